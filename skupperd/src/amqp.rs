@@ -1,1 +1,12 @@
-//! (in progress)
+//! AMQP 1.0, sans-I/O: values, frames, messages and the state machine of a connection.
+//!
+//! Nothing here reads a clock or a socket. What the router protocol adds to AMQP is in
+//! [`message`] (router annotations, heads of TCP streams); everything else is the standard.
+
+pub mod codec;
+pub mod connection;
+pub mod frame;
+pub mod message;
+pub mod performative;
+pub mod sasl;
+pub mod value;

@@ -1,0 +1,291 @@
+//! A link's socket with its TLS records: decrypted chunks in, sealed buffers out.
+
+use super::{
+    outbuf::{Framing, OutBuf},
+    record::{self, Opened, RecordError, Session},
+};
+use crate::sys;
+use bytes::{Bytes, BytesMut};
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    net::TcpStream,
+    os::fd::AsFd,
+    task::{Context, Poll, ready},
+};
+use tokio::io::unix::AsyncFd;
+
+/// First and largest size of one receive. It grows while the peer fills it: control connections stay
+/// small, bulk gets a system call per 256 KiB.
+const RECV_MIN: usize = 32 * 1024;
+const RECV_MAX: usize = 256 * 1024;
+
+/// Why a link's socket can not be used any more.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The socket failed.
+    #[error("{op} failed")]
+    Io {
+        /// What was being done.
+        op: &'static str,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The TLS layer refused what the peer sent.
+    #[error("TLS failed")]
+    Record(#[from] RecordError),
+    /// The peer closed the connection in the middle of a TLS record.
+    #[error("connection cut in the middle of a TLS record")]
+    Truncated,
+}
+
+fn io_error(op: &'static str) -> impl FnOnce(io::Error) -> WireError {
+    move |source| WireError::Io { op, source }
+}
+
+/// What one receive brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// Zero or more chunks were added.
+    Chunks,
+    /// The peer has closed its direction.
+    End,
+}
+
+/// A connected socket, its record layer, and its buffers. It can be taken off one runtime and put on
+/// another as [`Parts`].
+pub(crate) struct Wire {
+    fd: AsyncFd<TcpStream>,
+    session: Option<Session>,
+    fill: OutBuf,
+    flight: OutBuf,
+    /// Sent and total bytes of `flight`.
+    sent: usize,
+    total: usize,
+    /// TLS records of the layer itself, to go before `flight`.
+    urgent: Vec<u8>,
+    inbuf: BytesMut,
+    want: usize,
+    /// Bytes sent and received on the socket, TLS included.
+    pub(crate) octets_out: u64,
+    pub(crate) octets_in: u64,
+}
+
+/// A [`Wire`] between two runtimes.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    socket: TcpStream,
+    session: Option<Session>,
+    inbuf: BytesMut,
+    octets: (u64, u64),
+}
+
+impl Parts {
+    /// A non-blocking socket without TLS, or with an established session and the encrypted bytes
+    /// received behind the handshake.
+    pub(crate) fn new(socket: TcpStream, session: Option<Session>, inbuf: BytesMut) -> Self {
+        Self { socket, session, inbuf, octets: (0, 0) }
+    }
+}
+
+impl Wire {
+    /// Registers the socket with this thread's runtime.
+    pub(crate) fn attach(parts: Parts) -> Result<Self, WireError> {
+        let framing = if parts.session.is_some() { Framing::TLS } else { Framing::PLAIN };
+        Ok(Self {
+            fd: AsyncFd::new(parts.socket).map_err(io_error("registering the socket"))?,
+            session: parts.session,
+            fill: OutBuf::new(framing),
+            flight: OutBuf::new(framing),
+            sent: 0,
+            total: 0,
+            urgent: Vec::new(),
+            inbuf: parts.inbuf,
+            want: RECV_MIN,
+            octets_in: parts.octets.0,
+            octets_out: parts.octets.1,
+        })
+    }
+
+    /// Takes the socket off this runtime. Everything must have been flushed.
+    pub(crate) fn detach(self) -> Parts {
+        debug_assert!(self.fill.is_empty() && self.sent == self.total);
+        Parts {
+            octets: (self.octets_in, self.octets_out),
+            socket: self.fd.into_inner(),
+            session: self.session,
+            inbuf: self.inbuf,
+        }
+    }
+
+    pub(crate) fn out(&mut self) -> &mut OutBuf {
+        &mut self.fill
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.fd.get_ref()
+    }
+
+    /// Nothing waits to be sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.fill.is_empty() && self.sent == self.total && self.urgent.is_empty()
+    }
+
+    /// Receives once and adds the decrypted chunks to `chunks`.
+    pub(crate) fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut VecDeque<Bytes>,
+    ) -> Poll<Result<Received, WireError>> {
+        if self.open_all(chunks)? {
+            return Poll::Ready(Ok(Received::End));
+        }
+        if !chunks.is_empty() {
+            return Poll::Ready(Ok(Received::Chunks));
+        }
+        loop {
+            let mut guard = ready!(self.fd.poll_read_ready(cx)).map_err(io_error("polling"))?;
+            self.inbuf.reserve(self.want);
+            let room = self.inbuf.capacity() - self.inbuf.len();
+            match sys::recv(self.fd.get_ref().as_fd(), &mut self.inbuf) {
+                Ok(0) if self.session.is_some() && !self.inbuf.is_empty() => {
+                    return Poll::Ready(Err(WireError::Truncated));
+                }
+                Ok(0) => return Poll::Ready(Ok(Received::End)),
+                Ok(n) => {
+                    self.octets_in += n as u64;
+                    if n < room {
+                        // A short read has drained the socket: readiness is edge-triggered.
+                        guard.clear_ready();
+                    } else {
+                        self.want = (self.want * 2).min(RECV_MAX);
+                    }
+                    let end = self.open_all(chunks)?;
+                    return Poll::Ready(Ok(if end { Received::End } else { Received::Chunks }));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Poll::Ready(Err(io_error("receiving")(e))),
+            }
+        }
+    }
+
+    /// Opens every complete record in the buffer. True: the peer has closed in order.
+    fn open_all(&mut self, chunks: &mut VecDeque<Bytes>) -> Result<bool, WireError> {
+        let Some(session) = &mut self.session else {
+            if !self.inbuf.is_empty() {
+                chunks.push_back(self.inbuf.split().freeze());
+            }
+            return Ok(false);
+        };
+        let mut done = 0;
+        let mut ranges = [(0, 0); 20];
+        let mut count = 0;
+        let mut closed = false;
+        let mut result = Ok(());
+        while count < ranges.len() && !closed {
+            match session.open(&mut self.inbuf[done..]) {
+                Ok(None) => break,
+                Ok(Some((used, opened))) => {
+                    match opened {
+                        Opened::Data(range) => {
+                            ranges[count] = (done + range.start, done + range.end);
+                            count += 1;
+                        }
+                        Opened::Closed => closed = true,
+                        Opened::Nothing => {}
+                    }
+                    done += used;
+                }
+                Err(e) => {
+                    result = Err(e.into());
+                    break;
+                }
+            }
+        }
+        if done > 0 {
+            let opened = self.inbuf.split_to(done).freeze();
+            chunks.extend(ranges[..count].iter().map(|&(from, to)| opened.slice(from..to)));
+        }
+        result.map(|()| closed)
+    }
+
+    /// Sends what is buffered. Ready: all of it is with the kernel.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        loop {
+            if self.sent == self.total && self.urgent.is_empty() {
+                self.flight.reset(true);
+                (self.sent, self.total) = (0, 0);
+                self.fill.settle_overflow();
+                if let Some(session) = &mut self.session {
+                    if let Some(due) = session.due()? {
+                        self.urgent = due;
+                    }
+                }
+                if self.fill.is_empty() && self.urgent.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                std::mem::swap(&mut self.fill, &mut self.flight);
+                let session = &mut self.session;
+                self.total = self.flight.seal(|record| match session {
+                    Some(session) => session.seal(record, record::APPLICATION),
+                    None => Ok(()),
+                })?;
+                self.fill.take_overflow(&mut self.flight);
+            }
+            let mut guard = ready!(self.fd.poll_write_ready(cx)).map_err(io_error("polling"))?;
+            let urgent = !self.urgent.is_empty();
+            let bytes = if urgent {
+                self.urgent.as_slice()
+            } else {
+                self.flight.bytes(self.sent, self.total)
+            };
+            match guard.get_inner().write(bytes) {
+                Ok(n) => {
+                    if n < bytes.len() {
+                        guard.clear_ready();
+                    }
+                    self.octets_out += n as u64;
+                    if urgent {
+                        self.urgent.drain(..n);
+                    } else {
+                        self.sent += n;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Poll::Ready(Err(io_error("sending")(e))),
+            }
+        }
+    }
+
+    /// Queues the TLS layer's orderly end, to be flushed last.
+    pub(crate) fn close_notify(&mut self) -> Result<(), WireError> {
+        if let Some(session) = &mut self.session {
+            if self.sent == self.total && self.fill.is_empty() {
+                let record = session.close_notify()?;
+                self.urgent.extend_from_slice(&record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives buffers of an idle connection back.
+    pub(crate) fn trim(&mut self) {
+        if self.is_flushed() {
+            self.fill.reset(false);
+            self.flight.reset(false);
+        }
+        if self.inbuf.is_empty() {
+            self.inbuf = BytesMut::new();
+            self.want = RECV_MIN;
+        }
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("socket", self.fd.get_ref()).finish_non_exhaustive()
+    }
+}

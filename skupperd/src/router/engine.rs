@@ -1,0 +1,825 @@
+//! The state machine of a router: who the neighbours are, what others say, when to say what.
+
+use super::{
+    ConnId,
+    paths::{self, Graph, Path},
+    routes::{AddressRoute, Remote, RouterRoute, Routes, Target, Treatment},
+    wire::{AREA, Address, Control, ControlError},
+};
+use crate::amqp::message::Message;
+use bytes::{Bytes, BytesMut};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize},
+    },
+    time::{Duration, Instant},
+};
+
+/// Routers kept in memory: upstream's limit is 128, and ids cost next to nothing.
+const MAX_ROUTERS: usize = 1024;
+/// Addresses kept for one router.
+const MAX_ADDRESSES: usize = 65_536;
+/// Higher costs are taken as this, so that a sum stays a sum.
+const MAX_COST: u32 = 1 << 24;
+
+/// A router's identity and timers; the defaults are upstream's.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Router id.
+    pub id: String,
+    /// Start time in seconds since the epoch; tells a restart from a pause.
+    pub instance: i64,
+    /// Interval between HELLOs.
+    pub hello_interval: Duration,
+    /// Silence after which a neighbour is lost.
+    pub hello_max_age: Duration,
+    /// Interval between RAs.
+    pub ra_interval: Duration,
+    /// The same while things change.
+    pub ra_interval_flux: Duration,
+    /// Silence after which a remote router's link state is void.
+    pub remote_ls_max_age: Duration,
+    /// How long addresses of an unreachable router are kept.
+    pub unreachable_holdoff: Duration,
+}
+
+impl Config {
+    /// Upstream's timers.
+    pub fn new(id: impl Into<String>, instance: i64) -> Self {
+        Self {
+            id: id.into(),
+            instance,
+            hello_interval: Duration::from_secs(1),
+            hello_max_age: Duration::from_secs(3),
+            ra_interval: Duration::from_secs(30),
+            ra_interval_flux: Duration::from_secs(4),
+            remote_ls_max_age: Duration::from_secs(60),
+            unreachable_holdoff: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the driver has to do or know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this message on a link's control connection.
+    Control {
+        /// The link.
+        link: ConnId,
+        /// The whole message.
+        message: Bytes,
+    },
+    /// [`Router::routes`] gives another picture now.
+    RoutesChanged,
+    /// Two-way contact.
+    NeighbourUp {
+        /// The link.
+        link: ConnId,
+        /// The neighbour.
+        id: String,
+    },
+    /// Contact lost.
+    NeighbourLost {
+        /// The link.
+        link: ConnId,
+        /// The neighbour.
+        id: String,
+    },
+    /// Another router says that it is us.
+    DuplicateId {
+        /// The link it was heard on.
+        link: ConnId,
+    },
+}
+
+/// A router as seen from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkRouter {
+    /// Router id.
+    pub id: String,
+    /// Sum of link costs; None: not reachable.
+    pub cost: Option<u32>,
+    /// Neighbour on the way.
+    pub next_hop: Option<String>,
+    /// Its neighbours with costs.
+    pub peers: BTreeMap<String, u32>,
+    /// Mobile addresses with consumers there.
+    pub addresses: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Link {
+    cost: u32,
+    /// Who is heard on it.
+    peer: Option<String>,
+    /// Last HELLO that names us.
+    two_way: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Other {
+    instance: i64,
+    ls_seq: i64,
+    peers: BTreeMap<String, u32>,
+    mobile_seq: i64,
+    mobile: BTreeMap<String, Treatment>,
+    heard: Option<Instant>,
+    asked_ls: Option<Instant>,
+    asked_mobile: Option<Instant>,
+    unreachable_since: Option<Instant>,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Router {
+    cfg: Config,
+    now: Instant,
+    links: BTreeMap<ConnId, Link>,
+    remotes: BTreeMap<String, Other>,
+    heard: BTreeMap<String, Instant>,
+    own_peers: BTreeMap<String, u32>,
+    ls_seq: i64,
+    mobile_seq: i64,
+    local: BTreeMap<String, (Treatment, usize)>,
+    added: BTreeSet<String>,
+    deleted: BTreeSet<String>,
+    paths: BTreeMap<String, Path>,
+    topology_dirty: bool,
+    routes_dirty: bool,
+    routes: Arc<Routes>,
+    counters: HashMap<(String, ConnId), Arc<AtomicU32>>,
+    turns: HashMap<String, Arc<AtomicUsize>>,
+    next_hello: Instant,
+    next_ra: Instant,
+    flux_until: Instant,
+    out: VecDeque<Output>,
+}
+
+impl Router {
+    /// A router without links.
+    pub fn new(cfg: Config, now: Instant) -> Self {
+        let routes = Arc::new(Routes { self_id: cfg.id.clone(), ..Routes::default() });
+        Self {
+            next_hello: now,
+            next_ra: now + cfg.ra_interval_flux,
+            flux_until: now,
+            cfg,
+            now,
+            links: BTreeMap::new(),
+            remotes: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            own_peers: BTreeMap::new(),
+            ls_seq: 0,
+            mobile_seq: 0,
+            local: BTreeMap::new(),
+            added: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            paths: BTreeMap::new(),
+            topology_dirty: false,
+            routes_dirty: false,
+            routes,
+            counters: HashMap::new(),
+            turns: HashMap::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// This router's id.
+    pub fn id(&self) -> &str {
+        &self.cfg.id
+    }
+
+    // ---- links ----
+
+    /// A link's control connection is up. Several links to one neighbour are allowed.
+    pub fn link_up(&mut self, link: ConnId, cost: u32, now: Instant) {
+        self.now = now;
+        let cost = cost.clamp(1, MAX_COST);
+        self.links.insert(link, Link { cost, peer: None, two_way: None });
+        self.send_hello(link);
+    }
+
+    /// A link's cost is another.
+    pub fn link_cost(&mut self, link: ConnId, cost: u32, now: Instant) {
+        self.now = now;
+        if let Some(link) = self.links.get_mut(&link) {
+            link.cost = cost.clamp(1, MAX_COST);
+            self.neighbours_changed();
+        }
+    }
+
+    /// A link's control connection is gone.
+    pub fn link_down(&mut self, link: ConnId, now: Instant) {
+        self.now = now;
+        let Some(state) = self.links.remove(&link) else { return };
+        if let (Some(id), Some(_)) = (state.peer, state.two_way) {
+            self.lost(link, id);
+        }
+    }
+
+    fn lost(&mut self, link: ConnId, id: String) {
+        if !self.links.values().any(|l| l.peer.as_ref() == Some(&id) && l.two_way.is_some()) {
+            self.heard.remove(&id);
+        }
+        self.out.push_back(Output::NeighbourLost { link, id });
+        self.neighbours_changed();
+    }
+
+    /// The neighbour's links in order of preference: cheapest first.
+    fn links_to<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (u32, ConnId)> + 'a {
+        let up = self.links.iter().filter(move |(_, l)| {
+            l.two_way.is_some() && l.peer.as_deref() == Some(id)
+        });
+        up.map(|(conn, l)| (l.cost, *conn))
+    }
+
+    fn neighbours_changed(&mut self) {
+        let mut peers = BTreeMap::new();
+        for link in self.links.values().filter(|l| l.two_way.is_some()) {
+            if let Some(id) = &link.peer {
+                let cost = peers.entry(id.clone()).or_insert(link.cost);
+                *cost = link.cost.min(*cost);
+            }
+        }
+        // Even when costs stay the same another link may carry the traffic now.
+        self.topology_dirty = true;
+        if peers != self.own_peers {
+            self.own_peers = peers;
+            self.ls_seq += 1;
+            self.recompute();
+            self.flux();
+        }
+    }
+
+    /// Things change: say so now, and more often for a while.
+    fn flux(&mut self) {
+        self.flux_until = self.now + self.cfg.ra_interval_flux * 2;
+        self.send_ra();
+    }
+
+    // ---- local addresses ----
+
+    /// A consumer of an address is on this router.
+    pub fn consumer_added(&mut self, address: &str, treatment: Treatment) {
+        let entry = self.local.entry(address.to_owned()).or_insert((treatment, 0));
+        entry.1 += 1;
+        if entry.1 == 1 && !self.deleted.remove(address) {
+            self.added.insert(address.to_owned());
+        }
+        self.routes_dirty = true;
+    }
+
+    /// A consumer of an address has gone.
+    pub fn consumer_removed(&mut self, address: &str) {
+        let Some(entry) = self.local.get_mut(address) else { return };
+        entry.1 -= 1;
+        if entry.1 == 0 {
+            self.local.remove(address);
+            if !self.added.remove(address) {
+                self.deleted.insert(address.to_owned());
+            }
+        }
+        self.routes_dirty = true;
+    }
+
+    /// Tells the network about changed local addresses, all in one message.
+    fn announce_addresses(&mut self) {
+        if self.added.is_empty() && self.deleted.is_empty() {
+            return;
+        }
+        self.mobile_seq += 1;
+        let local = &self.local;
+        let add = std::mem::take(&mut self.added).into_iter().map(|address| {
+            let treatment = local.get(&address).map_or(Treatment::Balanced, |(t, _)| *t);
+            Address { key: format!("M{address}"), treatment: treatment.to_wire() }
+        });
+        let message = Control::MauDelta {
+            id: self.cfg.id.clone(),
+            seq: self.mobile_seq,
+            add: add.collect(),
+            del: std::mem::take(&mut self.deleted).into_iter().map(|a| format!("M{a}")).collect(),
+        };
+        self.flood(&message, "qdrouter.ma");
+    }
+
+    // ---- sending ----
+
+    fn send(&mut self, link: ConnId, control: &Control, to: String) {
+        let message = control.encode(&self.cfg.id, to);
+        self.out.push_back(Output::Control { link, message });
+    }
+
+    fn send_hello(&mut self, link: ConnId) {
+        let hello = Control::Hello {
+            id: self.cfg.id.clone(),
+            instance: self.cfg.instance,
+            seen: self.heard.keys().cloned().collect(),
+        };
+        self.send(link, &hello, "amqp:/_local/qdhello".to_owned());
+    }
+
+    /// To a router, over the next hop.
+    fn send_to(&mut self, id: &str, control: &Control, endpoint: &str) {
+        self.refresh();
+        let Some(link) = self.routes.towards(id) else { return };
+        self.send(link, control, format!("amqp:/_topo/{AREA}/{id}/{endpoint}"));
+    }
+
+    /// To every router, over each next hop once.
+    fn flood(&mut self, control: &Control, endpoint: &str) {
+        self.refresh();
+        let links: BTreeSet<ConnId> = self.routes.routers.values().map(|r| r.next_hop).collect();
+        for link in links {
+            self.send(link, control, format!("amqp:/_topo/{AREA}/all/{endpoint}"));
+        }
+    }
+
+    fn send_ra(&mut self) {
+        let ra = Control::Ra {
+            id: self.cfg.id.clone(),
+            instance: self.cfg.instance,
+            ls_seq: self.ls_seq,
+            mobile_seq: self.mobile_seq,
+        };
+        self.flood(&ra, "qdrouter");
+        let flux = self.now < self.flux_until;
+        let interval = if flux { self.cfg.ra_interval_flux } else { self.cfg.ra_interval };
+        self.next_ra = self.now + interval;
+    }
+
+    // ---- receiving ----
+
+    /// A control message has come in on a link. What is for others is passed on.
+    pub fn control(&mut self, link: ConnId, bytes: &[u8], now: Instant) -> Result<(), ControlError> {
+        self.now = now;
+        let message = Message::decode(bytes)?;
+        let to = message.to().unwrap_or_default().to_owned();
+        match Target::parse(&to) {
+            Target::Local(_) => {}
+            Target::All(_) => self.pass_flood(link, &message),
+            Target::Router { id, .. } if id == self.cfg.id => {}
+            Target::Router { id, .. } => {
+                self.pass_on(link, id, &message);
+                return Ok(());
+            }
+            Target::Edge { .. } | Target::Mobile(_) => return Ok(()),
+        }
+        let control = Control::decode(&message)?;
+        if control.id() == self.cfg.id {
+            if matches!(control, Control::Hello { .. }) {
+                self.out.push_back(Output::DuplicateId { link });
+            }
+            return Ok(());
+        }
+        self.act(link, control);
+        Ok(())
+    }
+
+    fn act(&mut self, link: ConnId, control: Control) {
+        match control {
+            Control::Hello { id, instance, seen } => self.on_hello(link, id, instance, &seen),
+            Control::Ra { id, instance, ls_seq, mobile_seq } => {
+                if !self.know(&id, instance) {
+                    return;
+                }
+                let now = self.now;
+                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                remote.heard = Some(now);
+                let (ask_ls, ask_mobile) =
+                    (ls_seq > remote.ls_seq, mobile_seq > remote.mobile_seq);
+                if ask_ls {
+                    self.ask_link_state(&id);
+                }
+                if ask_mobile {
+                    self.ask_addresses(&id);
+                }
+            }
+            Control::Lsr { id } => {
+                let lsu = Control::Lsu {
+                    id: self.cfg.id.clone(),
+                    instance: self.cfg.instance,
+                    ls_seq: self.ls_seq,
+                    peers: self.own_peers.clone(),
+                };
+                self.send_to(&id, &lsu, "qdrouter");
+            }
+            Control::Lsu { id, instance, ls_seq, mut peers } => {
+                if !self.know(&id, instance) {
+                    return;
+                }
+                let now = self.now;
+                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                remote.heard = Some(now);
+                if ls_seq < remote.ls_seq {
+                    return;
+                }
+                remote.ls_seq = ls_seq;
+                peers.remove(&id);
+                peers.values_mut().for_each(|cost| *cost = (*cost).clamp(1, MAX_COST));
+                if remote.peers != peers {
+                    remote.peers = peers;
+                    self.topology_dirty = true;
+                    self.recompute();
+                    self.ask_unknown();
+                }
+            }
+            Control::Mar { id, have_seq } => {
+                self.announce_addresses();
+                if have_seq >= self.mobile_seq && have_seq != 0 {
+                    return;
+                }
+                let exist = self.local.iter().map(|(address, (treatment, _))| Address {
+                    key: format!("M{address}"),
+                    treatment: treatment.to_wire(),
+                });
+                let mau = Control::MauFull {
+                    id: self.cfg.id.clone(),
+                    seq: self.mobile_seq,
+                    exist: exist.collect(),
+                };
+                self.send_to(&id, &mau, "qdrouter.ma");
+            }
+            Control::MauDelta { id, seq, add, del } => {
+                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                if seq == remote.mobile_seq + 1 {
+                    remote.mobile_seq = seq;
+                    for key in del {
+                        remote.mobile.remove(key.strip_prefix('M').unwrap_or(&key));
+                    }
+                    insert_addresses(&mut remote.mobile, add);
+                    self.routes_dirty = true;
+                } else if seq > remote.mobile_seq {
+                    self.ask_addresses(&id);
+                }
+            }
+            Control::MauFull { id, seq, exist } => {
+                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                remote.mobile_seq = seq;
+                remote.mobile.clear();
+                remote.asked_mobile = None;
+                insert_addresses(&mut remote.mobile, exist);
+                self.routes_dirty = true;
+            }
+        }
+    }
+
+    fn on_hello(&mut self, link: ConnId, id: String, instance: i64, seen: &[String]) {
+        if !self.know(&id, instance) {
+            return;
+        }
+        let first = self.heard.insert(id.clone(), self.now).is_none();
+        let now = self.now;
+        let two_way = seen.contains(&self.cfg.id);
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let changed = state.peer.as_ref() != Some(&id);
+        let previous = if changed { state.peer.replace(id.clone()) } else { None };
+        let was_up = state.two_way.is_some();
+        if changed {
+            state.two_way = None;
+        }
+        if two_way {
+            state.two_way = Some(now);
+        }
+        let up = two_way && (changed || !was_up);
+        if let (true, Some(previous)) = (was_up, previous) {
+            self.lost(link, previous);
+        }
+        if first || !two_way {
+            // The other side waits to be named: the next tick would cost it up to a second.
+            self.send_hello(link);
+        }
+        if up {
+            self.out.push_back(Output::NeighbourUp { link, id: id.clone() });
+            self.neighbours_changed();
+            self.ask_link_state(&id);
+            self.send_ra();
+        }
+    }
+
+    /// Makes sure that a router is known; a changed instance is a restart. False: no room for it.
+    fn know(&mut self, id: &str, instance: i64) -> bool {
+        if let Some(remote) = self.remotes.get_mut(id) {
+            if remote.instance != instance {
+                let known = remote.instance != 0;
+                *remote = Other { instance, heard: remote.heard, ..Other::default() };
+                if known {
+                    self.topology_dirty = true;
+                    self.recompute();
+                    self.ask_link_state(id);
+                }
+            }
+            return true;
+        }
+        if self.remotes.len() >= MAX_ROUTERS {
+            return false;
+        }
+        let heard = Some(self.now);
+        self.remotes.insert(id.to_owned(), Other { instance, heard, ..Other::default() });
+        self.topology_dirty = true;
+        true
+    }
+
+    fn ask_link_state(&mut self, id: &str) {
+        let now = self.now;
+        if let Some(remote) = self.remotes.get_mut(id) {
+            remote.asked_ls = Some(now);
+        }
+        let lsr = Control::Lsr { id: self.cfg.id.clone() };
+        self.send_to(id, &lsr, "qdrouter");
+    }
+
+    fn ask_addresses(&mut self, id: &str) {
+        let now = self.now;
+        let Some(remote) = self.remotes.get_mut(id) else { return };
+        remote.asked_mobile = Some(now);
+        // Always from nothing: the answer is absolute.
+        let mar = Control::Mar { id: self.cfg.id.clone(), have_seq: 0 };
+        self.send_to(id, &mar, "qdrouter.ma");
+    }
+
+    /// Asks routers that others name and that have not said anything about themselves.
+    fn ask_unknown(&mut self) {
+        let unknown: Vec<String> = self
+            .paths
+            .keys()
+            .filter(|id| self.remotes.get(*id).is_none_or(|r| r.ls_seq == 0 && r.asked_ls.is_none()))
+            .cloned()
+            .collect();
+        for id in unknown {
+            if !self.remotes.contains_key(&id) && self.remotes.len() < MAX_ROUTERS {
+                self.remotes.insert(id.clone(), Other { heard: Some(self.now), ..Other::default() });
+            }
+            self.ask_link_state(&id);
+        }
+    }
+
+    // ---- passing on ----
+
+    fn traced(&self, message: &Message) -> Option<(Message, Option<String>)> {
+        let mut message = message.clone();
+        let own = format!("{AREA}/{}", self.cfg.id);
+        let annotations = message.annotations.get_or_insert_default();
+        if annotations.trace.contains(&own) {
+            return None;
+        }
+        annotations.trace.push(own);
+        let ingress = annotations.ingress.clone();
+        Some((message, ingress.map(|i| bare(&i).to_owned())))
+    }
+
+    fn forward(&mut self, link: ConnId, message: &Message) {
+        let mut out = BytesMut::with_capacity(256);
+        message.encode(&mut out);
+        self.out.push_back(Output::Control { link, message: out.freeze() });
+    }
+
+    fn pass_on(&mut self, from: ConnId, id: &str, message: &Message) {
+        self.refresh();
+        let Some(link) = self.routes.towards(id).filter(|link| *link != from) else { return };
+        if let Some((message, _)) = self.traced(message) {
+            self.forward(link, &message);
+        }
+    }
+
+    fn pass_flood(&mut self, from: ConnId, message: &Message) {
+        self.refresh();
+        let passed: Vec<String> =
+            message.annotations.iter().flat_map(|a| &a.trace).map(|t| bare(t).to_owned()).collect();
+        let Some((message, Some(origin))) = self.traced(message) else { return };
+        let links: BTreeSet<ConnId> = self
+            .routes
+            .routers
+            .values()
+            .filter(|r| r.valid_origins.contains(&origin))
+            .filter(|r| r.next_hop != from && !passed.contains(&r.next_hop_id))
+            .map(|r| r.next_hop)
+            .collect();
+        for link in links {
+            self.forward(link, &message);
+        }
+    }
+
+    // ---- time ----
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due next.
+    pub fn poll_timeout(&self) -> Instant {
+        self.next_hello.min(self.next_ra)
+    }
+
+    /// Sends what is due and forgets who is silent.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        if now >= self.next_hello {
+            self.next_hello = now + self.cfg.hello_interval;
+            self.age();
+            let links: Vec<ConnId> = self.links.keys().copied().collect();
+            links.into_iter().for_each(|link| self.send_hello(link));
+        }
+        if now >= self.next_ra {
+            self.send_ra();
+        }
+    }
+
+    fn age(&mut self) {
+        let (now, max) = (self.now, self.cfg.hello_max_age);
+        let old = |at: Instant| now.saturating_duration_since(at) > max;
+        self.heard.retain(|_, at| !old(*at));
+        let mut silent = Vec::new();
+        for (link, state) in &mut self.links {
+            if state.two_way.is_some_and(old) {
+                state.two_way = None;
+                silent.extend(state.peer.clone().map(|id| (*link, id)));
+            }
+        }
+        silent.into_iter().for_each(|(link, id)| self.lost(link, id));
+        let void = self.cfg.remote_ls_max_age;
+        for remote in self.remotes.values_mut() {
+            let age = remote.heard.map(|at| now.saturating_duration_since(at));
+            if age.is_some_and(|age| age > void) && !remote.peers.is_empty() {
+                remote.peers.clear();
+                remote.ls_seq = 0;
+                self.topology_dirty = true;
+            }
+        }
+        self.recompute();
+        // Questions whose answer got lost are asked again.
+        let stale = |asked: Option<Instant>| {
+            asked.is_some_and(|at| now.saturating_duration_since(at) > self.cfg.hello_interval * 2)
+        };
+        let again: Vec<(String, bool)> = self
+            .remotes
+            .iter()
+            .filter(|(id, _)| self.paths.contains_key(*id))
+            .filter_map(|(id, r)| match r {
+                r if r.ls_seq == 0 && stale(r.asked_ls) => Some((id.clone(), true)),
+                r if stale(r.asked_mobile) => Some((id.clone(), false)),
+                _ => None,
+            })
+            .collect();
+        for (id, link_state) in again {
+            if link_state { self.ask_link_state(&id) } else { self.ask_addresses(&id) }
+        }
+        self.ask_unknown();
+        let hold = self.cfg.unreachable_holdoff;
+        let (paths, mut dirty) = (&self.paths, false);
+        self.remotes.retain(|id, remote| {
+            if paths.contains_key(id) {
+                remote.unreachable_since = None;
+                return true;
+            }
+            let since = *remote.unreachable_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < hold {
+                return true;
+            }
+            // Without a way its addresses are of no use, and when it is back it says them again.
+            dirty |= !remote.mobile.is_empty();
+            remote.mobile.clear();
+            remote.mobile_seq = 0;
+            !remote.peers.is_empty() || now.saturating_duration_since(since) < hold * 3
+        });
+        self.routes_dirty |= dirty;
+    }
+
+    // ---- results ----
+
+    fn recompute(&mut self) {
+        if !std::mem::take(&mut self.topology_dirty) {
+            return;
+        }
+        let mut graph: Graph = self
+            .remotes
+            .iter()
+            .filter(|(_, r)| !r.peers.is_empty())
+            .map(|(id, r)| (id.clone(), r.peers.clone()))
+            .collect();
+        graph.insert(self.cfg.id.clone(), self.own_peers.clone());
+        // Who is named but has not spoken gets an edge back, so that it can be asked.
+        let named: Vec<(String, String)> = graph
+            .iter()
+            .flat_map(|(id, peers)| peers.keys().map(move |peer| (peer.clone(), id.clone())))
+            .filter(|(peer, _)| !graph.contains_key(peer))
+            .collect();
+        for (peer, back) in named {
+            graph.entry(peer).or_default().insert(back, 1);
+        }
+        self.paths = paths::compute(&graph, &self.cfg.id);
+        self.routes_dirty = true;
+    }
+
+    /// Rebuilds the picture when something changed.
+    fn refresh(&mut self) {
+        self.recompute();
+        if !std::mem::take(&mut self.routes_dirty) {
+            return;
+        }
+        let best = |id: &str| self.links_to(id).min().map(|(_, link)| link);
+        let routers: BTreeMap<String, RouterRoute> = self
+            .paths
+            .iter()
+            .filter_map(|(id, path)| {
+                let route = RouterRoute {
+                    next_hop: best(&path.next_hop)?,
+                    next_hop_id: path.next_hop.clone(),
+                    cost: path.cost,
+                    valid_origins: Arc::new(path.valid_origins.clone()),
+                };
+                Some((id.clone(), route))
+            })
+            .collect();
+        let mut addresses: HashMap<String, AddressRoute> = HashMap::new();
+        let mut turns = std::mem::take(&mut self.turns);
+        let mut counters = std::mem::take(&mut self.counters);
+        let mut entry = |address: &str, treatment| {
+            addresses.entry(address.to_owned()).or_insert_with(|| {
+                let turn = turns.entry(address.to_owned()).or_default().clone();
+                AddressRoute::new(treatment, turn)
+            });
+        };
+        for (address, (treatment, _)) in &self.local {
+            entry(address, *treatment);
+        }
+        for remote in self.remotes.values() {
+            remote.mobile.iter().for_each(|(address, treatment)| entry(address, *treatment));
+        }
+        for address in self.local.keys() {
+            if let Some(route) = addresses.get_mut(address) {
+                route.local = true;
+            }
+        }
+        for (id, remote) in &self.remotes {
+            let Some(route) = routers.get(id) else { continue };
+            let id: Arc<str> = id.as_str().into();
+            for address in remote.mobile.keys() {
+                let Some(entry) = addresses.get_mut(address) else { continue };
+                let key = (address.clone(), route.next_hop);
+                let outstanding = counters.entry(key).or_default().clone();
+                entry.remotes.push(Remote::new(id.clone(), route, outstanding));
+            }
+        }
+        for route in addresses.values_mut() {
+            route.remotes.sort_by(|a, b| (a.cost, &a.router).cmp(&(b.cost, &b.router)));
+        }
+        // An address or a link that is gone leaves no counter behind.
+        turns.retain(|address, _| addresses.contains_key(address));
+        counters.retain(|(address, link), count| {
+            (addresses.contains_key(address) && self.links.contains_key(link))
+                || Arc::strong_count(count) > 1
+        });
+        self.turns = turns;
+        self.counters = counters;
+        self.routes = Arc::new(Routes { self_id: self.cfg.id.clone(), routers, addresses });
+        self.out.push_back(Output::RoutesChanged);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.announce_addresses();
+        self.refresh();
+        self.out.pop_front()
+    }
+
+    /// The picture workers choose by.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.clone()
+    }
+
+    /// Every router that is known.
+    pub fn network(&self) -> Vec<NetworkRouter> {
+        let own = NetworkRouter {
+            id: self.cfg.id.clone(),
+            cost: Some(0),
+            next_hop: None,
+            peers: self.own_peers.clone(),
+            addresses: self.local.keys().cloned().collect(),
+        };
+        let others = self.remotes.iter().map(|(id, remote)| {
+            let path = self.paths.get(id);
+            NetworkRouter {
+                id: id.clone(),
+                cost: path.map(|p| p.cost),
+                next_hop: path.map(|p| p.next_hop.clone()),
+                peers: remote.peers.clone(),
+                addresses: remote.mobile.keys().cloned().collect(),
+            }
+        });
+        std::iter::once(own).chain(others).collect()
+    }
+}
+
+/// An id without its area.
+fn bare(id: &str) -> &str {
+    id.strip_prefix(AREA).and_then(|rest| rest.strip_prefix('/')).unwrap_or(id)
+}
+
+fn insert_addresses(table: &mut BTreeMap<String, Treatment>, addresses: Vec<Address>) {
+    for Address { key, treatment } in addresses {
+        // Only mobile addresses; edges ('H') come with the role edge.
+        if let Some(address) = key.strip_prefix('M') {
+            if table.len() < MAX_ADDRESSES {
+                table.insert(address.to_owned(), Treatment::from_wire(treatment));
+            }
+        }
+    }
+}

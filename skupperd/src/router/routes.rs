@@ -1,0 +1,293 @@
+//! The immutable picture of the network that data-plane workers choose by.
+
+use super::ConnId;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+};
+
+/// How deliveries to an address are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Treatment {
+    /// To every consumer.
+    Multicast,
+    /// To one, the nearest.
+    Closest,
+    /// To one, by load and distance. What TCP services use.
+    Balanced,
+}
+
+impl Treatment {
+    /// As upstream numbers it.
+    pub fn from_wire(n: i64) -> Self {
+        match n {
+            0 | 1 => Self::Multicast,
+            3 => Self::Balanced,
+            _ => Self::Closest,
+        }
+    }
+
+    /// As upstream numbers it.
+    pub fn to_wire(self) -> i64 {
+        match self {
+            Self::Multicast => 1,
+            Self::Closest => 2,
+            Self::Balanced => 3,
+        }
+    }
+
+    /// What an address has by its name, as Skupper configures routers.
+    pub fn of(address: &str) -> Self {
+        if address == "mc" || address.starts_with("mc/") || address.starts_with("mc.") {
+            Self::Multicast
+        } else {
+            Self::Balanced
+        }
+    }
+}
+
+/// The way to another router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterRoute {
+    /// Link to send on.
+    pub next_hop: ConnId,
+    /// The neighbour there.
+    pub next_hop_id: String,
+    /// Sum of link costs.
+    pub cost: u32,
+    /// Routers whose messages for it are ours to pass on; our own always are.
+    pub valid_origins: Arc<BTreeSet<String>>,
+}
+
+/// A router that has consumers of an address.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// The router.
+    pub router: Arc<str>,
+    /// Sum of link costs to it.
+    pub cost: u32,
+    /// Link to send on.
+    pub next_hop: ConnId,
+    valid_origins: Arc<BTreeSet<String>>,
+    outstanding: Arc<AtomicU32>,
+}
+
+/// An address that somebody on the network consumes.
+#[derive(Clone, Debug)]
+pub struct AddressRoute {
+    /// How it is spread.
+    pub treatment: Treatment,
+    /// Consumers on this router.
+    pub local: bool,
+    /// Other routers with consumers, nearest first.
+    pub remotes: Vec<Remote>,
+    turn: Arc<AtomicUsize>,
+}
+
+/// The picture.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// This router.
+    pub self_id: String,
+    /// Other routers that can be reached.
+    pub routers: BTreeMap<String, RouterRoute>,
+    /// Addresses by name.
+    pub addresses: HashMap<String, AddressRoute>,
+}
+
+/// A consumer on this router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalCandidate {
+    /// The caller's name for it.
+    pub id: u64,
+    /// Connections it has.
+    pub in_use: u32,
+}
+
+/// Who is out of the question for a delivery.
+#[derive(Clone, Debug, Default)]
+pub struct Exclude {
+    /// Links that refused it or that it came from.
+    pub links: Vec<ConnId>,
+    /// Local consumers that refused it.
+    pub locals: Vec<u64>,
+}
+
+/// Counts an outstanding delivery towards a next hop for as long as it lives.
+#[derive(Debug)]
+pub struct Outstanding(Arc<AtomicU32>);
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a delivery goes.
+#[derive(Debug)]
+pub enum Choice {
+    /// To this consumer here.
+    Local(u64),
+    /// To another router.
+    Remote {
+        /// Link to send on.
+        link: ConnId,
+        /// The router that has the consumer.
+        router: Arc<str>,
+        /// Held until the delivery is settled.
+        outstanding: Outstanding,
+    },
+    /// Nobody can take it.
+    None,
+}
+
+impl Remote {
+    pub(super) fn new(
+        router: Arc<str>,
+        route: &RouterRoute,
+        outstanding: Arc<AtomicU32>,
+    ) -> Self {
+        Self {
+            router,
+            cost: route.cost,
+            next_hop: route.next_hop,
+            valid_origins: route.valid_origins.clone(),
+            outstanding,
+        }
+    }
+
+    fn eligible(&self, origin: Option<&str>, exclude: &Exclude) -> bool {
+        !exclude.links.contains(&self.next_hop)
+            && origin.is_none_or(|origin| self.valid_origins.contains(origin))
+    }
+
+    fn take(&self) -> Choice {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        Choice::Remote {
+            link: self.next_hop,
+            router: self.router.clone(),
+            outstanding: Outstanding(self.outstanding.clone()),
+        }
+    }
+}
+
+impl AddressRoute {
+    pub(super) fn new(treatment: Treatment, turn: Arc<AtomicUsize>) -> Self {
+        Self { treatment, local: false, remotes: Vec::new(), turn }
+    }
+
+    /// Chooses one consumer. `origin` is the router where the delivery entered the network; None
+    /// when that is this one.
+    pub fn choose(
+        &self,
+        locals: &[LocalCandidate],
+        origin: Option<&str>,
+        exclude: &Exclude,
+    ) -> Choice {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut local: Option<LocalCandidate> = None;
+        // Starting at another place each time lets equal ones share.
+        for i in 0..locals.len() {
+            let candidate = locals[(turn + i) % locals.len()];
+            let better = local.is_none_or(|best| {
+                self.treatment == Treatment::Balanced && candidate.in_use < best.in_use
+            });
+            if better && !exclude.locals.contains(&candidate.id) {
+                local = Some(candidate);
+            }
+        }
+        let mut best: Option<(&Remote, u64)> = None;
+        for i in 0..self.remotes.len() {
+            let remote = &self.remotes[(turn + i) % self.remotes.len()];
+            if !remote.eligible(origin, exclude) {
+                continue;
+            }
+            let value = match self.treatment {
+                // Load and distance are added: a cost is a number of connections.
+                Treatment::Balanced => {
+                    u64::from(remote.outstanding.load(Ordering::Relaxed)) + u64::from(remote.cost)
+                }
+                _ => u64::from(remote.cost),
+            };
+            if best.is_none_or(|(_, lowest)| value < lowest) {
+                best = Some((remote, value));
+            }
+        }
+        match (local, best) {
+            (Some(local), Some((remote, value)))
+                if self.treatment == Treatment::Balanced && value < u64::from(local.in_use) =>
+            {
+                remote.take()
+            }
+            (Some(local), _) => Choice::Local(local.id),
+            (None, Some((remote, _))) => remote.take(),
+            (None, None) => Choice::None,
+        }
+    }
+
+    /// Links a multicast goes out on: each next hop once, for routers that the origin is valid for.
+    pub fn spread(&self, origin: Option<&str>, exclude: &Exclude) -> BTreeSet<ConnId> {
+        let eligible = self.remotes.iter().filter(|r| r.eligible(origin, exclude));
+        eligible.map(|r| r.next_hop).collect()
+    }
+}
+
+impl Routes {
+    /// Link towards a router by its id.
+    pub fn towards(&self, router: &str) -> Option<ConnId> {
+        self.routers.get(router).map(|r| r.next_hop)
+    }
+}
+
+/// An address as the `to` of a message says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// For whoever receives it: `_local/…`.
+    Local(&'a str),
+    /// For a router: `_topo/<area>/<id>/…`.
+    Router {
+        /// Its id.
+        id: &'a str,
+        /// The rest.
+        rest: &'a str,
+    },
+    /// For every router: `_topo/<area>/all/…`.
+    All(&'a str),
+    /// For an edge: `_edge/<id>/…`.
+    Edge {
+        /// Its id.
+        id: &'a str,
+        /// The rest.
+        rest: &'a str,
+    },
+    /// A mobile address: a routing key.
+    Mobile(&'a str),
+}
+
+impl<'a> Target<'a> {
+    /// Reads an address.
+    pub fn parse(to: &'a str) -> Self {
+        let path = to.strip_prefix("amqp:").unwrap_or(to);
+        let path = match path.strip_prefix("//") {
+            // An authority goes up to the next slash and means nothing here.
+            Some(authority) => authority.split_once('/').map_or("", |(_, path)| path),
+            None => path.trim_start_matches('/'),
+        };
+        let two = |rest: &'a str| rest.split_once('/').unwrap_or((rest, ""));
+        match two(path) {
+            ("_local", rest) => Self::Local(rest),
+            ("_topo", rest) => match two(two(rest).1) {
+                ("all", rest) => Self::All(rest),
+                (id, rest) => Self::Router { id, rest },
+            },
+            ("_edge", rest) => {
+                let (id, rest) = two(rest);
+                Self::Edge { id, rest }
+            }
+            _ => Self::Mobile(path),
+        }
+    }
+}
