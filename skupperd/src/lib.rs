@@ -5,7 +5,7 @@ pub mod amqp;
 pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod daemon;
-// pub mod link;
+pub mod link;
 pub mod manifest;
 pub mod model;
 pub mod pki;

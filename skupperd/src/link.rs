@@ -1,1 +1,23 @@
-//! (in progress)
+//! Links: sockets, TLS, SASL, trunks; the workers that carry streams and the core that steers them.
+//!
+//! A link is one control connection and a trunk of data connections, each owned by one worker. The
+//! core ([`core`]) owns the routers and never touches a stream; a worker ([`worker`]) owns sockets and
+//! never computes a route. They talk by events and commands; what workers know of the network is an
+//! immutable [`view::SiteView`].
+
+mod accept;
+pub mod conn;
+pub mod core;
+mod dial;
+mod driver;
+mod handshake;
+mod outbuf;
+mod record;
+mod tls;
+mod transit;
+pub mod upstream;
+pub mod view;
+mod wire;
+pub mod worker;
+
+pub use dial::LinkSpec;

@@ -2,7 +2,27 @@
 //! `unsafe` code.
 
 use bytes::{BufMut, BytesMut};
-use std::{io, os::fd::{AsRawFd, BorrowedFd}};
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
+};
+
+/// Idle time before the first probe, time between probes, and their number: a dead host is noticed
+/// after a minute, on clients' and servers' connections too.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
+
+/// Options of every connection: no delay for small writes, and notice of a dead peer.
+pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
+
 
 /// Receives into the spare capacity of `buf`, without filling it with zeros first. Returns the
 /// number of bytes received; 0 is the end of the stream.
@@ -19,4 +39,22 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut BytesMut) -> io::Result<usize> {
     // SAFETY: the kernel has written the first n bytes of the spare capacity.
     unsafe { buf.advance_mut(n) };
     Ok(n)
+}
+
+/// Takes ownership of a descriptor that a system call has just returned.
+pub(crate) fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: callers pass the result of a call that creates a descriptor, and keep no other copy.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A socket of the standard library: owns one descriptor and keeps it until dropped.
+pub trait StdSocket: AsRawFd {}
+impl StdSocket for std::net::TcpStream {}
+impl StdSocket for std::net::TcpListener {}
+
+/// Registers a non-blocking socket with this thread's runtime.
+pub fn watch<T: StdSocket>(socket: T) -> io::Result<tokio::io::unix::AsyncFd<T>> {
+    // SAFETY: the types that StdSocket is implemented for give out the same open descriptor for as
+    // long as they live.
+    unsafe { tokio::io::unix::AsyncFd::register(socket) }.map_err(Into::into)
 }

@@ -253,6 +253,8 @@ pub struct Inner {
 #[derive(Default)]
 pub(super) struct Fixed {
     pub(super) control: Option<LinkId>,
+    /// The core knows that control messages can be sent.
+    pub(super) reported: bool,
     /// Message links by priority.
     pub(super) data: [Option<LinkId>; 10],
 }
@@ -337,8 +339,7 @@ impl Inner {
             Some(session) => session,
             None => *self.session.insert(self.amqp.begin()?),
         };
-        let name = format!("qdlink.{:015x}", (self.key << 40) | self.next_name);
-        self.next_name += 1;
+        let name = self.link_name();
         let (mut source, mut target) = (Source::default(), Target::default());
         if self.data_capability {
             source.capabilities = vec!["qd.router-data".into()];
@@ -702,6 +703,74 @@ impl Inner {
         let target = attach.target.clone().unwrap_or_default();
         let credit = if attach.role == Role::Sender { CREDIT } else { 0 };
         self.amqp.accept_attach(link, source, target, credit);
+    }
+
+    /// Accepts a client's link; the answer is what it was attached to.
+    pub(super) fn client_attached(
+        &mut self,
+        link: LinkId,
+        attach: &Attach,
+        router: &str,
+    ) -> Attach {
+        let mut attach = attach.clone();
+        if attach.role == Role::Sender {
+            *self.in_link(link) = Incoming::Idle;
+        } else {
+            *self.out_link(link) = Outgoing::Fixed;
+            if let Some(source) = attach.source.as_mut().filter(|s| s.dynamic) {
+                let name = format!("{:x}-{:x}", self.key, link.index());
+                source.address = Some(format!("amqp:/_topo/0/{router}/temp.c{name}"));
+            }
+        }
+        self.accept(link, &attach);
+        self.drain_control();
+        self.kick();
+        attach
+    }
+
+    /// Attaches the fixed links of a control connection that we dialled: control links on the first
+    /// session, message links for each priority on ten more.
+    pub(super) fn attach_fixed(&mut self) {
+        for priority in 0..=self.fixed.data.len() {
+            let Ok(session) = self.amqp.begin() else {
+                self.fail("amqp:resource-limit-exceeded", "peer takes no further session");
+                return;
+            };
+            let capability = if priority == 0 { "qd.router" } else { "qd.router-data" };
+            for role in [Role::Receiver, Role::Sender] {
+                let (mut source, mut target) = (Source::default(), Target::default());
+                for (capabilities, expiry) in [
+                    (&mut source.capabilities, &mut source.expiry_policy),
+                    (&mut target.capabilities, &mut target.expiry_policy),
+                ] {
+                    capabilities.push(capability.into());
+                    *expiry = Some("link-detach".into());
+                }
+                let name = self.link_name();
+                let credit = if role == Role::Receiver { CREDIT } else { 0 };
+                let args = AttachArgs { name, role, source, target, credit };
+                let Ok(link) = self.amqp.attach(session, args) else {
+                    self.fail("amqp:resource-limit-exceeded", "peer takes no further link");
+                    return;
+                };
+                if role == Role::Receiver {
+                    *self.in_link(link) = Incoming::Idle;
+                } else {
+                    *self.out_link(link) = Outgoing::Fixed;
+                    match priority.checked_sub(1) {
+                        None => self.fixed.control = Some(link),
+                        Some(priority) => self.fixed.data[priority] = Some(link),
+                    }
+                }
+            }
+        }
+        self.drain_control();
+        self.kick();
+    }
+
+    fn link_name(&mut self) -> String {
+        self.next_name += 1;
+        format!("qdlink.{:015x}", (self.key << 32) | self.next_name)
     }
 
     /// Why the wire failed, for the log.

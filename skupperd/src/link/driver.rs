@@ -175,6 +175,10 @@ fn handle(
         Event::Flow { link, credit, drain } => {
             if credit > 0 {
                 inner.link_ready(link);
+                if inner.fixed.control == Some(link) && !inner.fixed.reported {
+                    inner.fixed.reported = true;
+                    worker.control_ready(conn);
+                }
             }
             if conn.kind == Kind::Normal {
                 worker.client_credit(conn, inner, link, credit, drain);
@@ -206,10 +210,6 @@ fn attached(
     attach: &Attach,
 ) {
     if !remote_initiated {
-        // The answer to a fixed link of ours: its control sender is usable from now on.
-        if inner.fixed.control == Some(link) {
-            worker.control_ready(conn);
-        }
         return;
     }
     if conn.kind == Kind::Normal {
@@ -230,7 +230,6 @@ fn attached(
         } else {
             *inner.out_link(link) = Outgoing::Fixed;
             inner.fixed.control = Some(link);
-            worker.control_ready(conn);
         }
     } else if receives {
         inner.accept(link, attach);

@@ -94,7 +94,7 @@ impl Wire {
     pub(crate) fn attach(parts: Parts) -> Result<Self, WireError> {
         let framing = if parts.session.is_some() { Framing::TLS } else { Framing::PLAIN };
         Ok(Self {
-            fd: AsyncFd::new(parts.socket).map_err(io_error("registering the socket"))?,
+            fd: sys::watch(parts.socket).map_err(io_error("registering the socket"))?,
             session: parts.session,
             fill: OutBuf::new(framing),
             flight: OutBuf::new(framing),

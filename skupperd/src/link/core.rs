@@ -1,0 +1,280 @@
+//! The control side of links: one task that owns every site's router and tells workers what to do.
+//!
+//! Everything that happens reaches it as an event; nothing here waits.
+
+mod clients;
+mod services;
+mod site;
+
+pub use services::{ConnectorSpec, ListenerSpec, ListenerState};
+pub use site::{AccessSpec, LinkState, Site, SiteSpec};
+
+use super::{
+    accept::Port,
+    conn::ConnKey,
+    dial::Dialled,
+    handshake::Established,
+    worker::{Command, Senders},
+};
+use crate::amqp::{
+    connection::{DeliveryId, LinkId},
+    performative::Attach,
+};
+use bytes::Bytes;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Interval of housekeeping: retries of listeners, connections that wait for their group.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Why a link could not be dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFailure {
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What was being done.
+    pub stage: &'static str,
+    /// Why it failed.
+    pub error: String,
+}
+
+impl std::fmt::Display for LinkFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}:{}: {}", self.stage, self.host, self.port, self.error)
+    }
+}
+
+/// A call into the core from outside.
+type Call = Box<dyn FnOnce(&mut Core) + Send>;
+
+/// What reaches the core.
+pub(crate) enum CoreEvent {
+    /// A connection was accepted.
+    Accepted { site: u32, port: Port, established: Box<Established> },
+    /// A connection was dialled.
+    Dialled { site: u32, dialled: Box<Dialled> },
+    /// Dialling a link failed.
+    DialFailed { site: u32, link: String, failure: LinkFailure },
+    /// A connection has ended.
+    Ended { key: ConnKey, group: ConnKey, why: String },
+    /// Control messages can be sent.
+    ControlReady { key: ConnKey },
+    /// A complete message was received.
+    Message {
+        key: ConnKey,
+        group: ConnKey,
+        link: LinkId,
+        delivery: Option<DeliveryId>,
+        message: Bytes,
+    },
+    /// An AMQP client attached a link.
+    ClientAttached { key: ConnKey, link: LinkId, attach: Box<Attach> },
+    /// An AMQP client's link is gone.
+    ClientDetached { key: ConnKey, link: LinkId },
+    /// An AMQP client gave credit.
+    ClientCredit { key: ConnKey, link: LinkId, credit: u32 },
+    /// Something to do.
+    Call(Call),
+}
+
+/// Way to the core, from any thread.
+#[derive(Clone)]
+pub struct CoreSender {
+    events: mpsc::UnboundedSender<CoreEvent>,
+    keys: Arc<AtomicU64>,
+}
+
+impl CoreSender {
+    pub(crate) fn send(&self, event: CoreEvent) {
+        if self.events.send(event).is_err() {
+            tracing::debug!("the core has ended");
+        }
+    }
+
+    /// A key no other connection or service of this process has.
+    pub fn next_key(&self) -> ConnKey {
+        self.keys.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Runs `f` in the core and gives its result. None: the core has ended.
+    pub async fn call<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (answer, result) = oneshot::channel();
+        self.send(CoreEvent::Call(Box::new(move |core| drop(answer.send(f(core))))));
+        result.await.ok()
+    }
+}
+
+/// The state.
+pub struct Core {
+    pub(super) sender: CoreSender,
+    pub(super) workers: Senders,
+    pub(super) sites: HashMap<u32, Site>,
+    /// Site and worker of every connection.
+    pub(super) conns: HashMap<ConnKey, Owner>,
+    changed: watch::Sender<u64>,
+    next_site: u32,
+}
+
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) site: u32,
+    pub(super) worker: usize,
+}
+
+/// The channel a core listens on, made before the workers that send to it.
+pub(crate) fn channel() -> (CoreSender, mpsc::UnboundedReceiver<CoreEvent>) {
+    let (events, receiver) = mpsc::unbounded_channel();
+    (CoreSender { events, keys: Arc::new(AtomicU64::new(1)) }, receiver)
+}
+
+impl Core {
+    /// A core without sites.
+    pub fn new(sender: CoreSender, workers: Senders) -> (Self, watch::Receiver<u64>) {
+        let (changed, watcher) = watch::channel(0);
+        let core = Self {
+            sender,
+            workers,
+            sites: HashMap::new(),
+            conns: HashMap::new(),
+            changed,
+            next_site: 1,
+        };
+        (core, watcher)
+    }
+
+    /// Runs until all senders are gone.
+    pub(crate) async fn run(mut self, mut events: mpsc::UnboundedReceiver<CoreEvent>) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            let timer = self.sites.values().map(|s| s.router.poll_timeout()).min();
+            let wake = timer.map_or(next_tick, |at| at.min(next_tick));
+            // Both arms are cancel-safe: a receive that did not complete has taken nothing, and the
+            // time to sleep until is computed anew each time.
+            let event = tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => Some(event),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake.into()) => None,
+            };
+            if let Some(event) = event {
+                self.event(event);
+                // Whatever else has come is handled before routes are computed again.
+                while let Ok(event) = events.try_recv() {
+                    self.event(event);
+                }
+            }
+            let now = Instant::now();
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.each_site(|site, core| site.tick(core, now));
+            }
+            self.each_site(|site, core| site.pump(core, now));
+        }
+    }
+
+    /// Runs `f` on every site, with the rest of the core at hand.
+    fn each_site(&mut self, mut f: impl FnMut(&mut Site, &mut Core)) {
+        let mut sites = std::mem::take(&mut self.sites);
+        for site in sites.values_mut() {
+            f(site, self);
+        }
+        self.sites = sites;
+    }
+
+    /// Runs `f` on a site, with the rest of the core at hand.
+    pub fn site<R>(&mut self, id: u32, f: impl FnOnce(&mut Site, &mut Core) -> R) -> Option<R> {
+        let mut site = self.sites.remove(&id)?;
+        let result = f(&mut site, self);
+        self.sites.insert(id, site);
+        Some(result)
+    }
+
+    /// Something that status shows has changed.
+    pub(super) fn changed(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    pub(super) fn tell(&self, key: ConnKey, command: Command) {
+        if let Some(owner) = self.conns.get(&key) {
+            self.workers.send(owner.worker, command);
+        }
+    }
+
+    fn event(&mut self, event: CoreEvent) {
+        match event {
+            CoreEvent::Call(call) => call(self),
+            CoreEvent::Accepted { site, port, established } => {
+                self.site(site, |s, core| match port {
+                    Port::Links { access, .. } => s.accepted(core, &access, *established),
+                    Port::Local => s.client(core, *established),
+                });
+            }
+            CoreEvent::Dialled { site, dialled } => {
+                self.site(site, |s, core| s.dialled(core, *dialled));
+            }
+            CoreEvent::DialFailed { site, link, failure } => {
+                self.site(site, |s, core| s.dial_failed(core, &link, failure));
+            }
+            CoreEvent::Ended { key, group, why } => {
+                if let Some(owner) = self.conns.remove(&key) {
+                    self.site(owner.site, |s, core| s.ended(core, key, group, &why));
+                }
+            }
+            CoreEvent::ControlReady { key } => {
+                self.on(key, |s, core| s.control_ready(core, key));
+            }
+            CoreEvent::Message { key, group, link, delivery, message } => {
+                self.on(key, |s, core| s.message(core, key, group, link, delivery, message));
+            }
+            CoreEvent::ClientAttached { key, link, attach } => {
+                self.on(key, |s, core| s.client_attached(core, key, link, &attach));
+            }
+            CoreEvent::ClientDetached { key, link } => {
+                self.on(key, |s, _| s.client_detached(key, link));
+            }
+            CoreEvent::ClientCredit { key, link, credit } => {
+                self.on(key, |s, core| s.client_credit(core, key, link, credit));
+            }
+        }
+    }
+
+    fn on(&mut self, key: ConnKey, f: impl FnOnce(&mut Site, &mut Core)) {
+        if let Some(owner) = self.conns.get(&key).copied() {
+            self.site(owner.site, f);
+        }
+    }
+
+    /// Starts a site; its id within this process.
+    pub fn add_site(&mut self, spec: SiteSpec) -> u32 {
+        let id = self.next_site;
+        self.next_site += 1;
+        self.sites.insert(id, Site::new(id, spec));
+        self.changed();
+        id
+    }
+
+    /// Ends a site with everything that is on it.
+    pub fn remove_site(&mut self, id: u32) {
+        if let Some(site) = self.sites.remove(&id) {
+            site.shut_down(self);
+            for worker in 0..self.workers.count() {
+                self.workers.send(worker, Command::SiteGone(id));
+            }
+            self.changed();
+        }
+    }
+}

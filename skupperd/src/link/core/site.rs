@@ -1,0 +1,536 @@
+//! One site: its router, the links dialled and accepted, and what workers are told of them.
+
+use super::{Core, LinkFailure, Owner, clients::Clients, services::Services};
+use crate::{
+    amqp::{connection::Config as OpenConfig, performative::Open, value::Value},
+    link::{
+        accept::{self, Port},
+        conn::{ConnKey, Kind},
+        dial::{self, Dialled, LinkSpec},
+        handshake::Established,
+        view::SiteView,
+        worker::{Command, NewConnection},
+    },
+    router::{Config, NetworkRouter, Output, Router},
+};
+use bytes::Bytes;
+use rustls::ServerConfig;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::oneshot, task::AbortHandle};
+
+/// How long a data connection waits for its control connection, and a control connection of a peer
+/// that trunks for its first data connection.
+const GROUP_WAIT: Duration = Duration::from_secs(2);
+/// Data connections that wait for their control connection.
+const MAX_WAITING: usize = 64;
+
+/// What a site is.
+#[derive(Clone, Debug)]
+pub struct SiteSpec {
+    /// Namespace, for logs.
+    pub namespace: String,
+    /// Router id.
+    pub router_id: String,
+    /// Start time in seconds since the epoch.
+    pub instance: i64,
+    /// Data connections of each link dialled.
+    pub trunk: usize,
+}
+
+/// A port for links.
+pub struct AccessSpec {
+    /// Name of the RouterAccess.
+    pub name: Arc<str>,
+    /// Listening sockets.
+    pub sockets: Vec<TcpListener>,
+    /// Certificates.
+    pub tls: Arc<ServerConfig>,
+}
+
+/// How a dialled link stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// The remote router, while the link is operational.
+    pub remote: Option<String>,
+    /// The last failure since.
+    pub failure: Option<String>,
+}
+
+struct Dialling {
+    spec: LinkSpec,
+    task: AbortHandle,
+    failure: Option<String>,
+}
+
+struct Peer {
+    remote: String,
+    cost: u32,
+    /// Name of the link, when we dialled.
+    link: Option<String>,
+    addr: SocketAddr,
+    correlator: Option<String>,
+    trunking: bool,
+    control_ready: bool,
+    /// The router knows of it.
+    announced: bool,
+    since: Instant,
+    /// Data connections and their workers.
+    data: BTreeMap<ConnKey, usize>,
+    /// The control connection carries streams.
+    on_control: bool,
+    worker: usize,
+    /// Two-way contact with the neighbour.
+    neighbour: bool,
+}
+
+/// A site.
+pub struct Site {
+    pub(super) id: u32,
+    pub(super) spec: SiteSpec,
+    pub(super) router: Router,
+    links: BTreeMap<String, Dialling>,
+    peers: BTreeMap<ConnKey, Peer>,
+    /// Data connections without a control connection yet.
+    waiting: Vec<(Instant, String, Established)>,
+    accesses: HashMap<String, Vec<AbortHandle>>,
+    /// Dropped to tell a dialling task that its connection has ended.
+    alive: HashMap<ConnKey, oneshot::Sender<()>>,
+    pub(super) services: Services,
+    pub(super) clients: Clients,
+    pub(super) view_dirty: bool,
+}
+
+impl Site {
+    pub(super) fn new(id: u32, spec: SiteSpec) -> Self {
+        let router = Router::new(Config::new(&*spec.router_id, spec.instance), Instant::now());
+        Self {
+            id,
+            spec,
+            router,
+            links: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            waiting: Vec::new(),
+            accesses: HashMap::new(),
+            alive: HashMap::new(),
+            services: Services::default(),
+            clients: Clients::default(),
+            view_dirty: true,
+        }
+    }
+
+    // ---- links ----
+
+    /// Dials a link, or changes what it dials. A changed cost alone keeps the connection.
+    pub fn set_link(&mut self, core: &Core, spec: LinkSpec) {
+        if let Some(old) = self.links.get_mut(&spec.name) {
+            let same = (&old.spec.host, old.spec.port) == (&spec.host, spec.port)
+                && Arc::ptr_eq(&old.spec.tls, &spec.tls);
+            if same {
+                old.spec.cost = spec.cost;
+                for (key, peer) in &mut self.peers {
+                    if peer.link.as_ref() == Some(&spec.name) {
+                        peer.cost = spec.cost;
+                        self.router.link_cost(*key, spec.cost, Instant::now());
+                    }
+                }
+                return;
+            }
+        }
+        self.remove_link(core, &spec.name.clone(), "link changed");
+        let router = self.spec.router_id.clone();
+        let task = tokio::task::spawn(dial::keep(
+            self.id,
+            router,
+            spec.clone(),
+            self.spec.trunk,
+            core.sender.clone(),
+        ));
+        let dialling = Dialling { task: task.abort_handle(), failure: None, spec };
+        self.links.insert(dialling.spec.name.clone(), dialling);
+    }
+
+    /// Ends a link.
+    pub fn remove_link(&mut self, core: &Core, name: &str, why: &str) {
+        let Some(link) = self.links.remove(name) else { return };
+        link.task.abort();
+        let keys = self.peers.iter().filter(|(_, p)| p.link.as_deref() == Some(name));
+        for (key, peer) in keys {
+            close(core, *key, peer, why);
+        }
+        core.changed();
+    }
+
+    /// How the dialled links stand.
+    pub fn link_states(&self) -> BTreeMap<String, LinkState> {
+        let state = |(name, link): (&String, &Dialling)| {
+            let up = self.peers.values().find(|p| p.link.as_ref() == Some(name) && p.neighbour);
+            let state = LinkState {
+                remote: up.map(|p| p.remote.clone()),
+                failure: if up.is_some() { None } else { link.failure.clone() },
+            };
+            (name.clone(), state)
+        };
+        self.links.iter().map(state).collect()
+    }
+
+    /// Every router that is known.
+    pub fn network(&self) -> Vec<NetworkRouter> {
+        self.router.network()
+    }
+
+    // ---- accepting ----
+
+    /// Accepts links on these sockets.
+    pub fn set_access(&mut self, core: &Core, spec: AccessSpec) {
+        self.remove_access(core, &spec.name.clone(), false);
+        let tasks = spec.sockets.into_iter().map(|socket| {
+            let port = Port::Links { access: spec.name.clone(), tls: spec.tls.clone() };
+            self.accept_on(core, socket, port)
+        });
+        let tasks = tasks.collect();
+        self.accesses.insert(spec.name.to_string(), tasks);
+    }
+
+    /// Accepts AMQP clients of this host.
+    pub fn set_local(&mut self, core: &Core, socket: TcpListener) {
+        let task = self.accept_on(core, socket, Port::Local);
+        self.accesses.insert(String::new(), vec![task]);
+    }
+
+    fn accept_on(&self, core: &Core, socket: TcpListener, port: Port) -> AbortHandle {
+        let (router, sender) = (self.spec.router_id.clone(), core.sender.clone());
+        let open = move || {
+            let mut config = OpenConfig::new(&*router);
+            config.capabilities = dial::capabilities();
+            config.properties = dial::properties(sender.next_key());
+            config
+        };
+        let task = accept::port(socket, self.id, port, core.sender.clone(), open);
+        tokio::task::spawn(task).abort_handle()
+    }
+
+    /// Stops accepting; with `cut` the links that came in are ended too.
+    pub fn remove_access(&mut self, core: &Core, name: &str, cut: bool) {
+        let Some(tasks) = self.accesses.remove(name) else { return };
+        tasks.iter().for_each(AbortHandle::abort);
+        if cut {
+            let accepted = self.peers.iter().filter(|(_, p)| p.link.is_none());
+            for (key, peer) in accepted {
+                close(core, *key, peer, "link access removed");
+            }
+        }
+    }
+
+    pub(super) fn accepted(&mut self, core: &mut Core, access: &str, established: Established) {
+        let text = |name: &str| {
+            established.open.property(name).and_then(Value::as_str).map(str::to_owned)
+        };
+        let correlator = text("qd.group-correlator");
+        let role = established.open.property("qd.inter-router-role").and_then(Value::as_i64);
+        if role == Some(4) {
+            let Some(correlator) = correlator else {
+                tracing::warn!(peer = %established.peer, "data connection without a group");
+                return;
+            };
+            let group = self
+                .peers
+                .iter()
+                .find(|(_, p)| p.link.is_none() && p.correlator.as_ref() == Some(&correlator))
+                .map(|(key, _)| *key);
+            match group {
+                Some(group) => self.add_data(core, core.sender.next_key(), group, established),
+                None if self.waiting.len() < MAX_WAITING => {
+                    self.waiting.push((Instant::now(), correlator, established));
+                }
+                None => tracing::warn!(peer = %established.peer, "too many connections wait"),
+            }
+            return;
+        }
+        let cost = cost(&established.open);
+        let key = core.sender.next_key();
+        tracing::info!(
+            namespace = self.spec.namespace,
+            access,
+            peer = %established.peer,
+            remote = established.open.container_id,
+            "link accepted"
+        );
+        self.add_control(core, key, None, correlator.clone(), cost, established);
+        let (now, later) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, waits, _)| Some(waits) == correlator.as_ref());
+        self.waiting = later;
+        for (_, _, established) in now {
+            self.add_data(core, core.sender.next_key(), key, established);
+        }
+    }
+
+    pub(super) fn dialled(&mut self, core: &mut Core, dialled: Dialled) {
+        let Dialled { link, key, data_of, established, alive } = dialled;
+        let Some(dialling) = self.links.get_mut(&link) else { return };
+        match data_of {
+            None => {
+                let cost = dialling.spec.cost.max(cost(&established.open));
+                self.alive.insert(key, alive);
+                self.add_control(core, key, Some(link), None, cost, established);
+            }
+            Some(group) if self.peers.contains_key(&group) => {
+                self.alive.insert(key, alive);
+                self.add_data(core, key, group, established);
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, core: &Core, link: &str, failure: LinkFailure) {
+        let Some(dialling) = self.links.get_mut(link) else { return };
+        let failure = failure.to_string();
+        if dialling.failure.as_ref() != Some(&failure) {
+            // Once for each new reason: attempts repeat every two seconds.
+            tracing::warn!(namespace = self.spec.namespace, link, failure, "link is down");
+            dialling.failure = Some(failure);
+            core.changed();
+        }
+    }
+
+    fn add_control(
+        &mut self,
+        core: &mut Core,
+        key: ConnKey,
+        link: Option<String>,
+        correlator: Option<String>,
+        cost: u32,
+        established: Established,
+    ) {
+        let worker = usize::try_from(key).unwrap_or(0) % core.workers.count();
+        let peer = Peer {
+            remote: established.open.container_id.clone(),
+            cost,
+            link: link.clone(),
+            addr: established.peer,
+            correlator,
+            trunking: established.open.offers("qd.connection_trunking"),
+            control_ready: false,
+            announced: false,
+            since: Instant::now(),
+            data: BTreeMap::new(),
+            on_control: false,
+            worker,
+            neighbour: false,
+        };
+        if peer.remote == self.spec.router_id {
+            tracing::warn!(peer = %peer.addr, "link to this very router refused");
+            return;
+        }
+        self.peers.insert(key, peer);
+        self.give(core, key, key, Kind::Control, link.is_some(), worker, established);
+    }
+
+    fn add_data(
+        &mut self,
+        core: &mut Core,
+        key: ConnKey,
+        group: ConnKey,
+        established: Established,
+    ) {
+        let Some(peer) = self.peers.get_mut(&group) else { return };
+        // The n-th data connection of every link is on the n-th worker: a stream that passes
+        // through finds its next connection on the worker it came in on.
+        let load = |worker: &usize| peer.data.values().filter(|w| *w == worker).count();
+        let worker = (0..core.workers.count()).min_by_key(load).unwrap_or(0);
+        peer.data.insert(key, worker);
+        let dialled = peer.link.is_some();
+        self.view_dirty = true;
+        self.give(core, key, group, Kind::Data, dialled, worker, established);
+        self.announce(group);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one place that builds the command")]
+    pub(super) fn give(
+        &mut self,
+        core: &mut Core,
+        key: ConnKey,
+        group: ConnKey,
+        kind: Kind,
+        dialled: bool,
+        worker: usize,
+        established: Established,
+    ) {
+        core.conns.insert(key, Owner { site: self.id, worker });
+        let site = self.id;
+        let new =
+            NewConnection { key, group, kind, site, dialled, established };
+        core.workers.send(worker, Command::Connection(Box::new(new)));
+    }
+
+    pub(super) fn control_ready(&mut self, _core: &Core, key: ConnKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.control_ready = true;
+            self.announce(key);
+        }
+    }
+
+    /// Tells the router of a link once streams can go over it.
+    fn announce(&mut self, key: ConnKey) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let carries = !peer.data.is_empty() || peer.on_control;
+        if peer.control_ready && carries && !std::mem::replace(&mut peer.announced, true) {
+            self.router.link_up(key, peer.cost, Instant::now());
+        }
+    }
+
+    pub(super) fn ended(&mut self, core: &mut Core, key: ConnKey, group: ConnKey, why: &str) {
+        self.alive.remove(&key);
+        if key != group {
+            if let Some(peer) = self.peers.get_mut(&group) {
+                peer.data.remove(&key);
+                self.view_dirty = true;
+            }
+            return;
+        }
+        if self.clients.ended(&mut self.router, key) {
+            return;
+        }
+        let Some(peer) = self.peers.remove(&key) else { return };
+        self.router.link_down(key, Instant::now());
+        self.view_dirty = true;
+        let link = peer.link.as_deref().unwrap_or("");
+        let (namespace, remote) = (&self.spec.namespace, &peer.remote);
+        tracing::info!(namespace, link, remote, peer = %peer.addr, why, "link has ended");
+        if let Some(dialling) = self.links.get_mut(link) {
+            dialling.failure = Some(why.to_owned());
+        }
+        for data in peer.data.keys() {
+            core.tell(*data, Command::Close(*data, "control connection has ended".to_owned()));
+        }
+        core.changed();
+    }
+
+    // ---- routing ----
+
+    /// A control message from a neighbour. False: the link is not one of a neighbour's control.
+    pub(super) fn control_message(&mut self, key: ConnKey, message: &Bytes) {
+        if let Err(error) = self.router.control(key, message, Instant::now()) {
+            let remote = self.peers.get(&key).map(|p| &p.remote);
+            tracing::warn!(?remote, error = crate::telemetry::chain(&error), "control message");
+        }
+    }
+
+    pub(super) fn is_peer(&self, key: ConnKey) -> bool {
+        self.peers.contains_key(&key)
+    }
+
+    /// Does what the router wants done.
+    pub(super) fn pump(&mut self, core: &mut Core, now: Instant) {
+        if now >= self.router.poll_timeout() {
+            self.router.handle_timeout(now);
+        }
+        while let Some(output) = self.router.poll_output() {
+            match output {
+                Output::Control { link, message } => {
+                    core.tell(link, Command::Control(link, message));
+                }
+                Output::RoutesChanged => self.view_dirty = true,
+                Output::NeighbourUp { link, id } => {
+                    if let Some(peer) = self.peers.get_mut(&link) {
+                        peer.neighbour = true;
+                        let namespace = &self.spec.namespace;
+                        tracing::info!(namespace, remote = id, peer = %peer.addr, "link is up");
+                    }
+                    core.changed();
+                }
+                Output::NeighbourLost { link, id } => {
+                    if let Some(peer) = self.peers.get_mut(&link) {
+                        peer.neighbour = false;
+                        let namespace = &self.spec.namespace;
+                        tracing::warn!(namespace, remote = id, peer = %peer.addr, "neighbour lost");
+                    }
+                    core.changed();
+                }
+                Output::DuplicateId { link } => {
+                    let peer = self.peers.get(&link).map(|p| p.addr);
+                    tracing::warn!(?peer, id = self.router.id(), "another router has our id");
+                }
+            }
+        }
+        if std::mem::take(&mut self.view_dirty) {
+            self.publish(core);
+        }
+    }
+
+    fn publish(&mut self, core: &mut Core) {
+        let workers = self.peers.iter().map(|(key, peer)| {
+            let mut workers: Vec<usize> = peer.data.values().copied().collect();
+            if peer.on_control {
+                workers.push(peer.worker);
+            }
+            (*key, workers)
+        });
+        let view = Arc::new(SiteView {
+            routes: self.router.routes(),
+            connectors: self.services.connectors(),
+            workers: workers.filter(|(_, w)| !w.is_empty()).collect(),
+        });
+        for worker in 0..core.workers.count() {
+            core.workers.send(worker, Command::View(self.id, view.clone()));
+        }
+        self.services.reconsider(self.id, core, &view);
+        core.changed();
+    }
+
+    pub(super) fn tick(&mut self, core: &mut Core, now: Instant) {
+        self.waiting.retain(|(since, _, established)| {
+            let keep = now.saturating_duration_since(*since) < GROUP_WAIT;
+            if !keep {
+                tracing::warn!(peer = %established.peer, "data connection without a link");
+            }
+            keep
+        });
+        let late: Vec<ConnKey> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.control_ready && !p.announced)
+            .filter(|(_, p)| {
+                !p.trunking || now.saturating_duration_since(p.since) > GROUP_WAIT
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in late {
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.on_control = true;
+                core.tell(key, Command::CarryStreams(key));
+                self.view_dirty = true;
+            }
+            self.announce(key);
+        }
+        self.services.retry(self.id, core);
+    }
+
+    pub(super) fn shut_down(mut self, core: &Core) {
+        self.links.values().for_each(|link| link.task.abort());
+        for task in self.accesses.values().flatten() {
+            task.abort();
+        }
+        for (key, peer) in &self.peers {
+            close(core, *key, peer, "site removed");
+        }
+        self.services.clear(core);
+        self.clients.clear(core);
+    }
+}
+
+fn close(core: &Core, key: ConnKey, peer: &Peer, why: &str) {
+    for key in peer.data.keys().chain([&key]) {
+        core.tell(*key, Command::Close(*key, why.to_owned()));
+    }
+}
+
+fn cost(open: &Open) -> u32 {
+    let cost = open.property("qd.inter-router-cost").and_then(Value::as_u32);
+    cost.unwrap_or(1).max(1)
+}

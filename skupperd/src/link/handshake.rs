@@ -1,0 +1,178 @@
+//! From a TCP connection to an opened AMQP connection: TLS, SASL, open.
+
+use super::{
+    tls::{self, TlsError},
+    wire::{Parts, Received, Wire, WireError},
+};
+use crate::amqp::{
+    connection::{Config, Connection, Event},
+    performative::Open,
+    sasl::{ANONYMOUS, EXTERNAL, Sasl, SaslError},
+};
+use bytes::{Bytes, BytesMut};
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::net::TcpStream;
+
+/// Time for TLS, SASL and open together. A healthy peer takes three round trips.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+/// Most plaintext a peer may send before its open is complete.
+const MAX_OPEN: usize = 64 * 1024;
+/// Capability that two routers of this project find each other by. Version 1: frames of
+/// [`NATIVE_FRAME`] bytes, and a client's data sent without waiting for the reverse stream.
+pub(crate) const NATIVE: &str = "io.skupper.native:1";
+/// Frame size between two routers of this project: a read of a client's socket fits one frame.
+pub(crate) const NATIVE_FRAME: u32 = 128 * 1024;
+
+/// Why a connection did not come to be.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Socket or records.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// SASL.
+    #[error("SASL failed")]
+    Sasl(#[from] SaslError),
+    /// AMQP.
+    #[error("AMQP open failed: {0}")]
+    Amqp(String),
+    /// The peer closed.
+    #[error("peer closed the connection before it was open")]
+    Closed,
+    /// Too slow.
+    #[error("no AMQP connection within {} s", TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// An opened connection, ready to be given to a worker.
+#[derive(Debug)]
+pub(crate) struct Established {
+    pub(crate) parts: Parts,
+    pub(crate) amqp: Connection,
+    pub(crate) open: Box<Open>,
+    /// Bytes behind the peer's open.
+    pub(crate) rest: VecDeque<Bytes>,
+    pub(crate) native: bool,
+    pub(crate) peer: SocketAddr,
+}
+
+/// How the transport is secured.
+pub(crate) enum Security {
+    /// We dial: verify the peer's certificate for this name.
+    Client(Arc<ClientConfig>, ServerName<'static>),
+    /// We accept.
+    Server(Arc<ServerConfig>),
+    /// A local listener without TLS.
+    None,
+}
+
+/// Runs the handshake on a connected socket, within [`TIMEOUT`].
+pub(crate) async fn run(
+    socket: TcpStream,
+    security: Security,
+    open: Config,
+) -> Result<Established, HandshakeError> {
+    tokio::time::timeout(TIMEOUT, establish(socket, security, open))
+        .await
+        .unwrap_or(Err(HandshakeError::Timeout))
+}
+
+async fn establish(
+    socket: TcpStream,
+    security: Security,
+    open: Config,
+) -> Result<Established, HandshakeError> {
+    let io = |source| WireError::Io { op: "preparing the socket", source };
+    let peer = socket.peer_addr().map_err(io)?;
+    let (parts, early, mut sasl) = match security {
+        Security::Client(config, name) => {
+            let secured = tls::connect(socket, config, name).await?;
+            (secured.parts, secured.early, Sasl::client(&[EXTERNAL]))
+        }
+        Security::Server(config) => {
+            let secured = tls::accept(socket, config).await?;
+            (secured.parts, secured.early, Sasl::server(&[EXTERNAL]))
+        }
+        Security::None => {
+            let socket = socket.into_std().map_err(io)?;
+            (Parts::new(socket, None, BytesMut::new()), None, Sasl::server(&[ANONYMOUS]))
+        }
+    };
+    let native = open.capabilities.iter().any(|c| c.as_str() == NATIVE);
+    let mut wire = Wire::attach(parts)?;
+    let mut input = BytesMut::from(early.unwrap_or_default());
+    while !sasl.is_done() {
+        let result = sasl.feed(&mut input);
+        flush(&mut wire, &mut sasl.output).await?;
+        result?;
+        if !sasl.is_done() {
+            input.unsplit(receive(&mut wire).await?);
+        }
+    }
+    let mut amqp = Connection::new(open, Instant::now());
+    flush(&mut wire, amqp.output()).await?;
+    let mut rest = VecDeque::from([input.freeze()]);
+    let mut taken = 0;
+    loop {
+        while let Some(mut chunk) = rest.pop_front() {
+            match amqp.receive(&mut chunk, Instant::now()) {
+                Ok(Some(Event::Open(open))) => {
+                    if !chunk.is_empty() {
+                        rest.push_front(chunk);
+                    }
+                    let native = native && open.offers(NATIVE);
+                    if native {
+                        amqp.set_native(NATIVE_FRAME);
+                    }
+                    let parts = wire.detach();
+                    return Ok(Established { parts, amqp, open, rest, native, peer });
+                }
+                Ok(Some(Event::Close(error))) => {
+                    let why = error.map_or("closed by the peer".to_owned(), |e| e.to_string());
+                    return Err(HandshakeError::Amqp(why));
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    flush(&mut wire, amqp.output()).await.ok();
+                    return Err(HandshakeError::Amqp(e.to_string()));
+                }
+            }
+        }
+        let chunk = receive(&mut wire).await?.freeze();
+        taken += chunk.len();
+        if taken > MAX_OPEN {
+            return Err(HandshakeError::Amqp("open is too long".to_owned()));
+        }
+        rest.push_back(chunk);
+    }
+}
+
+async fn flush(wire: &mut Wire, output: &mut BytesMut) -> Result<(), WireError> {
+    wire.out().put(&output.split());
+    poll_fn(|cx| wire.poll_flush(cx)).await
+}
+
+async fn receive(wire: &mut Wire) -> Result<BytesMut, HandshakeError> {
+    let mut chunks = VecDeque::new();
+    loop {
+        let received = poll_fn(|cx| wire.poll_recv(cx, &mut chunks)).await?;
+        if !chunks.is_empty() {
+            return Ok(chunks.drain(..).fold(BytesMut::new(), |mut all, chunk| {
+                all.extend_from_slice(&chunk);
+                all
+            }));
+        }
+        if received == Received::End {
+            return Err(HandshakeError::Closed);
+        }
+    }
+}

@@ -1,0 +1,708 @@
+//! A data-plane worker: one thread, one single-threaded runtime, the connections and streams on it.
+
+use super::{
+    conn::{Conn, ConnKey, Current, End, InStream, Inner, Kind, Outcome, StreamEnd},
+    core::{CoreEvent, CoreSender},
+    driver,
+    handshake::Established,
+    transit::Transit,
+    upstream::Upstream,
+    view::{ConnectorTarget, SiteView},
+    wire::Wire,
+};
+use crate::amqp::{
+    connection::{DeliveryId, LinkId},
+    message::{self, MessageHead},
+    performative::{Attach, DeliveryState},
+};
+use crate::router::{Exclude, Target};
+use bytes::{Bytes, BytesMut};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::{TcpListener, TcpStream},
+    rc::Rc,
+    sync::Arc,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Names a stream that crosses workers, at the worker whose connection it came in on.
+pub type RelayId = u64;
+
+/// What crosses back over a relay.
+#[derive(Debug)]
+pub enum Relayed {
+    /// Bytes passed on in all.
+    Ack(u64),
+    /// The receiver is done.
+    Outcome(Outcome),
+}
+
+/// What crosses over a relay.
+#[derive(Debug)]
+pub enum RelayData {
+    /// Payload.
+    Data(Bytes),
+    /// The end; true: given up.
+    End(bool),
+}
+
+/// What a worker is told.
+pub enum Command {
+    /// Take over an opened connection.
+    Connection(Box<NewConnection>),
+    /// A site's picture of the network has changed.
+    View(u32, Arc<SiteView>),
+    /// A site is gone.
+    SiteGone(u32),
+    /// Accept clients of a listener.
+    Listen {
+        /// Site.
+        site: u32,
+        /// Listener.
+        listener: u64,
+        /// Its routing key.
+        routing_key: Arc<str>,
+        /// A listening socket.
+        socket: TcpListener,
+    },
+    /// Stop accepting; with `cut` its connections end too.
+    Unlisten {
+        /// Listener.
+        listener: u64,
+        /// End its connections.
+        cut: bool,
+    },
+    /// A client that another worker accepted: this one has a connection towards its server.
+    Client {
+        /// Site.
+        site: u32,
+        /// Listener.
+        listener: u64,
+        /// Its routing key.
+        routing_key: Arc<str>,
+        /// The client.
+        socket: TcpStream,
+    },
+    /// A stream that another worker received.
+    RelayOpen {
+        /// Worker it comes from.
+        from: usize,
+        /// Its name there.
+        id: RelayId,
+        /// Site.
+        site: u32,
+        /// Link it came in on.
+        link: ConnKey,
+        /// Its head.
+        head: Box<MessageHead>,
+    },
+    /// Payload of such a stream.
+    Relay(usize, RelayId, RelayData),
+    /// The other way.
+    RelayBack(RelayId, Relayed),
+    /// Streams go over this control connection: the peer has no trunk.
+    CarryStreams(ConnKey),
+    /// Send a control message on a connection.
+    Control(ConnKey, Bytes),
+    /// Send a message of this priority.
+    Message(ConnKey, u8, Bytes),
+    /// An AMQP client's link: deliver a message.
+    ClientMessage(ConnKey, LinkId, Bytes),
+    /// Settle a client's delivery.
+    ClientSettle(ConnKey, DeliveryId, bool),
+    /// Close a connection.
+    Close(ConnKey, String),
+    /// Stop accepting and end when nothing is left.
+    Drain(oneshot::Sender<()>),
+    /// Answer when the event loop comes round.
+    Ping(oneshot::Sender<usize>),
+}
+
+/// An opened connection on its way to a worker.
+pub struct NewConnection {
+    pub(crate) key: ConnKey,
+    pub(crate) group: ConnKey,
+    pub(crate) kind: Kind,
+    pub(crate) site: u32,
+    pub(crate) dialled: bool,
+    pub(crate) established: Established,
+}
+
+/// Channels to all workers.
+#[derive(Clone)]
+pub struct Senders(Arc<[mpsc::UnboundedSender<Command>]>);
+
+impl Senders {
+    /// Channels, by worker.
+    pub fn new(senders: Vec<mpsc::UnboundedSender<Command>>) -> Self {
+        Self(senders.into())
+    }
+
+    /// Number of workers.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Tells one worker. A worker that has ended takes no more: everything is over then.
+    pub fn send(&self, worker: usize, command: Command) {
+        if let Some(sender) = self.0.get(worker) {
+            if sender.send(command).is_err() {
+                tracing::debug!(worker, "worker has ended");
+            }
+        }
+    }
+}
+
+/// What the ends of streams on this host are: the proxy.
+pub trait Acceptor {
+    /// A stream for a connector or a listener of this site has come in. Err: nobody takes it.
+    fn stream(
+        &self,
+        worker: &Rc<Worker>,
+        cur: Current<'_>,
+        arrived: Arrived,
+    ) -> Result<End, Outcome>;
+    /// A client was accepted by a listener.
+    fn client(
+        &self,
+        worker: &Rc<Worker>,
+        site: u32,
+        listener: u64,
+        routing_key: &Arc<str>,
+        socket: TcpStream,
+    );
+    /// A listener or connector is gone: its connections end.
+    fn cut(&self, entity: u64);
+    /// Client and server connections of this worker.
+    fn open_connections(&self) -> usize;
+}
+
+/// A stream that has arrived at a router that serves its address.
+pub struct Arrived {
+    /// Site.
+    pub site: u32,
+    /// Its head.
+    pub head: Box<MessageHead>,
+    /// Where it comes from.
+    pub up: Upstream,
+    /// Connection for answers.
+    pub back: Option<Rc<Conn>>,
+    /// Link it came in on.
+    pub link: ConnKey,
+    /// For one of our own clients: the name of its reply address.
+    pub temp: Option<u64>,
+}
+
+/// The state of a worker's thread.
+pub struct Worker {
+    /// Which worker.
+    pub index: usize,
+    /// All workers.
+    pub senders: Senders,
+    core: CoreSender,
+    acceptor: Rc<dyn Acceptor>,
+    conns: RefCell<HashMap<ConnKey, Rc<Conn>>>,
+    /// Connections that carry streams, by link; turned with each use.
+    trunks: RefCell<HashMap<ConnKey, Vec<Rc<Conn>>>>,
+    views: RefCell<HashMap<u32, Arc<SiteView>>>,
+    listeners: RefCell<HashMap<u64, Vec<tokio::task::AbortHandle>>>,
+    /// Streams handed to other workers.
+    relays_out: RefCell<HashMap<RelayId, (Upstream, usize)>>,
+    /// Streams received from other workers.
+    relays_in: RefCell<HashMap<(usize, RelayId), End>>,
+    next_relay: Cell<RelayId>,
+    draining: Cell<bool>,
+}
+
+impl Worker {
+    /// Runs a worker until all senders are gone or it has drained.
+    pub async fn run(
+        index: usize,
+        senders: Senders,
+        core: CoreSender,
+        acceptor: Rc<dyn Acceptor>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+    ) {
+        let worker = Rc::new(Self {
+            index,
+            senders,
+            core,
+            acceptor,
+            conns: RefCell::default(),
+            trunks: RefCell::default(),
+            views: RefCell::default(),
+            listeners: RefCell::default(),
+            relays_out: RefCell::default(),
+            relays_in: RefCell::default(),
+            next_relay: Cell::new(0),
+            draining: Cell::new(false),
+        });
+        while let Some(command) = commands.recv().await {
+            if let Command::Drain(done) = command {
+                worker.clone().drain(done);
+            } else {
+                worker.command(command);
+            }
+        }
+    }
+
+    /// The picture of a site.
+    pub fn view(&self, site: u32) -> Option<Arc<SiteView>> {
+        self.views.borrow().get(&site).cloned()
+    }
+
+    /// A connection of this worker that carries streams on this link.
+    pub fn trunk(&self, link: ConnKey) -> Option<Rc<Conn>> {
+        let mut trunks = self.trunks.borrow_mut();
+        let conns = trunks.get_mut(&link)?;
+        let step = usize::from(conns.len() > 1);
+        conns.rotate_left(step);
+        conns.iter().find(|c| c.is_open()).cloned()
+    }
+
+    fn command(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Connection(new) => self.connection(*new),
+            Command::View(site, view) => self.set_view(site, view),
+            Command::SiteGone(site) => drop(self.views.borrow_mut().remove(&site)),
+            Command::Listen { site, listener, routing_key, socket } => {
+                self.listen(site, listener, routing_key, socket);
+            }
+            Command::Unlisten { listener, cut } => {
+                for task in self.listeners.borrow_mut().remove(&listener).iter().flatten() {
+                    task.abort();
+                }
+                if cut {
+                    self.acceptor.cut(listener);
+                }
+            }
+            Command::Client { site, listener, routing_key, socket } => {
+                self.acceptor.client(self, site, listener, &routing_key, socket);
+            }
+            Command::RelayOpen { from, id, site, link, head } => {
+                let up = Upstream::Relay { senders: self.senders.clone(), worker: from, id };
+                match self.place(site, link, *head, up, None, None, true) {
+                    Ok(end) => drop(self.relays_in.borrow_mut().insert((from, id), end)),
+                    Err((up, outcome)) => up.settle(None, outcome),
+                }
+            }
+            Command::Relay(from, id, data) => self.relay(from, id, data),
+            Command::RelayBack(id, back) => self.relay_back(id, back),
+            Command::CarryStreams(key) => {
+                let conn = self.conns.borrow().get(&key).cloned();
+                if let Some(conn) = conn {
+                    conn.borrow().carry_streams();
+                    self.trunks.borrow_mut().entry(conn.group).or_default().push(conn);
+                }
+            }
+            Command::Control(key, message) => {
+                self.on_conn(key, |inner| {
+                    if let Some(link) = inner.fixed.control {
+                        if !inner.send_message(link, &message, true) {
+                            tracing::debug!(conn = key, "no credit for a control message");
+                        }
+                    }
+                });
+            }
+            Command::Message(key, priority, message) => {
+                self.on_conn(key, |inner| {
+                    let slot = usize::from(priority).min(inner.fixed.data.len() - 1);
+                    if let Some(link) = inner.fixed.data[slot] {
+                        if !inner.send_message(link, &message, true) {
+                            tracing::debug!(conn = key, "no credit for a message");
+                        }
+                    }
+                });
+            }
+            Command::ClientMessage(key, link, message) => {
+                self.on_conn(key, |inner| {
+                    if !inner.send_message(link, &message, true) {
+                        tracing::debug!(conn = key, "client has no credit for a message");
+                    }
+                });
+            }
+            Command::ClientSettle(key, delivery, accepted) => {
+                self.on_conn(key, |inner| {
+                    let state =
+                        if accepted { DeliveryState::Accepted } else { DeliveryState::Released };
+                    inner.amqp.disposition(delivery, Some(state), true);
+                    inner.drain_control();
+                    inner.kick();
+                });
+            }
+            Command::Close(key, why) => {
+                self.on_conn(key, |inner| inner.fail("amqp:connection:forced", &why));
+            }
+            Command::Ping(answer) => drop(answer.send(self.acceptor.open_connections())),
+            Command::Drain(_) => {}
+        }
+    }
+
+    fn on_conn(&self, key: ConnKey, f: impl FnOnce(&mut Inner)) {
+        let conn = self.conns.borrow().get(&key).cloned();
+        match conn {
+            Some(conn) => f(&mut conn.borrow()),
+            None => tracing::debug!(conn = key, "connection is gone"),
+        }
+    }
+
+    fn connection(self: &Rc<Self>, new: NewConnection) {
+        let Established { parts, amqp, rest, native, .. } = new.established;
+        let wire = match Wire::attach(parts) {
+            Ok(wire) => wire,
+            Err(e) => {
+                let why = crate::telemetry::chain(&e);
+                self.core.send(CoreEvent::Ended { key: new.key, group: new.group, why });
+                return;
+            }
+        };
+        let mut inner = Inner::new(new.key, new.kind, amqp, wire);
+        inner.chunks = rest;
+        if new.kind == Kind::Control && new.dialled {
+            inner.attach_fixed();
+        }
+        let conn = Conn::new(new.key, new.group, new.kind, new.site, native, inner);
+        self.conns.borrow_mut().insert(new.key, conn.clone());
+        if new.kind == Kind::Data {
+            self.trunks.borrow_mut().entry(new.group).or_default().push(conn.clone());
+            conn.borrow().carry_streams();
+        }
+        tokio::task::spawn_local({
+            let worker = self.clone();
+            async move {
+                let (key, group) = (conn.key, conn.group);
+                let ended = driver::run(worker.clone(), conn).await;
+                worker.core.send(CoreEvent::Ended { key, group, why: ended.to_string() });
+            }
+        });
+    }
+
+    fn set_view(&self, site: u32, view: Arc<SiteView>) {
+        let previous = self.views.borrow_mut().insert(site, view.clone());
+        // Connectors that are gone take their connections with them.
+        for target in previous.iter().flat_map(|v| v.targets()) {
+            if !view.targets().any(|t| t.id == target.id) {
+                self.acceptor.cut(target.id);
+            }
+        }
+    }
+
+    fn listen(
+        self: &Rc<Self>,
+        site: u32,
+        listener: u64,
+        routing_key: Arc<str>,
+        socket: TcpListener,
+    ) {
+        let socket = match crate::sys::watch(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, listener, "registering a listening socket failed");
+                return;
+            }
+        };
+        let worker = self.clone();
+        let task = tokio::task::spawn_local(async move {
+            super::accept::clients(&socket, |client| {
+                worker.acceptor.client(&worker, site, listener, &routing_key, client);
+            })
+            .await;
+        });
+        self.listeners.borrow_mut().entry(listener).or_default().push(task.abort_handle());
+    }
+
+    fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
+        self.draining.set(true);
+        self.listeners.borrow_mut().drain().flat_map(|(_, t)| t).for_each(|task| task.abort());
+        tokio::task::spawn_local(async move {
+            let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+            while self.acceptor.open_connections() > 0 {
+                tick.tick().await;
+            }
+            drop(done.send(()));
+        });
+    }
+
+    // ---- called by connections ----
+
+    /// A stream has come in.
+    pub(super) fn stream(
+        self: &Rc<Self>,
+        conn: &Rc<Conn>,
+        inner: &mut Inner,
+        stream: InStream,
+        head: Box<MessageHead>,
+        _first: &Bytes,
+    ) -> Result<End, Outcome> {
+        let up = Upstream::Conn(conn.clone(), stream);
+        self.place(conn.site, conn.group, *head, up, Some(conn.clone()), Some(inner), true)
+            .map_err(|(_, outcome)| outcome)
+    }
+
+    /// Sends a stream that no connector of this host would take on to another router.
+    pub fn pass_on(
+        self: &Rc<Self>,
+        site: u32,
+        link: ConnKey,
+        head: MessageHead,
+        up: Upstream,
+    ) -> Result<End, (Upstream, Outcome)> {
+        self.place(site, link, head, up, None, None, false)
+    }
+
+    /// Finds where a stream goes: an end on this host, the next router, or another worker.
+    #[expect(clippy::too_many_arguments, reason = "what is known of a stream that has come in")]
+    fn place(
+        self: &Rc<Self>,
+        site: u32,
+        link: ConnKey,
+        mut head: MessageHead,
+        up: Upstream,
+        back: Option<Rc<Conn>>,
+        cur: Current<'_>,
+        local: bool,
+    ) -> Result<End, (Upstream, Outcome)> {
+        let Some(view) = self.view(site) else { return Err((up, Outcome::Released)) };
+        let Some(to) = head.to().map(str::to_owned) else { return Err((up, Outcome::Rejected)) };
+        let own = &view.routes.self_id;
+        let next = match Target::parse(&to) {
+            Target::Router { id, rest } if id == own => {
+                let Some((worker, temp)) = temp_name(rest) else {
+                    return Err((up, Outcome::Released));
+                };
+                if worker != self.index {
+                    return self.relay_to(worker, site, link, head, up);
+                }
+                let arrived =
+                    Arrived { site, head: Box::new(head), up, back, link, temp: Some(temp) };
+                return self.arrived(cur, arrived);
+            }
+            Target::Router { id, .. } => view.routes.towards(id),
+            Target::Mobile(key) => {
+                let origin = origin(&head).filter(|origin| origin != own);
+                if local && view.connectors.contains_key(key) {
+                    let arrived =
+                        Arrived { site, head: Box::new(head), up, back, link, temp: None };
+                    return self.arrived(cur, arrived);
+                }
+                let exclude = Exclude { links: vec![link], locals: Vec::new() };
+                let route = view.routes.addresses.get(key);
+                match route.map(|r| r.choose(&[], origin.as_deref(), &exclude)) {
+                    Some(crate::router::Choice::Remote { link, .. }) => Some(link),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        // Back where it came from would be a loop.
+        let Some(next) = next.filter(|next| *next != link) else {
+            return Err((up, Outcome::Released));
+        };
+        let me = format!("0/{own}");
+        if head.annotations.trace.contains(&me) {
+            return Err((up, Outcome::Released));
+        }
+        let Some(conn) = self.trunk(next) else {
+            let Some(worker) = view.worker_of(next).filter(|w| *w != self.index) else {
+                return Err((up, Outcome::Released));
+            };
+            return self.relay_to(worker, site, link, head, up);
+        };
+        head.annotations.trace.push(me);
+        let mut bytes = BytesMut::with_capacity(256);
+        message::encode_stream_head(&head, &mut bytes);
+        Ok(Transit::open(up, conn, bytes.freeze(), cur))
+    }
+
+    fn arrived(
+        self: &Rc<Self>,
+        cur: Current<'_>,
+        arrived: Arrived,
+    ) -> Result<End, (Upstream, Outcome)> {
+        // The proxy settles what it takes; what it does not take is settled by the caller, who needs
+        // a way back for that.
+        let again = match &arrived.up {
+            Upstream::Conn(conn, stream) => Upstream::Conn(conn.clone(), *stream),
+            Upstream::Relay { senders, worker, id } => {
+                Upstream::Relay { senders: senders.clone(), worker: *worker, id: *id }
+            }
+        };
+        self.acceptor.stream(self, cur, arrived).map_err(|outcome| (again, outcome))
+    }
+
+    fn relay_to(
+        self: &Rc<Self>,
+        worker: usize,
+        site: u32,
+        link: ConnKey,
+        head: MessageHead,
+        up: Upstream,
+    ) -> Result<End, (Upstream, Outcome)> {
+        // One hop between workers: a stream that came from one goes to no third.
+        if matches!(up, Upstream::Relay { .. }) || worker >= self.senders.count() {
+            return Err((up, Outcome::Released));
+        }
+        let id = self.next_relay.get();
+        self.next_relay.set(id + 1);
+        let head = Box::new(head);
+        self.senders
+            .send(worker, Command::RelayOpen { from: self.index, id, site, link, head });
+        self.relays_out.borrow_mut().insert(id, (up, worker));
+        Ok(Rc::new(RelayEnd { from: self.index, worker, id, senders: self.senders.clone() }))
+    }
+
+    fn relay(&self, from: usize, id: RelayId, data: RelayData) {
+        let end = match &data {
+            // Nothing follows an end.
+            RelayData::End(_) => self.relays_in.borrow_mut().remove(&(from, id)),
+            RelayData::Data(_) => self.relays_in.borrow().get(&(from, id)).cloned(),
+        };
+        let Some(end) = end else { return };
+        match data {
+            RelayData::Data(payload) => end.data(None, payload),
+            RelayData::End(aborted) => end.end(None, aborted),
+        }
+        end.flush(None);
+    }
+
+    fn relay_back(&self, id: RelayId, back: Relayed) {
+        match back {
+            Relayed::Ack(offset) => {
+                let relays = self.relays_out.borrow();
+                if let Some((up, _)) = relays.get(&id) {
+                    up.ack(None, offset);
+                }
+            }
+            Relayed::Outcome(outcome) => {
+                let up = self.relays_out.borrow_mut().remove(&id);
+                if let Some((up, worker)) = up {
+                    up.settle(None, outcome);
+                    // The other worker forgets the stream too, whether its end was sent or not.
+                    let end = RelayData::End(true);
+                    self.senders.send(worker, Command::Relay(self.index, id, end));
+                }
+            }
+        }
+    }
+
+    pub(super) fn message(
+        &self,
+        conn: &Rc<Conn>,
+        stream: InStream,
+        settled: bool,
+        message: Bytes,
+    ) {
+        let delivery = (!settled).then_some(stream.delivery);
+        let (key, group, link) = (conn.key, conn.group, stream.link);
+        self.core.send(CoreEvent::Message { key, group, link, delivery, message });
+    }
+
+    pub(super) fn message_outcome(
+        &self,
+        conn: &Rc<Conn>,
+        link: LinkId,
+        _delivery: DeliveryId,
+        settled: bool,
+        state: Option<&DeliveryState>,
+    ) {
+        tracing::trace!(conn = conn.key, ?link, settled, ?state, "outcome of a message");
+    }
+
+    pub(super) fn control_ready(&self, conn: &Rc<Conn>) {
+        self.core.send(CoreEvent::ControlReady { key: conn.key });
+    }
+
+    pub(super) fn client_attached(
+        &self,
+        conn: &Rc<Conn>,
+        inner: &mut Inner,
+        link: LinkId,
+        attach: &Attach,
+    ) {
+        let router = self.view(conn.site).map(|v| v.routes.self_id.clone()).unwrap_or_default();
+        let attach = Box::new(inner.client_attached(link, attach, &router));
+        let key = conn.key;
+        self.core.send(CoreEvent::ClientAttached { key, link, attach });
+    }
+
+    pub(super) fn client_detached(&self, conn: &Rc<Conn>, link: LinkId) {
+        self.core.send(CoreEvent::ClientDetached { key: conn.key, link });
+    }
+
+    pub(super) fn client_credit(
+        &self,
+        conn: &Rc<Conn>,
+        inner: &mut Inner,
+        link: LinkId,
+        credit: u32,
+        drain: bool,
+    ) {
+        self.core.send(CoreEvent::ClientCredit { key: conn.key, link, credit });
+        if drain {
+            inner.amqp.drained(link);
+        }
+    }
+
+    pub(super) fn conn_ended(&self, conn: &Rc<Conn>) {
+        self.conns.borrow_mut().remove(&conn.key);
+        let mut trunks = self.trunks.borrow_mut();
+        if let Some(conns) = trunks.get_mut(&conn.group) {
+            conns.retain(|c| c.key != conn.key);
+            if conns.is_empty() {
+                trunks.remove(&conn.group);
+            }
+        }
+    }
+
+    /// Targets of a routing key on this host.
+    pub fn targets(&self, site: u32, key: &str) -> Vec<Arc<ConnectorTarget>> {
+        self.view(site).and_then(|v| v.connectors.get(key).cloned()).unwrap_or_default()
+    }
+}
+
+/// Router where a stream entered the network.
+fn origin(head: &MessageHead) -> Option<String> {
+    let ingress = head.annotations.ingress.as_deref()?;
+    Some(ingress.rsplit_once('/').map_or(ingress, |(_, id)| id).to_owned())
+}
+
+/// Name of a client's reply address: the worker and a number, as 15 characters.
+pub fn temp_address(router: &str, worker: usize, number: u64) -> String {
+    format!("amqp:/_topo/0/{router}/temp.{worker:02x}{number:013x}")
+}
+
+fn temp_name(rest: &str) -> Option<(usize, u64)> {
+    let name = rest.strip_prefix("temp.")?;
+    let (worker, number) = name.split_at_checked(2)?;
+    Some((usize::from_str_radix(worker, 16).ok()?, u64::from_str_radix(number, 16).ok()?))
+}
+
+/// The end of a stream that goes on at another worker.
+struct RelayEnd {
+    from: usize,
+    worker: usize,
+    id: RelayId,
+    senders: Senders,
+}
+
+impl StreamEnd for RelayEnd {
+    fn data(&self, _cur: Current<'_>, payload: Bytes) {
+        // The stream's window bounds what is on its way.
+        self.senders.send(self.worker, Command::Relay(self.from, self.id, RelayData::Data(payload)));
+    }
+
+    fn end(&self, _cur: Current<'_>, aborted: bool) {
+        self.senders.send(self.worker, Command::Relay(self.from, self.id, RelayData::End(aborted)));
+    }
+
+    fn flush(&self, _cur: Current<'_>) {}
+    fn opened(&self, _conn: &mut Inner, _out: super::conn::OutStream) {}
+    fn acked(&self, _conn: &mut Inner, _offset: u64) {}
+    fn outcome(&self, _conn: &mut Inner, _outcome: Outcome) {}
+    fn writable(&self, _conn: &mut Inner) {}
+
+    fn lost(&self) {
+        self.end(None, true);
+    }
+}
