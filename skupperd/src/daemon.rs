@@ -1,1 +1,167 @@
-//! (in progress)
+//! The daemon: builds everything, runs it, and takes it down again.
+
+use crate::{
+    link::{
+        core::{self, Core},
+        worker::{Command, Senders, Worker},
+    },
+    proxy::Proxy,
+    reconcile::Reconciler,
+    store::{Layout, lock, watch},
+};
+use anyhow::{Context, Result, bail};
+use libsystemd::daemon::{NotifyState, notify};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, thread::JoinHandle, time::Duration};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+    task::LocalSet,
+};
+
+/// Time that open connections have to end after a request to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How to run.
+#[derive(Debug)]
+pub struct Options {
+    /// Directories.
+    pub layout: Layout,
+    /// Worker threads.
+    pub workers: usize,
+    /// Time that open connections have to end after a request to stop.
+    pub drain: Option<Duration>,
+}
+
+/// Workers for this machine: one for each core.
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(options: Options) -> Result<()> {
+    let Options { layout, workers, drain } = options;
+    raise_descriptors();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(layout.namespaces())
+        .with_context(|| format!("making {}", layout.namespaces().display()))?;
+    // Held until the process ends, however it ends.
+    let _single = match lock(&layout.instance_lock(), false) {
+        Ok(lock) => lock,
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+            bail!("another skupperd runs already on {}", layout.namespaces().display())
+        }
+        Err(e) => {
+            return Err(e).with_context(|| format!("locking {}", layout.instance_lock().display()));
+        }
+    };
+    let (events, core_events) = core::channel();
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+    let senders = Senders::new(senders);
+    let mut threads = Vec::new();
+    for (index, commands) in receivers.into_iter().enumerate() {
+        let (senders, events) = (senders.clone(), events.clone());
+        threads.push(spawn(format!("worker-{index}"), move |runtime| {
+            let worker = Worker::run(index, senders, events, Proxy::new(), commands);
+            LocalSet::new().block_on(&runtime, worker);
+        })?);
+    }
+    let (core, changed) = Core::new(events.clone(), senders.clone());
+    threads.push(spawn("core".to_owned(), move |runtime| runtime.block_on(core.run(core_events)))?);
+
+    let control = build().context("starting the control runtime")?;
+    control.block_on(async {
+        let disk = watch(&layout)?;
+        let (reload, reloads) = mpsc::channel(1);
+        let (stop, stops) = mpsc::channel::<()>(1);
+        let mut reconciler = Reconciler::new(layout.clone(), events, workers);
+        reconciler.sync().await?;
+        tracing::info!(workers, namespaces = %layout.namespaces().display(), "ready");
+        tell(&[NotifyState::Ready]);
+        let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
+        signals(&reload).await?;
+        tell(&[NotifyState::Stopping]);
+        // Nothing is applied any more.
+        drop(stop);
+        reconcile.await.context("reconcile loop")?;
+        let deadline = drain.unwrap_or(DRAIN);
+        tracing::info!(seconds = deadline.as_secs(), "draining");
+        let done = (0..senders.count()).map(|worker| {
+            let (done, wait) = oneshot::channel();
+            senders.send(worker, Command::Drain(done));
+            wait
+        });
+        let all = async {
+            for wait in done.collect::<Vec<_>>() {
+                drop(wait.await);
+            }
+        };
+        let drained = tokio::time::timeout(deadline, all);
+        let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        tokio::select! {
+            result = drained => match result {
+                Ok(()) => tracing::info!("all connections have ended"),
+                Err(_) => tracing::warn!("connections are cut at the deadline"),
+            },
+            _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
+        }
+        anyhow::Ok(())
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for a signal to stop; SIGHUP reads everything again.
+async fn signals(reload: &mpsc::Sender<()>) -> Result<()> {
+    let mut hup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    loop {
+        // All arms are cancel-safe: a signal that is not taken now is taken at the next turn.
+        tokio::select! {
+            _ = hup.recv() => {
+                tracing::info!("reloading");
+                // Full: a reload is waiting already.
+                drop(reload.try_send(()));
+            }
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+        }
+    }
+}
+
+fn build() -> std::io::Result<runtime::Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn spawn(
+    name: String,
+    run: impl FnOnce(runtime::Runtime) + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    let runtime = build().with_context(|| format!("starting the runtime of {name}"))?;
+    std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            run(runtime);
+        })
+        .with_context(|| format!("starting thread {name}"))
+}
+
+fn tell(states: &[NotifyState]) {
+    if let Err(error) = notify(false, states) {
+        tracing::debug!(%error, "service manager was not told");
+    }
+}
+
+/// Every connection is a descriptor: takes as many as the system lets us have.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "limit of open files stays as it is");
+    }
+}

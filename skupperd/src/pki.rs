@@ -1,1 +1,56 @@
-//! (in progress)
+//! Certificates: the site's own CA, what it signs, and what rustls needs of them.
+
+mod issue;
+mod tls;
+
+pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client};
+pub use tls::{client_config, server_config};
+
+use std::path::PathBuf;
+
+/// CA that signs link credentials when nothing else is named.
+pub const SITE_CA: &str = "skupper-site-ca";
+
+/// What went wrong with credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file could not be read or written.
+    #[error("{op} {}", path.display())]
+    File {
+        /// What was being done.
+        op: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate could not be made.
+    #[error("issuing certificate {name}")]
+    Issue {
+        /// Its name.
+        name: String,
+        /// Reason.
+        #[source]
+        source: rcgen::Error,
+    },
+    /// PEM that is not what it should be.
+    #[error("{what} of credentials {name}: {reason}")]
+    Malformed {
+        /// Which part.
+        what: &'static str,
+        /// Name of the credentials.
+        name: String,
+        /// Reason.
+        reason: String,
+    },
+    /// rustls does not take them.
+    #[error("credentials {name} can not be used")]
+    Unusable {
+        /// Name of the credentials.
+        name: String,
+        /// Reason.
+        #[source]
+        source: rustls::Error,
+    },
+}

@@ -1,1 +1,96 @@
-//! (in progress)
+//! What has to be done so that what runs is what is wanted: a pure function of two pictures.
+
+use crate::model::{Connector, Link, Listener, RouterAccess, Secret, Site};
+use std::collections::BTreeMap;
+
+/// A namespace, as wanted or as applied.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Picture {
+    /// The site with its name; without one nothing runs.
+    pub site: Option<(String, Site)>,
+    /// Listeners by name.
+    pub listeners: BTreeMap<String, Listener>,
+    /// Connectors by name.
+    pub connectors: BTreeMap<String, Connector>,
+    /// Links by name, each with its credentials.
+    pub links: BTreeMap<String, (Link, Option<Secret>)>,
+    /// Link accesses by name.
+    pub accesses: BTreeMap<String, RouterAccess>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start the site.
+    StartSite,
+    /// End the site with everything on it.
+    StopSite,
+    /// Apply changed settings of the running site.
+    UpdateSite,
+    /// Add or change.
+    SetAccess(String),
+    /// Remove.
+    RemoveAccess(String),
+    /// Add or change.
+    SetLink(String),
+    /// Remove.
+    RemoveLink(String),
+    /// Add or change.
+    SetConnector(String),
+    /// Remove.
+    RemoveConnector(String),
+    /// Add or change.
+    SetListener(String),
+    /// Remove.
+    RemoveListener(String),
+}
+
+/// Steps from `applied` to `wanted`. What is equal in both is not touched; removals come first, so
+/// that an address moves from one listener to another in one go.
+pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
+    let identity = |p: &Picture| p.site.as_ref().map(|(name, s)| (name.clone(), s.edge));
+    let mut actions = Vec::new();
+    let mut from = applied;
+    let nothing = Picture::default();
+    if identity(wanted) != identity(applied) {
+        if applied.site.is_some() {
+            actions.push(Action::StopSite);
+        }
+        from = &nothing;
+        if wanted.site.is_none() {
+            return actions;
+        }
+        actions.push(Action::StartSite);
+    } else if wanted.site.is_none() {
+        return actions;
+    } else if wanted.site != applied.site {
+        actions.push(Action::UpdateSite);
+    }
+    let removed = |actions: &mut Vec<Action>, names: Vec<&String>, make: fn(String) -> Action| {
+        actions.extend(names.into_iter().cloned().map(make));
+    };
+    removed(&mut actions, gone(&wanted.listeners, &from.listeners), Action::RemoveListener);
+    removed(&mut actions, gone(&wanted.connectors, &from.connectors), Action::RemoveConnector);
+    removed(&mut actions, gone(&wanted.links, &from.links), Action::RemoveLink);
+    removed(&mut actions, gone(&wanted.accesses, &from.accesses), Action::RemoveAccess);
+    removed(&mut actions, changed(&wanted.accesses, &from.accesses), Action::SetAccess);
+    removed(&mut actions, changed(&wanted.links, &from.links), Action::SetLink);
+    removed(&mut actions, changed(&wanted.connectors, &from.connectors), Action::SetConnector);
+    removed(&mut actions, changed(&wanted.listeners, &from.listeners), Action::SetListener);
+    actions
+}
+
+fn gone<'a, T>(
+    wanted: &BTreeMap<String, T>,
+    applied: &'a BTreeMap<String, T>,
+) -> Vec<&'a String> {
+    applied.keys().filter(|name| !wanted.contains_key(*name)).collect()
+}
+
+fn changed<'a, T: PartialEq>(
+    wanted: &'a BTreeMap<String, T>,
+    applied: &BTreeMap<String, T>,
+) -> Vec<&'a String> {
+    let differs = |(name, item): &(&String, &T)| applied.get(*name) != Some(item);
+    wanted.iter().filter(differs).map(|(name, _)| name).collect()
+}

@@ -1,1 +1,122 @@
-//! (in progress)
+//! Making what runs what is on disk: load, plan, execute, say how it stands.
+
+mod execute;
+mod namespace;
+mod status;
+
+pub use namespace::NamespaceState;
+
+use crate::{
+    link::core::CoreSender,
+    store::{Layout, StoreError},
+    telemetry,
+};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+/// Changes within this time are looked at together: an editor writes, renames and touches.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Interval of a full look at the disk, whatever the watcher said.
+const RESYNC: Duration = Duration::from_secs(30);
+/// Interval of attempts at what has failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The loop's state.
+pub struct Reconciler {
+    layout: Layout,
+    core: CoreSender,
+    trunk: usize,
+    namespaces: BTreeMap<String, NamespaceState>,
+}
+
+impl Reconciler {
+    /// A reconciler that has applied nothing yet.
+    pub fn new(layout: Layout, core: CoreSender, trunk: usize) -> Self {
+        Self { layout, core, trunk, namespaces: BTreeMap::new() }
+    }
+
+    /// Applies everything that is on disk.
+    pub async fn sync(&mut self) -> Result<(), StoreError> {
+        let found = self.layout.list()?;
+        let gone: Vec<String> = self
+            .namespaces
+            .keys()
+            .filter(|name| !found.iter().any(|n| n.name == **name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some(state) = self.namespaces.remove(&name) {
+                state.stop(&self.core).await;
+            }
+        }
+        for namespace in found {
+            let name = namespace.name.clone();
+            if !self.namespaces.contains_key(&name) {
+                let state = NamespaceState::new(namespace, self.trunk)?;
+                self.namespaces.insert(name.clone(), state);
+            }
+            if let Some(state) = self.namespaces.get_mut(&name) {
+                // One namespace's trouble is its own.
+                if let Err(error) = state.sync(&self.core).await {
+                    tracing::error!(namespace = name, error = telemetry::chain(&error), "sync");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn report(&mut self) {
+        for (name, state) in &mut self.namespaces {
+            if let Err(error) = state.report(&self.core).await {
+                tracing::error!(namespace = name, error = telemetry::chain(&error), "status");
+            }
+        }
+    }
+
+    /// Runs until `stop` is dropped.
+    pub async fn run(
+        mut self,
+        mut disk: mpsc::Receiver<()>,
+        mut network: watch::Receiver<u64>,
+        mut reload: mpsc::Receiver<()>,
+        mut stop: mpsc::Receiver<()>,
+    ) {
+        let mut next_sync = Instant::now() + RESYNC;
+        let mut next_report = None;
+        loop {
+            let failed = self.namespaces.values().any(NamespaceState::has_failures);
+            if failed {
+                next_sync = next_sync.min(Instant::now() + RETRY);
+            }
+            let report_at = next_report.unwrap_or(next_sync);
+            // All arms are cancel-safe: channels keep what was not received, times are kept here.
+            tokio::select! {
+                _ = stop.recv() => return,
+                changed = disk.recv() => match changed {
+                    Some(()) => next_sync = next_sync.min(Instant::now() + SETTLE),
+                    None => return,
+                },
+                Some(()) = reload.recv() => next_sync = Instant::now(),
+                changed = network.changed() => match changed {
+                    Ok(()) => { next_report.get_or_insert(Instant::now() + SETTLE); }
+                    Err(_) => return,
+                },
+                () = sleep_until(next_sync) => {
+                    next_sync = Instant::now() + RESYNC;
+                    if let Err(error) = self.sync().await {
+                        tracing::error!(error = telemetry::chain(&error), "reading namespaces");
+                    }
+                    next_report = Some(Instant::now());
+                }
+                () = sleep_until(report_at), if next_report.is_some() => {
+                    next_report = None;
+                    network.mark_unchanged();
+                    self.report().await;
+                }
+            }
+        }
+    }
+}

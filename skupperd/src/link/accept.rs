@@ -4,7 +4,7 @@ use super::{
     core::{CoreEvent, CoreSender},
     handshake::{self, Security},
 };
-use crate::{amqp::connection::Config, sys::prepare, telemetry};
+use crate::{amqp::connection::Config, model::Role, sys::prepare, telemetry};
 use nix::sys::socket::{SockFlag, accept4};
 use rustls::ServerConfig;
 use socket2::SockRef;
@@ -30,6 +30,8 @@ pub(crate) enum Port {
     Links {
         /// Name of the resource.
         access: Arc<str>,
+        /// Which routers.
+        role: Role,
         /// Certificates.
         tls: Arc<ServerConfig>,
     },

@@ -6,7 +6,7 @@ mod clients;
 mod services;
 mod site;
 
-pub use services::{ConnectorSpec, ListenerSpec, ListenerState};
+pub use services::{ConnectorSpec, LISTENER_ADVERT, ListenerSpec, ListenerState};
 pub use site::{AccessSpec, LinkState, Site, SiteSpec};
 
 use super::{
@@ -16,9 +16,12 @@ use super::{
     handshake::Established,
     worker::{Command, Senders},
 };
-use crate::amqp::{
-    connection::{DeliveryId, LinkId},
-    performative::Attach,
+use crate::{
+    amqp::{
+        connection::{DeliveryId, LinkId},
+        performative::Attach,
+    },
+    model::Role,
 };
 use bytes::Bytes;
 use std::{
@@ -219,7 +222,13 @@ impl Core {
             CoreEvent::Call(call) => call(self),
             CoreEvent::Accepted { site, port, established } => {
                 self.site(site, |s, core| match port {
-                    Port::Links { access, .. } => s.accepted(core, &access, *established),
+                    Port::Links { access, role: Role::InterRouter, .. } => {
+                        s.accepted(core, &access, *established);
+                    }
+                    Port::Links { role: Role::Edge, .. } => {
+                        let peer = established.peer;
+                        tracing::warn!(%peer, "edge sites are not served by this version");
+                    }
                     Port::Local => s.client(core, *established),
                 });
             }

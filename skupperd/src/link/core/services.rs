@@ -22,6 +22,9 @@ use std::{
 /// Time between attempts to open a listener whose address was taken.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Prefix of the address by which a listener is known to connectors elsewhere; nobody sends to it.
+pub const LISTENER_ADVERT: &str = "skupper-listener/";
+
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSpec {
@@ -179,6 +182,8 @@ impl Site {
             tried: None,
             spec,
         };
+        let advert = format!("{LISTENER_ADVERT}{}", listener.spec.routing_key);
+        self.router.consumer_added(&advert, Treatment::Closest);
         self.services.listeners.insert(listener.spec.name.clone(), listener);
         self.view_dirty = true;
     }
@@ -187,6 +192,8 @@ impl Site {
     pub fn remove_listener(&mut self, core: &Core, name: &str) {
         if let Some(mut listener) = self.services.listeners.remove(name) {
             listener.close(core, true);
+            let advert = format!("{LISTENER_ADVERT}{}", listener.spec.routing_key);
+            self.router.consumer_removed(&advert);
         }
     }
 
@@ -221,10 +228,5 @@ impl Site {
     pub fn listener_states(&self) -> BTreeMap<String, ListenerState> {
         let listeners = self.services.listeners.iter();
         listeners.map(|(name, l)| (name.clone(), l.state.clone())).collect()
-    }
-
-    /// Routing keys that a listener of this site has.
-    pub fn listener_keys(&self) -> impl Iterator<Item = &str> {
-        self.services.listeners.values().map(|l| l.spec.routing_key.as_str())
     }
 }

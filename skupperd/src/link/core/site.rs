@@ -3,6 +3,7 @@
 use super::{Core, LinkFailure, Owner, clients::Clients, services::Services};
 use crate::{
     amqp::{connection::Config as OpenConfig, performative::Open, value::Value},
+    model::Role,
     link::{
         accept::{self, Port},
         conn::{ConnKey, Kind},
@@ -11,7 +12,7 @@ use crate::{
         view::SiteView,
         worker::{Command, NewConnection},
     },
-    router::{Config, NetworkRouter, Output, Router},
+    router::{Config, NetworkRouter, Output, Router, Treatment},
 };
 use bytes::Bytes;
 use rustls::ServerConfig;
@@ -40,14 +41,16 @@ pub struct SiteSpec {
     pub instance: i64,
     /// Data connections of each link dialled.
     pub trunk: usize,
+    /// Address by which the site is known to others; nobody sends to it.
+    pub advert: String,
 }
 
 /// A port for links.
 pub struct AccessSpec {
     /// Name of the RouterAccess.
     pub name: Arc<str>,
-    /// Listening sockets.
-    pub sockets: Vec<TcpListener>,
+    /// Listening sockets with their roles.
+    pub sockets: Vec<(Role, TcpListener)>,
     /// Certificates.
     pub tls: Arc<ServerConfig>,
 }
@@ -107,7 +110,9 @@ pub struct Site {
 
 impl Site {
     pub(super) fn new(id: u32, spec: SiteSpec) -> Self {
-        let router = Router::new(Config::new(&*spec.router_id, spec.instance), Instant::now());
+        let config = Config::new(&*spec.router_id, spec.instance);
+        let mut router = Router::new(config, Instant::now());
+        router.consumer_added(&spec.advert, Treatment::Closest);
         Self {
             id,
             spec,
@@ -188,9 +193,9 @@ impl Site {
     /// Accepts links on these sockets.
     pub fn set_access(&mut self, core: &Core, spec: AccessSpec) {
         self.remove_access(core, &spec.name.clone(), false);
-        let tasks = spec.sockets.into_iter().map(|socket| {
-            let port = Port::Links { access: spec.name.clone(), tls: spec.tls.clone() };
-            self.accept_on(core, socket, port)
+        let tasks = spec.sockets.into_iter().map(|(role, socket)| {
+            let (access, tls) = (spec.name.clone(), spec.tls.clone());
+            self.accept_on(core, socket, Port::Links { access, role, tls })
         });
         let tasks = tasks.collect();
         self.accesses.insert(spec.name.to_string(), tasks);

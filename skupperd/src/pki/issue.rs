@@ -1,0 +1,166 @@
+//! Issuing: CAs on first need, server certificates when their names change, client certificates one
+//! for each link.
+
+use super::PkiError;
+use crate::{
+    model::Secret,
+    store::{PRIVATE, read_text, write_file},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+use std::{collections::BTreeSet, net::IpAddr, path::Path, time::SystemTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
+
+/// Validity of what we issue, as upstream's: 5 years.
+const DAYS: i64 = 5 * 365;
+/// A server certificate with less than this left is issued anew.
+const RENEW_DAYS: i64 = 30;
+
+/// A CA and its key.
+pub struct Issuer {
+    name: String,
+    certificate: String,
+    key: Zeroizing<String>,
+}
+
+/// Credentials that were issued, with the CA that signed them.
+pub type Issued = Secret;
+
+/// The CA in `dir`; made when there is none.
+pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
+    let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
+    if certificate.exists() || key.exists() {
+        return Ok(Issuer {
+            name: name.to_owned(),
+            certificate: read(&certificate)?,
+            key: Zeroizing::new(read(&key)?),
+        });
+    }
+    let fail = |source| PkiError::Issue { name: name.to_owned(), source };
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
+    let mut params = params(name, &[]).map_err(fail)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let pem = params.self_signed(&pair).map_err(fail)?.pem();
+    let secret = Secret {
+        ca: pem.clone(),
+        certificate: pem,
+        key: Zeroizing::new(pair.serialize_pem()),
+    };
+    save(dir, &secret)?;
+    Ok(Issuer { name: name.to_owned(), certificate: secret.certificate, key: secret.key })
+}
+
+fn read(path: &Path) -> Result<String, PkiError> {
+    let wrap = |source| PkiError::File { op: "reading", path: path.to_owned(), source };
+    read_text(path).map_err(wrap)
+}
+
+fn save(dir: &Path, secret: &Secret) -> Result<(), PkiError> {
+    // The key last: whoever finds it finds its certificate too.
+    for (file, text) in [
+        ("ca.crt", secret.ca.as_str()),
+        ("tls.crt", secret.certificate.as_str()),
+        ("tls.key", secret.key.as_str()),
+    ] {
+        let path = dir.join(file);
+        write_file(&path, text.as_bytes(), PRIVATE)
+            .map_err(|source| PkiError::File { op: "writing", path, source })?;
+    }
+    Ok(())
+}
+
+fn params(name: &str, hosts: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    let now = SystemTime::now();
+    let day = std::time::Duration::from_secs(24 * 3600);
+    // An hour back: a peer's clock may be behind ours.
+    params.not_before = (now - day / 24).into();
+    params.not_after = (now + day * u32::try_from(DAYS).unwrap_or(1)).into();
+    for host in hosts {
+        let san = match host.parse::<IpAddr>() {
+            Ok(ip) => SanType::IpAddress(ip),
+            Err(_) => SanType::DnsName(host.as_str().try_into()?),
+        };
+        params.subject_alt_names.push(san);
+    }
+    Ok(params)
+}
+
+fn sign(issuer: &Issuer, name: &str, hosts: &[String]) -> Result<Secret, PkiError> {
+    let fail = |source| PkiError::Issue { name: name.to_owned(), source };
+    let ca_key = KeyPair::from_pem(&issuer.key).map_err(fail)?;
+    let ca = rcgen::Issuer::from_ca_cert_pem(&issuer.certificate, ca_key)
+        .map_err(|source| PkiError::Issue { name: issuer.name.clone(), source })?;
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
+    let mut params = params(name, hosts).map_err(fail)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&pair, &ca).map_err(fail)?.pem();
+    Ok(Secret {
+        ca: issuer.certificate.clone(),
+        certificate,
+        key: Zeroizing::new(pair.serialize_pem()),
+    })
+}
+
+/// Client credentials for one remote site.
+pub fn issue_client(issuer: &Issuer, name: &str) -> Result<Issued, PkiError> {
+    sign(issuer, name, &[])
+}
+
+/// The server credentials in `dir`, issued anew when there are none, when they are for other hosts
+/// or of another CA, or when they run out.
+pub fn ensure_server(
+    issuer: &Issuer,
+    dir: &Path,
+    name: &str,
+    hosts: &[String],
+) -> Result<Issued, PkiError> {
+    let files = ["ca.crt", "tls.crt", "tls.key"].map(|f| dir.join(f));
+    if files.iter().all(|f| f.exists()) {
+        let [ca, certificate, key] = &files;
+        let known = Secret {
+            ca: read(ca)?,
+            certificate: read(certificate)?,
+            key: Zeroizing::new(read(key)?),
+        };
+        if known.ca == issuer.certificate && serves(&known.certificate, hosts) {
+            return Ok(known);
+        }
+    }
+    let secret = sign(issuer, name, hosts)?;
+    save(dir, &secret)?;
+    Ok(secret)
+}
+
+/// The certificate has just these names and is valid for a while yet.
+fn serves(pem: &str, hosts: &[String]) -> bool {
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else { return false };
+    let Ok((_, certificate)) = X509Certificate::from_der(&pem.contents) else { return false };
+    let left = certificate.validity().not_after.timestamp()
+        - x509_parser::time::ASN1Time::now().timestamp();
+    let names = match certificate.subject_alternative_name() {
+        Ok(Some(names)) => names.value.general_names.iter().filter_map(text).collect(),
+        Ok(None) => BTreeSet::new(),
+        Err(_) => return false,
+    };
+    left > RENEW_DAYS * 24 * 3600 && names == hosts.iter().cloned().collect()
+}
+
+fn text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,428 @@
+//! Carrying out one step of a plan.
+
+use crate::{
+    link::{
+        LinkSpec,
+        core::{AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, Site, SiteSpec},
+        view::TargetHost,
+    },
+    model::{Link, Role, RouterAccess, Secret},
+    pki,
+    plan::{Action, Picture},
+    steer::{Plain, Steer},
+    store::{Namespace, SHARED, read_text, write_file},
+    telemetry::chain,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    sync::Arc,
+    time::SystemTime,
+};
+
+/// Ports tried for a site's own link access when the usual one is taken.
+const PORT_TRIES: u16 = 200;
+/// Setting of a site: port on 127.0.0.1 for AMQP clients of this host, without TLS.
+const LOCAL_AMQP: &str = "local-amqp-port";
+/// Setting of a site: data connections of each link, a number or `auto`.
+const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
+/// Version of the memory file; a later one is not touched.
+const MEMORY_VERSION: u32 = 1;
+
+/// What is remembered of a namespace between runs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Memory {
+    version: u32,
+    site_id: String,
+    /// Ports of link accesses that were chosen here, by access and role.
+    #[serde(default)]
+    ports: BTreeMap<String, u16>,
+}
+
+/// An open link access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OpenAccess {
+    pub(super) ports: Vec<(Role, u16)>,
+    /// Names in the certificate.
+    pub(super) hosts: Vec<String>,
+}
+
+/// Carries out steps for one namespace.
+pub(super) struct Executor {
+    namespace: Namespace,
+    trunk: usize,
+    pub(super) site: Option<u32>,
+    pub(super) site_id: String,
+    pub(super) accesses: BTreeMap<String, OpenAccess>,
+    memory: Option<Memory>,
+}
+
+type Done = Result<(), String>;
+
+impl Executor {
+    pub(super) fn new(namespace: Namespace, trunk: usize) -> Self {
+        Self {
+            namespace,
+            trunk,
+            site: None,
+            site_id: String::new(),
+            accesses: BTreeMap::new(),
+            memory: None,
+        }
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        core: &CoreSender,
+        wanted: &Picture,
+        action: &Action,
+    ) -> Done {
+        match action {
+            Action::StartSite => self.start(core, wanted).await,
+            Action::StopSite => {
+                self.accesses.clear();
+                let Some(id) = self.site.take() else { return Ok(()) };
+                core.call(move |c| c.remove_site(id)).await.ok_or_else(ended)
+            }
+            Action::UpdateSite => Ok(()),
+            Action::SetAccess(name) => match wanted.accesses.get(name) {
+                Some(access) => self.set_access(core, wanted, name, access).await,
+                None => Ok(()),
+            },
+            Action::RemoveAccess(name) => {
+                self.accesses.remove(name);
+                let name = name.clone();
+                self.on_site(core, move |s, c| s.remove_access(c, &name, true)).await
+            }
+            Action::SetLink(name) => match wanted.links.get(name) {
+                Some((link, secret)) => {
+                    self.set_link(core, wanted, name, link, secret.as_ref()).await
+                }
+                None => Ok(()),
+            },
+            Action::RemoveLink(name) => self.remove_link(core, name).await,
+            Action::SetConnector(name) => {
+                let Some(connector) = wanted.connectors.get(name) else { return Ok(()) };
+                if connector.tls_credentials.is_some() {
+                    self.remove_connector(core, name).await?;
+                    return Err("spec.tlsCredentials: TLS to servers is not supported yet".into());
+                }
+                let host = match connector.host.parse::<IpAddr>() {
+                    Ok(ip) => TargetHost::Ip(ip),
+                    Err(_) => TargetHost::Name(connector.host.clone()),
+                };
+                let spec = ConnectorSpec {
+                    name: name.clone(),
+                    host,
+                    port: connector.port,
+                    routing_key: connector.routing_key.clone(),
+                };
+                self.on_site(core, move |s, c| s.set_connector(c, spec)).await
+            }
+            Action::RemoveConnector(name) => self.remove_connector(core, name).await,
+            Action::SetListener(name) => {
+                let Some(listener) = wanted.listeners.get(name) else { return Ok(()) };
+                if listener.tls_credentials.is_some() {
+                    self.remove_listener(core, name).await?;
+                    return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
+                }
+                let addrs = match resolve(&listener.host, listener.port).await {
+                    Ok(addrs) => addrs,
+                    Err(e) => {
+                        self.remove_listener(core, name).await?;
+                        return Err(format!("spec.host: looking up {}: {e}", listener.host));
+                    }
+                };
+                let (name, routing_key) = (name.clone(), listener.routing_key.clone());
+                let spec = ListenerSpec { name, addrs, routing_key };
+                self.on_site(core, move |s, c| s.set_listener(c, spec)).await
+            }
+            Action::RemoveListener(name) => self.remove_listener(core, name).await,
+        }
+    }
+
+    async fn remove_link(&self, core: &CoreSender, name: &str) -> Done {
+        let name = name.to_owned();
+        self.on_site(core, move |s, c| s.remove_link(c, &name, "link deleted")).await
+    }
+
+    async fn remove_connector(&self, core: &CoreSender, name: &str) -> Done {
+        let name = name.to_owned();
+        self.on_site(core, move |s, c| s.remove_connector(c, &name)).await
+    }
+
+    async fn remove_listener(&self, core: &CoreSender, name: &str) -> Done {
+        let name = name.to_owned();
+        self.on_site(core, move |s, c| s.remove_listener(c, &name)).await
+    }
+
+    async fn on_site(
+        &self,
+        core: &CoreSender,
+        f: impl FnOnce(&mut Site, &mut Core) + Send + 'static,
+    ) -> Done {
+        let Some(id) = self.site else { return Ok(()) };
+        core.call(move |c| c.site(id, f)).await.map(drop).ok_or_else(ended)
+    }
+
+    async fn start(&mut self, core: &CoreSender, wanted: &Picture) -> Done {
+        let Some((name, site)) = &wanted.site else { return Ok(()) };
+        if site.edge {
+            return Err("spec.edge: edge sites are not supported yet".to_owned());
+        }
+        self.site_id = self.remember(site.uid.as_deref())?.site_id.clone();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let trunk = TRUNK.iter().find_map(|key| site.settings.get(*key));
+        let trunk = trunk.and_then(|n| n.parse::<usize>().ok()).filter(|n| (1..=64).contains(n));
+        let spec = SiteSpec {
+            namespace: self.namespace.name.clone(),
+            router_id: format!("{name}-{}-{}", now.as_secs(), now.subsec_nanos()),
+            instance: i64::try_from(now.as_secs()).unwrap_or(0),
+            trunk: trunk.unwrap_or(self.trunk),
+            advert: super::status::advert(&self.site_id, name, &self.namespace.name),
+        };
+        let id = core.call(move |c| c.add_site(spec)).await.ok_or_else(ended)?;
+        self.site = Some(id);
+        if let Some(port) = site.settings.get(LOCAL_AMQP) {
+            let field = format!("spec.settings[{LOCAL_AMQP}]");
+            let port: u16 = port.parse().map_err(|_| format!("{field}: {port} is not a port"))?;
+            let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+            let sockets = Plain.open(addr, 1).map_err(|e| format!("{field}: {}", chain(&e)))?;
+            if let Some(socket) = sockets.into_iter().next() {
+                self.on_site(core, move |s, c| s.set_local(c, socket)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Identity and ports from earlier runs; made on first need.
+    fn remember(&mut self, uid: Option<&str>) -> Result<&mut Memory, String> {
+        if self.memory.is_none() {
+            let path = self.namespace.memory();
+            let memory = match read_text(&path) {
+                Ok(text) => serde_json::from_str::<Memory>(&text)
+                    .map_err(|e| format!("reading {}: {e}", path.display()))?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Memory {
+                    version: MEMORY_VERSION,
+                    site_id: uid.map_or_else(new_id, str::to_owned),
+                    ports: BTreeMap::new(),
+                },
+                Err(e) => return Err(format!("reading {}: {e}", path.display())),
+            };
+            if memory.version > MEMORY_VERSION {
+                return Err(format!(
+                    "{} is of version {}, and this program knows {MEMORY_VERSION}",
+                    path.display(),
+                    memory.version
+                ));
+            }
+            self.memory = Some(memory);
+            self.save()?;
+        }
+        self.memory.as_mut().ok_or_else(|| "no memory".to_owned())
+    }
+
+    fn save(&self) -> Done {
+        let path = self.namespace.memory();
+        let text = serde_json::to_string_pretty(&self.memory)
+            .map_err(|e| format!("encoding {}: {e}", path.display()))?;
+        write_file(&path, text.as_bytes(), SHARED)
+            .map_err(|e| format!("writing {}: {e}", path.display()))
+    }
+
+    async fn set_link(
+        &mut self,
+        core: &CoreSender,
+        wanted: &Picture,
+        name: &str,
+        link: &Link,
+        secret: Option<&Secret>,
+    ) -> Done {
+        let prepared = prepare_link(wanted, name, link, secret);
+        match prepared {
+            Ok(spec) => self.on_site(core, move |s, c| s.set_link(c, spec)).await,
+            Err(error) => {
+                self.remove_link(core, name).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn set_access(
+        &mut self,
+        core: &CoreSender,
+        wanted: &Picture,
+        name: &str,
+        access: &RouterAccess,
+    ) -> Done {
+        let removed = name.to_owned();
+        self.accesses.remove(name);
+        // The old sockets go first: the new ones may want their ports.
+        self.on_site(core, move |s, c| s.remove_access(c, &removed, false)).await?;
+        let own = wanted.site.as_ref().is_some_and(|(site, _)| site == name)
+            && access.bind_host.is_empty();
+        let hosts = certificate_hosts(access);
+        let site_issuer = wanted.site.as_ref().and_then(|(_, s)| s.default_issuer.clone());
+        let issuer_name = access.issuer.clone().or(site_issuer);
+        let issuer_name = issuer_name.as_deref().unwrap_or(pki::SITE_CA);
+        let issuer = pki::ensure_issuer(&self.namespace.issuer(issuer_name), issuer_name)
+            .map_err(|e| chain(&e))?;
+        let dir = self.namespace.credentials(&access.tls_credentials);
+        let secret = pki::ensure_server(&issuer, &dir, name, &hosts).map_err(|e| chain(&e))?;
+        let tls =
+            pki::server_config(&access.tls_credentials, &secret).map_err(|e| chain(&e))?;
+        let mut sockets = Vec::new();
+        let mut ports = Vec::new();
+        for (role, port) in &access.roles {
+            let remembered = format!("{name}/{}", role.as_str());
+            let memory = self.remember(None)?;
+            let first = memory.ports.get(&remembered).copied().filter(|_| own).unwrap_or(*port);
+            let (port, bound) = bind(&access.bind_host, first, own).await?;
+            ports.push((*role, port));
+            sockets.extend(bound.into_iter().map(|socket| (*role, socket)));
+            let memory = self.remember(None)?;
+            if own && memory.ports.insert(remembered, port) != Some(port) {
+                self.save()?;
+            }
+        }
+        let spec = AccessSpec { name: Arc::from(name), sockets, tls };
+        self.on_site(core, move |s, c| s.set_access(c, spec)).await?;
+        tracing::info!(
+            namespace = self.namespace.name,
+            access = name,
+            ports = ?ports.iter().map(|(_, p)| p).collect::<Vec<_>>(),
+            "link access is open"
+        );
+        self.accesses.insert(name.to_owned(), OpenAccess { ports, hosts });
+        Ok(())
+    }
+}
+
+fn ended() -> String {
+    "the daemon is ending".to_owned()
+}
+
+fn new_id() -> String {
+    let mut bytes = [0; 16];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        // The system has no randomness: time still tells sites apart.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        bytes = now.as_nanos().to_be_bytes();
+    }
+    // Version 4, variant 1 (RFC 9562).
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+fn prepare_link(
+    wanted: &Picture,
+    name: &str,
+    link: &Link,
+    secret: Option<&Secret>,
+) -> Result<LinkSpec, String> {
+    let credentials = &link.tls_credentials;
+    let secret = secret.ok_or_else(|| format!("secret {credentials:?} not found"))?;
+    let edge = wanted.site.as_ref().is_some_and(|(_, s)| s.edge);
+    let role = if edge { Role::Edge } else { Role::InterRouter };
+    let endpoint = link.endpoints.iter().find(|e| e.role == role);
+    let endpoint = endpoint.ok_or_else(|| {
+        format!("spec.endpoints: no endpoint for the role of this site, {}", role.as_str())
+    })?;
+    Ok(LinkSpec {
+        name: name.to_owned(),
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        cost: link.cost,
+        tls: pki::client_config(credentials, secret).map_err(|e| chain(&e))?,
+    })
+}
+
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let addrs: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    if addrs.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no address"));
+    }
+    Ok(addrs)
+}
+
+/// Binds a port for links; with `search` the next free one when it is taken.
+async fn bind(host: &str, port: u16, search: bool) -> Result<(u16, Vec<TcpListener>), String> {
+    let tries = if search { PORT_TRIES } else { 1 };
+    let mut last = String::new();
+    for port in (0..tries).filter_map(|n| port.checked_add(n)) {
+        let addrs = if host.is_empty() {
+            vec![
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+            ]
+        } else {
+            let found = resolve(host, port).await;
+            found.map_err(|e| format!("spec.bindHost: looking up {host}: {e}"))?
+        };
+        let mut sockets = Vec::new();
+        let mut failed = None;
+        for addr in addrs {
+            match Plain.open(addr, 1) {
+                Ok(bound) => sockets.extend(bound),
+                // A host without IPv6 serves IPv4.
+                Err(_) if addr.is_ipv6() && host.is_empty() && !has_ipv6() => {}
+                Err(e) => failed = Some(chain(&e)),
+            }
+        }
+        match failed {
+            None => return Ok((port, sockets)),
+            Some(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn has_ipv6() -> bool {
+    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+/// Names that remote sites may dial: those that are asked for, or everything this host is known by.
+fn certificate_hosts(access: &RouterAccess) -> Vec<String> {
+    let mut hosts = access.subject_alternative_names.clone();
+    if !access.bind_host.is_empty() {
+        hosts.push(access.bind_host.clone());
+    }
+    if hosts.is_empty() {
+        hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        hosts.extend(host_names());
+    }
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// The host's own name and the addresses of its interfaces, loopback and link-local ones left out.
+pub(crate) fn host_names() -> Vec<String> {
+    let mut names = Vec::new();
+    if let Ok(name) = nix::unistd::gethostname() {
+        let name = name.to_string_lossy().to_lowercase();
+        if crate::model::check_host(&name).is_ok() && name != "localhost" {
+            names.push(name);
+        }
+    }
+    for address in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let Some(address) = address.address else { continue };
+        let ip = address
+            .as_sockaddr_in()
+            .map(|a| IpAddr::from(a.ip()))
+            .or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())));
+        let usable = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        };
+        names.extend(ip.filter(usable).map(|ip| ip.to_string()));
+    }
+    names
+}
