@@ -1,1 +1,156 @@
-//! (in progress)
+//! The `skupper` command: words that Skupper users know, on files. The daemon sees what changes.
+
+mod edit;
+mod link;
+mod output;
+mod service;
+mod site;
+mod system;
+
+use crate::{
+    model::{DEFAULT_NAMESPACE, check_namespace},
+    store::{Layout, Namespace},
+};
+use clap::{Args, Parser, Subcommand};
+use std::{path::PathBuf, process::ExitCode};
+
+/// What a command can fail with; each has its exit code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The words do not make sense: 2, one line for each thing that is wrong.
+    Invalid(Vec<String>),
+    /// It could not be done: 1.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(e: anyhow::Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+impl From<crate::store::StoreError> for Failure {
+    fn from(e: crate::store::StoreError) -> Self {
+        Self::Failed(e.into())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Self {
+        Self::Failed(e.into())
+    }
+}
+
+pub(crate) type Outcome = Result<(), Failure>;
+
+fn invalid(text: impl Into<String>) -> Failure {
+    Failure::Invalid(vec![text.into()])
+}
+
+/// Connect applications on different hosts over Skupper networks.
+#[derive(Debug, Parser)]
+#[command(name = "skupper", version, disable_help_subcommand = true)]
+pub struct Command {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Namespace of the site
+    #[arg(short, long, global = true, default_value = DEFAULT_NAMESPACE)]
+    namespace: String,
+    /// Platform; this program serves linux
+    #[arg(short, long, global = true, env = "SKUPPER_PLATFORM", default_value = "linux")]
+    platform: String,
+    /// The system's sites [default for root]
+    #[arg(long, global = true, conflicts_with_all = ["user", "root"])]
+    system: bool,
+    /// This user's sites [default for others]
+    #[arg(long, global = true, conflicts_with = "root")]
+    user: bool,
+    /// Keep everything below this directory
+    #[arg(long, global = true, value_name = "DIR", env = "SKUPPER_ROOT")]
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Sites: places on the network where workloads run
+    #[command(subcommand)]
+    Site(site::Verb),
+    /// Listeners: local endpoints that clients connect to
+    #[command(subcommand)]
+    Listener(service::ListenerVerb),
+    /// Connectors: local servers for a routing key
+    #[command(subcommand)]
+    Connector(service::ConnectorVerb),
+    /// Links to other sites
+    #[command(subcommand)]
+    Link(link::Verb),
+    /// Resources from files
+    #[command(subcommand)]
+    System(system::Verb),
+    /// Print the version
+    Version {
+        #[command(flatten)]
+        output: output::Format,
+    },
+}
+
+/// Runs a command and says how it went.
+pub fn run(command: Command) -> ExitCode {
+    match dispatch(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Invalid(lines)) => {
+            for line in lines {
+                output::error(&line);
+            }
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(error)) => {
+            // A reader that has seen enough is no failure.
+            let pipe = error.downcast_ref::<std::io::Error>();
+            if pipe.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+                return ExitCode::SUCCESS;
+            }
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Outcome {
+    if let Noun::Version { output } = &command.noun {
+        return output::version(output);
+    }
+    let namespace = namespace(&command.global)?;
+    match command.noun {
+        Noun::Site(verb) => site::run(&namespace, verb),
+        Noun::Listener(verb) => service::listener(&namespace, verb),
+        Noun::Connector(verb) => service::connector(&namespace, verb),
+        Noun::Link(verb) => link::run(&namespace, verb),
+        Noun::System(verb) => system::run(&namespace, verb),
+        Noun::Version { .. } => Ok(()),
+    }
+}
+
+fn namespace(global: &Global) -> Result<Namespace, Failure> {
+    if global.platform != "linux" {
+        let text = format!("platform {:?} not supported", global.platform);
+        return Err(Failure::Failed(anyhow::anyhow!(text)));
+    }
+    let layout = match (&global.root, global.system, global.user) {
+        (Some(root), ..) => Some(Layout::root(root)),
+        (None, true, _) => Some(Layout::system()),
+        (None, _, true) => Layout::user(),
+        (None, false, false) if nix::unistd::geteuid().is_root() => Some(Layout::system()),
+        _ => Layout::user(),
+    };
+    let layout = layout.ok_or_else(|| invalid("no home directory: name one with --root"))?;
+    check_namespace(&global.namespace)
+        .map_err(|e| invalid(format!("namespace is not valid: {e}")))?;
+    Ok(layout.namespace(&global.namespace))
+}

@@ -4,6 +4,8 @@ mod execute;
 mod namespace;
 mod status;
 
+pub(crate) use execute::host_names;
+
 pub use namespace::NamespaceState;
 
 use crate::{

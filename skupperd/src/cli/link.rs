@@ -1,0 +1,223 @@
+//! `skupper link`
+
+use super::{Failure, Outcome, edit, invalid, output::{self, Format}};
+use crate::{
+    model::{API_VERSION, Key, Kind, Role, Spec, check_host, check_name},
+    pki,
+    reconcile::host_names,
+    store::Namespace,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Print a Link and its Secret, to be applied at a remote site
+    Generate {
+        /// Host by which the remote site reaches this one [default: this host's own address]
+        #[arg(long)]
+        host: Option<String>,
+        /// Cost of the link
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        cost: u32,
+        /// Name of the link [default: link-<site>]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Show links that this site dials
+    Status {
+        /// Name [default: all]
+        name: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Delete a link, and its credentials when nothing else uses them
+    Delete {
+        /// Name
+        name: String,
+    },
+}
+
+pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
+    match verb {
+        Verb::Generate { host, cost, name } => generate(namespace, host, cost, name),
+        Verb::Delete { name } => delete(namespace, &name),
+        Verb::Status { name, format } => {
+            let none = "There are no link resources in the namespace";
+            let missing = format!(
+                "There is no link resource in the namespace with the name {:?}",
+                name.as_deref().unwrap_or_default()
+            );
+            let show = edit::Show {
+                kind: Kind::Link,
+                none,
+                missing,
+                header: &["NAME", "STATUS", "COST", "MESSAGE", "REMOTE-SITE"],
+                row: |v| {
+                    let (name, status, message) = edit::status(v);
+                    vec![name, status, cost(v), message, edit::text(v, "/status/remoteSiteName")]
+                },
+                details: |v| {
+                    let (name, status, message) = edit::status(v);
+                    vec![
+                        ("Name", name),
+                        ("Status", status),
+                        ("Cost", cost(v)),
+                        ("Message", message),
+                        ("Remote Site", edit::text(v, "/status/remoteSiteName")),
+                    ]
+                },
+            };
+            edit::show(namespace, name.as_deref(), &format, &show)
+        }
+    }
+}
+
+fn cost(value: &Value) -> String {
+    let cost = edit::text(value, "/spec/cost");
+    if cost.is_empty() { "1".to_owned() } else { cost }
+}
+
+fn delete(namespace: &Namespace, name: &str) -> Outcome {
+    let _lock = edit::locked(namespace)?;
+    let link = edit::find(namespace, Kind::Link, name)?.ok_or_else(|| {
+        invalid(format!("There is no link resource in the namespace with the name {name:?}"))
+    })?;
+    let credentials = match &link.resource.spec {
+        Spec::Link(link) => link.tls_credentials.clone(),
+        _ => String::new(),
+    };
+    edit::remove(namespace, link.key())?;
+    output::print(&format!("Link {name:?} is deleted"))?;
+    let uses = |spec: &Spec| match spec {
+        Spec::Link(l) => l.tls_credentials == credentials,
+        Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
+        Spec::Connector(c) => c.tls_credentials.as_ref() == Some(&credentials),
+        Spec::RouterAccess(a) => a.tls_credentials == credentials,
+        _ => false,
+    };
+    let used = namespace.load()?.resources.iter().any(|l| uses(&l.resource.spec));
+    let key = Key { kind: Kind::Secret, name: credentials };
+    if !used && edit::remove(namespace, &key)? {
+        output::print(&format!("Secret {:?} is deleted", key.name))?;
+    }
+    Ok(())
+}
+
+/// A link access of this site: issuer, host names and ports.
+struct Access {
+    issuer: String,
+    hosts: Vec<String>,
+    ports: Vec<(Role, u16)>,
+}
+
+fn generate(
+    namespace: &Namespace,
+    host: Option<String>,
+    cost: u32,
+    name: Option<String>,
+) -> Outcome {
+    let _lock = edit::locked(namespace)?;
+    let loaded = namespace.load()?.resources;
+    let site = loaded.iter().find_map(|l| match &l.resource.spec {
+        Spec::Site(site) => Some((l.key().name.clone(), site.clone())),
+        _ => None,
+    });
+    let (site_name, site) =
+        site.ok_or_else(|| invalid("there is no active site in this namespace"))?;
+    let site_issuer = site.default_issuer.clone().unwrap_or_else(|| pki::SITE_CA.to_owned());
+    let explicit = loaded.iter().find_map(|l| match &l.resource.spec {
+        Spec::RouterAccess(access) => Some((l.key().name.clone(), access.clone())),
+        _ => None,
+    });
+    let access = match explicit {
+        Some((_, access)) => {
+            let mut hosts = access.subject_alternative_names.clone();
+            hosts.extend(Some(access.bind_host.clone()).filter(|h| !h.is_empty()));
+            let issuer = access.issuer.unwrap_or(site_issuer);
+            Access { issuer, hosts, ports: access.roles }
+        }
+        None if site.link_access => {
+            let ports = opened_ports(namespace, &site_name)?;
+            Access { issuer: site_issuer, hosts: Vec::new(), ports }
+        }
+        None => {
+            let text = "this site is not enabled for link access, there are no links created";
+            return Err(invalid(text));
+        }
+    };
+    let host = pick_host(host, &access)?;
+    let name = name.unwrap_or_else(|| format!("link-{site_name}"));
+    check_name(&name).map_err(|e| invalid(format!("link name is not valid: {e}")))?;
+    let failed = |e: pki::PkiError| Failure::Failed(anyhow::Error::new(e));
+    let issuer =
+        pki::ensure_issuer(&namespace.issuer(&access.issuer), &access.issuer).map_err(failed)?;
+    let secret = pki::issue_client(&issuer, &name).map_err(failed)?;
+    let endpoints: Vec<Value> = access
+        .ports
+        .iter()
+        .map(|(role, port)| json!({"name": role.as_str(), "host": host, "port": port.to_string()}))
+        .collect();
+    let encode = |text: &str| STANDARD.encode(text);
+    let documents = [
+        json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": name },
+            "type": "kubernetes.io/tls",
+            "data": {
+                "ca.crt": encode(&secret.ca),
+                "tls.crt": encode(&secret.certificate),
+                "tls.key": encode(&secret.key),
+            },
+        }),
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": "Link",
+            "metadata": { "name": name },
+            "spec": { "endpoints": endpoints, "tlsCredentials": name, "cost": cost },
+        }),
+    ];
+    let mut text = String::new();
+    for document in &documents {
+        text.push_str("---\n");
+        text.push_str(&serde_yaml::to_string(document).map_err(anyhow::Error::from)?);
+    }
+    output::print(&text)
+}
+
+/// Ports the daemon has opened for the site's own access; the usual ones where it has not run yet.
+fn opened_ports(namespace: &Namespace, site: &str) -> Result<Vec<(Role, u16)>, Failure> {
+    let all = edit::with_status(namespace, Kind::RouterAccess)?;
+    let access = all.iter().find(|v| v["metadata"]["name"] == site);
+    let roles = access.and_then(|v| v["spec"]["roles"].as_array());
+    let port_of = |role: Role| {
+        let opened = roles.and_then(|r| r.iter().find(|r| r["name"] == role.as_str()));
+        let port = opened.and_then(|r| r["port"].as_u64()).and_then(|p| u16::try_from(p).ok());
+        (role, port.unwrap_or_else(|| role.default_port()))
+    };
+    Ok(vec![port_of(Role::InterRouter), port_of(Role::Edge)])
+}
+
+/// A host that a remote site can really use.
+fn pick_host(asked: Option<String>, access: &Access) -> Result<String, Failure> {
+    if let Some(host) = asked {
+        check_host(&host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
+        return Ok(host);
+    }
+    let usable = |host: &String| match host.parse::<IpAddr>() {
+        Ok(ip) => !ip.is_unspecified() && !ip.is_loopback(),
+        Err(_) => host != "localhost",
+    };
+    // An address works everywhere; this host's name may mean nothing elsewhere.
+    let by_use = |hosts: Vec<String>| {
+        let (ips, names): (Vec<String>, Vec<String>) =
+            hosts.into_iter().filter(usable).partition(|h| h.parse::<IpAddr>().is_ok());
+        ips.into_iter().chain(names).next()
+    };
+    by_use(access.hosts.clone()).or_else(|| by_use(host_names())).ok_or_else(|| {
+        invalid("no address of this host can be reached by others: name one with --host")
+    })
+}

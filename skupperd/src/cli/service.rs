@@ -1,0 +1,300 @@
+//! `skupper listener` and `skupper connector`
+
+use super::{
+    Failure, Outcome, edit, invalid,
+    output::{self, Encoding, Format},
+};
+use crate::{
+    model::{API_VERSION, Key, Kind, check_host, check_name, parse_port},
+    store::Namespace,
+};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// Name
+    name: String,
+    /// Port
+    #[arg(allow_negative_numbers = true)]
+    port: String,
+    #[command(flatten)]
+    fields: Fields,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    /// Name
+    name: String,
+    /// New port
+    #[arg(long, allow_negative_numbers = true)]
+    port: Option<String>,
+    #[command(flatten)]
+    fields: Fields,
+}
+
+#[derive(Debug, Args)]
+struct Fields {
+    /// Routing key that listeners and connectors meet by [default: the name]
+    #[arg(short, long)]
+    routing_key: Option<String>,
+    /// Host name or IP address
+    #[arg(long)]
+    host: Option<String>,
+    /// Name of TLS credentials
+    #[arg(long)]
+    tls_credentials: Option<String>,
+    /// Transport
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ListenerVerb {
+    /// Create a listener
+    Create(Create),
+    /// Change a listener
+    Update(Update),
+    /// Delete a listener; its connections end
+    Delete {
+        /// Name
+        name: String,
+    },
+    /// Show listeners
+    Status {
+        /// Name [default: all]
+        name: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print a Listener resource and change nothing
+    Generate {
+        #[command(flatten)]
+        create: Create,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConnectorVerb {
+    /// Create a connector
+    Create(Create),
+    /// Change a connector
+    Update(Update),
+    /// Delete a connector; its connections end
+    Delete {
+        /// Name
+        name: String,
+    },
+    /// Show connectors
+    Status {
+        /// Name [default: all]
+        name: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print a Connector resource and change nothing
+    Generate {
+        #[command(flatten)]
+        create: Create,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+fn noun(kind: Kind) -> &'static str {
+    if kind == Kind::Listener { "listener" } else { "connector" }
+}
+
+/// Puts given fields into a resource; every one that is wrong is said.
+fn apply(kind: Kind, value: &mut Value, port: Option<&str>, fields: &Fields) -> Result<(), Failure> {
+    let noun = noun(kind);
+    let mut wrong = Vec::new();
+    let spec = &mut value["spec"];
+    if let Some(port) = port {
+        let parsed = port.parse::<i64>().map_err(|_| format!("{port:?} is not a number"));
+        match parsed.and_then(parse_port) {
+            Ok(port) => spec["port"] = json!(port),
+            Err(e) => wrong.push(format!("{noun} port is not valid: {e}")),
+        }
+    }
+    if let Some(key) = &fields.routing_key {
+        match check_name(key) {
+            Ok(()) => spec["routingKey"] = json!(key),
+            Err(e) => wrong.push(format!("routing key is not valid: {e}")),
+        }
+    }
+    if let Some(host) = &fields.host {
+        match check_host(host) {
+            Ok(()) => spec["host"] = json!(host),
+            Err(e) => wrong.push(format!("host is not valid: {e}")),
+        }
+    }
+    if let Some(name) = &fields.tls_credentials {
+        match check_name(name) {
+            Ok(()) => spec["tlsCredentials"] = json!(name),
+            Err(e) => wrong.push(format!("tlsCredentials value is not valid: {e}")),
+        }
+    }
+    match fields.kind.as_deref() {
+        None => {}
+        Some("tcp") => spec["type"] = json!("tcp"),
+        Some(other) => wrong.push(format!(
+            "{noun} type is not valid: value {other} not allowed. \
+             It should be one of this options: [tcp]"
+        )),
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Failure::Invalid(wrong)) }
+}
+
+fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
+    let noun = noun(kind);
+    let host = if kind == Kind::Listener { "0.0.0.0" } else { "localhost" };
+    let mut value = json!({
+        "apiVersion": API_VERSION,
+        "kind": kind.as_str(),
+        "metadata": { "name": create.name },
+        "spec": { "routingKey": create.name, "host": host, "type": "tcp" },
+    });
+    let named = check_name(&create.name);
+    let applied = apply(kind, &mut value, Some(&create.port), &create.fields);
+    match (named, applied) {
+        (Ok(()), applied) => applied.map(|()| value),
+        (Err(e), applied) => {
+            let mut wrong = vec![format!("{noun} name is not valid: {e}")];
+            if let Err(Failure::Invalid(more)) = applied {
+                wrong.extend(more);
+            }
+            Err(Failure::Invalid(wrong))
+        }
+    }
+}
+
+fn create(namespace: &Namespace, kind: Kind, create: &Create) -> Outcome {
+    let value = resource(kind, create)?;
+    let _lock = edit::locked(namespace)?;
+    let path = edit::write(namespace, &value)?;
+    output::print(&format!("File written to {}", path.display()))
+}
+
+fn update(namespace: &Namespace, kind: Kind, update: &Update) -> Outcome {
+    let (noun, name) = (noun(kind), &update.name);
+    let _lock = edit::locked(namespace)?;
+    let found = edit::find(namespace, kind, name)?.ok_or_else(|| {
+        let namespace = &namespace.name;
+        invalid(format!("{noun} {name} must exist in namespace {namespace} to be updated"))
+    })?;
+    // Everything this command knows nothing of stays as it is.
+    let mut value = serde_json::to_value(&found.document).map_err(anyhow::Error::from)?;
+    apply(kind, &mut value, update.port.as_deref(), &update.fields)?;
+    let path = edit::write(namespace, &value)?;
+    output::print(&format!("File written to {}", path.display()))
+}
+
+fn delete(namespace: &Namespace, kind: Kind, name: String) -> Outcome {
+    let _lock = edit::locked(namespace)?;
+    let key = Key { kind, name };
+    if !edit::remove(namespace, &key)? {
+        return Err(invalid(format!("{} {} does not exist", noun(kind), key.name)));
+    }
+    output::print(&format!("{kind} {:?} is deleted", key.name))
+}
+
+fn generate(kind: Kind, create: &Create, format: &Format) -> Outcome {
+    let value = resource(kind, create)?;
+    output::document(&value, format.encoding()?.unwrap_or(Encoding::Yaml))
+}
+
+fn missing(namespace: &Namespace, kind: Kind, name: Option<&str>) -> String {
+    let name = name.unwrap_or_default();
+    format!("{} {name} does not exist in namespace {}", noun(kind), namespace.name)
+}
+
+fn yes(value: &Value, field: &str) -> String {
+    let set = value["status"][field].as_bool().unwrap_or(false);
+    set.to_string()
+}
+
+pub(super) fn listener(namespace: &Namespace, verb: ListenerVerb) -> Outcome {
+    let kind = Kind::Listener;
+    match verb {
+        ListenerVerb::Create(args) => create(namespace, kind, &args),
+        ListenerVerb::Update(args) => update(namespace, kind, &args),
+        ListenerVerb::Delete { name } => delete(namespace, kind, name),
+        ListenerVerb::Generate { create, format } => generate(kind, &create, &format),
+        ListenerVerb::Status { name, format } => {
+            let show = edit::Show {
+                kind,
+                none: "No listeners found",
+                missing: missing(namespace, kind, name.as_deref()),
+                header: &[
+                    "NAME", "STATUS", "ROUTING-KEY", "HOST", "PORT", "MATCHING-CONNECTOR",
+                    "MESSAGE",
+                ],
+                row: |v| {
+                    let (name, status, message) = edit::status(v);
+                    let spec = |field: &str| edit::text(v, &format!("/spec/{field}"));
+                    let matched = yes(v, "hasMatchingConnector");
+                    let (key, host, port) = (spec("routingKey"), spec("host"), spec("port"));
+                    vec![name, status, key, host, port, matched, message]
+                },
+                details: |v| {
+                    let (name, status, message) = edit::status(v);
+                    vec![
+                        ("Name", name),
+                        ("Status", status),
+                        ("Routing key", edit::text(v, "/spec/routingKey")),
+                        ("Host", edit::text(v, "/spec/host")),
+                        ("Port", edit::text(v, "/spec/port")),
+                        ("Has Matching Connector", yes(v, "hasMatchingConnector")),
+                        ("Message", message),
+                    ]
+                },
+            };
+            edit::show(namespace, name.as_deref(), &format, &show)
+        }
+    }
+}
+
+pub(super) fn connector(namespace: &Namespace, verb: ConnectorVerb) -> Outcome {
+    let kind = Kind::Connector;
+    match verb {
+        ConnectorVerb::Create(args) => create(namespace, kind, &args),
+        ConnectorVerb::Update(args) => update(namespace, kind, &args),
+        ConnectorVerb::Delete { name } => delete(namespace, kind, name),
+        ConnectorVerb::Generate { create, format } => generate(kind, &create, &format),
+        ConnectorVerb::Status { name, format } => {
+            let show = edit::Show {
+                kind,
+                none: "No connectors found",
+                missing: missing(namespace, kind, name.as_deref()),
+                header: &[
+                    "NAME", "STATUS", "ROUTING-KEY", "SELECTOR", "HOST", "PORT",
+                    "HAS MATCHING LISTENER", "MESSAGE",
+                ],
+                row: |v| {
+                    let (name, status, message) = edit::status(v);
+                    let spec = |field: &str| edit::text(v, &format!("/spec/{field}"));
+                    let matched = yes(v, "hasMatchingListener");
+                    let (key, selector) = (spec("routingKey"), spec("selector"));
+                    vec![name, status, key, selector, spec("host"), spec("port"), matched, message]
+                },
+                details: |v| {
+                    let (name, status, message) = edit::status(v);
+                    vec![
+                        ("Name", name),
+                        ("Status", status),
+                        ("Routing key", edit::text(v, "/spec/routingKey")),
+                        ("Selector", edit::text(v, "/spec/selector")),
+                        ("Host", edit::text(v, "/spec/host")),
+                        ("Port", edit::text(v, "/spec/port")),
+                        ("Has Matching Listener", yes(v, "hasMatchingListener")),
+                        ("Message", message),
+                    ]
+                },
+            };
+            edit::show(namespace, name.as_deref(), &format, &show)
+        }
+    }
+}
