@@ -125,7 +125,7 @@ async fn signals(reload: &mpsc::Sender<()>) -> Result<()> {
             _ = hup.recv() => {
                 tracing::info!("reloading");
                 // Full: a reload is waiting already.
-                drop(reload.try_send(()));
+                let _ = reload.try_send(());
             }
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),

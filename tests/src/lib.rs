@@ -1,1 +1,60 @@
+//! A harness for black-box tests: daemons in directories of their own, real sockets on loopback.
 
+pub mod echo;
+pub mod site;
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// A program of this workspace, as built beside this test.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("path of the test");
+    let dir = test.parent().and_then(|deps| deps.parent()).expect("target directory");
+    let program = dir.join(name);
+    assert!(program.exists(), "{} is not built: cargo build --bins", program.display());
+    program
+}
+
+/// A port that nobody listens on. Ports below the ephemeral range are given out one after another, so
+/// that neither another test's client nor another test's listener gets it in the meantime.
+pub fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Each test is a process of its own: begin at a place that differs from process to process.
+    let base = 10_000 + (std::process::id() % 1000) as u16 * 20;
+    for _ in 0..2000 {
+        let port = 10_000 + (base - 10_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// An address on loopback that nobody listens on.
+pub fn free_addr() -> SocketAddr {
+    ([127, 0, 0, 1], free_port()).into()
+}
+
+/// Waits until `f` gives something, and says what it waited for when it does not.
+pub fn wait_for<T>(what: &str, most: Duration, mut f: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = f() {
+            return found;
+        }
+        assert!(begin.elapsed() < most, "after {most:?} still waiting for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a condition holds.
+pub fn wait_until(what: &str, most: Duration, mut f: impl FnMut() -> bool) {
+    wait_for(what, most, || f().then_some(()));
+}
+
+/// How long tests wait for what takes a moment; a busy machine takes several.
+pub const SOON: Duration = Duration::from_secs(20);

@@ -185,25 +185,11 @@ impl OutBuf {
         }
     }
 
-    /// Copies `payload` in as this frame's payload, as far as there is room; returns how much.
-    pub(super) fn fill(&mut self, mark: FrameMark, payload: &[u8]) -> usize {
-        let left = self.put_some(payload).len();
-        let n = payload.len() - left;
-        let size = mark.header + n;
-        self.buf[mark.at..mark.at + 4].copy_from_slice(&(size as u32).to_be_bytes());
-        n
-    }
-
     /// Takes a begun frame back, as if it had never been.
     pub(super) fn cancel(&mut self, mark: FrameMark) {
         self.closed.truncate(mark.closed);
         self.start = mark.start;
         self.len = mark.len;
-    }
-
-    /// Payload room left for one frame.
-    pub(super) fn room(&self) -> usize {
-        self.free()
     }
 
     /// Seals every record and gives the bytes to send; `seal` gets each record with its head and tail.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use rustls::{
     ClientConfig, ServerConfig,
     client::UnbufferedClientConnection,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::ServerName,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, UnbufferedStatus},
 };
@@ -49,8 +49,6 @@ pub(crate) struct Secured {
     pub(crate) parts: Parts,
     /// Application data that came along with the handshake's last message.
     pub(crate) early: Option<Bytes>,
-    /// The peer's certificate (leaf first).
-    pub(crate) peer: Vec<CertificateDer<'static>>,
 }
 
 macro_rules! handshake {
@@ -108,16 +106,10 @@ macro_rules! handshake {
                 Next::Done => break,
             }
         }
-        let peer: Vec<CertificateDer<'static>> = conn
-            .peer_certificates()
-            .unwrap_or_default()
-            .iter()
-            .map(|der| der.clone().into_owned())
-            .collect();
         let session = $into(conn.dangerous_into_kernel_connection().map_err(TlsError::Refused)?)?;
         let socket = socket.into_std().map_err(|source| TlsError::Io { op: "detaching", source })?;
         let early = (!early.is_empty()).then(|| Bytes::from(early));
-        Ok(Secured { parts: Parts::new(socket, Some(session), incoming), early, peer })
+        Ok(Secured { parts: Parts::new(socket, Some(session), incoming), early })
     }};
 }
 

@@ -123,10 +123,6 @@ impl Wire {
         &mut self.fill
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
-        self.fd.get_ref()
-    }
-
     /// Nothing waits to be sent.
     pub(crate) fn is_flushed(&self) -> bool {
         self.fill.is_empty() && self.sent == self.total && self.urgent.is_empty()

@@ -334,7 +334,9 @@ impl Worker {
             Command::Close(key, why) => {
                 self.on_conn(key, |inner| inner.fail("amqp:connection:forced", &why));
             }
-            Command::Ping(answer) => drop(answer.send(self.acceptor.open_connections())),
+            Command::Ping(answer) => {
+                let _ = answer.send(self.acceptor.open_connections());
+            }
             Command::Drain(_) => {}
         }
     }
@@ -420,7 +422,8 @@ impl Worker {
             while self.acceptor.open_connections() > 0 {
                 tick.tick().await;
             }
-            drop(done.send(()));
+            // Nobody waits any more when the deadline has passed.
+            let _ = done.send(());
         });
     }
 

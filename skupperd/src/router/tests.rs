@@ -1,1 +1,5 @@
+//! Many routers in one process, on simulated time.
 
+mod network;
+mod properties;
+mod scenarios;

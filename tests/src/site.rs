@@ -1,0 +1,221 @@
+//! A site: a directory, its daemon, and the command.
+
+use crate::{SOON, program, wait_for};
+use serde_json::Value;
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// A site of its own directory.
+pub struct Site {
+    dir: TempDir,
+    name: String,
+    daemon: Option<Child>,
+}
+
+impl Site {
+    /// A site that does not run yet.
+    pub fn new(name: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("skupper-test-").tempdir().expect("a directory");
+        let site = Self { dir, name: name.to_owned(), daemon: None };
+        site.resource("Site", name, "{}");
+        site
+    }
+
+    /// Directory of everything.
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Directory of manifests.
+    pub fn input(&self) -> PathBuf {
+        self.root().join("namespaces/default/input/resources")
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.root().join("log")).unwrap_or_default()
+    }
+
+    /// Writes a manifest with this spec, in flow style.
+    pub fn resource(&self, kind: &str, name: &str, spec: &str) {
+        let text = format!(
+            "apiVersion: skupper.io/v2alpha1\nkind: {kind}\nmetadata:\n  name: {name}\nspec: {spec}\n"
+        );
+        self.file(&format!("{kind}-{name}.yaml"), &text);
+    }
+
+    /// Writes a file into the input directory, as an editor does: beside it, then over it.
+    pub fn file(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.input()).expect("input directory");
+        let temporary = self.input().join(format!(".{name}.tmp"));
+        fs::write(&temporary, text).expect("manifest");
+        fs::rename(temporary, self.input().join(name)).expect("manifest");
+    }
+
+    /// Removes a manifest.
+    pub fn remove(&self, kind: &str, name: &str) {
+        fs::remove_file(self.input().join(format!("{kind}-{name}.yaml"))).expect("manifest");
+    }
+
+    /// A listener.
+    pub fn listener(&self, name: &str, key: &str, addr: SocketAddr) {
+        let (host, port) = (addr.ip(), addr.port());
+        let spec = format!("{{routingKey: {key}, host: \"{host}\", port: {port}}}");
+        self.resource("Listener", name, &spec);
+    }
+
+    /// A connector.
+    pub fn connector(&self, name: &str, key: &str, addr: SocketAddr) {
+        let (host, port) = (addr.ip(), addr.port());
+        let spec = format!("{{routingKey: {key}, host: \"{host}\", port: {port}}}");
+        self.resource("Connector", name, &spec);
+    }
+
+    /// A port for links on this address.
+    pub fn access(&self, addr: SocketAddr) {
+        let (host, port) = (addr.ip(), addr.port());
+        let spec = format!("{{bindHost: \"{host}\", roles: [{{name: inter-router, port: {port}}}]}}");
+        self.resource("RouterAccess", "access", &spec);
+    }
+
+    /// Runs the command for this site.
+    pub fn skupper(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(program("skupper"));
+        command.arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
+        command.env_remove("SKUPPER_PLATFORM").output().expect("skupper runs")
+    }
+
+    /// Runs the command and gives what it prints; it must succeed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.skupper(args);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "skupper {args:?}: {errors}");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// The link to this site, for another to apply.
+    pub fn link(&self, addr: SocketAddr, cost: u32) -> String {
+        let host = addr.ip().to_string();
+        let (name, cost) = (format!("to-{}", self.name), cost.to_string());
+        self.ok(&["link", "generate", "--host", &host, "--cost", &cost, "--name", &name])
+    }
+
+    /// Links this site to another, which must have an access on this address.
+    pub fn link_to(&self, other: &Self, addr: SocketAddr, cost: u32) {
+        self.file(&format!("link-{}.yaml", other.name), &other.link(addr, cost));
+    }
+
+    /// Starts the daemon.
+    pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the daemon with further arguments.
+    pub fn start_with(&mut self, args: &[&str]) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.root().join("log"))
+            .expect("log file");
+        let child = Command::new(program("skupperd"))
+            .arg("--root")
+            .arg(self.root())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("skupperd starts");
+        self.daemon = Some(child);
+    }
+
+    /// Process id of the daemon.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("a running daemon").id()
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("a signal");
+    }
+
+    /// Kills the daemon as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            child.kill().expect("killed");
+            child.wait().expect("ended");
+        }
+    }
+
+    /// Stops the daemon in order; its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        let mut child = self.daemon.take()?;
+        let status = wait_for("the daemon to stop", Duration::from_secs(40), || {
+            child.try_wait().expect("a child")
+        });
+        status.code()
+    }
+
+    /// The daemon's exit code, once it has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut child = self.daemon.take()?;
+        wait_for("the daemon to end", SOON, || child.try_wait().expect("a child")).code()
+    }
+
+    /// A resource with its status, if the daemon has written one.
+    pub fn status(&self, kind: &str, name: &str) -> Option<Value> {
+        let noun = kind.to_lowercase();
+        let output = self.skupper(&[&noun, "status", name, "-o", "json"]);
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// Waits until a resource's status is this, and gives its message.
+    pub fn wait_status(&self, kind: &str, name: &str, status: &str) -> String {
+        let mut last = Value::Null;
+        let begin = std::time::Instant::now();
+        loop {
+            if let Some(value) = self.status(kind, name) {
+                if value["status"]["status"] == status {
+                    return value["status"]["message"].as_str().unwrap_or_default().to_owned();
+                }
+                last = value;
+            }
+            assert!(
+                begin.elapsed() < SOON,
+                "{kind} {name} of {} is not {status}: {last:#}\n{}",
+                self.name,
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.name, self.log());
+        }
+    }
+}
+
+/// Two linked sites: the second dials the first.
+pub fn linked() -> (Site, Site) {
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let addr = crate::free_addr();
+    a.access(addr);
+    b.link_to(&a, addr, 1);
+    a.start();
+    b.start();
+    b.wait_status("Link", "to-a", "Ready");
+    (a, b)
+}
