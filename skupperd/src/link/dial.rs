@@ -10,6 +10,7 @@ use crate::{
         connection::Config,
         value::{Symbol, Value},
     },
+    model::Secret,
     sys, telemetry,
 };
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -35,7 +36,9 @@ pub struct LinkSpec {
     pub port: u16,
     /// Cost, at least 1.
     pub cost: u32,
-    /// Credentials.
+    /// Credentials, to see whether they have changed.
+    pub credentials: Secret,
+    /// The same for rustls.
     pub tls: Arc<ClientConfig>,
 }
 

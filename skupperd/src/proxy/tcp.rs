@@ -450,11 +450,14 @@ impl StreamEnd for TcpEnd {
             return to.end(cur, aborted);
         }
         let mut st = self.st.borrow_mut();
-        if aborted && !st.in_done {
-            st.reset = true;
+        if aborted {
+            // A reset, not an end: the socket must not see a FIN first.
+            st.reset |= !st.in_done;
+            st.queue.clear();
             wake(&mut st);
+        } else {
+            st.in_ended = true;
         }
-        st.in_ended = true;
     }
 
     fn flush(&self, cur: Current<'_>) {

@@ -337,6 +337,7 @@ fn prepare_link(
         host: endpoint.host.clone(),
         port: endpoint.port,
         cost: link.cost,
+        credentials: secret.clone(),
         tls: pki::client_config(credentials, secret).map_err(|e| chain(&e))?,
     })
 }

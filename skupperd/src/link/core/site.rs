@@ -134,7 +134,7 @@ impl Site {
     pub fn set_link(&mut self, core: &Core, spec: LinkSpec) {
         if let Some(old) = self.links.get_mut(&spec.name) {
             let same = (&old.spec.host, old.spec.port) == (&spec.host, spec.port)
-                && Arc::ptr_eq(&old.spec.tls, &spec.tls);
+                && old.spec.credentials == spec.credentials;
             if same {
                 old.spec.cost = spec.cost;
                 for (key, peer) in &mut self.peers {
