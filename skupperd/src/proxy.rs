@@ -96,7 +96,7 @@ impl Acceptor for Proxy {
             Some(temp) => {
                 let client = self.temps.borrow_mut().remove(&temp);
                 let client = client.ok_or(Outcome::Released)?;
-                client.reverse(cur, arrived.up);
+                client.reverse(cur, arrived.up, &arrived.head);
                 Ok(client)
             }
             None => self.serve(worker, arrived),

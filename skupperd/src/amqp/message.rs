@@ -231,6 +231,9 @@ fn properties(f: &mut Fields<'_>) -> Result<Properties, DecodeError> {
 /// Lists and maps of a head are written in their wide form, as upstream does: it then finds their
 /// size at the place it expects.
 fn wide(code: u8, count: usize, body: &[u8], out: &mut impl BufMut) {
+    if code == 0xd0 && count == 0 {
+        return out.put_u8(0x45);
+    }
     out.put_u8(code);
     out.put_u32(body.len() as u32 + 4);
     out.put_u32(count as u32);

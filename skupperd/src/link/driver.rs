@@ -364,7 +364,10 @@ fn head(
                 }
             }
         }
-        Ok(StreamParse::NotStream) if last => worker.message(conn, stream, settled, whole),
+        // A complete delivery that is no stream is a message, with or without a body.
+        Ok(StreamParse::NotStream | StreamParse::NeedMore) if last => {
+            worker.message(conn, stream, settled, whole);
+        }
         Ok(parsed) if !last => {
             let message = !matches!(parsed, StreamParse::NeedMore);
             let limit = if message { MAX_MESSAGE } else { MAX_HEAD };

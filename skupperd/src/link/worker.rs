@@ -513,6 +513,10 @@ impl Worker {
             return self.relay_to(worker, site, link, head, up);
         };
         head.annotations.trace.push(me);
+        if !conn.native {
+            // An extension ends at the first hop that does not have it.
+            head.application_properties.retain(|(k, _)| k.as_str() != Some(super::NATIVE_END));
+        }
         let mut bytes = BytesMut::with_capacity(256);
         message::encode_stream_head(&head, &mut bytes);
         Ok(Transit::open(up, conn, bytes.freeze(), cur))

@@ -2,7 +2,7 @@
 
 use super::{
     Cut, Proxy, local,
-    tcp::{Sending, TcpEnd},
+    tcp::{NATIVE_END, Sending, TcpEnd},
 };
 use crate::{
     amqp::{
@@ -33,6 +33,7 @@ impl Proxy {
         }
         let end = TcpEnd::new(None, self.count());
         end.st.borrow_mut().up = Some(up);
+        end.peer(&head);
         let server =
             Server { proxy, worker: worker.clone(), site, link, head: *head, back, end: end.clone() };
         tokio::task::spawn_local(server.run());
@@ -93,6 +94,10 @@ impl Server {
     fn answer(&self) {
         let own = self.worker.view(self.site).map(|v| format!("0/{}", v.routes.self_id));
         let own = own.unwrap_or_default();
+        let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
+        if self.back.native && self.head.application_property(NATIVE_END).is_some() {
+            application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
+        }
         let head = MessageHead {
             annotations: RouterAnnotations {
                 flags: FLAG_STREAMING | FLAG_DISABLE_Q2,
@@ -105,7 +110,7 @@ impl Server {
                 content_type: Some(Value::from(STREAM_CONTENT_TYPE)),
                 ..Properties::default()
             },
-            application_properties: vec![(Value::from("V"), Value::Uint(1))],
+            application_properties,
         };
         let mut bytes = BytesMut::with_capacity(192);
         encode_stream_head(&head, &mut bytes);

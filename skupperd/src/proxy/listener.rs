@@ -2,7 +2,7 @@
 
 use super::{
     Cut, Proxy, candidates, local,
-    tcp::{Finished, Sending, TcpEnd},
+    tcp::{Finished, NATIVE_END, Sending, TcpEnd},
 };
 use crate::{
     amqp::{
@@ -112,6 +112,10 @@ impl Client {
         let own = format!("0/{}", view.routes.self_id);
         let temp = self.proxy.next_temp();
         let reply_to = temp_address(&view.routes.self_id, self.worker.index, temp);
+        let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
+        if conn.native {
+            application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
+        }
         let head = MessageHead {
             annotations: RouterAnnotations {
                 flags: FLAG_STREAMING | FLAG_DISABLE_Q2,
@@ -126,7 +130,7 @@ impl Client {
                 content_type: Some(Value::from(STREAM_CONTENT_TYPE)),
                 ..Properties::default()
             },
-            application_properties: vec![(Value::from("V"), Value::Uint(1))],
+            application_properties,
         };
         let mut bytes = BytesMut::with_capacity(256);
         encode_stream_head(&head, &mut bytes);

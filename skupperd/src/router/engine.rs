@@ -124,6 +124,8 @@ struct Other {
     ls_seq: i64,
     peers: BTreeMap<String, u32>,
     mobile_seq: i64,
+    /// What it last said its sequences are.
+    latest: (i64, i64),
     mobile: BTreeMap<String, Treatment>,
     heard: Option<Instant>,
     asked_ls: Option<Instant>,
@@ -147,6 +149,8 @@ pub struct Router {
     deleted: BTreeSet<String>,
     paths: BTreeMap<String, Path>,
     topology_dirty: bool,
+    /// Somebody may have to be asked for something.
+    asking: bool,
     routes_dirty: bool,
     routes: Arc<Routes>,
     counters: HashMap<(String, ConnId), Arc<AtomicU32>>,
@@ -178,6 +182,7 @@ impl Router {
             deleted: BTreeSet::new(),
             paths: BTreeMap::new(),
             topology_dirty: false,
+            asking: false,
             routes_dirty: false,
             routes,
             counters: HashMap::new(),
@@ -327,6 +332,14 @@ impl Router {
         self.send(link, control, format!("amqp:/_topo/{AREA}/{id}/{endpoint}"));
     }
 
+    /// An answer, over the next hop; while there is none yet, back where the question came from: the
+    /// routers in between have passed it on and know the way.
+    fn answer(&mut self, from: ConnId, id: &str, control: &Control, endpoint: &str) {
+        self.refresh();
+        let link = self.routes.towards(id).unwrap_or(from);
+        self.send(link, control, format!("amqp:/_topo/{AREA}/{id}/{endpoint}"));
+    }
+
     /// To every router, over each next hop once.
     fn flood(&mut self, control: &Control, endpoint: &str) {
         self.refresh();
@@ -387,13 +400,11 @@ impl Router {
                 let now = self.now;
                 let Some(remote) = self.remotes.get_mut(&id) else { return };
                 remote.heard = Some(now);
-                let (ask_ls, ask_mobile) =
-                    (ls_seq > remote.ls_seq, mobile_seq > remote.mobile_seq);
-                if ask_ls {
-                    self.ask_link_state(&id);
-                }
-                if ask_mobile {
-                    self.ask_addresses(&id);
+                if remote.latest != (ls_seq, mobile_seq) {
+                    remote.latest = (ls_seq, mobile_seq);
+                    // News: asked for at once, whatever is under way.
+                    (remote.asked_ls, remote.asked_mobile) = (None, None);
+                    self.asking = true;
                 }
             }
             Control::Lsr { id } => {
@@ -403,7 +414,7 @@ impl Router {
                     ls_seq: self.ls_seq,
                     peers: self.own_peers.clone(),
                 };
-                self.send_to(&id, &lsu, "qdrouter");
+                self.answer(link, &id, &lsu, "qdrouter");
             }
             Control::Lsu { id, instance, ls_seq, mut peers } => {
                 if !self.know(&id, instance) {
@@ -418,11 +429,10 @@ impl Router {
                 remote.ls_seq = ls_seq;
                 peers.remove(&id);
                 peers.values_mut().for_each(|cost| *cost = (*cost).clamp(1, MAX_COST));
+                remote.asked_ls = None;
                 if remote.peers != peers {
                     remote.peers = peers;
                     self.topology_dirty = true;
-                    self.recompute();
-                    self.ask_unknown();
                 }
             }
             Control::Mar { id, have_seq } => {
@@ -439,7 +449,7 @@ impl Router {
                     seq: self.mobile_seq,
                     exist: exist.collect(),
                 };
-                self.send_to(&id, &mau, "qdrouter.ma");
+                self.answer(link, &id, &mau, "qdrouter.ma");
             }
             Control::MauDelta { id, seq, add, del } => {
                 let Some(remote) = self.remotes.get_mut(&id) else { return };
@@ -451,7 +461,9 @@ impl Router {
                     insert_addresses(&mut remote.mobile, add);
                     self.routes_dirty = true;
                 } else if seq > remote.mobile_seq {
-                    self.ask_addresses(&id);
+                    remote.latest.1 = seq;
+                    remote.asked_mobile = None;
+                    self.asking = true;
                 }
             }
             Control::MauFull { id, seq, exist } => {
@@ -493,7 +505,6 @@ impl Router {
         if up {
             self.out.push_back(Output::NeighbourUp { link, id: id.clone() });
             self.neighbours_changed();
-            self.ask_link_state(&id);
             self.send_ra();
         }
     }
@@ -504,11 +515,7 @@ impl Router {
             if remote.instance != instance {
                 let known = remote.instance != 0;
                 *remote = Other { instance, heard: remote.heard, ..Other::default() };
-                if known {
-                    self.topology_dirty = true;
-                    self.recompute();
-                    self.ask_link_state(id);
-                }
+                self.topology_dirty |= known;
             }
             return true;
         }
@@ -521,13 +528,34 @@ impl Router {
         true
     }
 
-    fn ask_link_state(&mut self, id: &str) {
-        let now = self.now;
-        if let Some(remote) = self.remotes.get_mut(id) {
-            remote.asked_ls = Some(now);
+    /// Asks every router that can be reached for what it has and we do not. Questions whose answer got
+    /// lost are asked again after two seconds.
+    fn ask(&mut self) {
+        let (now, patience) = (self.now, self.cfg.hello_interval * 2);
+        let due = |asked: Option<Instant>| {
+            asked.is_none_or(|at| now.saturating_duration_since(at) > patience)
+        };
+        let ids: Vec<String> = self.paths.keys().cloned().collect();
+        for id in ids {
+            if !self.remotes.contains_key(&id) && self.remotes.len() >= MAX_ROUTERS {
+                continue;
+            }
+            let remote = self
+                .remotes
+                .entry(id.clone())
+                .or_insert_with(|| Other { heard: Some(now), ..Other::default() });
+            let ls = remote.ls_seq == 0 || remote.latest.0 > remote.ls_seq;
+            let mobile = remote.latest.1 > remote.mobile_seq;
+            let (ls, mobile) = (ls && due(remote.asked_ls), mobile && due(remote.asked_mobile));
+            if ls {
+                remote.asked_ls = Some(now);
+                let lsr = Control::Lsr { id: self.cfg.id.clone() };
+                self.send_to(&id, &lsr, "qdrouter");
+            }
+            if mobile {
+                self.ask_addresses(&id);
+            }
         }
-        let lsr = Control::Lsr { id: self.cfg.id.clone() };
-        self.send_to(id, &lsr, "qdrouter");
     }
 
     fn ask_addresses(&mut self, id: &str) {
@@ -537,22 +565,6 @@ impl Router {
         // Always from nothing: the answer is absolute.
         let mar = Control::Mar { id: self.cfg.id.clone(), have_seq: 0 };
         self.send_to(id, &mar, "qdrouter.ma");
-    }
-
-    /// Asks routers that others name and that have not said anything about themselves.
-    fn ask_unknown(&mut self) {
-        let unknown: Vec<String> = self
-            .paths
-            .keys()
-            .filter(|id| self.remotes.get(*id).is_none_or(|r| r.ls_seq == 0 && r.asked_ls.is_none()))
-            .cloned()
-            .collect();
-        for id in unknown {
-            if !self.remotes.contains_key(&id) && self.remotes.len() < MAX_ROUTERS {
-                self.remotes.insert(id.clone(), Other { heard: Some(self.now), ..Other::default() });
-            }
-            self.ask_link_state(&id);
-        }
     }
 
     // ---- passing on ----
@@ -644,24 +656,7 @@ impl Router {
             }
         }
         self.recompute();
-        // Questions whose answer got lost are asked again.
-        let stale = |asked: Option<Instant>| {
-            asked.is_some_and(|at| now.saturating_duration_since(at) > self.cfg.hello_interval * 2)
-        };
-        let again: Vec<(String, bool)> = self
-            .remotes
-            .iter()
-            .filter(|(id, _)| self.paths.contains_key(*id))
-            .filter_map(|(id, r)| match r {
-                r if r.ls_seq == 0 && stale(r.asked_ls) => Some((id.clone(), true)),
-                r if stale(r.asked_mobile) => Some((id.clone(), false)),
-                _ => None,
-            })
-            .collect();
-        for (id, link_state) in again {
-            if link_state { self.ask_link_state(&id) } else { self.ask_addresses(&id) }
-        }
-        self.ask_unknown();
+        self.ask();
         let hold = self.cfg.unreachable_holdoff;
         let (paths, mut dirty) = (&self.paths, false);
         self.remotes.retain(|id, remote| {
@@ -677,6 +672,7 @@ impl Router {
             dirty |= !remote.mobile.is_empty();
             remote.mobile.clear();
             remote.mobile_seq = 0;
+            remote.asked_mobile = None;
             !remote.peers.is_empty() || now.saturating_duration_since(since) < hold * 3
         });
         self.routes_dirty |= dirty;
@@ -705,6 +701,7 @@ impl Router {
             graph.entry(peer).or_default().insert(back, 1);
         }
         self.paths = paths::compute(&graph, &self.cfg.id);
+        self.asking = true;
         self.routes_dirty = true;
     }
 
@@ -776,7 +773,12 @@ impl Router {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.announce_addresses();
-        self.refresh();
+        if self.out.is_empty() {
+            self.refresh();
+            if std::mem::take(&mut self.asking) {
+                self.ask();
+            }
+        }
         self.out.pop_front()
     }
 

@@ -10,6 +10,8 @@ pub(super) type Graph = BTreeMap<String, BTreeMap<String, u32>>;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tree<'a> {
     pub(super) nodes: BTreeMap<&'a str, (Option<&'a str>, u32)>,
+    /// Nodes in the order they were settled: a predecessor is before those that it leads to.
+    order: Vec<&'a str>,
 }
 
 impl<'a> Tree<'a> {
@@ -17,7 +19,9 @@ impl<'a> Tree<'a> {
     pub(super) fn compute(graph: &'a Graph, root: &'a str) -> Self {
         let mut nodes: BTreeMap<&str, (Option<&str>, u32)> = BTreeMap::from([(root, (None, 0))]);
         let mut open = BTreeSet::from([(0u32, root)]);
+        let mut order = Vec::new();
         while let Some((cost, node)) = open.pop_first() {
+            order.push(node);
             for (next, step) in graph.get(node).into_iter().flatten() {
                 let through = cost.saturating_add(*step);
                 match nodes.get(next.as_str()) {
@@ -29,7 +33,7 @@ impl<'a> Tree<'a> {
                 open.insert((through, next));
             }
         }
-        Self { nodes }
+        Self { nodes, order }
     }
 
     /// Nodes on the path from the root to `node`, from its end, without the root.
@@ -48,9 +52,16 @@ impl<'a> Tree<'a> {
         self.path(node).last()
     }
 
-    /// The way to `node` passes through `via`.
-    pub(super) fn passes(&self, node: &'a str, via: &str) -> bool {
-        self.path(node).any(|n| n == via)
+    /// Nodes whose way passes through `via`.
+    pub(super) fn behind(&self, via: &str) -> BTreeSet<&'a str> {
+        let mut behind = BTreeSet::new();
+        for node in &self.order {
+            let previous = self.nodes.get(node).and_then(|(previous, _)| *previous);
+            if *node == via || previous.is_some_and(|p| behind.contains(p)) {
+                behind.insert(*node);
+            }
+        }
+        behind
     }
 }
 
@@ -81,8 +92,8 @@ pub(super) fn compute(graph: &Graph, own: &str) -> BTreeMap<String, Path> {
     let others: Vec<String> = paths.keys().cloned().collect();
     for origin in &others {
         let tree = Tree::compute(graph, origin);
-        for (node, path) in &mut paths {
-            if node != origin && tree.passes(node, own) {
+        for node in tree.behind(own) {
+            if let Some(path) = paths.get_mut(node) {
                 path.valid_origins.insert(origin.clone());
             }
         }

@@ -1,1 +1,5 @@
+//! The engine against captured conversations, against itself, and against hostile peers.
 
+mod hostile;
+mod pair;
+mod vectors;
