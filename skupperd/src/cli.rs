@@ -63,7 +63,13 @@ struct Global {
     #[arg(short, long, global = true, default_value = DEFAULT_NAMESPACE)]
     namespace: String,
     /// Platform; this program serves linux
-    #[arg(short, long, global = true, env = "SKUPPER_PLATFORM", default_value = "linux")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "SKUPPER_PLATFORM",
+        default_value = "linux"
+    )]
     platform: String,
     /// The system's sites [default for root]
     #[arg(long, global = true, conflicts_with_all = ["user", "root"])]

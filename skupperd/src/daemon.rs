@@ -40,7 +40,11 @@ pub fn default_workers() -> usize {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(options: Options) -> Result<()> {
-    let Options { layout, workers, drain } = options;
+    let Options {
+        layout,
+        workers,
+        drain,
+    } = options;
     raise_descriptors();
     DirBuilder::new()
         .recursive(true)
@@ -51,7 +55,10 @@ pub fn run(options: Options) -> Result<()> {
     let _single = match lock(&layout.instance_lock(), false) {
         Ok(lock) => lock,
         Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-            bail!("another skupperd runs already on {}", layout.namespaces().display())
+            bail!(
+                "another skupperd runs already on {}",
+                layout.namespaces().display()
+            )
         }
         Err(e) => {
             return Err(e).with_context(|| format!("locking {}", layout.instance_lock().display()));
@@ -70,7 +77,9 @@ pub fn run(options: Options) -> Result<()> {
         })?);
     }
     let (core, changed) = Core::new(events.clone(), senders.clone());
-    threads.push(spawn("core".to_owned(), move |runtime| runtime.block_on(core.run(core_events)))?);
+    threads.push(spawn("core".to_owned(), move |runtime| {
+        runtime.block_on(core.run(core_events))
+    })?);
 
     let control = build().context("starting the control runtime")?;
     control.block_on(async {

@@ -1,4 +1,37 @@
 //! skupperd: Skupper sites for plain Linux hosts.
+//!
+//! # Modules, lowest first; each uses only those above it
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
+//! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
+//! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`steer`]: accept sockets |
+//! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers |
+//! | 4 | [`proxy`]: TCP connections and the streams they are bridged to |
+//! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
+//! | 7 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
+//!
+//! # Threads, tasks and channels
+//!
+//! - **main** runs [`reconcile`]: manifests -> [`plan::plan`] -> executor -> calls into the core;
+//!   what the core says of links and listeners -> status files. A slow disk holds nobody else.
+//! - **core** owns each site's [`router::Router`], the dialling and accepting tasks, and decides which
+//!   worker gets which connection. It takes events from one channel (`CoreEvent`) and never waits.
+//! - **worker-N** owns sockets: a task for each connection of a link (`link::driver`), one for each
+//!   TCP connection ([`proxy`]). It takes commands from one channel ([`link::worker::Command`]).
+//! - **watch** blocks on inotify and says "look again" to main.
+//!
+//! ```text
+//! files -> watch -> main -- call --> core -- Command --> worker 0..N
+//!            status files <- changed -'  ^--- CoreEvent ---'
+//! ```
+//!
+//! What workers know of the network is a [`link::view::SiteView`], replaced as a whole. A stream is
+//! carried by one worker from socket to socket: client -> listener's accept socket on worker k ->
+//! frame on worker k's data connection -> TLS record sealed in place -> ... -> server. Nothing on that
+//! way takes a lock or crosses a channel; only when the next connection lives on another worker is
+//! the client handed over (once, at the start) or the stream relayed.
 
 pub mod amqp;
 #[cfg(feature = "cli")]

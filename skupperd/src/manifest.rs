@@ -105,7 +105,8 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
 }
 
 fn is_blank(text: &str) -> bool {
-    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    text.lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
 }
 
 fn document(
@@ -125,7 +126,9 @@ fn document(
         })
     };
     let yaml_error = |e: &serde_yaml::Error, kind: Option<&str>, name: Option<&str>| {
-        let line = e.location().map_or(first, |at| first + at.line().saturating_sub(1));
+        let line = e
+            .location()
+            .map_or(first, |at| first + at.line().saturating_sub(1));
         let (field, reason) = locate::split_yaml_error(&e.to_string());
         error(line, kind, name, field, reason)
     };
@@ -133,22 +136,49 @@ fn document(
     let begin = first + text.lines().position(|l| !is_blank(l)).unwrap_or(0);
     let text_of = |key: &str| value.get(key).and_then(Value::as_str);
     if !value.is_mapping() {
-        return Err(error(begin, None, None, None, "document is not a resource".to_owned()));
+        return Err(error(
+            begin,
+            None,
+            None,
+            None,
+            "document is not a resource".to_owned(),
+        ));
     }
-    let name = value.get("metadata").and_then(|m| m.get("name")).and_then(Value::as_str);
+    let name = value
+        .get("metadata")
+        .and_then(|m| m.get("name"))
+        .and_then(Value::as_str);
     let at = |field: &str| locate::line_of(text, field).map_or(begin, |n| first + n);
     let Some(kind_text) = text_of("kind") else {
         let field = Some("kind".to_owned());
-        return Err(error(begin, None, name, field, "is missing or not a string".to_owned()));
+        return Err(error(
+            begin,
+            None,
+            name,
+            field,
+            "is missing or not a string".to_owned(),
+        ));
     };
     let Some(kind) = Kind::parse(kind_text) else {
         let reason = format!("unknown kind {kind_text:?}");
-        return Err(error(at("kind"), None, name, Some("kind".to_owned()), reason));
+        return Err(error(
+            at("kind"),
+            None,
+            name,
+            Some("kind".to_owned()),
+            reason,
+        ));
     };
     if text_of("apiVersion") != Some(kind.api_version()) {
         let reason = format!("must be {}", kind.api_version());
         let field = Some("apiVersion".to_owned());
-        return Err(error(at("apiVersion"), Some(kind_text), name, field, reason));
+        return Err(error(
+            at("apiVersion"),
+            Some(kind_text),
+            name,
+            field,
+            reason,
+        ));
     }
     let resource = convert::convert(kind, text, namespace).map_err(|e| match e {
         convert::Problem::Yaml(e) => yaml_error(&e, Some(kind_text), name),
@@ -156,5 +186,10 @@ fn document(
             error(at(&field), Some(kind_text), name, Some(field), reason)
         }
     })?;
-    Ok(Located { resource, document: value, source: source.to_owned(), line: begin })
+    Ok(Located {
+        resource,
+        document: value,
+        source: source.to_owned(),
+        line: begin,
+    })
 }

@@ -3,7 +3,7 @@
 mod status;
 mod syntax;
 
-pub use status::{Condition, Conditions, Status, State};
+pub use status::{Condition, Conditions, State, Status};
 pub use syntax::{DEFAULT_NAMESPACE, check_host, check_name, check_namespace, parse_port};
 
 use std::collections::BTreeMap;
@@ -79,7 +79,11 @@ impl Kind {
 
     /// API version its manifests have.
     pub fn api_version(self) -> &'static str {
-        if self == Self::Secret { "v1" } else { API_VERSION }
+        if self == Self::Secret {
+            "v1"
+        } else {
+            API_VERSION
+        }
     }
 }
 

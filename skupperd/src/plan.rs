@@ -69,22 +69,54 @@ pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
     let removed = |actions: &mut Vec<Action>, names: Vec<&String>, make: fn(String) -> Action| {
         actions.extend(names.into_iter().cloned().map(make));
     };
-    removed(&mut actions, gone(&wanted.listeners, &from.listeners), Action::RemoveListener);
-    removed(&mut actions, gone(&wanted.connectors, &from.connectors), Action::RemoveConnector);
-    removed(&mut actions, gone(&wanted.links, &from.links), Action::RemoveLink);
-    removed(&mut actions, gone(&wanted.accesses, &from.accesses), Action::RemoveAccess);
-    removed(&mut actions, changed(&wanted.accesses, &from.accesses), Action::SetAccess);
-    removed(&mut actions, changed(&wanted.links, &from.links), Action::SetLink);
-    removed(&mut actions, changed(&wanted.connectors, &from.connectors), Action::SetConnector);
-    removed(&mut actions, changed(&wanted.listeners, &from.listeners), Action::SetListener);
+    removed(
+        &mut actions,
+        gone(&wanted.listeners, &from.listeners),
+        Action::RemoveListener,
+    );
+    removed(
+        &mut actions,
+        gone(&wanted.connectors, &from.connectors),
+        Action::RemoveConnector,
+    );
+    removed(
+        &mut actions,
+        gone(&wanted.links, &from.links),
+        Action::RemoveLink,
+    );
+    removed(
+        &mut actions,
+        gone(&wanted.accesses, &from.accesses),
+        Action::RemoveAccess,
+    );
+    removed(
+        &mut actions,
+        changed(&wanted.accesses, &from.accesses),
+        Action::SetAccess,
+    );
+    removed(
+        &mut actions,
+        changed(&wanted.links, &from.links),
+        Action::SetLink,
+    );
+    removed(
+        &mut actions,
+        changed(&wanted.connectors, &from.connectors),
+        Action::SetConnector,
+    );
+    removed(
+        &mut actions,
+        changed(&wanted.listeners, &from.listeners),
+        Action::SetListener,
+    );
     actions
 }
 
-fn gone<'a, T>(
-    wanted: &BTreeMap<String, T>,
-    applied: &'a BTreeMap<String, T>,
-) -> Vec<&'a String> {
-    applied.keys().filter(|name| !wanted.contains_key(*name)).collect()
+fn gone<'a, T>(wanted: &BTreeMap<String, T>, applied: &'a BTreeMap<String, T>) -> Vec<&'a String> {
+    applied
+        .keys()
+        .filter(|name| !wanted.contains_key(*name))
+        .collect()
 }
 
 fn changed<'a, T: PartialEq>(
@@ -92,5 +124,9 @@ fn changed<'a, T: PartialEq>(
     applied: &BTreeMap<String, T>,
 ) -> Vec<&'a String> {
     let differs = |(name, item): &(&String, &T)| applied.get(*name) != Some(item);
-    wanted.iter().filter(differs).map(|(name, _)| name).collect()
+    wanted
+        .iter()
+        .filter(differs)
+        .map(|(name, _)| name)
+        .collect()
 }

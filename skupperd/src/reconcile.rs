@@ -37,7 +37,12 @@ pub struct Reconciler {
 impl Reconciler {
     /// A reconciler that has applied nothing yet.
     pub fn new(layout: Layout, core: CoreSender, trunk: usize) -> Self {
-        Self { layout, core, trunk, namespaces: BTreeMap::new() }
+        Self {
+            layout,
+            core,
+            trunk,
+            namespaces: BTreeMap::new(),
+        }
     }
 
     /// Applies everything that is on disk.

@@ -38,19 +38,27 @@ impl Steer for Plain {
             let kind = Type::STREAM.nonblocking().cloexec();
             let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))
                 .map_err(failed("making a socket"))?;
-            socket.set_reuse_address(true).map_err(failed("setting options"))?;
+            socket
+                .set_reuse_address(true)
+                .map_err(failed("setting options"))?;
             if addr.is_ipv6() {
                 // [::] is IPv6 alone; 0.0.0.0 has its own listener.
-                socket.set_only_v6(true).map_err(failed("setting options"))?;
+                socket
+                    .set_only_v6(true)
+                    .map_err(failed("setting options"))?;
             }
             // The first socket is bound without sharing: another process of ours, or one that
             // shares ports too, is a conflict and not a partner.
             if n > 0 {
-                socket.set_reuse_port(true).map_err(failed("setting options"))?;
+                socket
+                    .set_reuse_port(true)
+                    .map_err(failed("setting options"))?;
             }
             socket.bind(&addr.into()).map_err(failed("binding"))?;
             if n == 0 {
-                socket.set_reuse_port(true).map_err(failed("setting options"))?;
+                socket
+                    .set_reuse_port(true)
+                    .map_err(failed("setting options"))?;
             }
             // Accepted sockets inherit these: no system call for each connection.
             crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;

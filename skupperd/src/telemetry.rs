@@ -23,13 +23,17 @@ pub fn init() {
     use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
     let filter = EnvFilter::try_from_env("SKUPPER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    if libsystemd::logging::connected_to_journal() {
-        if let Ok(journal) = tracing_journald::layer() {
-            registry.with(journal.with_field_prefix(None)).init();
-            return;
-        }
+    if libsystemd::logging::connected_to_journal()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        registry.with(journal.with_field_prefix(None)).init();
+        return;
     }
     registry
-        .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false))
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_target(false),
+        )
         .init();
 }

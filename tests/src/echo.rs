@@ -48,7 +48,10 @@ impl Server {
                     each(socket);
                     open.fetch_sub(1, Ordering::SeqCst);
                 };
-                thread::Builder::new().stack_size(128 * 1024).spawn(run).expect("a thread");
+                thread::Builder::new()
+                    .stack_size(128 * 1024)
+                    .spawn(run)
+                    .expect("a thread");
             }
         });
         server

@@ -12,9 +12,16 @@ use std::{
 /// A program of this workspace, as built beside this test.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("path of the test");
-    let dir = test.parent().and_then(|deps| deps.parent()).expect("target directory");
+    let dir = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("target directory");
     let program = dir.join(name);
-    assert!(program.exists(), "{} is not built: cargo build --bins", program.display());
+    assert!(
+        program.exists(),
+        "{} is not built: cargo build --bins",
+        program.display()
+    );
     program
 }
 
@@ -46,7 +53,10 @@ pub fn wait_for<T>(what: &str, most: Duration, mut f: impl FnMut() -> Option<T>)
         if let Some(found) = f() {
             return found;
         }
-        assert!(begin.elapsed() < most, "after {most:?} still waiting for: {what}");
+        assert!(
+            begin.elapsed() < most,
+            "after {most:?} still waiting for: {what}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -21,8 +21,15 @@ pub struct Site {
 impl Site {
     /// A site that does not run yet.
     pub fn new(name: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("skupper-test-").tempdir().expect("a directory");
-        let site = Self { dir, name: name.to_owned(), daemon: None };
+        let dir = tempfile::Builder::new()
+            .prefix("skupper-test-")
+            .tempdir()
+            .expect("a directory");
+        let site = Self {
+            dir,
+            name: name.to_owned(),
+            daemon: None,
+        };
         site.resource("Site", name, "{}");
         site
     }
@@ -80,15 +87,23 @@ impl Site {
     /// A port for links on this address.
     pub fn access(&self, addr: SocketAddr) {
         let (host, port) = (addr.ip(), addr.port());
-        let spec = format!("{{bindHost: \"{host}\", roles: [{{name: inter-router, port: {port}}}]}}");
+        let spec =
+            format!("{{bindHost: \"{host}\", roles: [{{name: inter-router, port: {port}}}]}}");
         self.resource("RouterAccess", "access", &spec);
     }
 
     /// Runs the command for this site.
     pub fn skupper(&self, args: &[&str]) -> Output {
         let mut command = Command::new(program("skupper"));
-        command.arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
-        command.env_remove("SKUPPER_PLATFORM").output().expect("skupper runs")
+        command
+            .arg("--root")
+            .arg(self.root())
+            .args(args)
+            .stdin(Stdio::null());
+        command
+            .env_remove("SKUPPER_PLATFORM")
+            .output()
+            .expect("skupper runs")
     }
 
     /// Runs the command and gives what it prints; it must succeed.
@@ -103,12 +118,17 @@ impl Site {
     pub fn link(&self, addr: SocketAddr, cost: u32) -> String {
         let host = addr.ip().to_string();
         let (name, cost) = (format!("to-{}", self.name), cost.to_string());
-        self.ok(&["link", "generate", "--host", &host, "--cost", &cost, "--name", &name])
+        self.ok(&[
+            "link", "generate", "--host", &host, "--cost", &cost, "--name", &name,
+        ])
     }
 
     /// Links this site to another, which must have an access on this address.
     pub fn link_to(&self, other: &Self, addr: SocketAddr, cost: u32) {
-        self.file(&format!("link-{}.yaml", other.name), &other.link(addr, cost));
+        self.file(
+            &format!("link-{}.yaml", other.name),
+            &other.link(addr, cost),
+        );
     }
 
     /// Starts the daemon.
@@ -167,7 +187,10 @@ impl Site {
     /// The daemon's exit code, once it has ended by itself.
     pub fn ended(&mut self) -> Option<i32> {
         let mut child = self.daemon.take()?;
-        wait_for("the daemon to end", SOON, || child.try_wait().expect("a child")).code()
+        wait_for("the daemon to end", SOON, || {
+            child.try_wait().expect("a child")
+        })
+        .code()
     }
 
     /// A resource with its status, if the daemon has written one.
@@ -189,7 +212,10 @@ impl Site {
         loop {
             if let Some(value) = self.status(kind, name) {
                 if value["status"]["status"] == status {
-                    return value["status"]["message"].as_str().unwrap_or_default().to_owned();
+                    return value["status"]["message"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned();
                 }
                 last = value;
             }

@@ -27,7 +27,9 @@ fn line() -> ([Site; 3], Server, SocketAddr, [SocketAddr; 2]) {
     let addr = free_addr();
     a.listener("echo", "echo", addr);
     c.connector("echo", "echo", server.addr);
-    [&mut a, &mut b, &mut c].map(Site::start);
+    for site in [&mut a, &mut b, &mut c] {
+        site.start();
+    }
     wait_until("the service over two links", SOON, || works(addr));
     ([a, b, c], server, addr, [at_a, at_b])
 }
@@ -43,9 +45,15 @@ fn s1_s18_l9_l12_status_says_what_there_is() {
     let row: Vec<&str> = lines.next().expect("a row").split_whitespace().collect();
     assert_eq!(row, ["to-a", "Ready", "1", "OK", "a"]);
     wait_until("both sites in the count", SOON, || {
-        a.status("Site", "a").is_some_and(|v| v["status"]["sitesInNetwork"] == 2)
+        a.status("Site", "a")
+            .is_some_and(|v| v["status"]["sitesInNetwork"] == 2)
     });
-    assert!(a.ok(&["site", "status"]).lines().nth(1).is_some_and(|l| l.trim().ends_with('2')));
+    assert!(
+        a.ok(&["site", "status"])
+            .lines()
+            .nth(1)
+            .is_some_and(|l| l.trim().ends_with('2'))
+    );
 }
 
 #[test]
@@ -63,47 +71,82 @@ fn s2_second_site_is_refused_and_the_first_goes_on() {
 fn s3_s4_namespaces_are_apart() {
     let mut host = Site::new("default-site");
     for (namespace, name) in [("east", "east"), ("west", "west")] {
-        host.ok(&["-n", namespace, "site", "create", name, "--enable-link-access"]);
+        host.ok(&[
+            "-n",
+            namespace,
+            "site",
+            "create",
+            name,
+            "--enable-link-access",
+        ]);
     }
     host.start();
     let server = Server::echo(free_addr());
     let (target, port) = (server.addr.port().to_string(), free_port());
     let text = port.to_string();
-    host.ok(&["-n", "west", "connector", "create", "key", &target, "--host", "127.0.0.1"]);
-    host.ok(&["-n", "east", "listener", "create", "key", &text, "--host", "127.0.0.1"]);
+    host.ok(&[
+        "-n",
+        "west",
+        "connector",
+        "create",
+        "key",
+        &target,
+        "--host",
+        "127.0.0.1",
+    ]);
+    host.ok(&[
+        "-n",
+        "east",
+        "listener",
+        "create",
+        "key",
+        &text,
+        "--host",
+        "127.0.0.1",
+    ]);
     let state = |namespace: &str, noun: &str| {
         let text = host.ok(&["-n", namespace, noun, "status", "-o", "json"]);
         let all: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         all[0].clone()
     };
     wait_until("both sites to be ready", SOON, || {
-        ["east", "west"].iter().all(|n| state(n, "site")["status"]["status"] == "Ready")
+        ["east", "west"]
+            .iter()
+            .all(|n| state(n, "site")["status"]["status"] == "Ready")
     });
     let ports = |namespace: &str| {
         let endpoints = state(namespace, "site")["status"]["endpoints"].clone();
         let list = endpoints.as_array().expect("endpoints").clone();
-        list.iter().map(|e| e["port"].to_string()).collect::<Vec<_>>()
+        list.iter()
+            .map(|e| e["port"].to_string())
+            .collect::<Vec<_>>()
     };
     let (east, west) = (ports("east"), ports("west"));
     assert!(east.iter().all(|p| !west.contains(p)), "{east:?} {west:?}");
     wait_until("the listener's status", SOON, || {
         state("east", "listener")["status"]["message"] == "No matching connectors"
     });
-    assert!(refused(([127, 0, 0, 1], port).into()), "networks are not apart");
+    assert!(
+        refused(([127, 0, 0, 1], port).into()),
+        "networks are not apart"
+    );
 }
 
 #[test]
 fn s5_s13_restart_keeps_identity_and_configuration() {
     let (mut a, b) = linked();
     let id = |site: &Site| {
-        site.status("Site", "a").map(|v| v["metadata"]["uid"].clone()).filter(|v| v.is_string())
+        site.status("Site", "a")
+            .map(|v| v["metadata"]["uid"].clone())
+            .filter(|v| v.is_string())
     };
     wait_until("the site's id", SOON, || id(&a).is_some());
     let before = id(&a);
     assert_eq!(a.stop(), Some(0));
     a.start();
     wait_until("the link to be back (L13)", Duration::from_secs(10), || {
-        b.status("Link", "to-a").is_some_and(|v| v["status"]["status"] == "Ready")
+        b.status("Link", "to-a")
+            .is_some_and(|v| v["status"]["status"] == "Ready")
     });
     a.wait_status("Site", "a", "Ready");
     assert_eq!(id(&a), before);
@@ -114,7 +157,8 @@ fn s12_l17_deleting_a_site_ends_its_links() {
     let (a, mut b) = linked();
     b.ok(&["site", "delete", "b"]);
     wait_until("the peer's view", Duration::from_secs(30), || {
-        a.status("Site", "a").is_some_and(|v| v["status"]["sitesInNetwork"] == 1)
+        a.status("Site", "a")
+            .is_some_and(|v| v["status"]["sitesInNetwork"] == 1)
     });
     b.stop();
 }
@@ -133,22 +177,36 @@ fn l17_link_delete_takes_its_secret() {
 fn s15_s17_three_in_a_line_and_the_middle_dies() {
     let ([a, mut b, _c], server, addr, _) = line();
     wait_until("all three in the view", SOON, || {
-        let Some(site) = a.status("Site", "a") else { return false };
-        let network = site["status"]["network"].as_array().cloned().unwrap_or_default();
+        let Some(site) = a.status("Site", "a") else {
+            return false;
+        };
+        let network = site["status"]["network"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let find = |name: &str| network.iter().find(|s| s["name"] == name).cloned();
-        let (Some(b), Some(c)) = (find("b"), find("c")) else { return false };
+        let (Some(b), Some(c)) = (find("b"), find("c")) else {
+            return false;
+        };
         let named = |s: &serde_json::Value| s["platform"] == "linux" && s["version"].is_string();
         named(&b) && named(&c) && c["services"][0]["routingKey"] == "echo"
     });
     let mut held = connect(addr).expect("a connection");
     round_trip(&mut held, b"before").expect("works");
     b.kill();
-    assert!(!matches!(held.read(&mut [0; 1]), Ok(1..)), "the client must see the end");
+    assert!(
+        !matches!(held.read(&mut [0; 1]), Ok(1..)),
+        "the client must see the end"
+    );
     wait_until("the server's side to end", SOON, || {
         server.open.load(std::sync::atomic::Ordering::SeqCst) == 0
     });
     b.start();
-    wait_until("new connections without help", Duration::from_secs(5), || works(addr));
+    wait_until(
+        "new connections without help",
+        Duration::from_secs(5),
+        || works(addr),
+    );
 }
 
 #[test]
@@ -157,10 +215,11 @@ fn s16_silent_death_is_noticed() {
     // Stopped, not killed: nothing is closed, nothing answers.
     c.signal(Signal::SIGSTOP);
     wait_until("the route to age out", Duration::from_secs(12), || {
-        refused(addr) || connect(addr).is_ok_and(|mut s| {
-            s.set_read_timeout(Some(Duration::from_millis(200))).is_ok()
-                && matches!(s.read(&mut [0; 1]), Ok(0))
-        })
+        refused(addr)
+            || connect(addr).is_ok_and(|mut s| {
+                s.set_read_timeout(Some(Duration::from_millis(200))).is_ok()
+                    && matches!(s.read(&mut [0; 1]), Ok(0))
+            })
     });
     c.signal(Signal::SIGCONT);
     wait_until("the service to be back", SOON, || works(addr));
@@ -172,7 +231,10 @@ fn l14_l15_l16_cost_is_a_number_of_connections() {
     let link = free_addr();
     a.access(link);
     b.link_to(&a, link, 10);
-    let (near, far) = (Server::holds(free_addr(), "near"), Server::holds(free_addr(), "far-"));
+    let (near, far) = (
+        Server::holds(free_addr(), "near"),
+        Server::holds(free_addr(), "far-"),
+    );
     let addr = free_addr();
     a.connector("c", "key", far.addr);
     b.connector("c", "key", near.addr);
@@ -181,7 +243,8 @@ fn l14_l15_l16_cost_is_a_number_of_connections() {
     b.start();
     b.wait_status("Link", "to-a", "Ready");
     wait_until("the remote connector to be known", SOON, || {
-        b.status("Site", "b").is_some_and(|v| v["status"]["sitesInNetwork"] == 2)
+        b.status("Site", "b")
+            .is_some_and(|v| v["status"]["sitesInNetwork"] == 2)
     });
     wait_until("the listener", SOON, || !refused(addr));
     let open = |n: usize| {
@@ -199,12 +262,16 @@ fn l14_l15_l16_cost_is_a_number_of_connections() {
     let (held, far_first) = open(10);
     assert_eq!(far_first, 0, "a cost of 10 keeps about the first ten here");
     let (more, far_more) = open(40);
-    assert!((15..=25).contains(&far_more), "{far_more} of the next 40 went to the other site");
+    assert!(
+        (15..=25).contains(&far_more),
+        "{far_more} of the next 40 went to the other site"
+    );
     // Another cost: what is open stays, what is new follows.
     let text = std::fs::read_to_string(b.input().join("link-a.yaml")).expect("the link");
     b.file("link-a.yaml", &text.replace("cost: 10", "cost: 99999"));
     wait_until("the new cost", SOON, || {
-        b.status("Link", "to-a").is_some_and(|v| v["spec"]["cost"] == 99_999)
+        b.status("Link", "to-a")
+            .is_some_and(|v| v["spec"]["cost"] == 99_999)
     });
     wait_until("new connections to stay here", SOON, || open(3).1 == 0);
     for mut socket in held.into_iter().chain(more) {
@@ -233,7 +300,8 @@ fn l14_l15_l16_cost_is_a_number_of_connections() {
 #[test]
 fn l10_link_without_secret_is_its_own_error() {
     let (a, b) = linked();
-    let spec = "{endpoints: [{name: inter-router, host: 127.0.0.1, port: \"1\"}], tlsCredentials: no}";
+    let spec =
+        "{endpoints: [{name: inter-router, host: 127.0.0.1, port: \"1\"}], tlsCredentials: no}";
     b.resource("Link", "broken", spec);
     let message = b.wait_status("Link", "broken", "Error");
     assert!(message.contains("secret \"no\" not found"), "{message}");
@@ -256,7 +324,10 @@ fn l7_wrong_server_name_is_refused_with_a_reason() {
     let (a, b) = linked();
     // The access is for 127.0.0.1; this one is dialled by another name of the same host.
     let text = a.ok(&["link", "generate", "--host", "127.0.0.1", "--name", "wrong"]);
-    b.file("wrong.yaml", &text.replace("host: 127.0.0.1", "host: localhost"));
+    b.file(
+        "wrong.yaml",
+        &text.replace("host: 127.0.0.1", "host: localhost"),
+    );
     let deadline = Instant::now() + SOON;
     loop {
         let message = b.wait_status("Link", "wrong", "Pending");
@@ -275,7 +346,10 @@ fn l19_generate_without_host_is_reachable_or_says_so() {
     if output.status.success() {
         let text = String::from_utf8(output.stdout).expect("text");
         for host in ["0.0.0.0", "127.0.0.1", "localhost", "\"::\""] {
-            assert!(!text.contains(&format!("host: {host}")), "{host} is of no use elsewhere");
+            assert!(
+                !text.contains(&format!("host: {host}")),
+                "{host} is of no use elsewhere"
+            );
         }
     } else {
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -295,7 +369,9 @@ fn l20_r13_private_keys_are_private() {
             }
         }
     }
-    let applied = a.link(([127, 0, 0, 1], 1).into(), 1).replace("name: to-a", "name: second");
+    let applied = a
+        .link(([127, 0, 0, 1], 1).into(), 1)
+        .replace("name: to-a", "name: second");
     let file = b.root().join("second.yaml");
     std::fs::write(&file, &applied).expect("a file");
     b.ok(&["system", "apply", "-f", file.to_str().expect("a path")]);
@@ -309,7 +385,10 @@ fn l20_r13_private_keys_are_private() {
             // What a test put there itself is the test's.
             let own = path.file_name().is_some_and(|n| n == "link-a.yaml");
             if !own && (text.contains("PRIVATE KEY") || text.contains("tls.key:")) {
-                let mode = std::fs::metadata(&path).expect("metadata").permissions().mode();
+                let mode = std::fs::metadata(&path)
+                    .expect("metadata")
+                    .permissions()
+                    .mode();
                 assert_eq!(mode & 0o077, 0, "{} is {mode:o}", path.display());
                 keys += 1;
             }
@@ -325,7 +404,9 @@ fn l21_the_dialling_side_can_offer() {
     let addr = free_addr();
     b.connector("c", "key", server.addr);
     a.listener("l", "key", addr);
-    wait_until("a service of the dialling side", SOON, || hear(addr).is_ok_and(|t| t == "from b"));
+    wait_until("a service of the dialling side", SOON, || {
+        hear(addr).is_ok_and(|t| t == "from b")
+    });
 }
 
 #[test]
@@ -341,10 +422,13 @@ fn l22_l23_triangle_survives_any_single_link() {
     let addr = free_addr();
     c.connector("echo", "echo", server.addr);
     a.listener("echo", "echo", addr);
-    [&mut a, &mut b, &mut c].map(Site::start);
+    for site in [&mut a, &mut b, &mut c] {
+        site.start();
+    }
     wait_until("the service", SOON, || works(addr));
     wait_until("all links", SOON, || {
-        a.status("Site", "a").is_some_and(|v| v["status"]["sitesInNetwork"] == 3)
+        a.status("Site", "a")
+            .is_some_and(|v| v["status"]["sitesInNetwork"] == 3)
     });
     let before = server.accepted.load(std::sync::atomic::Ordering::SeqCst);
     assert!(works(addr));
@@ -371,7 +455,9 @@ fn l1_link_access_opens_and_closes_ports() {
     let open = |port: u16| !refused(([127, 0, 0, 1], port).into());
     assert!(ports.iter().all(|p| open(*p)));
     a.ok(&["site", "update", "a", "--enable-link-access=false"]);
-    wait_until("the ports to close", SOON, || ports.iter().all(|p| !open(*p)));
+    wait_until("the ports to close", SOON, || {
+        ports.iter().all(|p| !open(*p))
+    });
 }
 
 #[test]
@@ -391,12 +477,19 @@ fn l3_l4_l5_router_access() {
     wait_until("both to open", SOON, || open(one) && open(two));
     a.resource("RouterAccess", "bad", "{roles: []}");
     let message = a.wait_status("RouterAccess", "bad", "Error");
-    assert!(message.contains("spec.roles: roles are required"), "{message}");
+    assert!(
+        message.contains("spec.roles: roles are required"),
+        "{message}"
+    );
     a.resource("RouterAccess", "bad", "{roles: [{name: foo}]}");
     wait_until("the other error", SOON, || {
-        a.wait_status("RouterAccess", "bad", "Error").contains("invalid role: foo")
+        a.wait_status("RouterAccess", "bad", "Error")
+            .contains("invalid role: foo")
     });
-    assert!(open(one) && open(two), "a bad resource leaves the good ones alone");
+    assert!(
+        open(one) && open(two),
+        "a bad resource leaves the good ones alone"
+    );
 }
 
 #[test]
@@ -456,7 +549,8 @@ fn r11_c25_invalid_change_leaves_what_runs() {
 fn r12_no_key_in_log_or_arguments() {
     let (a, b) = linked();
     let key = std::fs::read_to_string(
-        a.root().join("namespaces/default/runtime/issuers/skupper-site-ca/tls.key"),
+        a.root()
+            .join("namespaces/default/runtime/issuers/skupper-site-ca/tls.key"),
     )
     .expect("the CA's key");
     let secret = key.lines().nth(1).expect("base64");
@@ -505,7 +599,11 @@ fn l6_hostile_peers_are_refused_logged_once_and_harmless() {
     wait_until("the service", SOON, || works(addr));
     let mut held = connect(addr).expect("a connection");
     let text = std::fs::read_to_string(a.input().join("RouterAccess-access.yaml")).expect("access");
-    let port = text.split("port: ").nth(1).and_then(|t| t.split('}').next()).expect("port");
+    let port = text
+        .split("port: ")
+        .nth(1)
+        .and_then(|t| t.split('}').next())
+        .expect("port");
     let link: SocketAddr = format!("127.0.0.1:{port}").parse().expect("an address");
     // Plain text, random bytes, a frame of 2^31 bytes, silence.
     let attacks: [&[u8]; 4] = [
@@ -525,15 +623,27 @@ fn l6_hostile_peers_are_refused_logged_once_and_harmless() {
             a.log().matches("connection refused").count() == before + 1
         });
     }
-    assert!(a.log().contains("connection refused peer=127.0.0.1:"), "{}", a.log());
+    assert!(
+        a.log().contains("connection refused peer=127.0.0.1:"),
+        "{}",
+        a.log()
+    );
     round_trip(&mut held, b"undisturbed").expect("others go on");
 }
 
 #[test]
 fn o13_log_lines_have_fields() {
     let (a, _b) = linked();
-    wait_until("the link in the log", SOON, || a.log().contains("link is up"));
+    wait_until("the link in the log", SOON, || {
+        a.log().contains("link is up")
+    });
     let log = a.log();
-    let line = log.lines().find(|l| l.contains("link is up")).expect("a line");
-    assert!(line.contains("namespace") && line.contains("remote") && line.contains("peer"), "{line}");
+    let line = log
+        .lines()
+        .find(|l| l.contains("link is up"))
+        .expect("a line");
+    assert!(
+        line.contains("namespace") && line.contains("remote") && line.contains("peer"),
+        "{line}"
+    );
 }

@@ -33,7 +33,9 @@ fn v1_v2_listener_and_connector_by_command() {
     let (target, port) = (server.addr.port().to_string(), addr.port().to_string());
     a.ok(&["connector", "create", "db", &target, "--host", "127.0.0.1"]);
     b.ok(&["listener", "create", "db", &port, "--host", "127.0.0.1"]);
-    wait_until("the service to work", Duration::from_secs(5), || works(addr));
+    wait_until("the service to work", Duration::from_secs(5), || {
+        works(addr)
+    });
     b.wait_status("Listener", "db", "Ready");
     a.wait_status("Connector", "db", "Ready");
 }
@@ -43,7 +45,10 @@ fn v3_v5_unmatched_listener_is_pending_and_closed() {
     let (a, b) = linked();
     let addr = free_addr();
     b.listener("echo", "echo", addr);
-    assert_eq!(b.wait_status("Listener", "echo", "Pending"), "No matching connectors");
+    assert_eq!(
+        b.wait_status("Listener", "echo", "Pending"),
+        "No matching connectors"
+    );
     assert!(refused(addr), "a listener without a connector accepts");
     let server = Server::echo(free_addr());
     a.connector("echo", "echo", server.addr);
@@ -71,8 +76,9 @@ fn v4_order_does_not_matter() {
 #[test]
 fn v6_v7_several_connectors_share_and_several_listeners_reach() {
     let (a, b) = linked();
-    let servers: Vec<Server> =
-        ["one", "two", "three"].map(|text| Server::holds(free_addr(), text)).into();
+    let servers: Vec<Server> = ["one", "two", "three"]
+        .map(|text| Server::holds(free_addr(), text))
+        .into();
     for (n, server) in servers.iter().enumerate() {
         a.connector(&format!("c{n}"), "key", server.addr);
     }
@@ -80,8 +86,10 @@ fn v6_v7_several_connectors_share_and_several_listeners_reach() {
     a.listener("l", "key", here);
     b.listener("l", "key", there);
     wait_until("both listeners", SOON, || !refused(here) && !refused(there));
-    let before: Vec<usize> =
-        servers.iter().map(|s| s.accepted.load(std::sync::atomic::Ordering::SeqCst)).collect();
+    let before: Vec<usize> = servers
+        .iter()
+        .map(|s| s.accepted.load(std::sync::atomic::Ordering::SeqCst))
+        .collect();
     let mut held = Vec::new();
     for n in 0..300 {
         let mut socket = connect(if n % 2 == 0 { here } else { there }).expect("a connection");
@@ -91,7 +99,10 @@ fn v6_v7_several_connectors_share_and_several_listeners_reach() {
     }
     for (server, before) in servers.iter().zip(before) {
         let share = server.accepted.load(std::sync::atomic::Ordering::SeqCst) - before;
-        assert!((80..=120).contains(&share), "{share} of 300 at one of three servers");
+        assert!(
+            (80..=120).contains(&share),
+            "{share} of 300 at one of three servers"
+        );
     }
 }
 
@@ -128,7 +139,9 @@ fn v9_v10_r7_changes_touch_only_what_changed() {
     let text = Server::says(free_addr(), "text");
     a.connector("text", "text", text.addr);
     b.listener("other", "text", moved);
-    wait_until("the new key", SOON, || hear(moved).is_ok_and(|t| t == "text"));
+    wait_until("the new key", SOON, || {
+        hear(moved).is_ok_and(|t| t == "text")
+    });
     round_trip(&mut held, b"after").expect("the untouched listener's connection lives");
 }
 
@@ -164,7 +177,10 @@ fn v17_deleted_listener_cuts_its_connections() {
     round_trip(&mut held, b"x").expect("works");
     assert!(b.ok(&["listener", "delete", "echo"]).contains("is deleted"));
     wait_until("the port to close", SOON, || refused(addr));
-    assert!(!matches!(held.read(&mut [0; 1]), Ok(1..)), "the connection goes on");
+    assert!(
+        !matches!(held.read(&mut [0; 1]), Ok(1..)),
+        "the connection goes on"
+    );
     wait_until("the server to see it", SOON, || {
         server.open.load(std::sync::atomic::Ordering::SeqCst) == 0
     });
@@ -180,7 +196,11 @@ fn v18_server_down_closes_the_client_promptly() {
     let begin = Instant::now();
     let mut socket = connect(addr).expect("accepted");
     assert!(!matches!(socket.read(&mut [0; 1]), Ok(1..)));
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
 }
 
 #[test]
@@ -196,7 +216,10 @@ fn refused_server_is_retried_on_another_connector_with_nothing_lost() {
         let mut socket = connect(addr).expect("accepted");
         // Sent at once: it must reach the second server after the first has refused.
         let text = format!("request {n}");
-        assert_eq!(round_trip(&mut socket, text.as_bytes()).expect("an answer"), text.as_bytes());
+        assert_eq!(
+            round_trip(&mut socket, text.as_bytes()).expect("an answer"),
+            text.as_bytes()
+        );
     }
 }
 
@@ -205,7 +228,9 @@ fn v20_half_close_then_100_mb() {
     let (a, b) = linked();
     let server = Server::start(free_addr(), |mut socket| {
         let mut request = String::new();
-        socket.read_to_string(&mut request).expect("a request up to its end");
+        socket
+            .read_to_string(&mut request)
+            .expect("a request up to its end");
         assert_eq!(request, "give");
         let chunk = vec![0xa5; 1 << 20];
         for _ in 0..100 {
@@ -253,12 +278,20 @@ fn reset_of_the_client_reaches_the_server_as_reset() {
     while result.recv_timeout(Duration::from_millis(500)).is_ok() {}
     let mut socket = connect(addr).expect("a connection");
     socket.write_all(b"x").expect("sent");
-    wait_until("the server", SOON, || server.open.load(std::sync::atomic::Ordering::SeqCst) > 0);
-    let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    wait_until("the server", SOON, || {
+        server.open.load(std::sync::atomic::Ordering::SeqCst) > 0
+    });
+    let linger = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Linger, &linger)
         .expect("linger");
     drop(socket);
-    assert_eq!(result.recv_timeout(SOON).expect("the server's view"), "reset");
+    assert_eq!(
+        result.recv_timeout(SOON).expect("the server's view"),
+        "reset"
+    );
 }
 
 #[test]
@@ -276,7 +309,9 @@ fn v22_slow_reader_holds_nobody_else() {
     b.listener("echo", "echo", fast);
     wait_until("both", SOON, || !refused(slow) && works(fast));
     // Connections that are flooded and never read.
-    let stuck: Vec<_> = (0..8).map(|_| connect(slow).expect("a connection")).collect();
+    let stuck: Vec<_> = (0..8)
+        .map(|_| connect(slow).expect("a connection"))
+        .collect();
     wait_until("floods to begin", SOON, || {
         flood.open.load(std::sync::atomic::Ordering::SeqCst) >= stuck.len()
     });
@@ -285,7 +320,11 @@ fn v22_slow_reader_holds_nobody_else() {
     for _ in 0..200 {
         round_trip(&mut socket, &[9; 4096]).expect("works beside them");
     }
-    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
     let rss = resident(b.pid());
     assert!(rss < 256 << 20, "{} MiB resident", rss >> 20);
 }
@@ -293,7 +332,11 @@ fn v22_slow_reader_holds_nobody_else() {
 /// Resident memory of a process in bytes.
 fn resident(pid: u32) -> usize {
     let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("statm");
-    let pages: usize = text.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("pages");
+    let pages: usize = text
+        .split(' ')
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("pages");
     pages * 4096
 }
 
@@ -354,7 +397,10 @@ fn v23_v45_thousands_of_idle_connections_beside_bulk_and_echo() {
 fn v29_tls_passes_through_untouched() {
     let (_a, _b, _server, addr) = service();
     // A TLS client hello, and what would follow it: opaque bytes in both directions.
-    let hello: Vec<u8> = [0x16, 3, 1, 2, 0].into_iter().chain((0..=255).cycle().take(512)).collect();
+    let hello: Vec<u8> = [0x16, 3, 1, 2, 0]
+        .into_iter()
+        .chain((0..=255).cycle().take(512))
+        .collect();
     let mut socket = connect(addr).expect("a connection");
     assert_eq!(round_trip(&mut socket, &hello).expect("back"), hello);
 }
@@ -365,7 +411,10 @@ fn v43_udp_is_refused_with_a_message() {
     let output = site.skupper(&["listener", "create", "dns", "53", "--type", "udp"]);
     assert_eq!(output.status.code(), Some(2));
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("value udp not allowed") && errors.contains("[tcp]"), "{errors}");
+    assert!(
+        errors.contains("value udp not allowed") && errors.contains("[tcp]"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -378,15 +427,27 @@ fn v46_ipv6_and_host_names() {
     let port = probe.local_addr().expect("its address").port();
     drop(probe);
     let server = Server::echo(SocketAddr::new("::1".parse().expect("an address"), port));
-    let addr = SocketAddr::new("::1".parse().expect("an address"), skupper_tests::free_port());
+    let addr = SocketAddr::new(
+        "::1".parse().expect("an address"),
+        skupper_tests::free_port(),
+    );
     a.connector("six", "six", server.addr);
     b.listener("six", "six", addr);
     wait_until("IPv6 both ways", SOON, || works(addr));
     let named = skupper_tests::free_port();
-    b.resource("Listener", "name", &format!("{{routingKey: six, host: localhost, port: {named}}}"));
-    wait_until("a listener by name", SOON, || works(([127, 0, 0, 1], named).into()));
+    b.resource(
+        "Listener",
+        "name",
+        &format!("{{routingKey: six, host: localhost, port: {named}}}"),
+    );
+    wait_until("a listener by name", SOON, || {
+        works(([127, 0, 0, 1], named).into())
+    });
     let target = Server::echo(free_addr());
-    let spec = format!("{{routingKey: name, host: localhost, port: {}}}", target.addr.port());
+    let spec = format!(
+        "{{routingKey: name, host: localhost, port: {}}}",
+        target.addr.port()
+    );
     a.resource("Connector", "name", &spec);
     let four = free_addr();
     b.listener("four", "name", four);

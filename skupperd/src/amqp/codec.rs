@@ -42,7 +42,10 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader at the front of `buf`.
     pub fn new(buf: &'a [u8]) -> Self {
-        Self { buf, values: MAX_VALUES }
+        Self {
+            buf,
+            values: MAX_VALUES,
+        }
     }
 
     /// Bytes not read yet.
@@ -86,7 +89,10 @@ impl<'a> Reader<'a> {
     /// Body of a compound and the number of its elements.
     fn compound(&mut self, wide: bool) -> Result<(Reader<'a>, usize), DecodeError> {
         let size = if wide { self.len32()? } else { self.len8()? };
-        let mut body = Reader { buf: self.take(size)?, values: self.values };
+        let mut body = Reader {
+            buf: self.take(size)?,
+            values: self.values,
+        };
         let count = if wide { body.len32()? } else { body.len8()? };
         if count > self.values {
             return Err(DecodeError::Limit("number of values"));
@@ -101,7 +107,10 @@ impl<'a> Reader<'a> {
 
     fn nested(&mut self, depth: usize) -> Result<Value, DecodeError> {
         let depth = depth.checked_sub(1).ok_or(DecodeError::Limit("nesting"))?;
-        self.values = self.values.checked_sub(1).ok_or(DecodeError::Limit("number of values"))?;
+        self.values = self
+            .values
+            .checked_sub(1)
+            .ok_or(DecodeError::Limit("number of values"))?;
         let code = self.u8()?;
         if code == 0 {
             let descriptor = self.nested(depth)?;
@@ -141,18 +150,39 @@ impl<'a> Reader<'a> {
             0x94 => Value::Decimal(Bytes::copy_from_slice(self.take(16)?)),
             0x98 => Value::Uuid(self.array()?),
             0xa0 | 0xb0 => {
-                let n = if code == 0xa0 { self.len8()? } else { self.len32()? };
+                let n = if code == 0xa0 {
+                    self.len8()?
+                } else {
+                    self.len32()?
+                };
                 Value::Binary(Bytes::copy_from_slice(self.take(n)?))
             }
             0xa1 | 0xb1 => {
-                let n = if code == 0xa1 { self.len8()? } else { self.len32()? };
+                let n = if code == 0xa1 {
+                    self.len8()?
+                } else {
+                    self.len32()?
+                };
                 let text = std::str::from_utf8(self.take(n)?);
-                Value::String(text.map_err(|_| DecodeError::Malformed("string"))?.to_owned())
+                Value::String(
+                    text.map_err(|_| DecodeError::Malformed("string"))?
+                        .to_owned(),
+                )
             }
             0xa3 | 0xb3 => {
-                let n = if code == 0xa3 { self.len8()? } else { self.len32()? };
-                let text = std::str::from_utf8(self.take(n)?).ok().filter(|s| s.is_ascii());
-                Value::Symbol(text.ok_or(DecodeError::Malformed("symbol"))?.to_owned().into())
+                let n = if code == 0xa3 {
+                    self.len8()?
+                } else {
+                    self.len32()?
+                };
+                let text = std::str::from_utf8(self.take(n)?)
+                    .ok()
+                    .filter(|s| s.is_ascii());
+                Value::Symbol(
+                    text.ok_or(DecodeError::Malformed("symbol"))?
+                        .to_owned()
+                        .into(),
+                )
             }
             0xc0 | 0xd0 => {
                 let (mut body, count) = self.compound(code == 0xd0)?;
@@ -187,8 +217,10 @@ impl<'a> Reader<'a> {
 
     fn elements(&mut self, count: usize, depth: usize) -> Result<Vec<Value>, DecodeError> {
         let depth = depth.checked_sub(1).ok_or(DecodeError::Limit("nesting"))?;
-        self.values =
-            self.values.checked_sub(count).ok_or(DecodeError::Limit("number of values"))?;
+        self.values = self
+            .values
+            .checked_sub(count)
+            .ok_or(DecodeError::Limit("number of values"))?;
         let mut code = self.u8()?;
         let mut descriptor = None;
         if code == 0 {
@@ -263,7 +295,9 @@ impl<'a> Fields<'a> {
 
     /// The next field without decoding it into a [`Value`] when it is a small unsigned integer.
     fn uint_fast(&mut self) -> Result<Option<u32>, DecodeError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
         self.left = left;
         match self.body.u8()? {
             0x40 => Ok(None),
@@ -281,7 +315,9 @@ impl<'a> Fields<'a> {
 
     /// An optional boolean.
     pub fn bool(&mut self) -> Result<Option<bool>, DecodeError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
         self.left = left;
         match self.body.u8()? {
             0x40 => Ok(None),
@@ -294,7 +330,9 @@ impl<'a> Fields<'a> {
 
     /// An optional binary, borrowed.
     pub fn binary_ref(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
         self.left = left;
         let n = match self.body.u8()? {
             0x40 => return Ok(None),
@@ -483,7 +521,11 @@ fn compound(code: u8, count: usize, body: &[u8], out: &mut impl BufMut) {
 fn array(items: &[Value], out: &mut impl BufMut) {
     let mut body = Vec::new();
     match items.first() {
-        Some(Value::Symbol(_)) if items.iter().all(|i| i.as_str().is_some_and(|s| s.len() < 256)) => {
+        Some(Value::Symbol(_))
+            if items
+                .iter()
+                .all(|i| i.as_str().is_some_and(|s| s.len() < 256)) =>
+        {
             body.put_u8(0xa3);
             for item in items {
                 let text = item.as_str().unwrap_or_default();
@@ -620,7 +662,11 @@ impl List {
 
     /// Any value.
     pub fn value(&mut self, value: &Value) -> &mut Self {
-        if *value == Value::Null { self.null() } else { self.field(|out| encode(value, out)) }
+        if *value == Value::Null {
+            self.null()
+        } else {
+            self.field(|out| encode(value, out))
+        }
     }
 
     /// An optional value.
@@ -643,7 +689,11 @@ impl List {
 
     /// A boolean; false, the default of every field, is null.
     pub fn flag(&mut self, set: bool) -> &mut Self {
-        if set { self.field(|out| out.put_u8(0x41)) } else { self.null() }
+        if set {
+            self.field(|out| out.put_u8(0x41))
+        } else {
+            self.null()
+        }
     }
 
     /// Symbols as null, one symbol or an array.

@@ -45,7 +45,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: 1024, links: 70_000, unsettled: 200_000, performative: 64 * 1024 }
+        Self {
+            sessions: 1024,
+            links: 70_000,
+            unsettled: 200_000,
+            performative: 64 * 1024,
+        }
     }
 }
 

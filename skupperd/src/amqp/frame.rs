@@ -70,7 +70,12 @@ impl Header {
         if kind > SASL {
             return Err(FrameError::Kind(kind));
         }
-        Ok(Some(Self { size, body, kind, channel: u16::from_be_bytes([hi, lo]) }))
+        Ok(Some(Self {
+            size,
+            body,
+            kind,
+            channel: u16::from_be_bytes([hi, lo]),
+        }))
     }
 }
 

@@ -84,12 +84,18 @@ pub struct MessageHead {
 impl MessageHead {
     /// The address the delivery goes to.
     pub fn to(&self) -> Option<&str> {
-        self.annotations.to_override.as_deref().or(self.properties.to.as_deref())
+        self.annotations
+            .to_override
+            .as_deref()
+            .or(self.properties.to.as_deref())
     }
 
     /// The application property of this name.
     pub fn application_property(&self, name: &str) -> Option<&Value> {
-        self.application_properties.iter().find(|(k, _)| k.as_str() == Some(name)).map(|(_, v)| v)
+        self.application_properties
+            .iter()
+            .find(|(k, _)| k.as_str() == Some(name))
+            .map(|(_, v)| v)
     }
 }
 
@@ -162,7 +168,11 @@ fn stream_head(buf: &[u8]) -> Result<StreamParse, DecodeError> {
             APPLICATION_PROPERTIES => head.application_properties = map(r.value()?)?,
             HEADER | DELIVERY_ANNOTATIONS | MESSAGE_ANNOTATIONS => drop(r.value()?),
             VALUE => {
-                let stream = head.properties.content_type.as_ref().and_then(Value::as_str)
+                let stream = head
+                    .properties
+                    .content_type
+                    .as_ref()
+                    .and_then(Value::as_str)
                     == Some(STREAM_CONTENT_TYPE);
                 // The marker is a null body; a message of that type with a real body is a message.
                 return match r.peek() {
@@ -250,7 +260,9 @@ fn encode_annotations(a: &RouterAnnotations, out: &mut impl BufMut) {
     encode(&opt(&a.to_override), &mut body);
     encode(&opt(&a.ingress), &mut body);
     let mut trace = Vec::with_capacity(32);
-    a.trace.iter().for_each(|id| super::codec::string(id, &mut trace));
+    a.trace
+        .iter()
+        .for_each(|id| super::codec::string(id, &mut trace));
     wide(0xd0, a.trace.len(), &trace, &mut body);
     let mut count = 4;
     if a.ingress_mesh.is_some() || !a.extra.is_empty() {
@@ -274,7 +286,10 @@ fn encode_properties(p: &Properties, out: &mut impl BufMut) {
         p.content_type.clone().unwrap_or(Value::Null),
     ];
     let all: Vec<&Value> = fields.iter().chain(&p.rest).collect();
-    let count = all.iter().rposition(|v| **v != Value::Null).map_or(0, |last| last + 1);
+    let count = all
+        .iter()
+        .rposition(|v| **v != Value::Null)
+        .map_or(0, |last| last + 1);
     let mut body = Vec::with_capacity(96);
     all[..count].iter().for_each(|v| encode(v, &mut body));
     wide(0xd0, count, &body, out);
@@ -357,7 +372,9 @@ impl Message {
             Body::Empty => {}
             Body::Value(value) => section(VALUE, value, out),
             Body::Data(parts) => {
-                parts.iter().for_each(|p| section(DATA, &Value::Binary(p.clone()), out));
+                parts
+                    .iter()
+                    .for_each(|p| section(DATA, &Value::Binary(p.clone()), out));
             }
             Body::Sequence(parts) => parts.iter().for_each(|p| section(SEQUENCE, p, out)),
         }
@@ -368,7 +385,10 @@ impl Message {
 
     /// The address the message goes to.
     pub fn to(&self) -> Option<&str> {
-        let annotated = self.annotations.as_ref().and_then(|a| a.to_override.as_deref());
+        let annotated = self
+            .annotations
+            .as_ref()
+            .and_then(|a| a.to_override.as_deref());
         annotated.or(self.properties.as_ref().and_then(|p| p.to.as_deref()))
     }
 }

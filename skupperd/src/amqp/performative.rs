@@ -8,7 +8,10 @@ use bytes::{BufMut, Bytes};
 
 /// Descriptor codes.
 pub mod code {
-    #![expect(missing_docs, reason = "each is the descriptor of the type of that name")]
+    #![expect(
+        missing_docs,
+        reason = "each is the descriptor of the type of that name"
+    )]
     pub const OPEN: u64 = 0x10;
     pub const BEGIN: u64 = 0x11;
     pub const ATTACH: u64 = 0x12;
@@ -101,7 +104,10 @@ pub struct Open {
 impl Open {
     /// The property of this name.
     pub fn property(&self, name: &str) -> Option<&Value> {
-        self.properties.iter().find(|(k, _)| k.as_str() == Some(name)).map(|(_, v)| v)
+        self.properties
+            .iter()
+            .find(|(k, _)| k.as_str() == Some(name))
+            .map(|(_, v)| v)
     }
 
     /// The peer offers this capability.
@@ -365,16 +371,22 @@ impl Performative {
         let code = match self {
             Self::Open(o) => {
                 l.value(&Value::String(o.container_id.clone()));
-                l.opt(o.hostname.clone().map(Value::String)).opt_uint(o.max_frame_size);
-                l.opt(o.channel_max.map(Value::Ushort)).opt_uint(o.idle_time_out);
+                l.opt(o.hostname.clone().map(Value::String))
+                    .opt_uint(o.max_frame_size);
+                l.opt(o.channel_max.map(Value::Ushort))
+                    .opt_uint(o.idle_time_out);
                 l.symbols(&o.locales[0]).symbols(&o.locales[1]);
-                l.symbols(&o.offered_capabilities).symbols(&o.desired_capabilities);
+                l.symbols(&o.offered_capabilities)
+                    .symbols(&o.desired_capabilities);
                 l.opt((!o.properties.is_empty()).then(|| Value::Map(o.properties.clone())));
                 code::OPEN
             }
             Self::Begin(b) => {
-                l.opt(b.remote_channel.map(Value::Ushort)).uint(b.next_outgoing_id);
-                l.uint(b.incoming_window).uint(b.outgoing_window).opt_uint(b.handle_max);
+                l.opt(b.remote_channel.map(Value::Ushort))
+                    .uint(b.next_outgoing_id);
+                l.uint(b.incoming_window)
+                    .uint(b.outgoing_window)
+                    .opt_uint(b.handle_max);
                 for v in &b.rest {
                     l.value(v);
                 }
@@ -383,7 +395,8 @@ impl Performative {
             Self::Attach(a) => {
                 l.value(&Value::String(a.name.clone())).uint(a.handle);
                 l.value(&Value::Bool(a.role == Role::Receiver));
-                l.opt(a.snd_settle_mode.map(Value::Ubyte)).opt(a.rcv_settle_mode.map(Value::Ubyte));
+                l.opt(a.snd_settle_mode.map(Value::Ubyte))
+                    .opt(a.rcv_settle_mode.map(Value::Ubyte));
                 match &a.source {
                     Some(s) => l.raw(|out| encode_source(s, out)),
                     None => l.null(),
@@ -393,7 +406,8 @@ impl Performative {
                     None => l.null(),
                 };
                 l.opt(a.unsettled.clone()).flag(a.incomplete_unsettled);
-                l.opt_uint(a.initial_delivery_count).opt(a.max_message_size.map(Value::Ulong));
+                l.opt_uint(a.initial_delivery_count)
+                    .opt(a.max_message_size.map(Value::Ulong));
                 for v in &a.rest {
                     l.value(v);
                 }
@@ -401,8 +415,12 @@ impl Performative {
             }
             Self::Flow(w) => {
                 l.opt_uint(w.next_incoming_id).uint(w.incoming_window);
-                l.uint(w.next_outgoing_id).uint(w.outgoing_window).opt_uint(w.handle);
-                l.opt_uint(w.delivery_count).opt_uint(w.link_credit).opt_uint(w.available);
+                l.uint(w.next_outgoing_id)
+                    .uint(w.outgoing_window)
+                    .opt_uint(w.handle);
+                l.opt_uint(w.delivery_count)
+                    .opt_uint(w.link_credit)
+                    .opt_uint(w.available);
                 // Upstream writes this default out; so do we, frame for frame.
                 l.value(&Value::Bool(w.drain)).flag(w.echo);
                 for v in &w.rest {
@@ -412,14 +430,19 @@ impl Performative {
             }
             Self::Transfer(t) => {
                 l.uint(t.handle).opt_uint(t.delivery_id);
-                l.opt(t.delivery_tag.clone().map(Value::Binary)).opt_uint(t.message_format);
-                l.flag(t.settled).flag(t.more).opt(t.rcv_settle_mode.map(Value::Ubyte));
+                l.opt(t.delivery_tag.clone().map(Value::Binary))
+                    .opt_uint(t.message_format);
+                l.flag(t.settled)
+                    .flag(t.more)
+                    .opt(t.rcv_settle_mode.map(Value::Ubyte));
                 encode_state(t.state.as_ref(), &mut l);
                 l.flag(t.resume).flag(t.aborted).flag(t.batchable);
                 code::TRANSFER
             }
             Self::Disposition(d) => {
-                l.value(&Value::Bool(d.role == Role::Receiver)).uint(d.first).opt_uint(d.last);
+                l.value(&Value::Bool(d.role == Role::Receiver))
+                    .uint(d.first)
+                    .opt_uint(d.last);
                 l.flag(d.settled);
                 encode_state(d.state.as_ref(), &mut l);
                 l.flag(d.batchable);
@@ -556,7 +579,9 @@ fn described(value: Value) -> Result<Option<(u64, std::vec::IntoIter<Value>)>, D
 }
 
 fn error(value: Value) -> Result<Option<Error>, DecodeError> {
-    let Some((code, mut f)) = described(value)? else { return Ok(None) };
+    let Some((code, mut f)) = described(value)? else {
+        return Ok(None);
+    };
     if code != code::ERROR {
         return Err(DecodeError::Type("error"));
     }
@@ -572,7 +597,11 @@ fn error(value: Value) -> Result<Option<Error>, DecodeError> {
         Some(Value::Map(info)) => info,
         _ => Vec::new(),
     };
-    Ok(Some(Error { condition, description, info }))
+    Ok(Some(Error {
+        condition,
+        description,
+        info,
+    }))
 }
 
 fn error_value(e: &Error) -> Value {
@@ -606,9 +635,10 @@ fn symbols(value: Option<Value>) -> Result<Vec<Symbol>, DecodeError> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Symbol(s)) => Ok(vec![s]),
-        Some(Value::Array(items)) => {
-            items.into_iter().map(|i| symbol(Some(i)).map(|s| s.unwrap_or("".into()))).collect()
-        }
+        Some(Value::Array(items)) => items
+            .into_iter()
+            .map(|i| symbol(Some(i)).map(|s| s.unwrap_or("".into())))
+            .collect(),
         Some(_) => Err(DecodeError::Type("symbols")),
     }
 }
@@ -634,7 +664,9 @@ fn some(value: Option<Value>) -> Option<Value> {
 }
 
 fn source(value: Value) -> Result<Option<Source>, DecodeError> {
-    let Some((code, mut f)) = described(value)? else { return Ok(None) };
+    let Some((code, mut f)) = described(value)? else {
+        return Ok(None);
+    };
     if code != code::SOURCE {
         return Err(DecodeError::Type("source"));
     }
@@ -654,7 +686,9 @@ fn source(value: Value) -> Result<Option<Source>, DecodeError> {
 }
 
 fn target(value: Value) -> Result<Option<Target>, DecodeError> {
-    let Some((code, mut f)) = described(value)? else { return Ok(None) };
+    let Some((code, mut f)) = described(value)? else {
+        return Ok(None);
+    };
     if code != code::TARGET {
         return Err(DecodeError::Type("target"));
     }
@@ -675,8 +709,11 @@ fn encode_source(s: &Source, out: &mut Vec<u8>) {
     l.opt(s.expiry_policy.clone().map(Value::Symbol));
     l.uint(s.timeout).value(&Value::Bool(s.dynamic));
     l.opt(s.dynamic_node_properties.clone());
-    l.opt(s.distribution_mode.clone().map(Value::Symbol)).opt(s.filter.clone());
-    l.opt(s.default_outcome.clone()).symbols(&s.outcomes).symbols(&s.capabilities);
+    l.opt(s.distribution_mode.clone().map(Value::Symbol))
+        .opt(s.filter.clone());
+    l.opt(s.default_outcome.clone())
+        .symbols(&s.outcomes)
+        .symbols(&s.capabilities);
     out.put_u8(0);
     ulong(code::SOURCE, out);
     l.finish(out);
@@ -687,14 +724,17 @@ fn encode_target(t: &Target, out: &mut Vec<u8>) {
     l.opt(t.address.clone().map(Value::String)).uint(t.durable);
     l.opt(t.expiry_policy.clone().map(Value::Symbol));
     l.uint(t.timeout).value(&Value::Bool(t.dynamic));
-    l.opt(t.dynamic_node_properties.clone()).symbols(&t.capabilities);
+    l.opt(t.dynamic_node_properties.clone())
+        .symbols(&t.capabilities);
     out.put_u8(0);
     ulong(code::TARGET, out);
     l.finish(out);
 }
 
 fn state(value: Value) -> Result<Option<DeliveryState>, DecodeError> {
-    let Some((code, mut f)) = described(value)? else { return Ok(None) };
+    let Some((code, mut f)) = described(value)? else {
+        return Ok(None);
+    };
     Ok(Some(match code {
         code::RECEIVED => DeliveryState::Received {
             section_number: number(f.next())?,
@@ -724,8 +764,12 @@ fn encode_state(state: Option<&DeliveryState>, l: &mut List) {
     l.raw(|out| {
         let mut f = List::new();
         let code = match state {
-            DeliveryState::Received { section_number, section_offset } => {
-                f.uint(*section_number).value(&Value::Ulong(*section_offset));
+            DeliveryState::Received {
+                section_number,
+                section_offset,
+            } => {
+                f.uint(*section_number)
+                    .value(&Value::Ulong(*section_offset));
                 code::RECEIVED
             }
             DeliveryState::Accepted => code::ACCEPTED,
@@ -734,8 +778,14 @@ fn encode_state(state: Option<&DeliveryState>, l: &mut List) {
                 code::REJECTED
             }
             DeliveryState::Released => code::RELEASED,
-            DeliveryState::Modified { delivery_failed, undeliverable_here, annotations } => {
-                f.flag(*delivery_failed).flag(*undeliverable_here).opt(annotations.clone());
+            DeliveryState::Modified {
+                delivery_failed,
+                undeliverable_here,
+                annotations,
+            } => {
+                f.flag(*delivery_failed)
+                    .flag(*undeliverable_here)
+                    .opt(annotations.clone());
                 code::MODIFIED
             }
         };

@@ -78,7 +78,12 @@ impl Sasl {
         if !server {
             output.put_slice(&frame::SASL_HEADER);
         }
-        Self { state: State::Header, server, mechanisms, output }
+        Self {
+            state: State::Header,
+            server,
+            mechanisms,
+            output,
+        }
     }
 
     /// The negotiation has succeeded; what follows is AMQP.
@@ -100,8 +105,12 @@ impl Sasl {
                 drop(input.split_to(8));
                 if self.server {
                     self.output.put_slice(&frame::SASL_HEADER);
-                    let offered: Vec<Symbol> = self.mechanisms.iter().map(|m| (*m).into()).collect();
-                    let array = offered.into_iter().map(super::value::Value::Symbol).collect();
+                    let offered: Vec<Symbol> =
+                        self.mechanisms.iter().map(|m| (*m).into()).collect();
+                    let array = offered
+                        .into_iter()
+                        .map(super::value::Value::Symbol)
+                        .collect();
                     let mut list = List::new();
                     list.value(&super::value::Value::Array(array));
                     self.send(code::SASL_MECHANISMS, &list);
@@ -111,7 +120,9 @@ impl Sasl {
                 }
                 continue;
             }
-            let Some(head) = frame::Header::parse(input, MAX_FRAME)? else { return Ok(()) };
+            let Some(head) = frame::Header::parse(input, MAX_FRAME)? else {
+                return Ok(());
+            };
             if input.len() < head.size {
                 return Ok(());
             }

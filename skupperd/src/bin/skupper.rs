@@ -8,7 +8,11 @@ fn main() -> ExitCode {
     match Command::try_parse() {
         Ok(command) => cli::run(command),
         Err(error) => {
-            let code = if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            let code = if error.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
             // Where the message can not be printed there is nobody to read it.
             let _ = error.print();
             code

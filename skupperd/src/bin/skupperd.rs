@@ -46,9 +46,15 @@ fn main() -> ExitCode {
         tracing::error!("no home directory: name one with --root");
         return ExitCode::from(USAGE);
     };
-    let workers = args.workers.map_or_else(daemon::default_workers, usize::from);
+    let workers = args
+        .workers
+        .map_or_else(daemon::default_workers, usize::from);
     let drain = args.drain.map(Duration::from_secs);
-    match daemon::run(Options { layout, workers, drain }) {
+    match daemon::run(Options {
+        layout,
+        workers,
+        drain,
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

@@ -25,7 +25,11 @@ pub(super) fn locked(namespace: &Namespace) -> Result<File, Failure> {
 /// Resources that are wanted, good ones only.
 pub(super) fn wanted(namespace: &Namespace, kind: Kind) -> Result<Vec<Located>, Failure> {
     let loaded = namespace.load()?;
-    Ok(loaded.resources.into_iter().filter(|l| l.key().kind == kind).collect())
+    Ok(loaded
+        .resources
+        .into_iter()
+        .filter(|l| l.key().kind == kind)
+        .collect())
 }
 
 /// One resource that is wanted.
@@ -34,7 +38,9 @@ pub(super) fn find(
     kind: Kind,
     name: &str,
 ) -> Result<Option<Located>, Failure> {
-    Ok(wanted(namespace, kind)?.into_iter().find(|l| l.key().name == name))
+    Ok(wanted(namespace, kind)?
+        .into_iter()
+        .find(|l| l.key().name == name))
 }
 
 /// Resources of a kind with their status, by name: what the daemon wrote, or what is wanted where it
@@ -47,9 +53,15 @@ pub(super) fn with_status(namespace: &Namespace, kind: Kind) -> Result<Vec<Value
         found.insert(located.key().name.clone(), value);
     }
     let prefix = format!("{kind}-");
-    for entry in std::fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok) {
+    for entry in std::fs::read_dir(&dir)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+    {
         let file = entry.file_name();
-        let name = file.to_str().and_then(|f| f.strip_prefix(&prefix)?.strip_suffix(".yaml"));
+        let name = file
+            .to_str()
+            .and_then(|f| f.strip_prefix(&prefix)?.strip_suffix(".yaml"));
         let Some(name) = name else { continue };
         let text = match read_text(&entry.path()) {
             Ok(text) => text,
@@ -132,7 +144,11 @@ pub(super) fn write(namespace: &Namespace, value: &Value) -> Result<PathBuf, Fai
     }
     let key = Kind::parse(&kind).map(|kind| Key { kind, name });
     if let Some(key) = key {
-        let elsewhere = namespace.load()?.resources.into_iter().find(|l| *l.key() == key);
+        let elsewhere = namespace
+            .load()?
+            .resources
+            .into_iter()
+            .find(|l| *l.key() == key);
         if let Some(located) = elsewhere.filter(|l| l.source != path) {
             remove_from(namespace, &located.source, &key)?;
         }
@@ -145,7 +161,11 @@ pub(super) fn write(namespace: &Namespace, value: &Value) -> Result<PathBuf, Fai
 
 /// Removes a resource, from whatever file it is in. False: there is none.
 pub(super) fn remove(namespace: &Namespace, key: &Key) -> Result<bool, Failure> {
-    let found = namespace.load()?.resources.into_iter().find(|l| l.key() == key);
+    let found = namespace
+        .load()?
+        .resources
+        .into_iter()
+        .find(|l| l.key() == key);
     let source = match found {
         Some(located) => located.source,
         None => {
@@ -180,7 +200,9 @@ fn remove_from(namespace: &Namespace, path: &Path, key: &Key) -> Outcome {
     };
     let left: Vec<String> = parts.iter().filter(|p| !is_it(p)).cloned().collect();
     let rest: String = left.concat();
-    let blank = rest.lines().all(|l| l.trim().is_empty() || l.trim() == "---");
+    let blank = rest
+        .lines()
+        .all(|l| l.trim().is_empty() || l.trim() == "---");
     let failed = || format!("changing {}", path.display());
     if left.len() == parts.len() || blank {
         remove_file(path).with_context(failed)?;

@@ -1,6 +1,9 @@
 //! `skupper link`
 
-use super::{Failure, Outcome, edit, invalid, output::{self, Format}};
+use super::{
+    Failure, Outcome, edit, invalid,
+    output::{self, Format},
+};
 use crate::{
     model::{API_VERSION, Key, Kind, Role, Spec, check_host, check_name},
     pki,
@@ -57,7 +60,13 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
                 header: &["NAME", "STATUS", "COST", "MESSAGE", "REMOTE-SITE"],
                 row: |v| {
                     let (name, status, message) = edit::status(v);
-                    vec![name, status, cost(v), message, edit::text(v, "/status/remoteSiteName")]
+                    vec![
+                        name,
+                        status,
+                        cost(v),
+                        message,
+                        edit::text(v, "/status/remoteSiteName"),
+                    ]
                 },
                 details: |v| {
                     let (name, status, message) = edit::status(v);
@@ -77,13 +86,19 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
 
 fn cost(value: &Value) -> String {
     let cost = edit::text(value, "/spec/cost");
-    if cost.is_empty() { "1".to_owned() } else { cost }
+    if cost.is_empty() {
+        "1".to_owned()
+    } else {
+        cost
+    }
 }
 
 fn delete(namespace: &Namespace, name: &str) -> Outcome {
     let _lock = edit::locked(namespace)?;
     let link = edit::find(namespace, Kind::Link, name)?.ok_or_else(|| {
-        invalid(format!("There is no link resource in the namespace with the name {name:?}"))
+        invalid(format!(
+            "There is no link resource in the namespace with the name {name:?}"
+        ))
     })?;
     let credentials = match &link.resource.spec {
         Spec::Link(link) => link.tls_credentials.clone(),
@@ -98,8 +113,15 @@ fn delete(namespace: &Namespace, name: &str) -> Outcome {
         Spec::RouterAccess(a) => a.tls_credentials == credentials,
         _ => false,
     };
-    let used = namespace.load()?.resources.iter().any(|l| uses(&l.resource.spec));
-    let key = Key { kind: Kind::Secret, name: credentials };
+    let used = namespace
+        .load()?
+        .resources
+        .iter()
+        .any(|l| uses(&l.resource.spec));
+    let key = Key {
+        kind: Kind::Secret,
+        name: credentials,
+    };
     if !used && edit::remove(namespace, &key)? {
         output::print(&format!("Secret {:?} is deleted", key.name))?;
     }
@@ -127,7 +149,10 @@ fn generate(
     });
     let (site_name, site) =
         site.ok_or_else(|| invalid("there is no active site in this namespace"))?;
-    let site_issuer = site.default_issuer.clone().unwrap_or_else(|| pki::SITE_CA.to_owned());
+    let site_issuer = site
+        .default_issuer
+        .clone()
+        .unwrap_or_else(|| pki::SITE_CA.to_owned());
     let explicit = loaded.iter().find_map(|l| match &l.resource.spec {
         Spec::RouterAccess(access) => Some((l.key().name.clone(), access.clone())),
         _ => None,
@@ -137,11 +162,19 @@ fn generate(
             let mut hosts = access.subject_alternative_names.clone();
             hosts.extend(Some(access.bind_host.clone()).filter(|h| !h.is_empty()));
             let issuer = access.issuer.unwrap_or(site_issuer);
-            Access { issuer, hosts, ports: access.roles }
+            Access {
+                issuer,
+                hosts,
+                ports: access.roles,
+            }
         }
         None if site.link_access => {
             let ports = opened_ports(namespace, &site_name)?;
-            Access { issuer: site_issuer, hosts: Vec::new(), ports }
+            Access {
+                issuer: site_issuer,
+                hosts: Vec::new(),
+                ports,
+            }
         }
         None => {
             let text = "this site is not enabled for link access, there are no links created";
@@ -195,7 +228,9 @@ fn opened_ports(namespace: &Namespace, site: &str) -> Result<Vec<(Role, u16)>, F
     let roles = access.and_then(|v| v["spec"]["roles"].as_array());
     let port_of = |role: Role| {
         let opened = roles.and_then(|r| r.iter().find(|r| r["name"] == role.as_str()));
-        let port = opened.and_then(|r| r["port"].as_u64()).and_then(|p| u16::try_from(p).ok());
+        let port = opened
+            .and_then(|r| r["port"].as_u64())
+            .and_then(|p| u16::try_from(p).ok());
         (role, port.unwrap_or_else(|| role.default_port()))
     };
     Ok(vec![port_of(Role::InterRouter), port_of(Role::Edge)])
@@ -213,11 +248,15 @@ fn pick_host(asked: Option<String>, access: &Access) -> Result<String, Failure> 
     };
     // An address works everywhere; this host's name may mean nothing elsewhere.
     let by_use = |hosts: Vec<String>| {
-        let (ips, names): (Vec<String>, Vec<String>) =
-            hosts.into_iter().filter(usable).partition(|h| h.parse::<IpAddr>().is_ok());
+        let (ips, names): (Vec<String>, Vec<String>) = hosts
+            .into_iter()
+            .filter(usable)
+            .partition(|h| h.parse::<IpAddr>().is_ok());
         ips.into_iter().chain(names).next()
     };
-    by_use(access.hosts.clone()).or_else(|| by_use(host_names())).ok_or_else(|| {
-        invalid("no address of this host can be reached by others: name one with --host")
-    })
+    by_use(access.hosts.clone())
+        .or_else(|| by_use(host_names()))
+        .ok_or_else(|| {
+            invalid("no address of this host can be reached by others: name one with --host")
+        })
 }

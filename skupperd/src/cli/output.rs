@@ -82,7 +82,10 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
 
 /// Prints `Name: value` lines.
 pub(super) fn details(lines: &[(&str, String)]) -> Outcome {
-    let text: String = lines.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let text: String = lines
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\n"))
+        .collect();
     print(&text)
 }
 

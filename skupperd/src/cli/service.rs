@@ -104,16 +104,27 @@ pub(super) enum ConnectorVerb {
 }
 
 fn noun(kind: Kind) -> &'static str {
-    if kind == Kind::Listener { "listener" } else { "connector" }
+    if kind == Kind::Listener {
+        "listener"
+    } else {
+        "connector"
+    }
 }
 
 /// Puts given fields into a resource; every one that is wrong is said.
-fn apply(kind: Kind, value: &mut Value, port: Option<&str>, fields: &Fields) -> Result<(), Failure> {
+fn apply(
+    kind: Kind,
+    value: &mut Value,
+    port: Option<&str>,
+    fields: &Fields,
+) -> Result<(), Failure> {
     let noun = noun(kind);
     let mut wrong = Vec::new();
     let spec = &mut value["spec"];
     if let Some(port) = port {
-        let parsed = port.parse::<i64>().map_err(|_| format!("{port:?} is not a number"));
+        let parsed = port
+            .parse::<i64>()
+            .map_err(|_| format!("{port:?} is not a number"));
         match parsed.and_then(parse_port) {
             Ok(port) => spec["port"] = json!(port),
             Err(e) => wrong.push(format!("{noun} port is not valid: {e}")),
@@ -145,12 +156,20 @@ fn apply(kind: Kind, value: &mut Value, port: Option<&str>, fields: &Fields) -> 
              It should be one of this options: [tcp]"
         )),
     }
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::Invalid(wrong)) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Invalid(wrong))
+    }
 }
 
 fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
     let noun = noun(kind);
-    let host = if kind == Kind::Listener { "0.0.0.0" } else { "localhost" };
+    let host = if kind == Kind::Listener {
+        "0.0.0.0"
+    } else {
+        "localhost"
+    };
     let mut value = json!({
         "apiVersion": API_VERSION,
         "kind": kind.as_str(),
@@ -183,7 +202,9 @@ fn update(namespace: &Namespace, kind: Kind, update: &Update) -> Outcome {
     let _lock = edit::locked(namespace)?;
     let found = edit::find(namespace, kind, name)?.ok_or_else(|| {
         let namespace = &namespace.name;
-        invalid(format!("{noun} {name} must exist in namespace {namespace} to be updated"))
+        invalid(format!(
+            "{noun} {name} must exist in namespace {namespace} to be updated"
+        ))
     })?;
     // Everything this command knows nothing of stays as it is.
     let mut value = serde_json::to_value(&found.document).map_err(anyhow::Error::from)?;
@@ -196,7 +217,11 @@ fn delete(namespace: &Namespace, kind: Kind, name: String) -> Outcome {
     let _lock = edit::locked(namespace)?;
     let key = Key { kind, name };
     if !edit::remove(namespace, &key)? {
-        return Err(invalid(format!("{} {} does not exist", noun(kind), key.name)));
+        return Err(invalid(format!(
+            "{} {} does not exist",
+            noun(kind),
+            key.name
+        )));
     }
     output::print(&format!("{kind} {:?} is deleted", key.name))
 }
@@ -208,7 +233,11 @@ fn generate(kind: Kind, create: &Create, format: &Format) -> Outcome {
 
 fn missing(namespace: &Namespace, kind: Kind, name: Option<&str>) -> String {
     let name = name.unwrap_or_default();
-    format!("{} {name} does not exist in namespace {}", noun(kind), namespace.name)
+    format!(
+        "{} {name} does not exist in namespace {}",
+        noun(kind),
+        namespace.name
+    )
 }
 
 fn yes(value: &Value, field: &str) -> String {
@@ -229,7 +258,12 @@ pub(super) fn listener(namespace: &Namespace, verb: ListenerVerb) -> Outcome {
                 none: "No listeners found",
                 missing: missing(namespace, kind, name.as_deref()),
                 header: &[
-                    "NAME", "STATUS", "ROUTING-KEY", "HOST", "PORT", "MATCHING-CONNECTOR",
+                    "NAME",
+                    "STATUS",
+                    "ROUTING-KEY",
+                    "HOST",
+                    "PORT",
+                    "MATCHING-CONNECTOR",
                     "MESSAGE",
                 ],
                 row: |v| {
@@ -270,15 +304,30 @@ pub(super) fn connector(namespace: &Namespace, verb: ConnectorVerb) -> Outcome {
                 none: "No connectors found",
                 missing: missing(namespace, kind, name.as_deref()),
                 header: &[
-                    "NAME", "STATUS", "ROUTING-KEY", "SELECTOR", "HOST", "PORT",
-                    "HAS MATCHING LISTENER", "MESSAGE",
+                    "NAME",
+                    "STATUS",
+                    "ROUTING-KEY",
+                    "SELECTOR",
+                    "HOST",
+                    "PORT",
+                    "HAS MATCHING LISTENER",
+                    "MESSAGE",
                 ],
                 row: |v| {
                     let (name, status, message) = edit::status(v);
                     let spec = |field: &str| edit::text(v, &format!("/spec/{field}"));
                     let matched = yes(v, "hasMatchingListener");
                     let (key, selector) = (spec("routingKey"), spec("selector"));
-                    vec![name, status, key, selector, spec("host"), spec("port"), matched, message]
+                    vec![
+                        name,
+                        status,
+                        key,
+                        selector,
+                        spec("host"),
+                        spec("port"),
+                        matched,
+                        message,
+                    ]
                 },
                 details: |v| {
                     let (name, status, message) = edit::status(v);

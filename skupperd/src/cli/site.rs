@@ -58,7 +58,11 @@ pub(super) enum Verb {
 
 fn resource(name: &str, link_access: bool) -> Result<Value, super::Failure> {
     check_name(name).map_err(|e| invalid(format!("site name is not valid: {e}")))?;
-    let spec = if link_access { json!({ "linkAccess": "default" }) } else { json!({}) };
+    let spec = if link_access {
+        json!({ "linkAccess": "default" })
+    } else {
+        json!({})
+    };
     Ok(json!({
         "apiVersion": API_VERSION,
         "kind": "Site",
@@ -69,7 +73,10 @@ fn resource(name: &str, link_access: bool) -> Result<Value, super::Failure> {
 
 pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
     match verb {
-        Verb::Create { name, enable_link_access } => {
+        Verb::Create {
+            name,
+            enable_link_access,
+        } => {
             let site = resource(&name, enable_link_access)?;
             let _lock = edit::locked(namespace)?;
             let other = edit::wanted(namespace, Kind::Site)?;
@@ -83,7 +90,10 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
             let path = edit::write(namespace, &site)?;
             output::print(&format!("File written to {}", path.display()))
         }
-        Verb::Update { name, enable_link_access } => {
+        Verb::Update {
+            name,
+            enable_link_access,
+        } => {
             let _lock = edit::locked(namespace)?;
             let site = edit::find(namespace, Kind::Site, &name)?;
             let site =
@@ -97,7 +107,10 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
         }
         Verb::Delete { name, all } => {
             let _lock = edit::locked(namespace)?;
-            let key = Key { kind: Kind::Site, name };
+            let key = Key {
+                kind: Kind::Site,
+                name,
+            };
             if !edit::remove(namespace, &key)? {
                 return Err(invalid(format!("site {} does not exist", key.name)));
             }
@@ -115,11 +128,19 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
             &edit::Show {
                 kind: Kind::Site,
                 none: "There is no existing Skupper site resource",
-                missing: format!("site {} does not exist", name.as_deref().unwrap_or_default()),
+                missing: format!(
+                    "site {} does not exist",
+                    name.as_deref().unwrap_or_default()
+                ),
                 header: &["NAME", "STATUS", "MESSAGE", "SITES-IN-NETWORK"],
                 row: |v| {
                     let (name, status, message) = edit::status(v);
-                    vec![name, status, message, edit::text(v, "/status/sitesInNetwork")]
+                    vec![
+                        name,
+                        status,
+                        message,
+                        edit::text(v, "/status/sitesInNetwork"),
+                    ]
                 },
                 details: |v| {
                     let (name, status, message) = edit::status(v);
@@ -132,7 +153,11 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
                 },
             },
         ),
-        Verb::Generate { name, enable_link_access, format } => {
+        Verb::Generate {
+            name,
+            enable_link_access,
+            format,
+        } => {
             let site = resource(&name, enable_link_access)?;
             output::document(&site, format.encoding()?.unwrap_or(Encoding::Yaml))
         }

@@ -31,7 +31,10 @@ pub(super) enum Verb {
 
 /// Kinds in the order they are applied.
 fn order(kind: Kind) -> usize {
-    Kind::ALL.iter().position(|k| *k == kind).unwrap_or(Kind::ALL.len())
+    Kind::ALL
+        .iter()
+        .position(|k| *k == kind)
+        .unwrap_or(Kind::ALL.len())
 }
 
 fn read(namespace: &Namespace, filename: Option<PathBuf>) -> Result<Vec<Located>, Failure> {
@@ -61,12 +64,19 @@ fn read(namespace: &Namespace, filename: Option<PathBuf>) -> Result<Vec<Located>
             other => other?,
         }
     };
-    let (good, bad): (Vec<_>, Vec<_>) =
-        parse(&path, &text, &namespace.name).into_iter().partition(Result::is_ok);
+    let (good, bad): (Vec<_>, Vec<_>) = parse(&path, &text, &namespace.name)
+        .into_iter()
+        .partition(Result::is_ok);
     if !bad.is_empty() {
-        let lines: Vec<String> =
-            bad.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
-        return Err(Failure::Failed(anyhow!("{}\nnothing was changed", lines.join("\n"))));
+        let lines: Vec<String> = bad
+            .into_iter()
+            .filter_map(Result::err)
+            .map(|e| e.to_string())
+            .collect();
+        return Err(Failure::Failed(anyhow!(
+            "{}\nnothing was changed",
+            lines.join("\n")
+        )));
     }
     let mut resources: Vec<Located> = good.into_iter().filter_map(Result::ok).collect();
     resources.sort_by_key(|l| order(l.key().kind));
@@ -85,11 +95,13 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
             let (_, conflicts) = check_set(all);
             if !conflicts.is_empty() {
                 let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
-                return Err(Failure::Failed(anyhow!("{}\nnothing was changed", lines.join("\n"))));
+                return Err(Failure::Failed(anyhow!(
+                    "{}\nnothing was changed",
+                    lines.join("\n")
+                )));
             }
             for located in &resources {
-                let value =
-                    serde_json::to_value(&located.document).map_err(anyhow::Error::from)?;
+                let value = serde_json::to_value(&located.document).map_err(anyhow::Error::from)?;
                 let path = edit::write(namespace, &value)?;
                 output::print(&format!("File written to {}", path.display()))?;
                 output::print(&format!("{} added", located.key()))?;

@@ -8,13 +8,7 @@ use crate::{amqp::connection::Config, model::Role, sys::prepare, telemetry};
 use nix::sys::socket::{SockFlag, accept4};
 use rustls::ServerConfig;
 use socket2::SockRef;
-use std::{
-    io,
-    net::TcpListener,
-    os::fd::AsRawFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::TcpListener, os::fd::AsRawFd, sync::Arc, time::Duration};
 use tokio::{io::unix::AsyncFd, sync::Semaphore};
 
 /// Handshakes under way on one port. More wait in the kernel's queue: a flood of them costs time,
@@ -56,7 +50,9 @@ pub(crate) async fn port(
     };
     let limit = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     loop {
-        let Ok(permit) = limit.clone().acquire_owned().await else { return };
+        let Ok(permit) = limit.clone().acquire_owned().await else {
+            return;
+        };
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -78,7 +74,11 @@ pub(crate) async fn port(
             };
             match handshake::run(socket, security, open()).await {
                 Ok(established) => {
-                    core.send(CoreEvent::Accepted { site, port, established: Box::new(established) });
+                    core.send(CoreEvent::Accepted {
+                        site,
+                        port,
+                        established: Box::new(established),
+                    });
                 }
                 Err(error) => {
                     let error = telemetry::chain(&error);
@@ -95,7 +95,9 @@ pub(super) async fn clients(
     mut each: impl FnMut(std::net::TcpStream),
 ) {
     loop {
-        let Ok(mut guard) = listener.readable().await else { return };
+        let Ok(mut guard) = listener.readable().await else {
+            return;
+        };
         // As many as are there: a batch of connections costs one turn of the loop.
         loop {
             match accept(listener.get_ref()) {
@@ -104,8 +106,11 @@ pub(super) async fn clients(
                     guard.clear_ready();
                     break;
                 }
-                Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::Interrupted) => {}
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => {
                     tracing::warn!(%error, "accepting a client failed");
                     tokio::time::sleep(REST).await;

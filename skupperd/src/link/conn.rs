@@ -215,8 +215,17 @@ pub(super) enum Incoming {
     /// Between deliveries.
     Idle,
     /// The head of a delivery is not complete yet, or it is a plain message.
-    Head { delivery: DeliveryId, settled: bool, buf: BytesMut, message: bool },
-    Stream { end: End, delivery: DeliveryId, done: bool },
+    Head {
+        delivery: DeliveryId,
+        settled: bool,
+        buf: BytesMut,
+        message: bool,
+    },
+    Stream {
+        end: End,
+        delivery: DeliveryId,
+        done: bool,
+    },
     /// The rest of a delivery that nobody wants.
     Discard,
 }
@@ -320,7 +329,10 @@ impl Inner {
             self.wire.out().put(&control);
         }
         if self.wire.out().backlog() > MAX_BACKLOG {
-            self.fail("amqp:resource-limit-exceeded", "peer does not read what it asks for");
+            self.fail(
+                "amqp:resource-limit-exceeded",
+                "peer does not read what it asks for",
+            );
         }
     }
 
@@ -347,7 +359,13 @@ impl Inner {
         }
         let link = self.amqp.attach(
             session,
-            AttachArgs { name, role: Role::Sender, source, target, ..AttachArgs::default() },
+            AttachArgs {
+                name,
+                role: Role::Sender,
+                source,
+                target,
+                ..AttachArgs::default()
+            },
         )?;
         *self.out_link(link) = Outgoing::Free;
         self.pending += 1;
@@ -377,7 +395,11 @@ impl Inner {
     /// Opens a stream whose delivery begins with `head`. Some: it is open at once. None: it waits
     /// for a link with credit, and `end.opened` is called.
     pub fn open(&mut self, head: Bytes, end: &End) -> Option<OutStream> {
-        let opened = if self.wire.out().is_full() { None } else { self.take_link(&head, end) };
+        let opened = if self.wire.out().is_full() {
+            None
+        } else {
+            self.take_link(&head, end)
+        };
         if opened.is_none() {
             self.waiting.push_back((head, end.clone()));
         }
@@ -399,8 +421,12 @@ impl Inner {
                 continue;
             };
             self.streams += 1;
-            *self.out_link(link) =
-                Outgoing::Busy { end: end.clone(), delivery, ended: false, settled: false };
+            *self.out_link(link) = Outgoing::Busy {
+                end: end.clone(),
+                delivery,
+                ended: false,
+                settled: false,
+            };
             let out = OutStream { link, delivery };
             self.drain_control();
             self.transfer(out, head, true, false);
@@ -421,7 +447,9 @@ impl Inner {
 
     pub(super) fn open_waiting(&mut self) {
         while !self.waiting.is_empty() && !self.free.is_empty() && !self.wire.out().is_full() {
-            let Some((head, end)) = self.waiting.pop_front() else { break };
+            let Some((head, end)) = self.waiting.pop_front() else {
+                break;
+            };
             match self.take_link(&head, &end) {
                 Some(out) => end.opened(self, out),
                 None => {
@@ -435,7 +463,9 @@ impl Inner {
 
     fn transfer(&mut self, out: OutStream, payload: &[u8], more: bool, aborted: bool) {
         let mut header = [0; MAX_TRANSFER_HEADER];
-        let n = self.amqp.transfer_header(out.link, more, aborted, &mut header);
+        let n = self
+            .amqp
+            .transfer_header(out.link, more, aborted, &mut header);
         let size = (n + payload.len()) as u32;
         header[..4].copy_from_slice(&size.to_be_bytes());
         self.wire.out().put(&header[..n]);
@@ -457,7 +487,9 @@ impl Inner {
         self.drain_control();
         let mut header = [0; MAX_TRANSFER_HEADER];
         let max = max.min(self.amqp.max_payload());
-        let n = self.amqp.transfer_header(out.link, true, false, &mut header);
+        let n = self
+            .amqp
+            .transfer_header(out.link, true, false, &mut header);
         let buf = self.wire.out();
         let mark = buf.begin(&header[..n]);
         let got = {
@@ -519,7 +551,13 @@ impl Inner {
     }
 
     fn complete(&mut self, out: OutStream, aborted: bool) {
-        let Outgoing::Busy { delivery, ended, settled, .. } = self.out_link(out.link) else {
+        let Outgoing::Busy {
+            delivery,
+            ended,
+            settled,
+            ..
+        } = self.out_link(out.link)
+        else {
             return;
         };
         if *delivery != out.delivery || std::mem::replace(ended, true) {
@@ -558,7 +596,13 @@ impl Inner {
         by_peer: bool,
         state: Option<&DeliveryState>,
     ) {
-        let Outgoing::Busy { end, delivery, settled: false, .. } = self.out_link(link) else {
+        let Outgoing::Busy {
+            end,
+            delivery,
+            settled: false,
+            ..
+        } = self.out_link(link)
+        else {
             return;
         };
         if *delivery != id {
@@ -581,7 +625,9 @@ impl Inner {
             None if by_peer => Outcome::Accepted,
             None => return,
         };
-        let Outgoing::Busy { ended, settled, .. } = self.out_link(link) else { return };
+        let Outgoing::Busy { ended, settled, .. } = self.out_link(link) else {
+            return;
+        };
         *settled = true;
         let ended = *ended;
         if !by_peer {
@@ -602,7 +648,10 @@ impl Inner {
 
     /// Tells the sender that `offset` bytes in all have been passed on.
     pub fn ack(&mut self, stream: InStream, offset: u64) {
-        let state = DeliveryState::Received { section_number: 0, section_offset: offset };
+        let state = DeliveryState::Received {
+            section_number: 0,
+            section_offset: offset,
+        };
         self.amqp.disposition(stream.delivery, Some(state), false);
         self.drain_control();
         self.kick();
@@ -610,17 +659,26 @@ impl Inner {
 
     /// Settles an incoming delivery. What is left of it is dropped.
     pub fn settle(&mut self, stream: InStream, outcome: Outcome) {
-        if let Incoming::Stream { delivery, done, .. } = self.in_link(stream.link) {
-            if *delivery != stream.delivery {
-                return;
-            }
+        if let Incoming::Stream { delivery, done, .. } = self.in_link(stream.link)
+            && *delivery == stream.delivery
+        {
             let done = *done;
-            *self.in_link(stream.link) = if done { Incoming::Idle } else { Incoming::Discard };
-            self.streams = self.streams.saturating_sub(1);
-            self.amqp.disposition(stream.delivery, Some(outcome.state()), true);
-            self.drain_control();
-            self.kick();
+            *self.in_link(stream.link) = if done {
+                Incoming::Idle
+            } else {
+                Incoming::Discard
+            };
+            self.stream_over();
         }
+        // By delivery, not by link: the peer may have begun the next one on the link already.
+        self.amqp
+            .disposition(stream.delivery, Some(outcome.state()), true);
+        self.drain_control();
+        self.kick();
+    }
+
+    pub(super) fn stream_over(&mut self) {
+        self.streams = self.streams.saturating_sub(1);
     }
 
     pub(super) fn stream_started(&mut self) {
@@ -629,7 +687,8 @@ impl Inner {
 
     /// Settles a delivery that never became a stream.
     pub(super) fn refuse(&mut self, stream: InStream, outcome: Outcome) {
-        self.amqp.disposition(stream.delivery, Some(outcome.state()), true);
+        self.amqp
+            .disposition(stream.delivery, Some(outcome.state()), true);
         self.drain_control();
         self.kick();
     }
@@ -701,7 +760,11 @@ impl Inner {
     pub(super) fn accept(&mut self, link: LinkId, attach: &Attach) {
         let source = attach.source.clone().unwrap_or_default();
         let target = attach.target.clone().unwrap_or_default();
-        let credit = if attach.role == Role::Sender { CREDIT } else { 0 };
+        let credit = if attach.role == Role::Sender {
+            CREDIT
+        } else {
+            0
+        };
         self.amqp.accept_attach(link, source, target, credit);
     }
 
@@ -733,10 +796,17 @@ impl Inner {
     pub(super) fn attach_fixed(&mut self) {
         for priority in 0..=self.fixed.data.len() {
             let Ok(session) = self.amqp.begin() else {
-                self.fail("amqp:resource-limit-exceeded", "peer takes no further session");
+                self.fail(
+                    "amqp:resource-limit-exceeded",
+                    "peer takes no further session",
+                );
                 return;
             };
-            let capability = if priority == 0 { "qd.router" } else { "qd.router-data" };
+            let capability = if priority == 0 {
+                "qd.router"
+            } else {
+                "qd.router-data"
+            };
             for role in [Role::Receiver, Role::Sender] {
                 let (mut source, mut target) = (Source::default(), Target::default());
                 for (capabilities, expiry) in [
@@ -748,7 +818,13 @@ impl Inner {
                 }
                 let name = self.link_name();
                 let credit = if role == Role::Receiver { CREDIT } else { 0 };
-                let args = AttachArgs { name, role, source, target, credit };
+                let args = AttachArgs {
+                    name,
+                    role,
+                    source,
+                    target,
+                    credit,
+                };
                 let Ok(link) = self.amqp.attach(session, args) else {
                     self.fail("amqp:resource-limit-exceeded", "peer takes no further link");
                     return;

@@ -52,7 +52,11 @@ pub struct LinkFailure {
 
 impl std::fmt::Display for LinkFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}:{}: {}", self.stage, self.host, self.port, self.error)
+        write!(
+            f,
+            "{} {}:{}: {}",
+            self.stage, self.host, self.port, self.error
+        )
     }
 }
 
@@ -62,13 +66,25 @@ type Call = Box<dyn FnOnce(&mut Core) + Send>;
 /// What reaches the core.
 pub(crate) enum CoreEvent {
     /// A connection was accepted.
-    Accepted { site: u32, port: Port, established: Box<Established> },
+    Accepted {
+        site: u32,
+        port: Port,
+        established: Box<Established>,
+    },
     /// A connection was dialled.
     Dialled { site: u32, dialled: Box<Dialled> },
     /// Dialling a link failed.
-    DialFailed { site: u32, link: String, failure: LinkFailure },
+    DialFailed {
+        site: u32,
+        link: String,
+        failure: LinkFailure,
+    },
     /// A connection has ended.
-    Ended { key: ConnKey, group: ConnKey, why: String },
+    Ended {
+        key: ConnKey,
+        group: ConnKey,
+        why: String,
+    },
     /// Control messages can be sent.
     ControlReady { key: ConnKey },
     /// A complete message was received.
@@ -80,11 +96,19 @@ pub(crate) enum CoreEvent {
         message: Bytes,
     },
     /// An AMQP client attached a link.
-    ClientAttached { key: ConnKey, link: LinkId, attach: Box<Attach> },
+    ClientAttached {
+        key: ConnKey,
+        link: LinkId,
+        attach: Box<Attach>,
+    },
     /// An AMQP client's link is gone.
     ClientDetached { key: ConnKey, link: LinkId },
     /// An AMQP client gave credit.
-    ClientCredit { key: ConnKey, link: LinkId, credit: u32 },
+    ClientCredit {
+        key: ConnKey,
+        link: LinkId,
+        credit: u32,
+    },
     /// Something to do.
     Call(Call),
 }
@@ -114,7 +138,9 @@ impl CoreSender {
         f: impl FnOnce(&mut Core) -> R + Send + 'static,
     ) -> Option<R> {
         let (answer, result) = oneshot::channel();
-        self.send(CoreEvent::Call(Box::new(move |core| drop(answer.send(f(core))))));
+        self.send(CoreEvent::Call(Box::new(move |core| {
+            drop(answer.send(f(core)))
+        })));
         result.await.ok()
     }
 }
@@ -140,7 +166,13 @@ pub(super) struct Owner {
 /// The channel a core listens on, made before the workers that send to it.
 pub(crate) fn channel() -> (CoreSender, mpsc::UnboundedReceiver<CoreEvent>) {
     let (events, receiver) = mpsc::unbounded_channel();
-    (CoreSender { events, keys: Arc::new(AtomicU64::new(1)) }, receiver)
+    (
+        CoreSender {
+            events,
+            keys: Arc::new(AtomicU64::new(1)),
+        },
+        receiver,
+    )
 }
 
 impl Core {
@@ -220,12 +252,22 @@ impl Core {
     fn event(&mut self, event: CoreEvent) {
         match event {
             CoreEvent::Call(call) => call(self),
-            CoreEvent::Accepted { site, port, established } => {
+            CoreEvent::Accepted {
+                site,
+                port,
+                established,
+            } => {
                 self.site(site, |s, core| match port {
-                    Port::Links { access, role: Role::InterRouter, .. } => {
+                    Port::Links {
+                        access,
+                        role: Role::InterRouter,
+                        ..
+                    } => {
                         s.accepted(core, &access, *established);
                     }
-                    Port::Links { role: Role::Edge, .. } => {
+                    Port::Links {
+                        role: Role::Edge, ..
+                    } => {
                         let peer = established.peer;
                         tracing::warn!(%peer, "edge sites are not served by this version");
                     }
@@ -235,7 +277,11 @@ impl Core {
             CoreEvent::Dialled { site, dialled } => {
                 self.site(site, |s, core| s.dialled(core, *dialled));
             }
-            CoreEvent::DialFailed { site, link, failure } => {
+            CoreEvent::DialFailed {
+                site,
+                link,
+                failure,
+            } => {
                 self.site(site, |s, core| s.dial_failed(core, &link, failure));
             }
             CoreEvent::Ended { key, group, why } => {
@@ -246,8 +292,16 @@ impl Core {
             CoreEvent::ControlReady { key } => {
                 self.on(key, |s, core| s.control_ready(core, key));
             }
-            CoreEvent::Message { key, group, link, delivery, message } => {
-                self.on(key, |s, core| s.message(core, key, group, link, delivery, message));
+            CoreEvent::Message {
+                key,
+                group,
+                link,
+                delivery,
+                message,
+            } => {
+                self.on(key, |s, core| {
+                    s.message(core, key, group, link, delivery, message)
+                });
             }
             CoreEvent::ClientAttached { key, link, attach } => {
                 self.on(key, |s, core| s.client_attached(core, key, link, &attach));

@@ -55,9 +55,14 @@ pub(crate) struct Dialled {
 
 /// Symbols a router offers and desires.
 pub(crate) fn capabilities() -> Vec<Symbol> {
-    ["ANONYMOUS-RELAY", "qd.streaming-links", "qd.connection_trunking", handshake::NATIVE]
-        .map(Symbol::from)
-        .to_vec()
+    [
+        "ANONYMOUS-RELAY",
+        "qd.streaming-links",
+        "qd.connection_trunking",
+        handshake::NATIVE,
+    ]
+    .map(Symbol::from)
+    .to_vec()
 }
 
 /// Properties that every router says of itself.
@@ -66,7 +71,10 @@ pub(crate) fn properties(key: ConnKey) -> Vec<(Value, Value)> {
     vec![
         (symbol("product"), Value::from("skupperd")),
         (symbol("version"), Value::from(env!("CARGO_PKG_VERSION"))),
-        (symbol("qd.conn-id"), Value::Int(i32::try_from(key & 0x7fff_ffff).unwrap_or(0))),
+        (
+            symbol("qd.conn-id"),
+            Value::Int(i32::try_from(key & 0x7fff_ffff).unwrap_or(0)),
+        ),
         (symbol("qd.annotations-version"), Value::Int(2)),
     ]
 }
@@ -79,13 +87,21 @@ fn open(router: &str, spec: &LinkSpec, key: ConnKey, correlator: &str, data: boo
     config.properties = properties(key);
     if spec.cost > 1 {
         let cost = i32::try_from(spec.cost).unwrap_or(i32::MAX);
-        config.properties.push((symbol("qd.inter-router-cost"), Value::Int(cost)));
+        config
+            .properties
+            .push((symbol("qd.inter-router-cost"), Value::Int(cost)));
     }
     if data {
-        config.properties.push((symbol("qd.inter-router-role"), Value::Int(4)));
+        config
+            .properties
+            .push((symbol("qd.inter-router-role"), Value::Int(4)));
     }
-    config.properties.push((symbol("qd.group-correlator"), Value::from(correlator)));
-    config.properties.push((symbol("qd.group-ordinal"), Value::Ulong(0)));
+    config
+        .properties
+        .push((symbol("qd.group-correlator"), Value::from(correlator)));
+    config
+        .properties
+        .push((symbol("qd.group-ordinal"), Value::Ulong(0)));
     config
 }
 
@@ -146,7 +162,10 @@ async fn dial(
                 continue;
             }
             Err(_) => {
-                last = fail("connecting", format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()));
+                last = fail(
+                    "connecting",
+                    format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+                );
                 continue;
             }
         };
@@ -175,15 +194,28 @@ pub(crate) async fn keep(
         let key = core.next_key();
         match dial(&router, &spec, key, &correlator, false).await {
             Err(failure) => {
-                core.send(CoreEvent::DialFailed { site, link: spec.name.clone(), failure });
+                core.send(CoreEvent::DialFailed {
+                    site,
+                    link: spec.name.clone(),
+                    failure,
+                });
                 tokio::time::sleep(backoff.next()).await;
             }
             Ok(established) => {
                 let trunking = established.open.offers("qd.connection_trunking");
                 let (alive, gone) = oneshot::channel();
                 let link = spec.name.clone();
-                let dialled = Dialled { link, key, data_of: None, established, alive };
-                core.send(CoreEvent::Dialled { site, dialled: Box::new(dialled) });
+                let dialled = Dialled {
+                    link,
+                    key,
+                    data_of: None,
+                    established,
+                    alive,
+                };
+                core.send(CoreEvent::Dialled {
+                    site,
+                    dialled: Box::new(dialled),
+                });
                 // Dropped, and with it all its tasks, when the control connection is gone.
                 let mut data = JoinSet::new();
                 for _ in 0..if trunking { trunk } else { 0 } {
@@ -219,8 +251,17 @@ async fn keep_data(
             Ok(established) => {
                 let (alive, gone) = oneshot::channel();
                 let link = spec.name.clone();
-                let dialled = Dialled { link, key, data_of: Some(control), established, alive };
-                core.send(CoreEvent::Dialled { site, dialled: Box::new(dialled) });
+                let dialled = Dialled {
+                    link,
+                    key,
+                    data_of: Some(control),
+                    established,
+                    alive,
+                };
+                core.send(CoreEvent::Dialled {
+                    site,
+                    dialled: Box::new(dialled),
+                });
                 drop(gone.await);
                 backoff = Backoff::new();
             }

@@ -2,7 +2,7 @@
 //! streams and to the worker.
 
 use super::{
-    conn::{Conn, Incoming, InStream, Inner, Kind, Outgoing},
+    conn::{Conn, InStream, Incoming, Inner, Kind, Outgoing},
     wire::Received,
     worker::Worker,
 };
@@ -120,7 +120,9 @@ fn timers(
     cx: &mut Context<'_>,
 ) -> Result<(), String> {
     loop {
-        let Some(at) = inner.amqp.poll_timeout() else { return Ok(()) };
+        let Some(at) = inner.amqp.poll_timeout() else {
+            return Ok(());
+        };
         let at = tokio::time::Instant::from_std(at);
         let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() > at || sleep.is_elapsed() {
@@ -129,7 +131,10 @@ fn timers(
         if sleep.as_mut().poll(cx).is_pending() {
             return Ok(());
         }
-        inner.amqp.handle_timeout(Instant::now()).map_err(|e| e.to_string())?;
+        inner
+            .amqp
+            .handle_timeout(Instant::now())
+            .map_err(|e| e.to_string())?;
         inner.wire.trim();
     }
 }
@@ -159,20 +164,37 @@ fn handle(
     event: Event,
 ) -> Result<(), Ended> {
     match event {
-        Event::Transfer { link, delivery, first, settled, payload, more, aborted } => {
+        Event::Transfer {
+            link,
+            delivery,
+            first,
+            settled,
+            payload,
+            more,
+            aborted,
+        } => {
             if first {
                 begin(inner, link, delivery, settled);
             }
             transfer(worker, conn, inner, link, payload, !more, aborted);
         }
-        Event::Disposition { link, delivery, settled, state } => {
+        Event::Disposition {
+            link,
+            delivery,
+            settled,
+            state,
+        } => {
             if matches!(inner.out_link(link), Outgoing::Fixed) {
                 worker.message_outcome(conn, link, delivery, settled, state.as_ref());
             } else {
                 inner.disposed(link, delivery, settled, state.as_ref());
             }
         }
-        Event::Flow { link, credit, drain } => {
+        Event::Flow {
+            link,
+            credit,
+            drain,
+        } => {
             if credit > 0 {
                 inner.link_ready(link);
                 if inner.fixed.control == Some(link) && !inner.fixed.reported {
@@ -188,7 +210,11 @@ fn handle(
             inner.open_waiting();
             inner.announce_room();
         }
-        Event::Attach { link, remote_initiated, attach } => {
+        Event::Attach {
+            link,
+            remote_initiated,
+            attach,
+        } => {
             attached(worker, conn, inner, link, remote_initiated, &attach);
         }
         Event::Detach { link, error, .. } => detached(worker, conn, inner, link, error.as_ref()),
@@ -275,12 +301,17 @@ fn detached(
 fn begin(inner: &mut Inner, link: LinkId, delivery: DeliveryId, settled: bool) {
     let previous = std::mem::replace(
         inner.in_link(link),
-        Incoming::Head { delivery, settled, buf: BytesMut::new(), message: false },
+        Incoming::Head {
+            delivery,
+            settled,
+            buf: BytesMut::new(),
+            message: false,
+        },
     );
-    if let Incoming::Stream { end, done: true, .. } = previous {
-        // The peer reuses the link before we settled: what is left to do for the earlier stream is
-        // its settlement, which the end does by delivery, not by link.
-        drop(end);
+    if matches!(previous, Incoming::Stream { .. }) {
+        // The earlier stream is complete and only its settlement is missing, which its end does by
+        // delivery and not by link.
+        inner.stream_over();
     }
 }
 
@@ -326,8 +357,12 @@ fn head(
     last: bool,
     aborted: bool,
 ) {
-    let Incoming::Head { delivery, settled, mut buf, message } =
-        std::mem::replace(inner.in_link(link), Incoming::Idle)
+    let Incoming::Head {
+        delivery,
+        settled,
+        mut buf,
+        message,
+    } = std::mem::replace(inner.in_link(link), Incoming::Idle)
     else {
         return;
     };
@@ -335,20 +370,29 @@ fn head(
         return;
     }
     // Streams are the rule on data connections; the head comes in one piece nearly always.
-    let whole = if buf.is_empty() { payload } else {
+    let whole = if buf.is_empty() {
+        payload
+    } else {
         buf.extend_from_slice(&payload);
         buf.split().freeze()
     };
     let stream = InStream { link, delivery };
-    let parsed = if message { Ok(StreamParse::NotStream) } else { message::parse_stream_head(&whole) };
+    let parsed = if message {
+        Ok(StreamParse::NotStream)
+    } else {
+        message::parse_stream_head(&whole)
+    };
     match parsed {
         Ok(StreamParse::Stream { head, raw_offset }) if !settled => {
             let rest = whole.slice(raw_offset..);
             inner.stream_started();
             match worker.stream(conn, inner, stream, head, &rest) {
                 Ok(end) => {
-                    *inner.in_link(link) =
-                        Incoming::Stream { end: end.clone(), delivery, done: last };
+                    *inner.in_link(link) = Incoming::Stream {
+                        end: end.clone(),
+                        delivery,
+                        done: last,
+                    };
                     if !rest.is_empty() {
                         end.data(Some(inner), rest);
                     }
@@ -359,7 +403,11 @@ fn head(
                 }
                 Err(outcome) => {
                     // Settling needs a stream in the slot only to know that it is not complete yet.
-                    *inner.in_link(link) = if last { Incoming::Idle } else { Incoming::Discard };
+                    *inner.in_link(link) = if last {
+                        Incoming::Idle
+                    } else {
+                        Incoming::Discard
+                    };
                     inner.refuse(stream, outcome);
                 }
             }
@@ -372,18 +420,27 @@ fn head(
             let message = !matches!(parsed, StreamParse::NeedMore);
             let limit = if message { MAX_MESSAGE } else { MAX_HEAD };
             if whole.len() > limit {
-                inner.fail("amqp:resource-limit-exceeded", "message over the size limit");
+                inner.fail(
+                    "amqp:resource-limit-exceeded",
+                    "message over the size limit",
+                );
                 return;
             }
             *inner.in_link(link) = Incoming::Head {
                 delivery,
                 settled,
-                buf: whole.try_into_mut().unwrap_or_else(|b| BytesMut::from(&b[..])),
+                buf: whole
+                    .try_into_mut()
+                    .unwrap_or_else(|b| BytesMut::from(&b[..])),
                 message,
             };
         }
         _ => {
-            *inner.in_link(link) = if last { Incoming::Idle } else { Incoming::Discard };
+            *inner.in_link(link) = if last {
+                Incoming::Idle
+            } else {
+                Incoming::Discard
+            };
             inner.refuse(stream, super::conn::Outcome::Rejected);
         }
     }
@@ -415,6 +472,8 @@ async fn finish(worker: &Rc<Worker>, conn: &Rc<Conn>, ended: Ended) -> Ended {
             other => other.map(drop),
         }
     });
-    tokio::time::timeout(std::time::Duration::from_secs(1), flush).await.ok();
+    tokio::time::timeout(std::time::Duration::from_secs(1), flush)
+        .await
+        .ok();
     ended
 }

@@ -91,7 +91,10 @@ async fn establish(
     security: Security,
     open: Config,
 ) -> Result<Established, HandshakeError> {
-    let io = |source| WireError::Io { op: "preparing the socket", source };
+    let io = |source| WireError::Io {
+        op: "preparing the socket",
+        source,
+    };
     let peer = socket.peer_addr().map_err(io)?;
     let (parts, early, mut sasl) = match security {
         Security::Client(config, name) => {
@@ -104,7 +107,11 @@ async fn establish(
         }
         Security::None => {
             let socket = socket.into_std().map_err(io)?;
-            (Parts::new(socket, None, BytesMut::new()), None, Sasl::server(&[ANONYMOUS]))
+            (
+                Parts::new(socket, None, BytesMut::new()),
+                None,
+                Sasl::server(&[ANONYMOUS]),
+            )
         }
     };
     let native = open.capabilities.iter().any(|c| c.as_str() == NATIVE);
@@ -134,7 +141,14 @@ async fn establish(
                         amqp.set_native(NATIVE_FRAME);
                     }
                     let parts = wire.detach();
-                    return Ok(Established { parts, amqp, open, rest, native, peer });
+                    return Ok(Established {
+                        parts,
+                        amqp,
+                        open,
+                        rest,
+                        native,
+                        peer,
+                    });
                 }
                 Ok(Some(Event::Close(error))) => {
                     let why = error.map_or("closed by the peer".to_owned(), |e| e.to_string());

@@ -16,9 +16,16 @@ pub(super) struct Framing {
 }
 
 impl Framing {
-    pub(super) const TLS: Self =
-        Self { head: record::HEAD, tail: record::TAIL, max: record::MAX_PLAIN };
-    pub(super) const PLAIN: Self = Self { head: 0, tail: 0, max: usize::MAX };
+    pub(super) const TLS: Self = Self {
+        head: record::HEAD,
+        tail: record::TAIL,
+        max: record::MAX_PLAIN,
+    };
+    pub(super) const PLAIN: Self = Self {
+        head: 0,
+        tail: 0,
+        max: usize::MAX,
+    };
 }
 
 /// Size of one buffer. Two of these bound what a connection holds on its way out: enough for a
@@ -145,7 +152,11 @@ impl OutBuf {
 
     /// Room for up to `max` payload bytes behind a begun frame, as the pieces between records.
     pub(super) fn spaces<'a>(&'a mut self, max: usize, out: &mut Vec<IoSliceMut<'a>>) {
-        let Framing { head, tail, max: record } = self.framing;
+        let Framing {
+            head,
+            tail,
+            max: record,
+        } = self.framing;
         let mut left = max.min(CAPACITY);
         let (mut at, mut room) = (self.end(), record - self.len);
         let mut base = 0;

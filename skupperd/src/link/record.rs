@@ -7,10 +7,8 @@
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::{
-    ConnectionTrafficSecrets, ExtractedSecrets,
-    client::ClientConnectionData,
-    kernel::KernelConnection,
-    server::ServerConnectionData,
+    ConnectionTrafficSecrets, ExtractedSecrets, client::ClientConnectionData,
+    kernel::KernelConnection, server::ServerConnectionData,
 };
 use std::ops::Range;
 
@@ -88,7 +86,11 @@ impl Cipher {
             .as_ref()
             .try_into()
             .map_err(|_| RecordError::Keys("initialization vector is not 96 bits"))?;
-        Ok(Self { key: LessSafeKey::new(key), iv, seq })
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            iv,
+            seq,
+        })
     }
 
     /// The sequence number is XORed into the vector (RFC 8446 section 5.3), so no nonce repeats.
@@ -129,7 +131,10 @@ pub struct Session {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("sealed", &self.seal.seq).field("opened", &self.open.seq).finish()
+        f.debug_struct("Session")
+            .field("sealed", &self.seal.seq)
+            .field("opened", &self.open.seq)
+            .finish()
     }
 }
 
@@ -160,7 +165,10 @@ impl Session {
     /// Seals one record in place. `record` is HEAD + plaintext + TAIL bytes; the plaintext may be
     /// up to [`MAX_PLAIN`] bytes.
     pub fn seal(&mut self, record: &mut [u8], content: u8) -> Result<(), RecordError> {
-        let plain = record.len().checked_sub(HEAD + TAIL).ok_or(RecordError::Malformed)?;
+        let plain = record
+            .len()
+            .checked_sub(HEAD + TAIL)
+            .ok_or(RecordError::Malformed)?;
         if plain > MAX_PLAIN {
             return Err(RecordError::TooLong(plain));
         }
@@ -216,7 +224,9 @@ impl Session {
     /// Opens the first record of `buf` in place. `None`: the record is not complete yet. Otherwise
     /// the bytes it took and what it was; ranges are relative to `buf`.
     pub fn open(&mut self, buf: &mut [u8]) -> Result<Option<(usize, Opened)>, RecordError> {
-        let Some(&[content, _, _, hi, lo]) = buf.first_chunk::<HEAD>() else { return Ok(None) };
+        let Some(&[content, _, _, hi, lo]) = buf.first_chunk::<HEAD>() else {
+            return Ok(None);
+        };
         let length = usize::from(u16::from_be_bytes([hi, lo]));
         if !matches!(content, APPLICATION | CHANGE_CIPHER_SPEC | ALERT) {
             return Err(RecordError::NotTls(content));
@@ -225,7 +235,9 @@ impl Session {
             return Err(RecordError::TooLong(length));
         }
         let end = HEAD + length;
-        let Some(record) = buf.get_mut(..end) else { return Ok(None) };
+        let Some(record) = buf.get_mut(..end) else {
+            return Ok(None);
+        };
         match content {
             // Middlebox compatibility (RFC 8446 appendix D.4): carries nothing.
             CHANGE_CIPHER_SPEC => return Ok(Some((end, Opened::Nothing))),
@@ -241,7 +253,10 @@ impl Session {
             .open_in_place(nonce, Aad::from(&*head), body)
             .map_err(|_| RecordError::Forged(seq))?;
         // Zero padding goes behind the inner content type.
-        let last = plain.iter().rposition(|&b| b != 0).ok_or(RecordError::Malformed)?;
+        let last = plain
+            .iter()
+            .rposition(|&b| b != 0)
+            .ok_or(RecordError::Malformed)?;
         let (inner, data) = (plain[last], &plain[..last]);
         match inner {
             APPLICATION => Ok(Some((end, Opened::Data(HEAD..HEAD + last)))),
@@ -262,7 +277,9 @@ impl Session {
     fn handshake(&mut self, mut messages: &[u8]) -> Result<(), RecordError> {
         while let Some((&[kind, a, b, c], rest)) = messages.split_first_chunk::<4>() {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            let (body, rest) = rest.split_at_checked(length).ok_or(RecordError::Malformed)?;
+            let (body, rest) = rest
+                .split_at_checked(length)
+                .ok_or(RecordError::Malformed)?;
             messages = rest;
             match (kind, body) {
                 // Links live for days: resumption would save nothing worth keeping tickets for.
@@ -279,7 +296,11 @@ impl Session {
                 (other, _) => return Err(RecordError::Unexpected(other)),
             }
         }
-        if messages.is_empty() { Ok(()) } else { Err(RecordError::Malformed) }
+        if messages.is_empty() {
+            Ok(())
+        } else {
+            Err(RecordError::Malformed)
+        }
     }
 
     /// Asks for a key update before the next record, as the record limit would.

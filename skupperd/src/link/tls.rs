@@ -150,11 +150,16 @@ fn encode(
 }
 
 fn encoding(e: EncodeError) -> TlsError {
-    TlsError::Refused(rustls::Error::General(format!("encoding a handshake record: {e}")))
+    TlsError::Refused(rustls::Error::General(format!(
+        "encoding a handshake record: {e}"
+    )))
 }
 
 async fn send(socket: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
-    let failed = |source| TlsError::Io { op: "sending", source };
+    let failed = |source| TlsError::Io {
+        op: "sending",
+        source,
+    };
     let mut at = 0;
     while let Some(rest) = outgoing.get(at..).filter(|rest| !rest.is_empty()) {
         socket.writable().await.map_err(failed)?;
@@ -169,7 +174,10 @@ async fn send(socket: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), TlsError
 }
 
 async fn receive(socket: &TcpStream, incoming: &mut BytesMut) -> Result<(), TlsError> {
-    let failed = |source| TlsError::Io { op: "receiving", source };
+    let failed = |source| TlsError::Io {
+        op: "receiving",
+        source,
+    };
     if incoming.len() > MAX_HANDSHAKE {
         return Err(TlsError::TooLong);
     }

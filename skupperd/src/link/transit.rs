@@ -46,14 +46,16 @@ impl Transit {
 
     fn pump(&self, conn: &mut Inner) {
         let state = &mut *self.state.borrow_mut();
-        let Some(out) = state.out.filter(|_| !state.done) else { return };
+        let Some(out) = state.out.filter(|_| !state.done) else {
+            return;
+        };
         while let Some(front) = state.queue.front_mut() {
             conn.send(out, front);
             if !front.is_empty() {
-                if !std::mem::replace(&mut state.waiting, true) {
-                    if let Some(this) = self.this.upgrade() {
-                        conn.wait_writable(Waiter::End(this));
-                    }
+                if !std::mem::replace(&mut state.waiting, true)
+                    && let Some(this) = self.this.upgrade()
+                {
+                    conn.wait_writable(Waiter::End(this));
                 }
                 return;
             }
@@ -121,10 +123,10 @@ impl StreamEnd for Transit {
         if done {
             return;
         }
-        if self.next.is_open() {
-            if let Some(out) = out {
-                self.next.borrow().abort(out);
-            }
+        if self.next.is_open()
+            && let Some(out) = out
+        {
+            self.next.borrow().abort(out);
         }
         self.up.settle(None, Outcome::Modified);
     }

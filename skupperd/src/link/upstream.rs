@@ -29,7 +29,11 @@ impl Upstream {
                 conn.with(cur, |inner| inner.ack(*stream, offset));
             }
             Self::Conn(..) => {}
-            Self::Relay { senders, worker, id } => {
+            Self::Relay {
+                senders,
+                worker,
+                id,
+            } => {
                 senders.send(*worker, Command::RelayBack(*id, Relayed::Ack(offset)));
             }
         }
@@ -42,7 +46,11 @@ impl Upstream {
                 conn.with(cur, |inner| inner.settle(*stream, outcome));
             }
             Self::Conn(..) => {}
-            Self::Relay { senders, worker, id } => {
+            Self::Relay {
+                senders,
+                worker,
+                id,
+            } => {
                 senders.send(*worker, Command::RelayBack(*id, Relayed::Outcome(outcome)));
             }
         }

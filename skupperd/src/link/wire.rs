@@ -85,14 +85,23 @@ impl Parts {
     /// A non-blocking socket without TLS, or with an established session and the encrypted bytes
     /// received behind the handshake.
     pub(crate) fn new(socket: TcpStream, session: Option<Session>, inbuf: BytesMut) -> Self {
-        Self { socket, session, inbuf, octets: (0, 0) }
+        Self {
+            socket,
+            session,
+            inbuf,
+            octets: (0, 0),
+        }
     }
 }
 
 impl Wire {
     /// Registers the socket with this thread's runtime.
     pub(crate) fn attach(parts: Parts) -> Result<Self, WireError> {
-        let framing = if parts.session.is_some() { Framing::TLS } else { Framing::PLAIN };
+        let framing = if parts.session.is_some() {
+            Framing::TLS
+        } else {
+            Framing::PLAIN
+        };
         Ok(Self {
             fd: sys::watch(parts.socket).map_err(io_error("registering the socket"))?,
             session: parts.session,
@@ -202,7 +211,11 @@ impl Wire {
         }
         if done > 0 {
             let opened = self.inbuf.split_to(done).freeze();
-            chunks.extend(ranges[..count].iter().map(|&(from, to)| opened.slice(from..to)));
+            chunks.extend(
+                ranges[..count]
+                    .iter()
+                    .map(|&(from, to)| opened.slice(from..to)),
+            );
         }
         result.map(|()| closed)
     }
@@ -214,10 +227,10 @@ impl Wire {
                 self.flight.reset(true);
                 (self.sent, self.total) = (0, 0);
                 self.fill.settle_overflow();
-                if let Some(session) = &mut self.session {
-                    if let Some(due) = session.due()? {
-                        self.urgent = due;
-                    }
+                if let Some(session) = &mut self.session
+                    && let Some(due) = session.due()?
+                {
+                    self.urgent = due;
                 }
                 if self.fill.is_empty() && self.urgent.is_empty() {
                     return Poll::Ready(Ok(()));
@@ -258,11 +271,12 @@ impl Wire {
 
     /// Queues the TLS layer's orderly end, to be flushed last.
     pub(crate) fn close_notify(&mut self) -> Result<(), WireError> {
-        if let Some(session) = &mut self.session {
-            if self.sent == self.total && self.fill.is_empty() {
-                let record = session.close_notify()?;
-                self.urgent.extend_from_slice(&record);
-            }
+        if let Some(session) = &mut self.session
+            && self.sent == self.total
+            && self.fill.is_empty()
+        {
+            let record = session.close_notify()?;
+            self.urgent.extend_from_slice(&record);
         }
         Ok(())
     }
@@ -282,6 +296,8 @@ impl Wire {
 
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire").field("socket", self.fd.get_ref()).finish_non_exhaustive()
+        f.debug_struct("Wire")
+            .field("socket", self.fd.get_ref())
+            .finish_non_exhaustive()
     }
 }

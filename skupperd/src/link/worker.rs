@@ -146,10 +146,10 @@ impl Senders {
 
     /// Tells one worker. A worker that has ended takes no more: everything is over then.
     pub fn send(&self, worker: usize, command: Command) {
-        if let Some(sender) = self.0.get(worker) {
-            if sender.send(command).is_err() {
-                tracing::debug!(worker, "worker has ended");
-            }
+        if let Some(sender) = self.0.get(worker)
+            && sender.send(command).is_err()
+        {
+            tracing::debug!(worker, "worker has ended");
         }
     }
 }
@@ -266,22 +266,49 @@ impl Worker {
             Command::Connection(new) => self.connection(*new),
             Command::View(site, view) => self.set_view(site, view),
             Command::SiteGone(site) => drop(self.views.borrow_mut().remove(&site)),
-            Command::Listen { site, listener, routing_key, socket } => {
+            Command::Listen {
+                site,
+                listener,
+                routing_key,
+                socket,
+            } => {
                 self.listen(site, listener, routing_key, socket);
             }
             Command::Unlisten { listener, cut } => {
-                for task in self.listeners.borrow_mut().remove(&listener).iter().flatten() {
+                for task in self
+                    .listeners
+                    .borrow_mut()
+                    .remove(&listener)
+                    .iter()
+                    .flatten()
+                {
                     task.abort();
                 }
                 if cut {
                     self.acceptor.cut(listener);
                 }
             }
-            Command::Client { site, listener, routing_key, socket } => {
-                self.acceptor.client(self, site, listener, &routing_key, socket);
+            Command::Client {
+                site,
+                listener,
+                routing_key,
+                socket,
+            } => {
+                self.acceptor
+                    .client(self, site, listener, &routing_key, socket);
             }
-            Command::RelayOpen { from, id, site, link, head } => {
-                let up = Upstream::Relay { senders: self.senders.clone(), worker: from, id };
+            Command::RelayOpen {
+                from,
+                id,
+                site,
+                link,
+                head,
+            } => {
+                let up = Upstream::Relay {
+                    senders: self.senders.clone(),
+                    worker: from,
+                    id,
+                };
                 match self.place(site, link, *head, up, None, None, true) {
                     Ok(end) => drop(self.relays_in.borrow_mut().insert((from, id), end)),
                     Err((up, outcome)) => up.settle(None, outcome),
@@ -293,25 +320,29 @@ impl Worker {
                 let conn = self.conns.borrow().get(&key).cloned();
                 if let Some(conn) = conn {
                     conn.borrow().carry_streams();
-                    self.trunks.borrow_mut().entry(conn.group).or_default().push(conn);
+                    self.trunks
+                        .borrow_mut()
+                        .entry(conn.group)
+                        .or_default()
+                        .push(conn);
                 }
             }
             Command::Control(key, message) => {
                 self.on_conn(key, |inner| {
-                    if let Some(link) = inner.fixed.control {
-                        if !inner.send_message(link, &message, true) {
-                            tracing::debug!(conn = key, "no credit for a control message");
-                        }
+                    if let Some(link) = inner.fixed.control
+                        && !inner.send_message(link, &message, true)
+                    {
+                        tracing::debug!(conn = key, "no credit for a control message");
                     }
                 });
             }
             Command::Message(key, priority, message) => {
                 self.on_conn(key, |inner| {
                     let slot = usize::from(priority).min(inner.fixed.data.len() - 1);
-                    if let Some(link) = inner.fixed.data[slot] {
-                        if !inner.send_message(link, &message, true) {
-                            tracing::debug!(conn = key, "no credit for a message");
-                        }
+                    if let Some(link) = inner.fixed.data[slot]
+                        && !inner.send_message(link, &message, true)
+                    {
+                        tracing::debug!(conn = key, "no credit for a message");
                     }
                 });
             }
@@ -324,8 +355,11 @@ impl Worker {
             }
             Command::ClientSettle(key, delivery, accepted) => {
                 self.on_conn(key, |inner| {
-                    let state =
-                        if accepted { DeliveryState::Accepted } else { DeliveryState::Released };
+                    let state = if accepted {
+                        DeliveryState::Accepted
+                    } else {
+                        DeliveryState::Released
+                    };
                     inner.amqp.disposition(delivery, Some(state), true);
                     inner.drain_control();
                     inner.kick();
@@ -350,12 +384,22 @@ impl Worker {
     }
 
     fn connection(self: &Rc<Self>, new: NewConnection) {
-        let Established { parts, amqp, rest, native, .. } = new.established;
+        let Established {
+            parts,
+            amqp,
+            rest,
+            native,
+            ..
+        } = new.established;
         let wire = match Wire::attach(parts) {
             Ok(wire) => wire,
             Err(e) => {
                 let why = crate::telemetry::chain(&e);
-                self.core.send(CoreEvent::Ended { key: new.key, group: new.group, why });
+                self.core.send(CoreEvent::Ended {
+                    key: new.key,
+                    group: new.group,
+                    why,
+                });
                 return;
             }
         };
@@ -367,7 +411,11 @@ impl Worker {
         let conn = Conn::new(new.key, new.group, new.kind, new.site, native, inner);
         self.conns.borrow_mut().insert(new.key, conn.clone());
         if new.kind == Kind::Data {
-            self.trunks.borrow_mut().entry(new.group).or_default().push(conn.clone());
+            self.trunks
+                .borrow_mut()
+                .entry(new.group)
+                .or_default()
+                .push(conn.clone());
             conn.borrow().carry_streams();
         }
         tokio::task::spawn_local({
@@ -375,7 +423,11 @@ impl Worker {
             async move {
                 let (key, group) = (conn.key, conn.group);
                 let ended = driver::run(worker.clone(), conn).await;
-                worker.core.send(CoreEvent::Ended { key, group, why: ended.to_string() });
+                worker.core.send(CoreEvent::Ended {
+                    key,
+                    group,
+                    why: ended.to_string(),
+                });
             }
         });
     }
@@ -407,16 +459,26 @@ impl Worker {
         let worker = self.clone();
         let task = tokio::task::spawn_local(async move {
             super::accept::clients(&socket, |client| {
-                worker.acceptor.client(&worker, site, listener, &routing_key, client);
+                worker
+                    .acceptor
+                    .client(&worker, site, listener, &routing_key, client);
             })
             .await;
         });
-        self.listeners.borrow_mut().entry(listener).or_default().push(task.abort_handle());
+        self.listeners
+            .borrow_mut()
+            .entry(listener)
+            .or_default()
+            .push(task.abort_handle());
     }
 
     fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
         self.draining.set(true);
-        self.listeners.borrow_mut().drain().flat_map(|(_, t)| t).for_each(|task| task.abort());
+        self.listeners
+            .borrow_mut()
+            .drain()
+            .flat_map(|(_, t)| t)
+            .for_each(|task| task.abort());
         tokio::task::spawn_local(async move {
             let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
             while self.acceptor.open_connections() > 0 {
@@ -439,8 +501,16 @@ impl Worker {
         _first: &Bytes,
     ) -> Result<End, Outcome> {
         let up = Upstream::Conn(conn.clone(), stream);
-        self.place(conn.site, conn.group, *head, up, Some(conn.clone()), Some(inner), true)
-            .map_err(|(_, outcome)| outcome)
+        self.place(
+            conn.site,
+            conn.group,
+            *head,
+            up,
+            Some(conn.clone()),
+            Some(inner),
+            true,
+        )
+        .map_err(|(_, outcome)| outcome)
     }
 
     /// Sends a stream that no connector of this host would take on to another router.
@@ -455,7 +525,10 @@ impl Worker {
     }
 
     /// Finds where a stream goes: an end on this host, the next router, or another worker.
-    #[expect(clippy::too_many_arguments, reason = "what is known of a stream that has come in")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of a stream that has come in"
+    )]
     fn place(
         self: &Rc<Self>,
         site: u32,
@@ -466,8 +539,12 @@ impl Worker {
         cur: Current<'_>,
         local: bool,
     ) -> Result<End, (Upstream, Outcome)> {
-        let Some(view) = self.view(site) else { return Err((up, Outcome::Released)) };
-        let Some(to) = head.to().map(str::to_owned) else { return Err((up, Outcome::Rejected)) };
+        let Some(view) = self.view(site) else {
+            return Err((up, Outcome::Released));
+        };
+        let Some(to) = head.to().map(str::to_owned) else {
+            return Err((up, Outcome::Rejected));
+        };
         let own = &view.routes.self_id;
         let next = match Target::parse(&to) {
             Target::Router { id, rest } if id == own => {
@@ -477,19 +554,34 @@ impl Worker {
                 if worker != self.index {
                     return self.relay_to(worker, site, link, head, up);
                 }
-                let arrived =
-                    Arrived { site, head: Box::new(head), up, back, link, temp: Some(temp) };
+                let arrived = Arrived {
+                    site,
+                    head: Box::new(head),
+                    up,
+                    back,
+                    link,
+                    temp: Some(temp),
+                };
                 return self.arrived(cur, arrived);
             }
             Target::Router { id, .. } => view.routes.towards(id),
             Target::Mobile(key) => {
                 let origin = origin(&head).filter(|origin| origin != own);
                 if local && view.connectors.contains_key(key) {
-                    let arrived =
-                        Arrived { site, head: Box::new(head), up, back, link, temp: None };
+                    let arrived = Arrived {
+                        site,
+                        head: Box::new(head),
+                        up,
+                        back,
+                        link,
+                        temp: None,
+                    };
                     return self.arrived(cur, arrived);
                 }
-                let exclude = Exclude { links: vec![link], locals: Vec::new() };
+                let exclude = Exclude {
+                    links: vec![link],
+                    locals: Vec::new(),
+                };
                 let route = view.routes.addresses.get(key);
                 match route.map(|r| r.choose(&[], origin.as_deref(), &exclude)) {
                     Some(crate::router::Choice::Remote { link, .. }) => Some(link),
@@ -515,7 +607,8 @@ impl Worker {
         head.annotations.trace.push(me);
         if !conn.native {
             // An extension ends at the first hop that does not have it.
-            head.application_properties.retain(|(k, _)| k.as_str() != Some(super::NATIVE_END));
+            head.application_properties
+                .retain(|(k, _)| k.as_str() != Some(super::NATIVE_END));
         }
         let mut bytes = BytesMut::with_capacity(256);
         message::encode_stream_head(&head, &mut bytes);
@@ -531,11 +624,19 @@ impl Worker {
         // a way back for that.
         let again = match &arrived.up {
             Upstream::Conn(conn, stream) => Upstream::Conn(conn.clone(), *stream),
-            Upstream::Relay { senders, worker, id } => {
-                Upstream::Relay { senders: senders.clone(), worker: *worker, id: *id }
-            }
+            Upstream::Relay {
+                senders,
+                worker,
+                id,
+            } => Upstream::Relay {
+                senders: senders.clone(),
+                worker: *worker,
+                id: *id,
+            },
         };
-        self.acceptor.stream(self, cur, arrived).map_err(|outcome| (again, outcome))
+        self.acceptor
+            .stream(self, cur, arrived)
+            .map_err(|outcome| (again, outcome))
     }
 
     fn relay_to(
@@ -553,10 +654,23 @@ impl Worker {
         let id = self.next_relay.get();
         self.next_relay.set(id + 1);
         let head = Box::new(head);
-        self.senders
-            .send(worker, Command::RelayOpen { from: self.index, id, site, link, head });
+        self.senders.send(
+            worker,
+            Command::RelayOpen {
+                from: self.index,
+                id,
+                site,
+                link,
+                head,
+            },
+        );
         self.relays_out.borrow_mut().insert(id, (up, worker));
-        Ok(Rc::new(RelayEnd { from: self.index, worker, id, senders: self.senders.clone() }))
+        Ok(Rc::new(RelayEnd {
+            from: self.index,
+            worker,
+            id,
+            senders: self.senders.clone(),
+        }))
     }
 
     fn relay(&self, from: usize, id: RelayId, data: RelayData) {
@@ -587,22 +701,23 @@ impl Worker {
                     up.settle(None, outcome);
                     // The other worker forgets the stream too, whether its end was sent or not.
                     let end = RelayData::End(true);
-                    self.senders.send(worker, Command::Relay(self.index, id, end));
+                    self.senders
+                        .send(worker, Command::Relay(self.index, id, end));
                 }
             }
         }
     }
 
-    pub(super) fn message(
-        &self,
-        conn: &Rc<Conn>,
-        stream: InStream,
-        settled: bool,
-        message: Bytes,
-    ) {
+    pub(super) fn message(&self, conn: &Rc<Conn>, stream: InStream, settled: bool, message: Bytes) {
         let delivery = (!settled).then_some(stream.delivery);
         let (key, group, link) = (conn.key, conn.group, stream.link);
-        self.core.send(CoreEvent::Message { key, group, link, delivery, message });
+        self.core.send(CoreEvent::Message {
+            key,
+            group,
+            link,
+            delivery,
+            message,
+        });
     }
 
     pub(super) fn message_outcome(
@@ -613,7 +728,13 @@ impl Worker {
         settled: bool,
         state: Option<&DeliveryState>,
     ) {
-        tracing::trace!(conn = conn.key, ?link, settled, ?state, "outcome of a message");
+        tracing::trace!(
+            conn = conn.key,
+            ?link,
+            settled,
+            ?state,
+            "outcome of a message"
+        );
     }
 
     pub(super) fn control_ready(&self, conn: &Rc<Conn>) {
@@ -627,14 +748,21 @@ impl Worker {
         link: LinkId,
         attach: &Attach,
     ) {
-        let router = self.view(conn.site).map(|v| v.routes.self_id.clone()).unwrap_or_default();
+        let router = self
+            .view(conn.site)
+            .map(|v| v.routes.self_id.clone())
+            .unwrap_or_default();
         let attach = Box::new(inner.client_attached(link, attach, &router));
         let key = conn.key;
-        self.core.send(CoreEvent::ClientAttached { key, link, attach });
+        self.core
+            .send(CoreEvent::ClientAttached { key, link, attach });
     }
 
     pub(super) fn client_detached(&self, conn: &Rc<Conn>, link: LinkId) {
-        self.core.send(CoreEvent::ClientDetached { key: conn.key, link });
+        self.core.send(CoreEvent::ClientDetached {
+            key: conn.key,
+            link,
+        });
     }
 
     pub(super) fn client_credit(
@@ -645,7 +773,11 @@ impl Worker {
         credit: u32,
         drain: bool,
     ) {
-        self.core.send(CoreEvent::ClientCredit { key: conn.key, link, credit });
+        self.core.send(CoreEvent::ClientCredit {
+            key: conn.key,
+            link,
+            credit,
+        });
         if drain {
             inner.amqp.drained(link);
         }
@@ -664,14 +796,21 @@ impl Worker {
 
     /// Targets of a routing key on this host.
     pub fn targets(&self, site: u32, key: &str) -> Vec<Arc<ConnectorTarget>> {
-        self.view(site).and_then(|v| v.connectors.get(key).cloned()).unwrap_or_default()
+        self.view(site)
+            .and_then(|v| v.connectors.get(key).cloned())
+            .unwrap_or_default()
     }
 }
 
 /// Router where a stream entered the network.
 fn origin(head: &MessageHead) -> Option<String> {
     let ingress = head.annotations.ingress.as_deref()?;
-    Some(ingress.rsplit_once('/').map_or(ingress, |(_, id)| id).to_owned())
+    Some(
+        ingress
+            .rsplit_once('/')
+            .map_or(ingress, |(_, id)| id)
+            .to_owned(),
+    )
 }
 
 /// Name of a client's reply address: the worker and a number, as 15 characters.
@@ -682,7 +821,10 @@ pub fn temp_address(router: &str, worker: usize, number: u64) -> String {
 fn temp_name(rest: &str) -> Option<(usize, u64)> {
     let name = rest.strip_prefix("temp.")?;
     let (worker, number) = name.split_at_checked(2)?;
-    Some((usize::from_str_radix(worker, 16).ok()?, u64::from_str_radix(number, 16).ok()?))
+    Some((
+        usize::from_str_radix(worker, 16).ok()?,
+        u64::from_str_radix(number, 16).ok()?,
+    ))
 }
 
 /// The end of a stream that goes on at another worker.
@@ -696,11 +838,17 @@ struct RelayEnd {
 impl StreamEnd for RelayEnd {
     fn data(&self, _cur: Current<'_>, payload: Bytes) {
         // The stream's window bounds what is on its way.
-        self.senders.send(self.worker, Command::Relay(self.from, self.id, RelayData::Data(payload)));
+        self.senders.send(
+            self.worker,
+            Command::Relay(self.from, self.id, RelayData::Data(payload)),
+        );
     }
 
     fn end(&self, _cur: Current<'_>, aborted: bool) {
-        self.senders.send(self.worker, Command::Relay(self.from, self.id, RelayData::End(aborted)));
+        self.senders.send(
+            self.worker,
+            Command::Relay(self.from, self.id, RelayData::End(aborted)),
+        );
     }
 
     fn flush(&self, _cur: Current<'_>) {}

@@ -33,7 +33,10 @@ fn named(value: Option<String>, path: &str) -> Result<String, Problem> {
 }
 
 fn named_opt(value: Option<String>, path: &str) -> Result<Option<String>, Problem> {
-    value.filter(|v| !v.is_empty()).map(|v| named(Some(v), path)).transpose()
+    value
+        .filter(|v| !v.is_empty())
+        .map(|v| named(Some(v), path))
+        .transpose()
 }
 
 fn host(value: Option<String>, path: &str) -> Result<String, Problem> {
@@ -50,7 +53,8 @@ fn tcp(kind: Option<String>) -> Result<(), Problem> {
     match kind.as_deref() {
         None | Some("" | "tcp") => Ok(()),
         Some(other) => {
-            let text = format!("value {other} not allowed. It should be one of this options: [tcp]");
+            let text =
+                format!("value {other} not allowed. It should be one of this options: [tcp]");
             Err(field("spec.type", text))
         }
     }
@@ -65,17 +69,26 @@ pub(super) fn convert(kind: Kind, text: &str, namespace: &str) -> Result<Resourc
         Kind::RouterAccess => with(text, router_access)?,
         Kind::Secret => {
             let raw: raw::Secret = serde_yaml::from_str(text)?;
-            let spec = secret(raw.data.unwrap_or_default(), raw.string_data.unwrap_or_default())?;
+            let spec = secret(
+                raw.data.unwrap_or_default(),
+                raw.string_data.unwrap_or_default(),
+            )?;
             (required(raw.metadata, "metadata")?, spec)
         }
         _ => with::<Value>(text, |_, _| Ok(Spec::Unserved))?,
     };
     let name = named(metadata.name, "metadata.name")?;
-    if let Some(other) = metadata.namespace.filter(|n| !n.is_empty() && n != namespace) {
+    if let Some(other) = metadata
+        .namespace
+        .filter(|n| !n.is_empty() && n != namespace)
+    {
         let text = format!("namespace must be {namespace:?}, but the resource is of {other:?}");
         return Err(field("metadata.namespace", text));
     }
-    Ok(Resource { key: Key { kind, name }, spec })
+    Ok(Resource {
+        key: Key { kind, name },
+        spec,
+    })
 }
 
 fn with<S: serde::de::DeserializeOwned>(
@@ -94,7 +107,9 @@ fn site(metadata: &raw::Metadata, spec: Option<raw::Site>) -> Result<Spec, Probl
     if edge && spec.ha.unwrap_or(false) {
         return Err(field("spec.ha", "edge sites cannot have HA enabled"));
     }
-    let link_access = spec.link_access.is_some_and(|a| !a.is_empty() && a != "none");
+    let link_access = spec
+        .link_access
+        .is_some_and(|a| !a.is_empty() && a != "none");
     if edge && link_access {
         let text = "Edge sites cannot accept incoming links from remote sites";
         return Err(field("spec.linkAccess", text));
@@ -143,7 +158,10 @@ fn link(spec: Option<raw::Link>) -> Result<Spec, Problem> {
     }
     let cost = spec.cost.unwrap_or(1);
     let cost = u32::try_from(cost.max(1)).map_err(|_| {
-        field("spec.cost", format!("{cost} is too large (at most {})", u32::MAX))
+        field(
+            "spec.cost",
+            format!("{cost} is too large (at most {})", u32::MAX),
+        )
     })?;
     Ok(Spec::Link(model::Link {
         endpoints,
@@ -155,14 +173,14 @@ fn link(spec: Option<raw::Link>) -> Result<Spec, Problem> {
 fn listener(spec: Option<raw::Listener>) -> Result<Spec, Problem> {
     let spec = required(spec, "spec")?;
     tcp(spec.kind)?;
-    if let Some(observer) = spec.observer {
-        if !matches!(observer.as_str(), "auto" | "none" | "http1" | "http2") {
-            let text = format!(
-                "value {observer} not allowed. It should be one of this options: \
+    if let Some(observer) = spec.observer
+        && !matches!(observer.as_str(), "auto" | "none" | "http1" | "http2")
+    {
+        let text = format!(
+            "value {observer} not allowed. It should be one of this options: \
                  [auto none http1 http2]"
-            );
-            return Err(field("spec.observer", text));
-        }
+        );
+        return Err(field("spec.observer", text));
     }
     Ok(Spec::Listener(model::Listener {
         routing_key: named(spec.routing_key, "spec.routingKey")?,
@@ -205,7 +223,10 @@ fn router_access(
             None | Some(0) => role.default_port(),
             given => port(given, &path)?,
         };
-        if roles.iter().any(|(known, taken)| *known == role || *taken == port) {
+        if roles
+            .iter()
+            .any(|(known, taken)| *known == role || *taken == port)
+        {
             return Err(field(&path, "role or port is there twice"));
         }
         roles.push((role, port));
@@ -217,7 +238,8 @@ fn router_access(
     }
     let bind_host = spec.bind_host.unwrap_or_default();
     if !bind_host.is_empty() {
-        check_host(&bind_host).map_err(|e| field("spec.bindHost", format!("{bind_host:?}: {e}")))?;
+        check_host(&bind_host)
+            .map_err(|e| field("spec.bindHost", format!("{bind_host:?}: {e}")))?;
     }
     let own = metadata.name.clone();
     let credentials = spec.tls_credentials.filter(|c| !c.is_empty()).or(own);
@@ -232,20 +254,21 @@ fn router_access(
 
 type Data = std::collections::BTreeMap<String, Option<String>>;
 
-fn secret(
-    data: Data,
-    plain: std::collections::BTreeMap<String, String>,
-) -> Result<Spec, Problem> {
+fn secret(data: Data, plain: std::collections::BTreeMap<String, String>) -> Result<Spec, Problem> {
     let get = |key: &str| -> Result<Option<Zeroizing<String>>, Problem> {
         if let Some(text) = plain.get(key) {
             return Ok(Some(Zeroizing::new(text.clone())));
         }
-        let Some(Some(encoded)) = data.get(key) else { return Ok(None) };
+        let Some(Some(encoded)) = data.get(key) else {
+            return Ok(None);
+        };
         let path = format!("data.{key}");
         let compact: Zeroizing<String> =
             Zeroizing::new(encoded.chars().filter(|c| !c.is_whitespace()).collect());
         let bytes = Zeroizing::new(
-            STANDARD.decode(compact.as_bytes()).map_err(|_| field(&path, "is not base64"))?,
+            STANDARD
+                .decode(compact.as_bytes())
+                .map_err(|_| field(&path, "is not base64"))?,
         );
         let text = std::str::from_utf8(&bytes).map_err(|_| field(&path, "is not PEM"))?;
         if !text.contains("-----BEGIN ") {

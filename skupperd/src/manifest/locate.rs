@@ -11,7 +11,9 @@ pub(super) fn line_of(text: &str, field: &str) -> Option<usize> {
             Some((key, rest)) => (key, rest.trim_end_matches(']').parse::<usize>().ok()),
             None => (part, None),
         };
-        let Some(line) = (from..to).find(|n| key_at(lines[*n], key)) else { break };
+        let Some(line) = (from..to).find(|n| key_at(lines[*n], key)) else {
+            break;
+        };
         found = Some(line);
         let indent = indent(lines[line]);
         from = line + 1;
@@ -41,16 +43,23 @@ fn indent(line: &str) -> usize {
 fn key_at(line: &str, key: &str) -> bool {
     let text = line.trim_start().trim_start_matches("- ").trim_start();
     let text = text.trim_start_matches(['{', ',']).trim_start();
-    [format!("{key}:"), format!("\"{key}\":"), format!("'{key}':")]
-        .iter()
-        .any(|start| text.starts_with(start.as_str()))
+    [
+        format!("{key}:"),
+        format!("\"{key}\":"),
+        format!("'{key}':"),
+    ]
+    .iter()
+    .any(|start| text.starts_with(start.as_str()))
 }
 
 fn item_lines(lines: &[&str], from: usize, to: usize) -> Vec<usize> {
     let items = (from..to).filter(|n| lines[*n].trim_start().starts_with('-'));
     let items: Vec<usize> = items.collect();
     let least = items.iter().map(|n| indent(lines[*n])).min().unwrap_or(0);
-    items.into_iter().filter(|n| indent(lines[*n]) == least).collect()
+    items
+        .into_iter()
+        .filter(|n| indent(lines[*n]) == least)
+        .collect()
 }
 
 /// Takes field path and text of a deserializer's message apart.
@@ -60,7 +69,9 @@ pub(super) fn split_yaml_error(message: &str) -> (Option<String>, String) {
     match text.split_once(": ") {
         Some((path, reason))
             if !path.is_empty()
-                && path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) =>
+                && path
+                    .bytes()
+                    .all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) =>
         {
             (Some(path.to_owned()), reason.to_owned())
         }

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 /// Metadata. What Kubernetes adds to it is accepted and means nothing here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "fields that are accepted and mean nothing are read by nobody")]
+#[expect(
+    dead_code,
+    reason = "fields that are accepted and mean nothing are read by nobody"
+)]
 pub(super) struct Metadata {
     pub(super) name: Option<String>,
     pub(super) namespace: Option<String>,
@@ -27,8 +30,15 @@ pub(super) struct Metadata {
 
 /// The outer form of every kind.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, bound = "S: serde::de::DeserializeOwned")]
-#[expect(dead_code, reason = "apiVersion and kind were looked at before; status is not input")]
+#[serde(
+    rename_all = "camelCase",
+    deny_unknown_fields,
+    bound = "S: serde::de::DeserializeOwned"
+)]
+#[expect(
+    dead_code,
+    reason = "apiVersion and kind were looked at before; status is not input"
+)]
 pub(super) struct Object<S> {
     api_version: String,
     kind: String,
@@ -72,7 +82,10 @@ pub(super) struct Link {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "exposePodsByName and settings have no meaning yet")]
+#[expect(
+    dead_code,
+    reason = "exposePodsByName and settings have no meaning yet"
+)]
 pub(super) struct Listener {
     pub(super) routing_key: Option<String>,
     pub(super) host: Option<String>,
@@ -87,7 +100,10 @@ pub(super) struct Listener {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "fields about pods and TLS to the server have no meaning yet")]
+#[expect(
+    dead_code,
+    reason = "fields about pods and TLS to the server have no meaning yet"
+)]
 pub(super) struct Connector {
     pub(super) routing_key: Option<String>,
     pub(super) host: Option<String>,
@@ -112,7 +128,10 @@ pub(super) struct AccessRole {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "accessType and settings are for Kubernetes; credentials are always made")]
+#[expect(
+    dead_code,
+    reason = "accessType and settings are for Kubernetes; credentials are always made"
+)]
 pub(super) struct RouterAccess {
     pub(super) roles: Option<Vec<AccessRole>>,
     pub(super) tls_credentials: Option<String>,

@@ -40,7 +40,10 @@ fn conflict(
 ) -> Option<(&'static str, String)> {
     let place = |l: &Located| format!("{}:{}", l.source.display(), l.line);
     if let Some(first) = names.get(new.key()).and_then(|n| good.get(*n)) {
-        return Some(("metadata.name", format!("is defined already at {}", place(first))));
+        return Some((
+            "metadata.name",
+            format!("is defined already at {}", place(first)),
+        ));
     }
     if new.key().kind == Kind::Site {
         let first = good.iter().find(|l| l.key().kind == Kind::Site)?;
@@ -51,7 +54,9 @@ fn conflict(
         );
         return Some(("kind", text));
     }
-    let Spec::Listener(listener) = &new.resource.spec else { return None };
+    let Spec::Listener(listener) = &new.resource.spec else {
+        return None;
+    };
     let taken = good.iter().find(|other| match &other.resource.spec {
         Spec::Listener(l) => l.port == listener.port && overlap(&l.host, &listener.host),
         _ => false,

@@ -55,8 +55,14 @@ pub struct Status {
 impl Status {
     /// A status with one failed condition.
     pub fn error(text: impl Into<String>) -> Self {
-        let condition = Condition { kind: "Configured", state: State::Error(text.into()) };
-        Self { conditions: vec![condition], fields: Map::new() }
+        let condition = Condition {
+            kind: "Configured",
+            state: State::Error(text.into()),
+        };
+        Self {
+            conditions: vec![condition],
+            fields: Map::new(),
+        }
     }
 
     /// `Ready`, `Pending` or `Error`, and its text: the first condition that does not hold.
@@ -69,7 +75,9 @@ impl Status {
     pub fn to_json(&self, now: &str, previous: Option<&Value>) -> Value {
         let since = |kind: &str, status: &str| {
             let list = previous?.get("conditions")?.as_array()?;
-            let same = list.iter().find(|c| c["type"] == kind && c["status"] == status)?;
+            let same = list
+                .iter()
+                .find(|c| c["type"] == kind && c["status"] == status)?;
             same["lastTransitionTime"].as_str().map(str::to_owned)
         };
         let (status, message) = self.summary();

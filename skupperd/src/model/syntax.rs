@@ -27,7 +27,9 @@ pub fn check_name(text: &str) -> Result<(), String> {
     if text.split('.').all(label) {
         Ok(())
     } else {
-        Err(format!("value does not match this regular expression: {NAME}"))
+        Err(format!(
+            "value does not match this regular expression: {NAME}"
+        ))
     }
 }
 
@@ -39,7 +41,9 @@ pub fn check_namespace(text: &str) -> Result<(), String> {
     if label(text) {
         Ok(())
     } else {
-        Err(format!("value does not match this regular expression: {LABEL}"))
+        Err(format!(
+            "value does not match this regular expression: {LABEL}"
+        ))
     }
 }
 

@@ -39,7 +39,10 @@ pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
             key: Zeroizing::new(read(&key)?),
         });
     }
-    let fail = |source| PkiError::Issue { name: name.to_owned(), source };
+    let fail = |source| PkiError::Issue {
+        name: name.to_owned(),
+        source,
+    };
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
     let mut params = params(name, &[]).map_err(fail)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -51,11 +54,19 @@ pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
         key: Zeroizing::new(pair.serialize_pem()),
     };
     save(dir, &secret)?;
-    Ok(Issuer { name: name.to_owned(), certificate: secret.certificate, key: secret.key })
+    Ok(Issuer {
+        name: name.to_owned(),
+        certificate: secret.certificate,
+        key: secret.key,
+    })
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {
-    let wrap = |source| PkiError::File { op: "reading", path: path.to_owned(), source };
+    let wrap = |source| PkiError::File {
+        op: "reading",
+        path: path.to_owned(),
+        source,
+    };
     read_text(path).map_err(wrap)
 }
 
@@ -67,8 +78,11 @@ fn save(dir: &Path, secret: &Secret) -> Result<(), PkiError> {
         ("tls.key", secret.key.as_str()),
     ] {
         let path = dir.join(file);
-        write_file(&path, text.as_bytes(), PRIVATE)
-            .map_err(|source| PkiError::File { op: "writing", path, source })?;
+        write_file(&path, text.as_bytes(), PRIVATE).map_err(|source| PkiError::File {
+            op: "writing",
+            path,
+            source,
+        })?;
     }
     Ok(())
 }
@@ -92,15 +106,24 @@ fn params(name: &str, hosts: &[String]) -> Result<CertificateParams, rcgen::Erro
 }
 
 fn sign(issuer: &Issuer, name: &str, hosts: &[String]) -> Result<Secret, PkiError> {
-    let fail = |source| PkiError::Issue { name: name.to_owned(), source };
+    let fail = |source| PkiError::Issue {
+        name: name.to_owned(),
+        source,
+    };
     let ca_key = KeyPair::from_pem(&issuer.key).map_err(fail)?;
-    let ca = rcgen::Issuer::from_ca_cert_pem(&issuer.certificate, ca_key)
-        .map_err(|source| PkiError::Issue { name: issuer.name.clone(), source })?;
+    let ca = rcgen::Issuer::from_ca_cert_pem(&issuer.certificate, ca_key).map_err(|source| {
+        PkiError::Issue {
+            name: issuer.name.clone(),
+            source,
+        }
+    })?;
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
     let mut params = params(name, hosts).map_err(fail)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&pair, &ca).map_err(fail)?.pem();
     Ok(Secret {
@@ -142,8 +165,12 @@ pub fn ensure_server(
 
 /// The certificate has just these names and is valid for a while yet.
 fn serves(pem: &str, hosts: &[String]) -> bool {
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else { return false };
-    let Ok((_, certificate)) = X509Certificate::from_der(&pem.contents) else { return false };
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
+        return false;
+    };
+    let Ok((_, certificate)) = X509Certificate::from_der(&pem.contents) else {
+        return false;
+    };
     let left = certificate.validity().not_after.timestamp()
         - x509_parser::time::ASN1Time::now().timestamp();
     let names = match certificate.subject_alternative_name() {
@@ -158,8 +185,12 @@ fn text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
-            4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
-            _ => <[u8; 16]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+            4 => <[u8; 4]>::try_from(*bytes)
+                .ok()
+                .map(|b| IpAddr::from(b).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes)
+                .ok()
+                .map(|b| IpAddr::from(b).to_string()),
         },
         _ => None,
     }

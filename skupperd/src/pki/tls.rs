@@ -19,7 +19,10 @@ fn provider() -> Arc<CryptoProvider> {
         aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
         aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     ];
-    Arc::new(CryptoProvider { cipher_suites: suites, ..aws_lc_rs::default_provider() })
+    Arc::new(CryptoProvider {
+        cipher_suites: suites,
+        ..aws_lc_rs::default_provider()
+    })
 }
 
 struct Parts {
@@ -29,7 +32,11 @@ struct Parts {
 }
 
 fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
-    let malformed = |what, reason: String| PkiError::Malformed { what, name: name.into(), reason };
+    let malformed = |what, reason: String| PkiError::Malformed {
+        what,
+        name: name.into(),
+        reason,
+    };
     let certificates = |what, pem: &str| {
         let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         match list {
@@ -40,17 +47,26 @@ fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
     };
     let mut roots = RootCertStore::empty();
     for ca in certificates("ca.crt", &secret.ca)? {
-        roots.add(ca).map_err(|e| malformed("ca.crt", e.to_string()))?;
+        roots
+            .add(ca)
+            .map_err(|e| malformed("ca.crt", e.to_string()))?;
     }
     let key = PrivateKeyDer::from_pem_slice(secret.key.as_bytes())
         .map_err(|e| malformed("tls.key", e.to_string()))?;
     let chain = certificates("tls.crt", &secret.certificate)?;
-    Ok(Parts { roots: Arc::new(roots), chain, key })
+    Ok(Parts {
+        roots: Arc::new(roots),
+        chain,
+        key,
+    })
 }
 
 /// For accepting links: the peer must have a certificate of the same CA.
 pub fn server_config(name: &str, secret: &Secret) -> Result<Arc<ServerConfig>, PkiError> {
-    let unusable = |source| PkiError::Unusable { name: name.into(), source };
+    let unusable = |source| PkiError::Unusable {
+        name: name.into(),
+        source,
+    };
     let Parts { roots, chain, key } = parts(name, secret)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()
@@ -69,7 +85,10 @@ pub fn server_config(name: &str, secret: &Secret) -> Result<Arc<ServerConfig>, P
 
 /// For dialling links: the peer must have a certificate of the CA, for the host that is dialled.
 pub fn client_config(name: &str, secret: &Secret) -> Result<Arc<ClientConfig>, PkiError> {
-    let unusable = |source| PkiError::Unusable { name: name.into(), source };
+    let unusable = |source| PkiError::Unusable {
+        name: name.into(),
+        source,
+    };
     let Parts { roots, chain, key } = parts(name, secret)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])

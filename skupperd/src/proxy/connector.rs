@@ -23,7 +23,14 @@ use std::rc::{Rc, Weak};
 
 impl Proxy {
     pub(super) fn serve(&self, worker: &Rc<Worker>, arrived: Arrived) -> Result<End, Outcome> {
-        let Arrived { site, head, up, back, link, .. } = arrived;
+        let Arrived {
+            site,
+            head,
+            up,
+            back,
+            link,
+            ..
+        } = arrived;
         let (Some(proxy), Some(back)) = (self.this.upgrade(), back) else {
             return Err(Outcome::Released);
         };
@@ -34,8 +41,15 @@ impl Proxy {
         let end = TcpEnd::new(None, self.count());
         end.st.borrow_mut().up = Some(up);
         end.peer(&head);
-        let server =
-            Server { proxy, worker: worker.clone(), site, link, head: *head, back, end: end.clone() };
+        let server = Server {
+            proxy,
+            worker: worker.clone(),
+            site,
+            link,
+            head: *head,
+            back,
+            end: end.clone(),
+        };
         tokio::task::spawn_local(server.run());
         Ok(end)
     }
@@ -65,7 +79,8 @@ impl Server {
                         tracing::warn!(%error, "registering a server connection failed");
                         return self.end.close(true);
                     }
-                    self.proxy.own(target, Rc::downgrade(&self.end) as Weak<dyn Cut>);
+                    self.proxy
+                        .own(target, Rc::downgrade(&self.end) as Weak<dyn Cut>);
                     self.answer();
                     self.end.run().await;
                     drop(in_use);
@@ -92,7 +107,10 @@ impl Server {
 
     /// Opens the stream back to the client.
     fn answer(&self) {
-        let own = self.worker.view(self.site).map(|v| format!("0/{}", v.routes.self_id));
+        let own = self
+            .worker
+            .view(self.site)
+            .map(|v| format!("0/{}", v.routes.self_id));
         let own = own.unwrap_or_default();
         let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
         if self.back.native && self.head.application_property(NATIVE_END).is_some() {
@@ -129,7 +147,9 @@ impl Server {
     /// No server of this host takes the connection: another router's may.
     fn elsewhere(self) {
         let up = self.end.st.borrow_mut().up.take();
-        let Some(up) = up else { return self.end.close(true) };
+        let Some(up) = up else {
+            return self.end.close(true);
+        };
         match self.worker.pass_on(self.site, self.link, self.head, up) {
             Ok(to) => self.end.delegate(to),
             Err((up, outcome)) => {

@@ -40,10 +40,17 @@ impl Proxy {
             // A worker without a connection towards the server hands the client over, once.
             if worker.trunk(*link).is_none() {
                 let view = worker.view(site);
-                let other = view.and_then(|v| v.worker_of(*link)).filter(|w| *w != worker.index);
+                let other = view
+                    .and_then(|v| v.worker_of(*link))
+                    .filter(|w| *w != worker.index);
                 if let Some(other) = other {
                     let routing_key = routing_key.clone();
-                    let client = Command::Client { site, listener, routing_key, socket };
+                    let client = Command::Client {
+                        site,
+                        listener,
+                        routing_key,
+                        socket,
+                    };
                     worker.senders.send(other, client);
                     return;
                 }
@@ -56,7 +63,9 @@ impl Proxy {
                 return;
             }
         };
-        let Some(proxy) = self.this.upgrade() else { return };
+        let Some(proxy) = self.this.upgrade() else {
+            return;
+        };
         let client = Client {
             worker: worker.clone(),
             site,
@@ -69,11 +78,18 @@ impl Proxy {
                 let here = Carrier::Here(socket.into_inner(), target, Bytes::new());
                 tokio::task::spawn_local(client.carry(here, Exclude::default()));
             }
-            Choice::Remote { link, outstanding, .. } => {
+            Choice::Remote {
+                link, outstanding, ..
+            } => {
                 let end = TcpEnd::new(Some(socket), self.count());
                 self.own(listener, Rc::downgrade(&end) as Weak<dyn Cut>);
                 let temp = client.open(&end, link, Bytes::new());
-                let there = Carrier::There { end, link, temp, outstanding };
+                let there = Carrier::There {
+                    end,
+                    link,
+                    temp,
+                    outstanding,
+                };
                 tokio::task::spawn_local(client.carry(there, Exclude::default()));
             }
             // Nobody is reachable any more: the listener is about to close.
@@ -82,7 +98,9 @@ impl Proxy {
     }
 
     fn choose(&self, worker: &Worker, site: u32, key: &str, exclude: &Exclude) -> Choice {
-        let Some(view) = worker.view(site) else { return Choice::None };
+        let Some(view) = worker.view(site) else {
+            return Choice::None;
+        };
         let locals = candidates(worker, site, key);
         match view.routes.addresses.get(key) {
             Some(route) => route.choose(&locals, None, exclude),
@@ -138,7 +156,11 @@ impl Client {
             let mut st = end.st.borrow_mut();
             st.next = Some(conn.clone());
             // A router of our own kind takes data at once; others wait for the reverse stream.
-            st.sending = if conn.native { Sending::Early } else { Sending::Held };
+            st.sending = if conn.native {
+                Sending::Early
+            } else {
+                Sending::Held
+            };
             st.again = again;
         }
         let shared: End = end.clone();
@@ -169,7 +191,12 @@ impl Client {
                         }
                     }
                 }
-                Carrier::There { end, link, temp, outstanding } => {
+                Carrier::There {
+                    end,
+                    link,
+                    temp,
+                    outstanding,
+                } => {
                     let refused = match temp {
                         Some(temp) => {
                             let finished = end.run().await;
@@ -188,19 +215,45 @@ impl Client {
                     (Some(end), None, again)
                 }
             };
-            let choice =
-                self.proxy.choose(&self.worker, self.site, &self.routing_key, &exclude);
+            let choice = self
+                .proxy
+                .choose(&self.worker, self.site, &self.routing_key, &exclude);
             carrier = match (choice, end, socket) {
-                (Choice::Remote { link, outstanding, .. }, Some(end), _) => {
+                (
+                    Choice::Remote {
+                        link, outstanding, ..
+                    },
+                    Some(end),
+                    _,
+                ) => {
                     let temp = self.open(&end, link, again);
-                    Carrier::There { end, link, temp, outstanding }
+                    Carrier::There {
+                        end,
+                        link,
+                        temp,
+                        outstanding,
+                    }
                 }
-                (Choice::Remote { link, outstanding, .. }, None, Some(socket)) => {
-                    let Ok(socket) = sys::watch(socket) else { return };
+                (
+                    Choice::Remote {
+                        link, outstanding, ..
+                    },
+                    None,
+                    Some(socket),
+                ) => {
+                    let Ok(socket) = sys::watch(socket) else {
+                        return;
+                    };
                     let end = TcpEnd::new(Some(socket), self.proxy.count());
-                    self.proxy.own(self.listener, Rc::downgrade(&end) as Weak<dyn Cut>);
+                    self.proxy
+                        .own(self.listener, Rc::downgrade(&end) as Weak<dyn Cut>);
                     let temp = self.open(&end, link, again);
-                    Carrier::There { end, link, temp, outstanding }
+                    Carrier::There {
+                        end,
+                        link,
+                        temp,
+                        outstanding,
+                    }
                 }
                 (Choice::Local(target), Some(end), _) => match end.socket_again() {
                     Ok(socket) => Carrier::Here(socket, target, again),
@@ -209,9 +262,7 @@ impl Client {
                         return end.close(true);
                     }
                 },
-                (Choice::Local(target), None, Some(socket)) => {
-                    Carrier::Here(socket, target, again)
-                }
+                (Choice::Local(target), None, Some(socket)) => Carrier::Here(socket, target, again),
                 (Choice::None, Some(end), _) => return end.close(false),
                 // The client sees its connection closed.
                 _ => return,

@@ -47,7 +47,10 @@ pub(super) async fn connect(
     key: &str,
     target: u64,
 ) -> io::Result<(TcpStream, InUse)> {
-    let target = worker.targets(site, key).into_iter().find(|t| t.id == target);
+    let target = worker
+        .targets(site, key)
+        .into_iter()
+        .find(|t| t.id == target);
     let target = target.ok_or_else(|| io::Error::other("connector is gone"))?;
     // Counted from the attempt on: connections that are being made are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +148,10 @@ pub(super) async fn bridge(
             return;
         }
     };
-    let mut there = Way { rest: first.to_vec(), ..Way::default() };
+    let mut there = Way {
+        rest: first.to_vec(),
+        ..Way::default()
+    };
     let mut back = Way::default();
     let result = poll_fn(|cx| {
         if gate.cut.get() {
@@ -154,7 +160,11 @@ pub(super) async fn bridge(
         *gate.waker.borrow_mut() = Some(cx.waker().clone());
         pump(cx, &client, &server, &mut there)?;
         pump(cx, &server, &client, &mut back)?;
-        if there.done && back.done { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if there.done && back.done {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     let result: io::Result<()> = result;
@@ -179,7 +189,9 @@ fn pump(
     // So many chunks a turn: the others on this worker have theirs in between.
     for _ in 0..4 {
         while !way.rest.is_empty() {
-            let Poll::Ready(guard) = to.poll_write_ready(cx) else { return Ok(()) };
+            let Poll::Ready(guard) = to.poll_write_ready(cx) else {
+                return Ok(());
+            };
             let mut guard = guard?;
             match to.get_ref().write(&way.rest) {
                 Ok(n) => drop(way.rest.drain(..n)),
@@ -195,7 +207,9 @@ fn pump(
                 _ => Ok(()),
             };
         }
-        let Poll::Ready(guard) = from.poll_read_ready(cx) else { return Ok(()) };
+        let Poll::Ready(guard) = from.poll_read_ready(cx) else {
+            return Ok(());
+        };
         let mut guard = guard?;
         SCRATCH.with_borrow_mut(|scratch| match from.get_ref().read(scratch) {
             Ok(0) => {

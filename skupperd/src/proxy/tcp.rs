@@ -238,10 +238,10 @@ impl TcpEnd {
             let out = st.out.take().filter(|_| !st.out_done);
             (st.next.take(), out, st.up.take().filter(|_| !st.in_done))
         };
-        if let (Some(next), Some(out)) = (next, out) {
-            if next.is_open() {
-                next.borrow().abort(out);
-            }
+        if let (Some(next), Some(out)) = (next, out)
+            && next.is_open()
+        {
+            next.borrow().abort(out);
         }
         if let Some(up) = up {
             up.settle(None, Outcome::Modified);
@@ -280,7 +280,9 @@ impl TcpEnd {
 
     /// Writes what is queued for the socket, waiting for room.
     fn poll_write(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(socket) = self.socket.get() else { return Ok(()) };
+        let Some(socket) = self.socket.get() else {
+            return Ok(());
+        };
         loop {
             self.write(None)?;
             if self.st.borrow().queue.is_empty() {
@@ -295,7 +297,9 @@ impl TcpEnd {
 
     /// Writes what the socket takes at once.
     fn write(&self, mut cur: Current<'_>) -> io::Result<()> {
-        let Some(socket) = self.socket.get() else { return Ok(()) };
+        let Some(socket) = self.socket.get() else {
+            return Ok(());
+        };
         let st = &mut *self.st.borrow_mut();
         while !st.queue.is_empty() {
             let mut pieces = [IoSlice::new(&[]); PIECES];
@@ -344,10 +348,14 @@ impl TcpEnd {
 
     /// Reads from the socket into the stream, one frame at a time.
     fn poll_read(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(socket) = self.socket.get() else { return Ok(()) };
+        let Some(socket) = self.socket.get() else {
+            return Ok(());
+        };
         loop {
             let st = &mut *self.st.borrow_mut();
-            let (Some(out), Some(next)) = (st.out, st.next.as_ref()) else { return Ok(()) };
+            let (Some(out), Some(next)) = (st.out, st.next.as_ref()) else {
+                return Ok(());
+            };
             if st.eof || st.out_done || !next.is_open() {
                 return Ok(());
             }
@@ -429,11 +437,11 @@ impl TcpEnd {
 /// acknowledges little and so keeps a small window; a long path gets a large one.
 fn measure(st: &mut State, offset: u64) {
     let now = Instant::now();
-    if let Some((at, since)) = st.probe {
-        if offset >= at {
-            st.rtt = st.rtt.min(now - since);
-            st.probe = None;
-        }
+    if let Some((at, since)) = st.probe
+        && offset >= at
+    {
+        st.rtt = st.rtt.min(now - since);
+        st.probe = None;
     }
     let (since, from) = st.rate;
     let time = now - since;

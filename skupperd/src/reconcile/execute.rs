@@ -83,8 +83,12 @@ impl Executor {
             Action::StartSite => self.start(core, wanted).await,
             Action::StopSite => {
                 self.accesses.clear();
-                let Some(id) = self.site.take() else { return Ok(()) };
-                core.call(move |c| c.remove_site(id)).await.ok_or_else(ended)
+                let Some(id) = self.site.take() else {
+                    return Ok(());
+                };
+                core.call(move |c| c.remove_site(id))
+                    .await
+                    .ok_or_else(ended)
             }
             Action::UpdateSite => Ok(()),
             Action::SetAccess(name) => match wanted.accesses.get(name) {
@@ -94,17 +98,21 @@ impl Executor {
             Action::RemoveAccess(name) => {
                 self.accesses.remove(name);
                 let name = name.clone();
-                self.on_site(core, move |s, c| s.remove_access(c, &name, true)).await
+                self.on_site(core, move |s, c| s.remove_access(c, &name, true))
+                    .await
             }
             Action::SetLink(name) => match wanted.links.get(name) {
                 Some((link, secret)) => {
-                    self.set_link(core, wanted, name, link, secret.as_ref()).await
+                    self.set_link(core, wanted, name, link, secret.as_ref())
+                        .await
                 }
                 None => Ok(()),
             },
             Action::RemoveLink(name) => self.remove_link(core, name).await,
             Action::SetConnector(name) => {
-                let Some(connector) = wanted.connectors.get(name) else { return Ok(()) };
+                let Some(connector) = wanted.connectors.get(name) else {
+                    return Ok(());
+                };
                 if connector.tls_credentials.is_some() {
                     self.remove_connector(core, name).await?;
                     return Err("spec.tlsCredentials: TLS to servers is not supported yet".into());
@@ -119,11 +127,14 @@ impl Executor {
                     port: connector.port,
                     routing_key: connector.routing_key.clone(),
                 };
-                self.on_site(core, move |s, c| s.set_connector(c, spec)).await
+                self.on_site(core, move |s, c| s.set_connector(c, spec))
+                    .await
             }
             Action::RemoveConnector(name) => self.remove_connector(core, name).await,
             Action::SetListener(name) => {
-                let Some(listener) = wanted.listeners.get(name) else { return Ok(()) };
+                let Some(listener) = wanted.listeners.get(name) else {
+                    return Ok(());
+                };
                 if listener.tls_credentials.is_some() {
                     self.remove_listener(core, name).await?;
                     return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
@@ -136,8 +147,13 @@ impl Executor {
                     }
                 };
                 let (name, routing_key) = (name.clone(), listener.routing_key.clone());
-                let spec = ListenerSpec { name, addrs, routing_key };
-                self.on_site(core, move |s, c| s.set_listener(c, spec)).await
+                let spec = ListenerSpec {
+                    name,
+                    addrs,
+                    routing_key,
+                };
+                self.on_site(core, move |s, c| s.set_listener(c, spec))
+                    .await
             }
             Action::RemoveListener(name) => self.remove_listener(core, name).await,
         }
@@ -145,17 +161,20 @@ impl Executor {
 
     async fn remove_link(&self, core: &CoreSender, name: &str) -> Done {
         let name = name.to_owned();
-        self.on_site(core, move |s, c| s.remove_link(c, &name, "link deleted")).await
+        self.on_site(core, move |s, c| s.remove_link(c, &name, "link deleted"))
+            .await
     }
 
     async fn remove_connector(&self, core: &CoreSender, name: &str) -> Done {
         let name = name.to_owned();
-        self.on_site(core, move |s, c| s.remove_connector(c, &name)).await
+        self.on_site(core, move |s, c| s.remove_connector(c, &name))
+            .await
     }
 
     async fn remove_listener(&self, core: &CoreSender, name: &str) -> Done {
         let name = name.to_owned();
-        self.on_site(core, move |s, c| s.remove_listener(c, &name)).await
+        self.on_site(core, move |s, c| s.remove_listener(c, &name))
+            .await
     }
 
     async fn on_site(
@@ -164,18 +183,27 @@ impl Executor {
         f: impl FnOnce(&mut Site, &mut Core) + Send + 'static,
     ) -> Done {
         let Some(id) = self.site else { return Ok(()) };
-        core.call(move |c| c.site(id, f)).await.map(drop).ok_or_else(ended)
+        core.call(move |c| c.site(id, f))
+            .await
+            .map(drop)
+            .ok_or_else(ended)
     }
 
     async fn start(&mut self, core: &CoreSender, wanted: &Picture) -> Done {
-        let Some((name, site)) = &wanted.site else { return Ok(()) };
+        let Some((name, site)) = &wanted.site else {
+            return Ok(());
+        };
         if site.edge {
             return Err("spec.edge: edge sites are not supported yet".to_owned());
         }
         self.site_id = self.remember(site.uid.as_deref())?.site_id.clone();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let trunk = TRUNK.iter().find_map(|key| site.settings.get(*key));
-        let trunk = trunk.and_then(|n| n.parse::<usize>().ok()).filter(|n| (1..=64).contains(n));
+        let trunk = trunk
+            .and_then(|n| n.parse::<usize>().ok())
+            .filter(|n| (1..=64).contains(n));
         let spec = SiteSpec {
             namespace: self.namespace.name.clone(),
             router_id: format!("{name}-{}-{}", now.as_secs(), now.subsec_nanos()),
@@ -183,15 +211,23 @@ impl Executor {
             trunk: trunk.unwrap_or(self.trunk),
             advert: super::status::advert(&self.site_id, name, &self.namespace.name),
         };
-        let id = core.call(move |c| c.add_site(spec)).await.ok_or_else(ended)?;
+        let id = core
+            .call(move |c| c.add_site(spec))
+            .await
+            .ok_or_else(ended)?;
         self.site = Some(id);
         if let Some(port) = site.settings.get(LOCAL_AMQP) {
             let field = format!("spec.settings[{LOCAL_AMQP}]");
-            let port: u16 = port.parse().map_err(|_| format!("{field}: {port} is not a port"))?;
+            let port: u16 = port
+                .parse()
+                .map_err(|_| format!("{field}: {port} is not a port"))?;
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-            let sockets = Plain.open(addr, 1).map_err(|e| format!("{field}: {}", chain(&e)))?;
+            let sockets = Plain
+                .open(addr, 1)
+                .map_err(|e| format!("{field}: {}", chain(&e)))?;
             if let Some(socket) = sockets.into_iter().next() {
-                self.on_site(core, move |s, c| s.set_local(c, socket)).await?;
+                self.on_site(core, move |s, c| s.set_local(c, socket))
+                    .await?;
             }
         }
         Ok(())
@@ -260,25 +296,33 @@ impl Executor {
         let removed = name.to_owned();
         self.accesses.remove(name);
         // The old sockets go first: the new ones may want their ports.
-        self.on_site(core, move |s, c| s.remove_access(c, &removed, false)).await?;
+        self.on_site(core, move |s, c| s.remove_access(c, &removed, false))
+            .await?;
         let own = wanted.site.as_ref().is_some_and(|(site, _)| site == name)
             && access.bind_host.is_empty();
         let hosts = certificate_hosts(access);
-        let site_issuer = wanted.site.as_ref().and_then(|(_, s)| s.default_issuer.clone());
+        let site_issuer = wanted
+            .site
+            .as_ref()
+            .and_then(|(_, s)| s.default_issuer.clone());
         let issuer_name = access.issuer.clone().or(site_issuer);
         let issuer_name = issuer_name.as_deref().unwrap_or(pki::SITE_CA);
         let issuer = pki::ensure_issuer(&self.namespace.issuer(issuer_name), issuer_name)
             .map_err(|e| chain(&e))?;
         let dir = self.namespace.credentials(&access.tls_credentials);
         let secret = pki::ensure_server(&issuer, &dir, name, &hosts).map_err(|e| chain(&e))?;
-        let tls =
-            pki::server_config(&access.tls_credentials, &secret).map_err(|e| chain(&e))?;
+        let tls = pki::server_config(&access.tls_credentials, &secret).map_err(|e| chain(&e))?;
         let mut sockets = Vec::new();
         let mut ports = Vec::new();
         for (role, port) in &access.roles {
             let remembered = format!("{name}/{}", role.as_str());
             let memory = self.remember(None)?;
-            let first = memory.ports.get(&remembered).copied().filter(|_| own).unwrap_or(*port);
+            let first = memory
+                .ports
+                .get(&remembered)
+                .copied()
+                .filter(|_| own)
+                .unwrap_or(*port);
             let (port, bound) = bind(&access.bind_host, first, own).await?;
             ports.push((*role, port));
             sockets.extend(bound.into_iter().map(|socket| (*role, socket)));
@@ -287,15 +331,21 @@ impl Executor {
                 self.save()?;
             }
         }
-        let spec = AccessSpec { name: Arc::from(name), sockets, tls };
-        self.on_site(core, move |s, c| s.set_access(c, spec)).await?;
+        let spec = AccessSpec {
+            name: Arc::from(name),
+            sockets,
+            tls,
+        };
+        self.on_site(core, move |s, c| s.set_access(c, spec))
+            .await?;
         tracing::info!(
             namespace = self.namespace.name,
             access = name,
             ports = ?ports.iter().map(|(_, p)| p).collect::<Vec<_>>(),
             "link access is open"
         );
-        self.accesses.insert(name.to_owned(), OpenAccess { ports, hosts });
+        self.accesses
+            .insert(name.to_owned(), OpenAccess { ports, hosts });
         Ok(())
     }
 }
@@ -308,14 +358,23 @@ fn new_id() -> String {
     let mut bytes = [0; 16];
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         // The system has no randomness: time still tells sites apart.
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         bytes = now.as_nanos().to_be_bytes();
     }
     // Version 4, variant 1 (RFC 9562).
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 fn prepare_link(
@@ -330,7 +389,10 @@ fn prepare_link(
     let role = if edge { Role::Edge } else { Role::InterRouter };
     let endpoint = link.endpoints.iter().find(|e| e.role == role);
     let endpoint = endpoint.ok_or_else(|| {
-        format!("spec.endpoints: no endpoint for the role of this site, {}", role.as_str())
+        format!(
+            "spec.endpoints: no endpoint for the role of this site, {}",
+            role.as_str()
+        )
     })?;
     Ok(LinkSpec {
         name: name.to_owned(),
@@ -414,7 +476,9 @@ pub(crate) fn host_names() -> Vec<String> {
         }
     }
     for address in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(address) = address.address else { continue };
+        let Some(address) = address.address else {
+            continue;
+        };
         let ip = address
             .as_sockaddr_in()
             .map(|a| IpAddr::from(a.ip()))

@@ -4,7 +4,7 @@ use super::execute::Executor;
 use crate::{
     link::core::CoreSender,
     manifest::{Located, ManifestError},
-    model::{Key, Kind, RouterAccess, Role, Secret, Spec},
+    model::{Key, Kind, Role, RouterAccess, Secret, Spec},
     plan::{Action, Picture, plan},
     store::{Namespace, StatusDir, StoreError},
 };
@@ -72,7 +72,9 @@ impl NamespaceState {
                 }
                 Spec::Link(link) => {
                     let secret = secrets.get(link.tls_credentials.as_str());
-                    picture.links.insert(name, (link.clone(), secret.map(|s| (*s).clone())));
+                    picture
+                        .links
+                        .insert(name, (link.clone(), secret.map(|s| (*s).clone())));
                 }
                 Spec::RouterAccess(access) => {
                     picture.accesses.insert(name, access.clone());
@@ -80,18 +82,21 @@ impl NamespaceState {
                 Spec::Secret(_) | Spec::Unserved => {}
             }
         }
-        if let Some((name, site)) = &picture.site {
-            if site.link_access {
-                let roles = [Role::InterRouter, Role::Edge].map(|r| (r, r.default_port()));
-                let name = access_of_site(name);
-                picture.accesses.entry(name.clone()).or_insert_with(|| RouterAccess {
+        if let Some((name, site)) = &picture.site
+            && site.link_access
+        {
+            let roles = [Role::InterRouter, Role::Edge].map(|r| (r, r.default_port()));
+            let name = access_of_site(name);
+            picture
+                .accesses
+                .entry(name.clone())
+                .or_insert_with(|| RouterAccess {
                     roles: roles.to_vec(),
                     tls_credentials: name,
                     issuer: site.default_issuer.clone(),
                     bind_host: String::new(),
                     subject_alternative_names: Vec::new(),
                 });
-            }
         }
         picture
     }
@@ -130,8 +135,18 @@ impl NamespaceState {
         let result = self.executor.execute(core, wanted, &action).await;
         let (key, applied) = match &action {
             Action::StartSite | Action::UpdateSite => {
-                let name = wanted.site.as_ref().map(|(n, _)| n.clone()).unwrap_or_default();
-                (Key { kind: Kind::Site, name }, true)
+                let name = wanted
+                    .site
+                    .as_ref()
+                    .map(|(n, _)| n.clone())
+                    .unwrap_or_default();
+                (
+                    Key {
+                        kind: Kind::Site,
+                        name,
+                    },
+                    true,
+                )
             }
             Action::StopSite => {
                 self.applied = Picture::default();
@@ -153,10 +168,20 @@ impl NamespaceState {
                 match key.kind {
                     Kind::Site => self.applied.site = wanted.site.clone(),
                     Kind::Listener => {
-                        copy(&wanted.listeners, &mut self.applied.listeners, name, applied);
+                        copy(
+                            &wanted.listeners,
+                            &mut self.applied.listeners,
+                            name,
+                            applied,
+                        );
                     }
                     Kind::Connector => {
-                        copy(&wanted.connectors, &mut self.applied.connectors, name, applied);
+                        copy(
+                            &wanted.connectors,
+                            &mut self.applied.connectors,
+                            name,
+                            applied,
+                        );
                     }
                     Kind::Link => copy(&wanted.links, &mut self.applied.links, name, applied),
                     _ => copy(&wanted.accesses, &mut self.applied.accesses, name, applied),
@@ -182,14 +207,22 @@ impl NamespaceState {
     /// Ends the site; the namespace is gone.
     pub(super) async fn stop(mut self, core: &CoreSender) {
         let wanted = Picture::default();
-        if self.executor.execute(core, &wanted, &Action::StopSite).await.is_err() {
+        if self
+            .executor
+            .execute(core, &wanted, &Action::StopSite)
+            .await
+            .is_err()
+        {
             tracing::debug!(namespace = self.namespace.name, "site had ended");
         }
     }
 }
 
 fn key(kind: Kind, name: &str) -> Key {
-    Key { kind, name: name.to_owned() }
+    Key {
+        kind,
+        name: name.to_owned(),
+    }
 }
 
 fn copy<T: Clone>(

@@ -1,6 +1,9 @@
 //! Statuses: what was applied and what the network does, as conditions.
 
-use super::{execute::OpenAccess, namespace::{NamespaceState, access_of_site}};
+use super::{
+    execute::OpenAccess,
+    namespace::{NamespaceState, access_of_site},
+};
 use crate::{
     link::core::{CoreSender, LinkState, ListenerState},
     manifest::Located,
@@ -18,7 +21,10 @@ pub(crate) use crate::link::core::LISTENER_ADVERT as LISTENER;
 
 /// The address by which a site makes itself known: id, name, namespace, platform, version.
 pub(super) fn advert(id: &str, name: &str, namespace: &str) -> String {
-    format!("{SITE}{id}/{name}/{namespace}/linux/{}", env!("CARGO_PKG_VERSION"))
+    format!(
+        "{SITE}{id}/{name}/{namespace}/linux/{}",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// What the core knows of a site.
@@ -68,8 +74,13 @@ impl<'a> Known<'a> {
 /// The site's name in a router id of the form `<site>-<seconds>-<nanoseconds>`.
 fn site_name(id: &str) -> &str {
     let number = |s: &str| !s.is_empty() && s.bytes().all(|c| c.is_ascii_digit());
-    let cut = id.rsplit_once('-').filter(|(_, n)| number(n)).map(|(rest, _)| rest);
-    let cut = cut.and_then(|rest| rest.rsplit_once('-')).filter(|(_, n)| number(n));
+    let cut = id
+        .rsplit_once('-')
+        .filter(|(_, n)| number(n))
+        .map(|(rest, _)| rest);
+    let cut = cut
+        .and_then(|rest| rest.rsplit_once('-'))
+        .filter(|(_, n)| number(n));
     cut.map_or(id, |(name, _)| name)
 }
 
@@ -89,13 +100,18 @@ impl NamespaceState {
                 seen.await.flatten().unwrap_or_default()
             }
         };
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
         let mut keep = BTreeSet::new();
         for located in std::mem::take(&mut self.resources) {
             let status = self.status(&located, &observed);
             let document = serde_json::to_value(&located.document).unwrap_or(Value::Null);
-            let mut document =
-                if document.is_object() { document } else { StatusDir::bare(located.key()) };
+            let mut document = if document.is_object() {
+                document
+            } else {
+                StatusDir::bare(located.key())
+            };
             if located.key().kind == Kind::Site && !self.executor.site_id.is_empty() {
                 document["metadata"]["uid"] = json!(self.executor.site_id);
             }
@@ -112,18 +128,20 @@ impl NamespaceState {
                 let key = Key { kind, name };
                 if keep.insert(key.clone()) {
                     let status = Status::error(error.to_string());
-                    self.statuses.write(&key, StatusDir::bare(&key), &status, &now)?;
+                    self.statuses
+                        .write(&key, StatusDir::bare(&key), &status, &now)?;
                 }
             }
         }
         for (name, access) in &self.executor.accesses {
             // Link access of a site is a RouterAccess that nobody wrote.
-            let key = Key { kind: Kind::RouterAccess, name: name.clone() };
+            let key = Key {
+                kind: Kind::RouterAccess,
+                name: name.clone(),
+            };
             if keep.insert(key.clone()) {
                 let mut document = StatusDir::bare(&key);
-                let role = |(role, port): &(crate::model::Role, u16)| {
-                    json!({"name": role.as_str(), "port": port})
-                };
+                let role = |(role, port): &(crate::model::Role, u16)| json!({"name": role.as_str(), "port": port});
                 document["spec"] = json!({
                     "roles": access.ports.iter().map(role).collect::<Vec<_>>(),
                     "tlsCredentials": name,
@@ -143,7 +161,10 @@ impl NamespaceState {
         match &located.resource.spec {
             Spec::Site(site) => {
                 let access = self.executor.accesses.get(&access_of_site(name));
-                let access_key = Key { kind: Kind::RouterAccess, name: access_of_site(name) };
+                let access_key = Key {
+                    kind: Kind::RouterAccess,
+                    name: access_of_site(name),
+                };
                 let mut conditions = vec![configured(failure), condition("Running", running, None)];
                 if site.link_access {
                     conditions.push(match self.failures.get(&access_key) {
@@ -152,7 +173,10 @@ impl NamespaceState {
                     });
                 }
                 let mut fields = network(observed);
-                let issuer = site.default_issuer.as_deref().unwrap_or(crate::pki::SITE_CA);
+                let issuer = site
+                    .default_issuer
+                    .as_deref()
+                    .unwrap_or(crate::pki::SITE_CA);
                 fields.insert("defaultIssuer".to_owned(), json!(issuer));
                 let endpoints: Vec<Value> = self
                     .executor
@@ -180,16 +204,28 @@ impl NamespaceState {
                     fields.insert("remoteSiteId".to_owned(), json!(known.id));
                     fields.insert("remoteSiteName".to_owned(), json!(known.name));
                 }
-                Status { conditions: vec![configured(failure), operational], fields }
+                Status {
+                    conditions: vec![configured(failure), operational],
+                    fields,
+                }
             }
             Spec::Listener(_) => {
                 let state = observed.listeners.get(name);
                 let matched = state.is_some_and(|s| s.matched);
                 let error = failure.or(state.and_then(|s| s.error.as_ref()));
-                let missing = if running { "No matching connectors".into() } else { no_site() };
-                let conditions =
-                    vec![configured(error), condition("Matched", matched, Some(missing))];
-                Status { conditions, fields: flag("hasMatchingConnector", matched) }
+                let missing = if running {
+                    "No matching connectors".into()
+                } else {
+                    no_site()
+                };
+                let conditions = vec![
+                    configured(error),
+                    condition("Matched", matched, Some(missing)),
+                ];
+                Status {
+                    conditions,
+                    fields: flag("hasMatchingConnector", matched),
+                }
             }
             Spec::Connector(connector) => {
                 let advert = format!("{LISTENER}{}", connector.routing_key);
@@ -198,20 +234,29 @@ impl NamespaceState {
                     .iter()
                     .filter(|r| r.cost.is_some())
                     .any(|r| r.addresses.contains(&advert));
-                let missing = if running { "No matching listeners".into() } else { no_site() };
-                let conditions =
-                    vec![configured(failure), condition("Matched", matched, Some(missing))];
-                Status { conditions, fields: flag("hasMatchingListener", matched) }
+                let missing = if running {
+                    "No matching listeners".into()
+                } else {
+                    no_site()
+                };
+                let conditions = vec![
+                    configured(failure),
+                    condition("Matched", matched, Some(missing)),
+                ];
+                Status {
+                    conditions,
+                    fields: flag("hasMatchingListener", matched),
+                }
             }
-            Spec::RouterAccess(_) => {
-                access_status(name, self.executor.accesses.get(name), failure)
-            }
-            Spec::Secret(_) => {
-                Status { conditions: vec![configured(failure)], fields: Map::new() }
-            }
-            Spec::Unserved => {
-                Status::error(format!("{} is not supported yet by this version", located.key().kind))
-            }
+            Spec::RouterAccess(_) => access_status(name, self.executor.accesses.get(name), failure),
+            Spec::Secret(_) => Status {
+                conditions: vec![configured(failure)],
+                fields: Map::new(),
+            },
+            Spec::Unserved => Status::error(format!(
+                "{} is not supported yet by this version",
+                located.key().kind
+            )),
         }
     }
 }
@@ -221,11 +266,21 @@ fn no_site() -> String {
 }
 
 fn condition(kind: &'static str, holds: bool, pending: Option<String>) -> Condition {
-    Condition { kind, state: if holds { State::True } else { State::Pending(pending) } }
+    Condition {
+        kind,
+        state: if holds {
+            State::True
+        } else {
+            State::Pending(pending)
+        },
+    }
 }
 
 fn failed(kind: &'static str, error: &str) -> Condition {
-    Condition { kind, state: State::Error(error.to_owned()) }
+    Condition {
+        kind,
+        state: State::Error(error.to_owned()),
+    }
 }
 
 fn configured(failure: Option<&String>) -> Condition {
@@ -240,14 +295,24 @@ fn flag(name: &str, value: bool) -> Map<String, Value> {
 }
 
 fn access_status(name: &str, open: Option<&OpenAccess>, failure: Option<&String>) -> Status {
-    let conditions = vec![configured(failure), condition("Resolved", open.is_some(), None)];
+    let conditions = vec![
+        configured(failure),
+        condition("Resolved", open.is_some(), None),
+    ];
     let list: Vec<Value> = open.map(|a| endpoints(name, a)).unwrap_or_default();
-    Status { conditions, fields: Map::from_iter([("endpoints".to_owned(), json!(list))]) }
+    Status {
+        conditions,
+        fields: Map::from_iter([("endpoints".to_owned(), json!(list))]),
+    }
 }
 
 fn endpoints(name: &str, access: &OpenAccess) -> Vec<Value> {
     let loopback = |h: &&String| matches!(h.as_str(), "localhost" | "127.0.0.1" | "::1");
-    let host = access.hosts.iter().find(|h| !loopback(h)).or(access.hosts.first());
+    let host = access
+        .hosts
+        .iter()
+        .find(|h| !loopback(h))
+        .or(access.hosts.first());
     let endpoint = |(role, port): &(crate::model::Role, u16)| {
         json!({
             "name": format!("{name}-{}", role.as_str()),
@@ -261,8 +326,12 @@ fn endpoints(name: &str, access: &OpenAccess) -> Vec<Value> {
 
 /// The network as this site sees it.
 fn network(observed: &Observed) -> Map<String, Value> {
-    let sites: Vec<Known<'_>> =
-        observed.network.iter().filter(|r| r.cost.is_some()).map(Known::of).collect();
+    let sites: Vec<Known<'_>> = observed
+        .network
+        .iter()
+        .filter(|r| r.cost.is_some())
+        .map(Known::of)
+        .collect();
     let list: Vec<Value> = sites
         .iter()
         .map(|site| {

@@ -164,7 +164,10 @@ pub struct Router {
 impl Router {
     /// A router without links.
     pub fn new(cfg: Config, now: Instant) -> Self {
-        let routes = Arc::new(Routes { self_id: cfg.id.clone(), ..Routes::default() });
+        let routes = Arc::new(Routes {
+            self_id: cfg.id.clone(),
+            ..Routes::default()
+        });
         Self {
             next_hello: now,
             next_ra: now + cfg.ra_interval_flux,
@@ -202,7 +205,14 @@ impl Router {
     pub fn link_up(&mut self, link: ConnId, cost: u32, now: Instant) {
         self.now = now;
         let cost = cost.clamp(1, MAX_COST);
-        self.links.insert(link, Link { cost, peer: None, two_way: None });
+        self.links.insert(
+            link,
+            Link {
+                cost,
+                peer: None,
+                two_way: None,
+            },
+        );
         self.send_hello(link);
     }
 
@@ -218,14 +228,20 @@ impl Router {
     /// A link's control connection is gone.
     pub fn link_down(&mut self, link: ConnId, now: Instant) {
         self.now = now;
-        let Some(state) = self.links.remove(&link) else { return };
+        let Some(state) = self.links.remove(&link) else {
+            return;
+        };
         if let (Some(id), Some(_)) = (state.peer, state.two_way) {
             self.lost(link, id);
         }
     }
 
     fn lost(&mut self, link: ConnId, id: String) {
-        if !self.links.values().any(|l| l.peer.as_ref() == Some(&id) && l.two_way.is_some()) {
+        if !self
+            .links
+            .values()
+            .any(|l| l.peer.as_ref() == Some(&id) && l.two_way.is_some())
+        {
             self.heard.remove(&id);
         }
         self.out.push_back(Output::NeighbourLost { link, id });
@@ -234,9 +250,10 @@ impl Router {
 
     /// The neighbour's links in order of preference: cheapest first.
     fn links_to<'a>(&'a self, id: &'a str) -> impl Iterator<Item = (u32, ConnId)> + 'a {
-        let up = self.links.iter().filter(move |(_, l)| {
-            l.two_way.is_some() && l.peer.as_deref() == Some(id)
-        });
+        let up = self
+            .links
+            .iter()
+            .filter(move |(_, l)| l.two_way.is_some() && l.peer.as_deref() == Some(id));
         up.map(|(conn, l)| (l.cost, *conn))
     }
 
@@ -268,7 +285,10 @@ impl Router {
 
     /// A consumer of an address is on this router.
     pub fn consumer_added(&mut self, address: &str, treatment: Treatment) {
-        let entry = self.local.entry(address.to_owned()).or_insert((treatment, 0));
+        let entry = self
+            .local
+            .entry(address.to_owned())
+            .or_insert((treatment, 0));
         entry.1 += 1;
         if entry.1 == 1 && !self.deleted.remove(address) {
             self.added.insert(address.to_owned());
@@ -278,7 +298,9 @@ impl Router {
 
     /// A consumer of an address has gone.
     pub fn consumer_removed(&mut self, address: &str) {
-        let Some(entry) = self.local.get_mut(address) else { return };
+        let Some(entry) = self.local.get_mut(address) else {
+            return;
+        };
         entry.1 -= 1;
         if entry.1 == 0 {
             self.local.remove(address);
@@ -298,13 +320,19 @@ impl Router {
         let local = &self.local;
         let add = std::mem::take(&mut self.added).into_iter().map(|address| {
             let treatment = local.get(&address).map_or(Treatment::Balanced, |(t, _)| *t);
-            Address { key: format!("M{address}"), treatment: treatment.to_wire() }
+            Address {
+                key: format!("M{address}"),
+                treatment: treatment.to_wire(),
+            }
         });
         let message = Control::MauDelta {
             id: self.cfg.id.clone(),
             seq: self.mobile_seq,
             add: add.collect(),
-            del: std::mem::take(&mut self.deleted).into_iter().map(|a| format!("M{a}")).collect(),
+            del: std::mem::take(&mut self.deleted)
+                .into_iter()
+                .map(|a| format!("M{a}"))
+                .collect(),
         };
         self.flood(&message, "qdrouter.ma");
     }
@@ -328,7 +356,9 @@ impl Router {
     /// To a router, over the next hop.
     fn send_to(&mut self, id: &str, control: &Control, endpoint: &str) {
         self.refresh();
-        let Some(link) = self.routes.towards(id) else { return };
+        let Some(link) = self.routes.towards(id) else {
+            return;
+        };
         self.send(link, control, format!("amqp:/_topo/{AREA}/{id}/{endpoint}"));
     }
 
@@ -358,14 +388,23 @@ impl Router {
         };
         self.flood(&ra, "qdrouter");
         let flux = self.now < self.flux_until;
-        let interval = if flux { self.cfg.ra_interval_flux } else { self.cfg.ra_interval };
+        let interval = if flux {
+            self.cfg.ra_interval_flux
+        } else {
+            self.cfg.ra_interval
+        };
         self.next_ra = self.now + interval;
     }
 
     // ---- receiving ----
 
     /// A control message has come in on a link. What is for others is passed on.
-    pub fn control(&mut self, link: ConnId, bytes: &[u8], now: Instant) -> Result<(), ControlError> {
+    pub fn control(
+        &mut self,
+        link: ConnId,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), ControlError> {
         self.now = now;
         let message = Message::decode(bytes)?;
         let to = message.to().unwrap_or_default().to_owned();
@@ -393,12 +432,19 @@ impl Router {
     fn act(&mut self, link: ConnId, control: Control) {
         match control {
             Control::Hello { id, instance, seen } => self.on_hello(link, id, instance, &seen),
-            Control::Ra { id, instance, ls_seq, mobile_seq } => {
+            Control::Ra {
+                id,
+                instance,
+                ls_seq,
+                mobile_seq,
+            } => {
                 if !self.know(&id, instance) {
                     return;
                 }
                 let now = self.now;
-                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                let Some(remote) = self.remotes.get_mut(&id) else {
+                    return;
+                };
                 remote.heard = Some(now);
                 if remote.latest != (ls_seq, mobile_seq) {
                     remote.latest = (ls_seq, mobile_seq);
@@ -416,19 +462,28 @@ impl Router {
                 };
                 self.answer(link, &id, &lsu, "qdrouter");
             }
-            Control::Lsu { id, instance, ls_seq, mut peers } => {
+            Control::Lsu {
+                id,
+                instance,
+                ls_seq,
+                mut peers,
+            } => {
                 if !self.know(&id, instance) {
                     return;
                 }
                 let now = self.now;
-                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                let Some(remote) = self.remotes.get_mut(&id) else {
+                    return;
+                };
                 remote.heard = Some(now);
                 if ls_seq < remote.ls_seq {
                     return;
                 }
                 remote.ls_seq = ls_seq;
                 peers.remove(&id);
-                peers.values_mut().for_each(|cost| *cost = (*cost).clamp(1, MAX_COST));
+                peers
+                    .values_mut()
+                    .for_each(|cost| *cost = (*cost).clamp(1, MAX_COST));
                 remote.asked_ls = None;
                 if remote.peers != peers {
                     remote.peers = peers;
@@ -452,7 +507,9 @@ impl Router {
                 self.answer(link, &id, &mau, "qdrouter.ma");
             }
             Control::MauDelta { id, seq, add, del } => {
-                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                let Some(remote) = self.remotes.get_mut(&id) else {
+                    return;
+                };
                 if seq == remote.mobile_seq + 1 {
                     remote.mobile_seq = seq;
                     for key in del {
@@ -467,7 +524,9 @@ impl Router {
                 }
             }
             Control::MauFull { id, seq, exist } => {
-                let Some(remote) = self.remotes.get_mut(&id) else { return };
+                let Some(remote) = self.remotes.get_mut(&id) else {
+                    return;
+                };
                 remote.mobile_seq = seq;
                 remote.mobile.clear();
                 remote.asked_mobile = None;
@@ -484,9 +543,15 @@ impl Router {
         let first = self.heard.insert(id.clone(), self.now).is_none();
         let now = self.now;
         let two_way = seen.contains(&self.cfg.id);
-        let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
         let changed = state.peer.as_ref() != Some(&id);
-        let previous = if changed { state.peer.replace(id.clone()) } else { None };
+        let previous = if changed {
+            state.peer.replace(id.clone())
+        } else {
+            None
+        };
         let was_up = state.two_way.is_some();
         if changed {
             state.two_way = None;
@@ -503,7 +568,10 @@ impl Router {
             self.send_hello(link);
         }
         if up {
-            self.out.push_back(Output::NeighbourUp { link, id: id.clone() });
+            self.out.push_back(Output::NeighbourUp {
+                link,
+                id: id.clone(),
+            });
             self.neighbours_changed();
             self.send_ra();
         }
@@ -514,7 +582,11 @@ impl Router {
         if let Some(remote) = self.remotes.get_mut(id) {
             if remote.instance != instance {
                 let known = remote.instance != 0;
-                *remote = Other { instance, heard: remote.heard, ..Other::default() };
+                *remote = Other {
+                    instance,
+                    heard: remote.heard,
+                    ..Other::default()
+                };
                 self.topology_dirty |= known;
             }
             return true;
@@ -523,7 +595,14 @@ impl Router {
             return false;
         }
         let heard = Some(self.now);
-        self.remotes.insert(id.to_owned(), Other { instance, heard, ..Other::default() });
+        self.remotes.insert(
+            id.to_owned(),
+            Other {
+                instance,
+                heard,
+                ..Other::default()
+            },
+        );
         self.topology_dirty = true;
         true
     }
@@ -540,16 +619,21 @@ impl Router {
             if !self.remotes.contains_key(&id) && self.remotes.len() >= MAX_ROUTERS {
                 continue;
             }
-            let remote = self
-                .remotes
-                .entry(id.clone())
-                .or_insert_with(|| Other { heard: Some(now), ..Other::default() });
+            let remote = self.remotes.entry(id.clone()).or_insert_with(|| Other {
+                heard: Some(now),
+                ..Other::default()
+            });
             let ls = remote.ls_seq == 0 || remote.latest.0 > remote.ls_seq;
             let mobile = remote.latest.1 > remote.mobile_seq;
-            let (ls, mobile) = (ls && due(remote.asked_ls), mobile && due(remote.asked_mobile));
+            let (ls, mobile) = (
+                ls && due(remote.asked_ls),
+                mobile && due(remote.asked_mobile),
+            );
             if ls {
                 remote.asked_ls = Some(now);
-                let lsr = Control::Lsr { id: self.cfg.id.clone() };
+                let lsr = Control::Lsr {
+                    id: self.cfg.id.clone(),
+                };
                 self.send_to(&id, &lsr, "qdrouter");
             }
             if mobile {
@@ -560,10 +644,15 @@ impl Router {
 
     fn ask_addresses(&mut self, id: &str) {
         let now = self.now;
-        let Some(remote) = self.remotes.get_mut(id) else { return };
+        let Some(remote) = self.remotes.get_mut(id) else {
+            return;
+        };
         remote.asked_mobile = Some(now);
         // Always from nothing: the answer is absolute.
-        let mar = Control::Mar { id: self.cfg.id.clone(), have_seq: 0 };
+        let mar = Control::Mar {
+            id: self.cfg.id.clone(),
+            have_seq: 0,
+        };
         self.send_to(id, &mar, "qdrouter.ma");
     }
 
@@ -584,12 +673,17 @@ impl Router {
     fn forward(&mut self, link: ConnId, message: &Message) {
         let mut out = BytesMut::with_capacity(256);
         message.encode(&mut out);
-        self.out.push_back(Output::Control { link, message: out.freeze() });
+        self.out.push_back(Output::Control {
+            link,
+            message: out.freeze(),
+        });
     }
 
     fn pass_on(&mut self, from: ConnId, id: &str, message: &Message) {
         self.refresh();
-        let Some(link) = self.routes.towards(id).filter(|link| *link != from) else { return };
+        let Some(link) = self.routes.towards(id).filter(|link| *link != from) else {
+            return;
+        };
         if let Some((message, _)) = self.traced(message) {
             self.forward(link, &message);
         }
@@ -597,9 +691,15 @@ impl Router {
 
     fn pass_flood(&mut self, from: ConnId, message: &Message) {
         self.refresh();
-        let passed: Vec<String> =
-            message.annotations.iter().flat_map(|a| &a.trace).map(|t| bare(t).to_owned()).collect();
-        let Some((message, Some(origin))) = self.traced(message) else { return };
+        let passed: Vec<String> = message
+            .annotations
+            .iter()
+            .flat_map(|a| &a.trace)
+            .map(|t| bare(t).to_owned())
+            .collect();
+        let Some((message, Some(origin))) = self.traced(message) else {
+            return;
+        };
         let links: BTreeSet<ConnId> = self
             .routes
             .routers
@@ -645,7 +745,9 @@ impl Router {
                 silent.extend(state.peer.clone().map(|id| (*link, id)));
             }
         }
-        silent.into_iter().for_each(|(link, id)| self.lost(link, id));
+        silent
+            .into_iter()
+            .for_each(|(link, id)| self.lost(link, id));
         let void = self.cfg.remote_ls_max_age;
         for remote in self.remotes.values_mut() {
             let age = remote.heard.map(|at| now.saturating_duration_since(at));
@@ -738,7 +840,10 @@ impl Router {
             entry(address, *treatment);
         }
         for remote in self.remotes.values() {
-            remote.mobile.iter().for_each(|(address, treatment)| entry(address, *treatment));
+            remote
+                .mobile
+                .iter()
+                .for_each(|(address, treatment)| entry(address, *treatment));
         }
         for address in self.local.keys() {
             if let Some(route) = addresses.get_mut(address) {
@@ -746,17 +851,25 @@ impl Router {
             }
         }
         for (id, remote) in &self.remotes {
-            let Some(route) = routers.get(id) else { continue };
+            let Some(route) = routers.get(id) else {
+                continue;
+            };
             let id: Arc<str> = id.as_str().into();
             for address in remote.mobile.keys() {
-                let Some(entry) = addresses.get_mut(address) else { continue };
+                let Some(entry) = addresses.get_mut(address) else {
+                    continue;
+                };
                 let key = (address.clone(), route.next_hop);
                 let outstanding = counters.entry(key).or_default().clone();
-                entry.remotes.push(Remote::new(id.clone(), route, outstanding));
+                entry
+                    .remotes
+                    .push(Remote::new(id.clone(), route, outstanding));
             }
         }
         for route in addresses.values_mut() {
-            route.remotes.sort_by(|a, b| (a.cost, &a.router).cmp(&(b.cost, &b.router)));
+            route
+                .remotes
+                .sort_by(|a, b| (a.cost, &a.router).cmp(&(b.cost, &b.router)));
         }
         // An address or a link that is gone leaves no counter behind.
         turns.retain(|address, _| addresses.contains_key(address));
@@ -766,7 +879,11 @@ impl Router {
         });
         self.turns = turns;
         self.counters = counters;
-        self.routes = Arc::new(Routes { self_id: self.cfg.id.clone(), routers, addresses });
+        self.routes = Arc::new(Routes {
+            self_id: self.cfg.id.clone(),
+            routers,
+            addresses,
+        });
         self.out.push_back(Output::RoutesChanged);
     }
 
@@ -812,16 +929,18 @@ impl Router {
 
 /// An id without its area.
 fn bare(id: &str) -> &str {
-    id.strip_prefix(AREA).and_then(|rest| rest.strip_prefix('/')).unwrap_or(id)
+    id.strip_prefix(AREA)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or(id)
 }
 
 fn insert_addresses(table: &mut BTreeMap<String, Treatment>, addresses: Vec<Address>) {
     for Address { key, treatment } in addresses {
         // Only mobile addresses; edges ('H') come with the role edge.
-        if let Some(address) = key.strip_prefix('M') {
-            if table.len() < MAX_ADDRESSES {
-                table.insert(address.to_owned(), Treatment::from_wire(treatment));
-            }
+        if let Some(address) = key.strip_prefix('M')
+            && table.len() < MAX_ADDRESSES
+        {
+            table.insert(address.to_owned(), Treatment::from_wire(treatment));
         }
     }
 }

@@ -85,7 +85,11 @@ pub(super) fn compute(graph: &Graph, own: &str) -> BTreeMap<String, Path> {
             let next_hop = tree.first_hop(node)?.to_owned();
             Some((
                 (*node).to_owned(),
-                Path { next_hop, cost: *cost, valid_origins: BTreeSet::new() },
+                Path {
+                    next_hop,
+                    cost: *cost,
+                    valid_origins: BTreeSet::new(),
+                },
             ))
         })
         .collect();

@@ -145,11 +145,7 @@ pub enum Choice {
 }
 
 impl Remote {
-    pub(super) fn new(
-        router: Arc<str>,
-        route: &RouterRoute,
-        outstanding: Arc<AtomicU32>,
-    ) -> Self {
+    pub(super) fn new(router: Arc<str>, route: &RouterRoute, outstanding: Arc<AtomicU32>) -> Self {
         Self {
             router,
             cost: route.cost,
@@ -176,7 +172,12 @@ impl Remote {
 
 impl AddressRoute {
     pub(super) fn new(treatment: Treatment, turn: Arc<AtomicUsize>) -> Self {
-        Self { treatment, local: false, remotes: Vec::new(), turn }
+        Self {
+            treatment,
+            local: false,
+            remotes: Vec::new(),
+            turn,
+        }
     }
 
     /// Chooses one consumer. `origin` is the router where the delivery entered the network; None

@@ -22,13 +22,41 @@ const MAX_PEERS: usize = 4096;
 /// A control message's content.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Control {
-    Hello { id: String, instance: i64, seen: Vec<String> },
-    Ra { id: String, instance: i64, ls_seq: i64, mobile_seq: i64 },
-    Lsr { id: String },
-    Lsu { id: String, instance: i64, ls_seq: i64, peers: BTreeMap<String, u32> },
-    Mar { id: String, have_seq: i64 },
-    MauDelta { id: String, seq: i64, add: Vec<Address>, del: Vec<String> },
-    MauFull { id: String, seq: i64, exist: Vec<Address> },
+    Hello {
+        id: String,
+        instance: i64,
+        seen: Vec<String>,
+    },
+    Ra {
+        id: String,
+        instance: i64,
+        ls_seq: i64,
+        mobile_seq: i64,
+    },
+    Lsr {
+        id: String,
+    },
+    Lsu {
+        id: String,
+        instance: i64,
+        ls_seq: i64,
+        peers: BTreeMap<String, u32>,
+    },
+    Mar {
+        id: String,
+        have_seq: i64,
+    },
+    MauDelta {
+        id: String,
+        seq: i64,
+        add: Vec<Address>,
+        del: Vec<String>,
+    },
+    MauFull {
+        id: String,
+        seq: i64,
+        exist: Vec<Address>,
+    },
 }
 
 /// An address as MAU describes it: hash key (`M` + address) and treatment.
@@ -73,24 +101,44 @@ impl Control {
             .find(|(k, _)| k.as_str() == Some("opcode"))
             .and_then(|(_, v)| v.as_str())
             .unwrap_or_default();
-        let Body::Value(body) = &m.body else { return Err(field(opcode, "body")) };
+        let Body::Value(body) = &m.body else {
+            return Err(field(opcode, "body"));
+        };
         let mobile = matches!(opcode, "MAR" | "MAU");
         if !mobile && !matches!(opcode, "HELLO" | "RA" | "LSR" | "LSU") {
             return Err(ControlError::Opcode(opcode.chars().take(64).collect()));
         }
-        let version = body.get("pv").and_then(Value::as_i64).ok_or(field(opcode, "pv"))?;
+        let version = body
+            .get("pv")
+            .and_then(Value::as_i64)
+            .ok_or(field(opcode, "pv"))?;
         if version > if mobile { MOBILE_VERSION } else { VERSION } {
-            return Err(ControlError::Version { opcode: opcode.to_owned(), version });
+            return Err(ControlError::Version {
+                opcode: opcode.to_owned(),
+                version,
+            });
         }
         let int = |name: &'static str| {
-            body.get(name).and_then(Value::as_i64).ok_or_else(|| field(opcode, name))
+            body.get(name)
+                .and_then(Value::as_i64)
+                .ok_or_else(|| field(opcode, name))
         };
-        let id = body.get("id").and_then(name).ok_or_else(|| field(opcode, "id"))?;
+        let id = body
+            .get("id")
+            .and_then(name)
+            .ok_or_else(|| field(opcode, "id"))?;
         Ok(match opcode {
             "HELLO" => {
                 let seen = body.get("seen").and_then(Value::as_list);
-                let seen = seen.ok_or_else(|| field(opcode, "seen"))?.iter().filter_map(name);
-                Self::Hello { id, instance: int("instance")?, seen: seen.take(MAX_PEERS).collect() }
+                let seen = seen
+                    .ok_or_else(|| field(opcode, "seen"))?
+                    .iter()
+                    .filter_map(name);
+                Self::Hello {
+                    id,
+                    instance: int("instance")?,
+                    seen: seen.take(MAX_PEERS).collect(),
+                }
             }
             "RA" => Self::Ra {
                 id,
@@ -100,7 +148,10 @@ impl Control {
             },
             "LSR" => Self::Lsr { id },
             "LSU" => {
-                let state = body.get("ls").and_then(|ls| ls.get("peers")).and_then(Value::as_map);
+                let state = body
+                    .get("ls")
+                    .and_then(|ls| ls.get("peers"))
+                    .and_then(Value::as_map);
                 let peers = state.ok_or_else(|| field(opcode, "ls.peers"))?;
                 let peer = |(id, cost): &(Value, Value)| {
                     let cost = cost.as_i64().filter(|c| *c > 0)?;
@@ -113,11 +164,18 @@ impl Control {
                     peers: peers.iter().take(MAX_PEERS).filter_map(peer).collect(),
                 }
             }
-            "MAR" => Self::Mar { id, have_seq: int("have_seq")? },
+            "MAR" => Self::Mar {
+                id,
+                have_seq: int("have_seq")?,
+            },
             _ => {
                 let seq = int("mobile_seq")?;
                 if let Some(exist) = body.get("exist").and_then(Value::as_list) {
-                    Self::MauFull { id, seq, exist: exist.iter().filter_map(address).collect() }
+                    Self::MauFull {
+                        id,
+                        seq,
+                        exist: exist.iter().filter_map(address).collect(),
+                    }
                 } else {
                     let list = |key| body.get(key).and_then(Value::as_list).unwrap_or_default();
                     Self::MauDelta {
@@ -167,18 +225,33 @@ impl Control {
         match self {
             Self::Hello { instance, seen, .. } => {
                 body.push((key("instance"), int(*instance)));
-                body.push((key("seen"), Value::List(seen.iter().map(|s| text(s)).collect())));
+                body.push((
+                    key("seen"),
+                    Value::List(seen.iter().map(|s| text(s)).collect()),
+                ));
             }
-            Self::Ra { instance, ls_seq, mobile_seq, .. } => {
+            Self::Ra {
+                instance,
+                ls_seq,
+                mobile_seq,
+                ..
+            } => {
                 body.push((key("instance"), int(*instance)));
                 body.push((key("ls_seq"), int(*ls_seq)));
                 body.push((key("mobile_seq"), int(*mobile_seq)));
             }
             Self::Lsr { .. } => {}
-            Self::Lsu { id, instance, ls_seq, peers } => {
+            Self::Lsu {
+                id,
+                instance,
+                ls_seq,
+                peers,
+            } => {
                 body.push((key("instance"), int(*instance)));
                 body.push((key("ls_seq"), int(*ls_seq)));
-                let peers = peers.iter().map(|(id, cost)| (text(id), int((*cost).into())));
+                let peers = peers
+                    .iter()
+                    .map(|(id, cost)| (text(id), int((*cost).into())));
                 body.push((
                     key("ls"),
                     Value::Map(vec![
@@ -193,7 +266,10 @@ impl Control {
             Self::MauDelta { seq, add, del, .. } => {
                 body.push((key("mobile_seq"), int(*seq)));
                 body.push((key("add"), addresses(add)));
-                body.push((key("del"), Value::List(del.iter().map(|k| text(k)).collect())));
+                body.push((
+                    key("del"),
+                    Value::List(del.iter().map(|k| text(k)).collect()),
+                ));
             }
             Self::MauFull { seq, exist, .. } => {
                 body.push((key("mobile_seq"), int(*seq)));
@@ -208,7 +284,10 @@ impl Control {
                 ..RouterAnnotations::default()
             }),
             header: Some(not_durable()),
-            properties: Some(Properties { to: Some(to), ..Properties::default() }),
+            properties: Some(Properties {
+                to: Some(to),
+                ..Properties::default()
+            }),
             application_properties: vec![(key("opcode"), text(opcode))],
             body: Body::Value(Value::Map(body)),
             ..Message::default()
@@ -232,15 +311,24 @@ impl Control {
 }
 
 fn field(opcode: &str, field: &'static str) -> ControlError {
-    ControlError::Field { opcode: opcode.to_owned(), field }
+    ControlError::Field {
+        opcode: opcode.to_owned(),
+        field,
+    }
 }
 
 fn name(value: &Value) -> Option<String> {
-    value.as_str().filter(|s| !s.is_empty() && s.len() <= MAX_NAME).map(str::to_owned)
+    value
+        .as_str()
+        .filter(|s| !s.is_empty() && s.len() <= MAX_NAME)
+        .map(str::to_owned)
 }
 
 fn address(value: &Value) -> Option<Address> {
     let parts = value.as_list()?;
     let treatment = parts.get(1).and_then(Value::as_i64).unwrap_or(2);
-    Some(Address { key: name(parts.first()?)?, treatment })
+    Some(Address {
+        key: name(parts.first()?)?,
+        treatment,
+    })
 }

@@ -21,7 +21,10 @@ const MAX_DEPTH: usize = 8;
 /// Writes a file as a whole: to a file beside it, to disk, then over the old one.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    DirBuilder::new().recursive(true).mode(DIRECTORY).create(dir)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY)
+        .create(dir)?;
     let mut file = tempfile::Builder::new()
         .prefix(".skupper-")
         .permissions(Permissions::from_mode(mode))
@@ -29,7 +32,8 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     // The umask may have taken bits away, and must not have left any.
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(mode))?;
     file.persist(path).map_err(|e| e.error)?;
     File::open(dir)?.sync_all()
 }
@@ -49,7 +53,9 @@ pub fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_SIZE {
-        return Err(io::Error::other(format!("file is larger than {MAX_SIZE} bytes")));
+        return Err(io::Error::other(format!(
+            "file is larger than {MAX_SIZE} bytes"
+        )));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::other("file is not UTF-8"))
 }
@@ -69,8 +75,13 @@ fn collect(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Sto
         Err(e) => return Err(StoreError::new("reading directory", dir)(e)),
     };
     for entry in entries {
-        let path = entry.map_err(StoreError::new("reading directory", dir))?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let path = entry
+            .map_err(StoreError::new("reading directory", dir))?
+            .path();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
         // Hidden files and backups are editors' and ours.
         if name.starts_with('.') || name.ends_with('~') {
             continue;
@@ -79,7 +90,10 @@ fn collect(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Sto
             if depth > 0 {
                 collect(&path, depth - 1, found)?;
             }
-        } else if [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end)) {
+        } else if [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|end| name.ends_with(end))
+        {
             found.push(path);
         }
     }
@@ -89,10 +103,17 @@ fn collect(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Sto
 /// Takes a lock on a file; held until the result is dropped. `wait`: until it is free.
 pub fn lock(path: &Path, wait: bool) -> io::Result<File> {
     if let Some(dir) = path.parent() {
-        DirBuilder::new().recursive(true).mode(DIRECTORY).create(dir)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY)
+            .create(dir)?;
     }
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(PRIVATE).open(path)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(PRIVATE)
+        .open(path)?;
     if wait {
         file.lock()?;
     } else {

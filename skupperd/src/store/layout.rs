@@ -3,8 +3,7 @@
 use super::StoreError;
 use crate::model::check_namespace;
 use std::{
-    fs,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -18,19 +17,27 @@ pub struct Layout {
 impl Layout {
     /// The system's: input below `/etc/skupper`, state below `/var/lib/skupper`.
     pub fn system() -> Self {
-        Self { input: "/etc/skupper".into(), state: "/var/lib/skupper".into() }
+        Self {
+            input: "/etc/skupper".into(),
+            state: "/var/lib/skupper".into(),
+        }
     }
 
     /// A user's: both below `$XDG_DATA_HOME/skupper`, by default `~/.local/share/skupper`.
     pub fn user() -> Option<Self> {
-        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+        let data = std::env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute());
         let data = data.or_else(|| Some(std::env::home_dir()?.join(".local/share")))?;
         Some(Self::root(&data.join("skupper")))
     }
 
     /// Everything below one directory.
     pub fn root(dir: &Path) -> Self {
-        Self { input: dir.to_owned(), state: dir.to_owned() }
+        Self {
+            input: dir.to_owned(),
+            state: dir.to_owned(),
+        }
     }
 
     /// Directory of all namespaces' input.
@@ -63,14 +70,18 @@ impl Layout {
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(StoreError::new("reading directory", &dir))?;
-            if let Some(name) = entry.file_name().to_str() {
-                if check_namespace(name).is_ok() && entry.path().is_dir() {
-                    names.push(name.to_owned());
-                }
+            if let Some(name) = entry.file_name().to_str()
+                && check_namespace(name).is_ok()
+                && entry.path().is_dir()
+            {
+                names.push(name.to_owned());
             }
         }
         names.sort();
-        Ok(names.into_iter().map(|name| self.namespace(&name)).collect())
+        Ok(names
+            .into_iter()
+            .map(|name| self.namespace(&name))
+            .collect())
     }
 }
 

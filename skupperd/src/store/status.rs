@@ -5,8 +5,7 @@ use crate::model::{Key, Kind, Status};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io,
+    fs, io,
     path::PathBuf,
 };
 
@@ -27,12 +26,19 @@ impl StatusDir {
             Err(e) => return Err(StoreError::new("reading directory", &dir)(e)),
             Ok(entries) => {
                 for entry in entries {
-                    let path = entry.map_err(StoreError::new("reading directory", &dir))?.path();
+                    let path = entry
+                        .map_err(StoreError::new("reading directory", &dir))?
+                        .path();
                     // What does not read is written anew.
-                    let value = read_text(&path).ok().and_then(|t| serde_yaml::from_str(&t).ok());
+                    let value = read_text(&path)
+                        .ok()
+                        .and_then(|t| serde_yaml::from_str(&t).ok());
                     let key = path.file_stem().and_then(|s| s.to_str()).and_then(|stem| {
                         let (kind, name) = stem.split_once('-')?;
-                        Some(Key { kind: Kind::parse(kind)?, name: name.to_owned() })
+                        Some(Key {
+                            kind: Kind::parse(kind)?,
+                            name: name.to_owned(),
+                        })
                     });
                     if let (Some(key), Some(value)) = (key, value) {
                         written.insert(key, value);
@@ -79,7 +85,12 @@ impl StatusDir {
 
     /// Removes the files of all other resources.
     pub fn retain(&mut self, keep: &BTreeSet<Key>) -> Result<(), StoreError> {
-        let gone: Vec<Key> = self.written.keys().filter(|k| !keep.contains(k)).cloned().collect();
+        let gone: Vec<Key> = self
+            .written
+            .keys()
+            .filter(|k| !keep.contains(k))
+            .cloned()
+            .collect();
         for key in gone {
             let path = self.file(&key);
             match remove_file(&path) {

@@ -43,7 +43,10 @@ pub fn watch(layout: &Layout) -> Result<mpsc::Receiver<()>, StoreError> {
                 }
             }
         })
-        .map_err(StoreError::new("starting the watcher of", &layout.namespaces()))?;
+        .map_err(StoreError::new(
+            "starting the watcher of",
+            &layout.namespaces(),
+        ))?;
     Ok(receiver)
 }
 

@@ -1,7 +1,9 @@
 //! Receiving: frames cut through, performatives acted on.
 
-use super::{Connection, ConnectionError, DeliveryId, Event, LinkId, SESSION_WINDOW, SessionId,
-    session::{Current, Link}};
+use super::{
+    Connection, ConnectionError, DeliveryId, Event, LinkId, SESSION_WINDOW, SessionId,
+    session::{Current, Link},
+};
 use crate::amqp::{
     codec::{DecodeError, Reader},
     frame::{self, Header},
@@ -78,7 +80,11 @@ impl Connection {
                 }
                 step
             } else {
-                let more = self.parser.need.saturating_sub(self.parser.carry.len()).max(1);
+                let more = self
+                    .parser
+                    .need
+                    .saturating_sub(self.parser.carry.len())
+                    .max(1);
                 let part = input.split_to(more.min(input.len()));
                 self.parser.carry.extend_from_slice(&part);
                 if self.parser.carry.len() < self.parser.need {
@@ -152,7 +158,9 @@ impl Connection {
             input.advance(head.size);
             return Ok(Step::Nothing);
         }
-        let Some(body) = input.get(head.body..have) else { return Ok(Step::Need(head.body + 3)) };
+        let Some(body) = input.get(head.body..have) else {
+            return Ok(Step::Need(head.body + 3));
+        };
         // `00 53 14` is how every peer writes the descriptor of a transfer.
         let transfer = match body {
             [0, 0x53, code, ..] => u64::from(*code) == code::TRANSFER,
@@ -212,9 +220,17 @@ impl Connection {
     }
 
     fn channel(&mut self, remote: u16) -> Result<u16, ConnectionError> {
-        match self.channels.get(usize::from(remote)).copied().unwrap_or(0).checked_sub(1) {
+        match self
+            .channels
+            .get(usize::from(remote))
+            .copied()
+            .unwrap_or(0)
+            .checked_sub(1)
+        {
             Some(local) => Ok(local),
-            None => Err(self.violation("amqp:not-found", format!("no session on channel {remote}"))),
+            None => {
+                Err(self.violation("amqp:not-found", format!("no session on channel {remote}")))
+            }
         }
     }
 
@@ -241,7 +257,9 @@ impl Connection {
         let channel = self.channel(remote)?;
         let link = self.handle(channel, t.handle)?;
         let limit = self.limits.unsettled;
-        let Some(session) = self.session_mut(channel) else { return Ok(None) };
+        let Some(session) = self.session_mut(channel) else {
+            return Ok(None);
+        };
         session.next_incoming_id = session.next_incoming_id.wrapping_add(1);
         let Some(window) = session.incoming_window.checked_sub(1) else {
             return Err(self.violation("amqp:session:window-violation", "transfer without window"));
@@ -252,7 +270,9 @@ impl Connection {
             let flow = session.flow();
             self.put(channel, &Performative::Flow(flow));
         }
-        let Some(state) = self.link_mut(link) else { return Ok(None) };
+        let Some(state) = self.link_mut(link) else {
+            return Ok(None);
+        };
         if state.role != Role::Receiver {
             return Err(self.violation("amqp:not-allowed", "transfer to a sending link"));
         }
@@ -275,9 +295,17 @@ impl Connection {
                 };
                 state.credit = credit;
                 state.delivery_count = state.delivery_count.wrapping_add(1);
-                let delivery = DeliveryId { session: channel, outgoing: false, id };
-                state.current =
-                    Some(Current { delivery, tag: 0, fresh: false, settled: t.settled });
+                let delivery = DeliveryId {
+                    session: channel,
+                    outgoing: false,
+                    id,
+                };
+                state.current = Some(Current {
+                    delivery,
+                    tag: 0,
+                    fresh: false,
+                    settled: t.settled,
+                });
                 if !t.settled {
                     if unsettled >= limit {
                         return Err(self.violation(
@@ -296,10 +324,10 @@ impl Connection {
             if let Some(state) = self.link_mut(link) {
                 state.current = None;
             }
-            if settled || t.aborted {
-                if let Some(session) = self.session_mut(channel) {
-                    session.unsettled_in.remove(&delivery.id);
-                }
+            if (settled || t.aborted)
+                && let Some(session) = self.session_mut(channel)
+            {
+                session.unsettled_in.remove(&delivery.id);
             }
         }
         if first {
@@ -324,7 +352,10 @@ impl Connection {
     }
 
     fn on_begin(&mut self, remote: u16, b: &Begin) -> Result<Option<Event>, ConnectionError> {
-        let taken = self.channels.get(usize::from(remote)).is_some_and(|c| *c != 0);
+        let taken = self
+            .channels
+            .get(usize::from(remote))
+            .is_some_and(|c| *c != 0);
         if taken || remote > self.channel_max {
             let text = format!("begin on channel {remote}");
             return Err(self.violation("amqp:not-allowed", text));
@@ -338,7 +369,10 @@ impl Connection {
                 }
             },
         };
-        let Some(session) = self.session_mut(channel).filter(|s| s.remote_channel.is_none()) else {
+        let Some(session) = self
+            .session_mut(channel)
+            .filter(|s| s.remote_channel.is_none())
+        else {
             let text = format!("begin answers unknown channel {channel}");
             return Err(self.violation("amqp:not-found", text));
         };
@@ -353,7 +387,10 @@ impl Connection {
         if remote_initiated {
             self.put_begin(channel);
         }
-        Ok(Some(Event::Begin { session: SessionId(channel), remote_initiated }))
+        Ok(Some(Event::Begin {
+            session: SessionId(channel),
+            remote_initiated,
+        }))
     }
 
     fn on_attach(
@@ -364,7 +401,9 @@ impl Connection {
         let channel = self.channel(remote)?;
         let limit = self.limits.links;
         let index = attach.handle as usize;
-        let Some(session) = self.session_mut(channel) else { return Ok(None) };
+        let Some(session) = self.session_mut(channel) else {
+            return Ok(None);
+        };
         if index >= limit {
             let text = format!("handle {index} over handle-max");
             return Err(self.violation("amqp:connection:framing-error", text));
@@ -394,15 +433,17 @@ impl Connection {
                     }
                     u32::try_from(free).ok()
                 });
-                let link = handle.ok_or(super::ApiError::Limit("handle")).and_then(|handle| {
-                    self.new_link(Link {
-                        session: channel,
-                        role,
-                        handle,
-                        unanswered: Some(attach.clone()),
-                        ..Link::default()
-                    })
-                });
+                let link = handle
+                    .ok_or(super::ApiError::Limit("handle"))
+                    .and_then(|handle| {
+                        self.new_link(Link {
+                            session: channel,
+                            role,
+                            handle,
+                            unanswered: Some(attach.clone()),
+                            ..Link::default()
+                        })
+                    });
                 match link {
                     Ok(link) => (link, true),
                     Err(e) => {
@@ -411,7 +452,9 @@ impl Connection {
                 }
             }
         };
-        let Some(session) = self.session_mut(channel) else { return Ok(None) };
+        let Some(session) = self.session_mut(channel) else {
+            return Ok(None);
+        };
         if session.remote_handles.len() <= index {
             session.remote_handles.resize(index + 1, 0);
         }
@@ -425,12 +468,18 @@ impl Connection {
         if !remote_initiated {
             self.top_up(link, true);
         }
-        Ok(Some(Event::Attach { link, remote_initiated, attach }))
+        Ok(Some(Event::Attach {
+            link,
+            remote_initiated,
+            attach,
+        }))
     }
 
     fn on_flow(&mut self, remote: u16, f: &Flow) -> Result<Option<Event>, ConnectionError> {
         let channel = self.channel(remote)?;
-        let Some(session) = self.session_mut(channel) else { return Ok(None) };
+        let Some(session) = self.session_mut(channel) else {
+            return Ok(None);
+        };
         // Initially the peer may not know our first transfer id, which is 0.
         let expected = f.next_incoming_id.unwrap_or(0);
         let edge = expected.wrapping_add(f.incoming_window);
@@ -440,7 +489,9 @@ impl Connection {
         let opened = session.window_exhausted && session.remote_window > 0;
         if opened {
             session.window_exhausted = false;
-            self.events.push_back(Event::Window { session: SessionId(channel) });
+            self.events.push_back(Event::Window {
+                session: SessionId(channel),
+            });
         }
         let Some(handle) = f.handle else {
             if f.echo {
@@ -460,7 +511,11 @@ impl Connection {
                     let used = state.delivery_count.wrapping_sub(count);
                     state.credit = credit.saturating_sub(used);
                     let credit = state.credit;
-                    event = Some(Event::Flow { link, credit, drain: f.drain });
+                    event = Some(Event::Flow {
+                        link,
+                        credit,
+                        drain: f.drain,
+                    });
                 }
                 (Role::Receiver, _) => {
                     // The sender has given credit back after a drain.
@@ -488,9 +543,14 @@ impl Connection {
     ) -> Result<Option<Event>, ConnectionError> {
         let channel = self.channel(remote)?;
         let outgoing = d.role == Role::Receiver;
-        let Some(session) = self.session_mut(channel) else { return Ok(None) };
-        let table =
-            if outgoing { &mut session.unsettled_out } else { &mut session.unsettled_in };
+        let Some(session) = self.session_mut(channel) else {
+            return Ok(None);
+        };
+        let table = if outgoing {
+            &mut session.unsettled_out
+        } else {
+            &mut session.unsettled_in
+        };
         let last = d.last.unwrap_or(d.first);
         let span = last.wrapping_sub(d.first);
         // A range may be any 32-bit span: look through whichever is smaller.
@@ -501,7 +561,11 @@ impl Connection {
                 .collect()
         } else {
             let within = |id: &u32| id.wrapping_sub(d.first) <= span;
-            table.iter().filter(|(id, _)| within(id)).map(|(id, link)| (*id, *link)).collect()
+            table
+                .iter()
+                .filter(|(id, _)| within(id))
+                .map(|(id, link)| (*id, *link))
+                .collect()
         };
         ids.sort_unstable_by_key(|(id, _)| id.wrapping_sub(d.first));
         if d.settled {
@@ -512,7 +576,11 @@ impl Connection {
         for (id, link) in ids {
             self.events.push_back(Event::Disposition {
                 link,
-                delivery: DeliveryId { session: channel, outgoing, id },
+                delivery: DeliveryId {
+                    session: channel,
+                    outgoing,
+                    id,
+                },
                 settled: d.settled,
                 state: d.state.clone(),
             });
@@ -525,7 +593,11 @@ impl Connection {
         let link = self.handle(channel, d.handle)?;
         self.detach(link, d.closed, None);
         self.drop_link(link);
-        Ok(Some(Event::Detach { link, closed: d.closed, error: d.error }))
+        Ok(Some(Event::Detach {
+            link,
+            closed: d.closed,
+            error: d.error,
+        }))
     }
 
     fn on_end(
@@ -542,14 +614,22 @@ impl Connection {
             .collect();
         for link in links {
             self.drop_link(link);
-            self.events.push_back(Event::Detach { link, closed: true, error: error.clone() });
+            self.events.push_back(Event::Detach {
+                link,
+                closed: true,
+                error: error.clone(),
+            });
         }
-        self.unanswered.retain(|(session, _), _| *session != channel);
+        self.unanswered
+            .retain(|(session, _), _| *session != channel);
         self.channels[usize::from(remote)] = 0;
         if let Some(session) = self.sessions.get_mut(usize::from(channel)) {
             *session = None;
         }
-        self.events.push_back(Event::End { session: SessionId(channel), error });
+        self.events.push_back(Event::End {
+            session: SessionId(channel),
+            error,
+        });
         Ok(None)
     }
 }

@@ -2,8 +2,7 @@
 
 use super::{ApiError, Connection, DeliveryId, LinkId, MAX_TRANSFER_HEADER, session::Current};
 use crate::amqp::{
-    codec,
-    frame,
+    codec, frame,
     performative::{DeliveryState, Disposition, Performative, Role},
 };
 use bytes::BufMut;
@@ -26,8 +25,12 @@ impl Connection {
     /// Transfer frames that the link's session may send. When it says 0, `Event::Window` follows
     /// once there is room again.
     pub fn window(&mut self, link: LinkId) -> u32 {
-        let Some(channel) = self.link(link).map(|l| l.session) else { return 0 };
-        let Some(session) = self.session_mut(channel) else { return 0 };
+        let Some(channel) = self.link(link).map(|l| l.session) else {
+            return 0;
+        };
+        let Some(session) = self.session_mut(channel) else {
+            return 0;
+        };
         session.window_exhausted |= session.remote_window == 0;
         session.remote_window
     }
@@ -55,11 +58,20 @@ impl Connection {
             session.unsettled_out.insert(id, link);
         }
         self.next_tag += 1;
-        let delivery = DeliveryId { session: channel, outgoing: true, id };
+        let delivery = DeliveryId {
+            session: channel,
+            outgoing: true,
+            id,
+        };
         if let Some(state) = self.link_mut(link) {
             state.credit = credit;
             state.delivery_count = state.delivery_count.wrapping_add(1);
-            state.current = Some(Current { delivery, tag, fresh: true, settled });
+            state.current = Some(Current {
+                delivery,
+                tag,
+                fresh: true,
+                settled,
+            });
         }
         Ok(delivery)
     }
@@ -74,8 +86,12 @@ impl Connection {
         aborted: bool,
         buf: &mut [u8; MAX_TRANSFER_HEADER],
     ) -> usize {
-        let Some(state) = self.link(link) else { return 0 };
-        let Some(current) = state.current else { return 0 };
+        let Some(state) = self.link(link) else {
+            return 0;
+        };
+        let Some(current) = state.current else {
+            return 0;
+        };
         let mut out = &mut buf[..];
         out.put_slice(&[0, 0, 0, 0, 2, frame::AMQP]);
         out.put_u16(state.session);
@@ -110,7 +126,9 @@ impl Connection {
     /// Counts a transfer frame whose header was written; `last` when it had `more` unset or
     /// `aborted` set.
     pub fn transfer_sent(&mut self, link: LinkId, last: bool) {
-        let Some(state) = self.link_mut(link) else { return };
+        let Some(state) = self.link_mut(link) else {
+            return;
+        };
         let channel = state.session;
         if last {
             state.current = None;
@@ -156,9 +174,14 @@ impl Connection {
         state: Option<DeliveryState>,
         settled: bool,
     ) {
-        let Some(session) = self.session_mut(delivery.session) else { return };
-        let table =
-            if delivery.outgoing { &mut session.unsettled_out } else { &mut session.unsettled_in };
+        let Some(session) = self.session_mut(delivery.session) else {
+            return;
+        };
+        let table = if delivery.outgoing {
+            &mut session.unsettled_out
+        } else {
+            &mut session.unsettled_in
+        };
         let known = if settled {
             table.remove(&delivery.id).is_some()
         } else {
@@ -168,7 +191,11 @@ impl Connection {
             return;
         }
         let disposition = Disposition {
-            role: if delivery.outgoing { Role::Sender } else { Role::Receiver },
+            role: if delivery.outgoing {
+                Role::Sender
+            } else {
+                Role::Receiver
+            },
             first: delivery.id,
             settled,
             state,

@@ -110,8 +110,16 @@ impl Connection {
     }
 
     pub(super) fn new_session(&mut self) -> Result<u16, ApiError> {
-        let peer = self.remote.as_ref().and_then(|o| o.channel_max).unwrap_or(u16::MAX);
-        let free = self.sessions.iter().position(Option::is_none).unwrap_or(self.sessions.len());
+        let peer = self
+            .remote
+            .as_ref()
+            .and_then(|o| o.channel_max)
+            .unwrap_or(u16::MAX);
+        let free = self
+            .sessions
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.sessions.len());
         let channel = u16::try_from(free).map_err(|_| ApiError::Limit("session"))?;
         if free >= self.limits.sessions || channel > peer {
             return Err(ApiError::Limit("session"));
@@ -124,7 +132,9 @@ impl Connection {
     }
 
     pub(super) fn put_begin(&mut self, channel: u16) {
-        let Some(session) = self.session_mut(channel) else { return };
+        let Some(session) = self.session_mut(channel) else {
+            return;
+        };
         let begin = Begin {
             remote_channel: session.remote_channel,
             next_outgoing_id: session.next_outgoing_id,
@@ -155,7 +165,10 @@ impl Connection {
         if self.link_count() >= limit {
             return Err(ApiError::Limit("link"));
         }
-        let state = self.session_mut(session.0).filter(|s| !s.ending).ok_or(ApiError::Gone)?;
+        let state = self
+            .session_mut(session.0)
+            .filter(|s| !s.ending)
+            .ok_or(ApiError::Gone)?;
         let handle = state.take_handle(limit).ok_or(ApiError::Limit("handle"))?;
         let link = self.new_link(Link {
             session: session.0,
@@ -164,7 +177,8 @@ impl Connection {
             auto: args.credit,
             ..Link::default()
         })?;
-        self.unanswered.insert((session.0, args.name.clone()), link.0);
+        self.unanswered
+            .insert((session.0, args.name.clone()), link.0);
         self.put_attach(link, args.name, Some(args.source), Some(args.target));
         Ok(link)
     }
@@ -196,8 +210,12 @@ impl Connection {
 
     /// Answers a peer's attach. `credit` is for links we receive on, and is topped up.
     pub fn accept_attach(&mut self, link: LinkId, source: Source, target: Target, credit: u32) {
-        let Some(state) = self.link_mut(link) else { return };
-        let Some(attach) = state.unanswered.take() else { return };
+        let Some(state) = self.link_mut(link) else {
+            return;
+        };
+        let Some(attach) = state.unanswered.take() else {
+            return;
+        };
         state.auto = credit;
         self.put_attach(link, attach.name, Some(source), Some(target));
         self.top_up(link, true);
@@ -205,8 +223,12 @@ impl Connection {
 
     /// Refuses a peer's attach: an attach without terminus, then a detach that says why.
     pub fn refuse_attach(&mut self, link: LinkId, error: Error) {
-        let Some(state) = self.link_mut(link) else { return };
-        let Some(attach) = state.unanswered.take() else { return };
+        let Some(state) = self.link_mut(link) else {
+            return;
+        };
+        let Some(attach) = state.unanswered.take() else {
+            return;
+        };
         let (source, target) = match state.role {
             Role::Sender => (None, attach.target),
             Role::Receiver => (attach.source, None),
@@ -233,7 +255,9 @@ impl Connection {
     }
 
     pub(super) fn top_up(&mut self, link: LinkId, force: bool) {
-        let Some(state) = self.link_mut(link) else { return };
+        let Some(state) = self.link_mut(link) else {
+            return;
+        };
         if state.role == Role::Receiver
             && state.auto > 0
             && !state.detached
@@ -248,7 +272,9 @@ impl Connection {
         let Some(state) = self.link(link) else { return };
         let (channel, handle) = (state.session, state.handle);
         let (count, credit) = (state.delivery_count, state.credit);
-        let Some(session) = self.session_mut(channel) else { return };
+        let Some(session) = self.session_mut(channel) else {
+            return;
+        };
         let flow = Flow {
             handle: Some(handle),
             delivery_count: Some(count),
@@ -261,24 +287,38 @@ impl Connection {
 
     /// Detaches a link. The event that it is gone comes with the peer's answer.
     pub fn detach(&mut self, link: LinkId, closed: bool, error: Option<Error>) {
-        let Some(state) = self.link_mut(link) else { return };
+        let Some(state) = self.link_mut(link) else {
+            return;
+        };
         if std::mem::replace(&mut state.detached, true) {
             return;
         }
         let (channel, handle) = (state.session, state.handle);
-        self.put(channel, &Performative::Detach(Detach { handle, closed, error }));
+        self.put(
+            channel,
+            &Performative::Detach(Detach {
+                handle,
+                closed,
+                error,
+            }),
+        );
     }
 
     /// Forgets a link that both sides have detached.
     pub(super) fn drop_link(&mut self, link: LinkId) {
-        let Some(state) = self.links.get_mut(link.index()).and_then(Option::take) else { return };
+        let Some(state) = self.links.get_mut(link.index()).and_then(Option::take) else {
+            return;
+        };
         self.free_links.push(link.0);
-        let Some(session) = self.session_mut(state.session) else { return };
+        let Some(session) = self.session_mut(state.session) else {
+            return;
+        };
         if let Some(taken) = session.local_handles.get_mut(state.handle as usize) {
             *taken = false;
         }
-        if let Some(place) =
-            state.remote_handle.and_then(|h| session.remote_handles.get_mut(h as usize))
+        if let Some(place) = state
+            .remote_handle
+            .and_then(|h| session.remote_handles.get_mut(h as usize))
         {
             *place = 0;
         }
@@ -288,7 +328,9 @@ impl Connection {
 
     /// Ends a session with its links.
     pub fn end(&mut self, session: SessionId, error: Option<Error>) {
-        let Some(state) = self.session_mut(session.0) else { return };
+        let Some(state) = self.session_mut(session.0) else {
+            return;
+        };
         if !std::mem::replace(&mut state.ending, true) {
             self.put(session.0, &Performative::End(error));
         }

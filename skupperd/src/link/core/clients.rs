@@ -46,8 +46,13 @@ pub(super) struct Clients {
 impl Clients {
     /// A client's connection has ended. False: it was not a client's.
     pub(super) fn ended(&mut self, router: &mut Router, key: ConnKey) -> bool {
-        let Some(client) = self.clients.remove(&key) else { return false };
-        client.receivers.values().for_each(|r| withdraw(router, &r.address));
+        let Some(client) = self.clients.remove(&key) else {
+            return false;
+        };
+        client
+            .receivers
+            .values()
+            .for_each(|r| withdraw(router, &r.address));
         true
     }
 
@@ -60,7 +65,10 @@ impl Clients {
     /// Receivers of an address, with credit.
     fn receivers(&self, address: &str) -> Vec<(ConnKey, LinkId)> {
         let links = self.clients.iter().flat_map(|(key, client)| {
-            let ready = client.receivers.iter().filter(|(_, r)| r.credit > 0 && r.address == address);
+            let ready = client
+                .receivers
+                .iter()
+                .filter(|(_, r)| r.credit > 0 && r.address == address);
             ready.map(|(link, _)| (*key, *link))
         });
         links.collect()
@@ -85,7 +93,13 @@ impl Site {
     pub(super) fn client(&mut self, core: &mut Core, established: Established) {
         let key = core.sender.next_key();
         let worker = usize::try_from(key).unwrap_or(0) % core.workers.count();
-        core.conns.insert(key, Owner { site: self.id, worker });
+        core.conns.insert(
+            key,
+            Owner {
+                site: self.id,
+                worker,
+            },
+        );
         self.clients.clients.insert(key, Client::default());
         self.give(core, key, key, Kind::Normal, false, worker, established);
     }
@@ -97,7 +111,9 @@ impl Site {
         link: LinkId,
         attach: &Attach,
     ) {
-        let Some(client) = self.clients.clients.get_mut(&key) else { return };
+        let Some(client) = self.clients.clients.get_mut(&key) else {
+            return;
+        };
         match attach.role {
             Role::Sender => {
                 let address = attach.target.as_ref().and_then(|t| t.address.clone());
@@ -109,13 +125,17 @@ impl Site {
                 if let Target::Mobile(mobile) = Target::parse(&address) {
                     self.router.consumer_added(mobile, Treatment::of(mobile));
                 }
-                client.receivers.insert(link, Receiver { address, credit: 0 });
+                client
+                    .receivers
+                    .insert(link, Receiver { address, credit: 0 });
             }
         }
     }
 
     pub(super) fn client_detached(&mut self, key: ConnKey, link: LinkId) {
-        let Some(client) = self.clients.clients.get_mut(&key) else { return };
+        let Some(client) = self.clients.clients.get_mut(&key) else {
+            return;
+        };
         client.senders.remove(&link);
         if let Some(receiver) = client.receivers.remove(&link) {
             withdraw(&mut self.router, &receiver.address);
@@ -147,7 +167,12 @@ impl Site {
             }
         };
         let peer = self.is_peer(group).then_some(group);
-        let address = match self.clients.clients.get(&key).and_then(|c| c.senders.get(&link)) {
+        let address = match self
+            .clients
+            .clients
+            .get(&key)
+            .and_then(|c| c.senders.get(&link))
+        {
             Some(Some(address)) => Some(address.clone()),
             _ => message.to().map(str::to_owned),
         };
@@ -200,8 +225,11 @@ impl Site {
         if message.annotations.is_none() {
             let to_override = message.to().is_none().then(|| address.to_owned());
             let ingress = Some(id.clone());
-            message.annotations =
-                Some(RouterAnnotations { to_override, ingress, ..RouterAnnotations::default() });
+            message.annotations = Some(RouterAnnotations {
+                to_override,
+                ingress,
+                ..RouterAnnotations::default()
+            });
         }
         match &mut message.annotations {
             Some(a) if !a.trace.contains(&id) => {
@@ -223,9 +251,17 @@ impl Site {
         let routes = self.router.routes();
         let treatment = Treatment::of(address);
         let own = format!("0/{}", self.router.id());
-        let ingress = message.annotations.as_ref().and_then(|a| a.ingress.as_deref());
-        let origin = ingress.filter(|i| *i != own).map(|i| i.trim_start_matches("0/"));
-        let exclude = Exclude { links: from.into_iter().collect(), locals: Vec::new() };
+        let ingress = message
+            .annotations
+            .as_ref()
+            .and_then(|a| a.ingress.as_deref());
+        let origin = ingress
+            .filter(|i| *i != own)
+            .map(|i| i.trim_start_matches("0/"));
+        let exclude = Exclude {
+            links: from.into_iter().collect(),
+            locals: Vec::new(),
+        };
         let local = self.clients.receivers(address);
         let plain = {
             let mut plain = message.clone();
@@ -234,8 +270,12 @@ impl Site {
         };
         let route = routes.addresses.get(address);
         if treatment == Treatment::Multicast {
-            local.iter().for_each(|to| self.clients.deliver(core, *to, &plain));
-            let links = route.map(|r| r.spread(origin, &exclude)).unwrap_or_default();
+            local
+                .iter()
+                .for_each(|to| self.clients.deliver(core, *to, &plain));
+            let links = route
+                .map(|r| r.spread(origin, &exclude))
+                .unwrap_or_default();
             let bytes = encode(message);
             for link in &links {
                 core.tell(*link, Command::Message(*link, PRIORITY, bytes.clone()));

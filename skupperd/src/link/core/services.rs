@@ -83,7 +83,9 @@ impl Services {
     pub(super) fn connectors(&self) -> HashMap<String, Vec<Arc<ConnectorTarget>>> {
         let mut by_key: HashMap<String, Vec<Arc<ConnectorTarget>>> = HashMap::new();
         for connector in self.connectors.values() {
-            let targets = by_key.entry(connector.spec.routing_key.clone()).or_default();
+            let targets = by_key
+                .entry(connector.spec.routing_key.clone())
+                .or_default();
             targets.push(connector.target.clone());
         }
         by_key
@@ -93,7 +95,11 @@ impl Services {
     pub(super) fn reconsider(&mut self, site: u32, core: &Core, view: &SiteView) {
         for listener in self.listeners.values_mut() {
             let key = &listener.spec.routing_key;
-            let remote = view.routes.addresses.get(key).is_some_and(|r| !r.remotes.is_empty());
+            let remote = view
+                .routes
+                .addresses
+                .get(key)
+                .is_some_and(|r| !r.remotes.is_empty());
             listener.state.matched = remote || view.connectors.contains_key(key);
             match (listener.state.matched, listener.state.open) {
                 (true, false) => listener.open(site, core),
@@ -121,7 +127,10 @@ impl Services {
         }
         for connector in self.connectors.values() {
             for worker in 0..core.workers.count() {
-                let cut = Command::Unlisten { listener: connector.target.id, cut: true };
+                let cut = Command::Unlisten {
+                    listener: connector.target.id,
+                    cut: true,
+                };
                 core.workers.send(worker, cut);
             }
         }
@@ -149,18 +158,33 @@ impl Listener {
         let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
         for (worker, socket) in sockets {
             let (listener, routing_key) = (self.id, routing_key.clone());
-            let listen = Command::Listen { site, listener, routing_key, socket };
+            let listen = Command::Listen {
+                site,
+                listener,
+                routing_key,
+                socket,
+            };
             core.workers.send(worker, listen);
         }
         self.state.open = true;
         self.state.error = None;
-        tracing::info!(listener = self.spec.name, routing_key = &*routing_key, "listener is open");
+        tracing::info!(
+            listener = self.spec.name,
+            routing_key = &*routing_key,
+            "listener is open"
+        );
         core.changed();
     }
 
     fn close(&mut self, core: &Core, cut: bool) {
         for worker in 0..core.workers.count() {
-            core.workers.send(worker, Command::Unlisten { listener: self.id, cut });
+            core.workers.send(
+                worker,
+                Command::Unlisten {
+                    listener: self.id,
+                    cut,
+                },
+            );
         }
         if std::mem::take(&mut self.state.open) {
             tracing::info!(listener = self.spec.name, "listener is closed");
@@ -172,7 +196,12 @@ impl Listener {
 impl Site {
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
-        if self.services.listeners.get(&spec.name).is_some_and(|l| l.spec == spec) {
+        if self
+            .services
+            .listeners
+            .get(&spec.name)
+            .is_some_and(|l| l.spec == spec)
+        {
             return;
         }
         self.remove_listener(core, &spec.name.clone());
@@ -184,7 +213,9 @@ impl Site {
         };
         let advert = format!("{LISTENER_ADVERT}{}", listener.spec.routing_key);
         self.router.consumer_added(&advert, Treatment::Closest);
-        self.services.listeners.insert(listener.spec.name.clone(), listener);
+        self.services
+            .listeners
+            .insert(listener.spec.name.clone(), listener);
         self.view_dirty = true;
     }
 
@@ -199,7 +230,12 @@ impl Site {
 
     /// Adds a connector or changes it. An unchanged one is left alone.
     pub fn set_connector(&mut self, core: &Core, spec: ConnectorSpec) {
-        if self.services.connectors.get(&spec.name).is_some_and(|c| c.spec == spec) {
+        if self
+            .services
+            .connectors
+            .get(&spec.name)
+            .is_some_and(|c| c.spec == spec)
+        {
             return;
         }
         self.remove_connector(core, &spec.name.clone());
@@ -211,8 +247,11 @@ impl Site {
             in_use: AtomicU32::new(0),
             connections: AtomicU64::new(0),
         });
-        self.router.consumer_added(&spec.routing_key, Treatment::of(&spec.routing_key));
-        self.services.connectors.insert(spec.name.clone(), Connector { spec, target });
+        self.router
+            .consumer_added(&spec.routing_key, Treatment::of(&spec.routing_key));
+        self.services
+            .connectors
+            .insert(spec.name.clone(), Connector { spec, target });
         self.view_dirty = true;
     }
 
@@ -227,6 +266,8 @@ impl Site {
     /// How the listeners stand.
     pub fn listener_states(&self) -> BTreeMap<String, ListenerState> {
         let listeners = self.services.listeners.iter();
-        listeners.map(|(name, l)| (name.clone(), l.state.clone())).collect()
+        listeners
+            .map(|(name, l)| (name.clone(), l.state.clone()))
+            .collect()
     }
 }

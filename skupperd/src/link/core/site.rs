@@ -3,7 +3,6 @@
 use super::{Core, LinkFailure, Owner, clients::Clients, services::Services};
 use crate::{
     amqp::{connection::Config as OpenConfig, performative::Open, value::Value},
-    model::Role,
     link::{
         accept::{self, Port},
         conn::{ConnKey, Kind},
@@ -12,6 +11,7 @@ use crate::{
         view::SiteView,
         worker::{Command, NewConnection},
     },
+    model::Role,
     router::{Config, NetworkRouter, Output, Router, Treatment},
 };
 use bytes::Bytes;
@@ -155,15 +155,24 @@ impl Site {
             self.spec.trunk,
             core.sender.clone(),
         ));
-        let dialling = Dialling { task: task.abort_handle(), failure: None, spec };
+        let dialling = Dialling {
+            task: task.abort_handle(),
+            failure: None,
+            spec,
+        };
         self.links.insert(dialling.spec.name.clone(), dialling);
     }
 
     /// Ends a link.
     pub fn remove_link(&mut self, core: &Core, name: &str, why: &str) {
-        let Some(link) = self.links.remove(name) else { return };
+        let Some(link) = self.links.remove(name) else {
+            return;
+        };
         link.task.abort();
-        let keys = self.peers.iter().filter(|(_, p)| p.link.as_deref() == Some(name));
+        let keys = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.link.as_deref() == Some(name));
         for (key, peer) in keys {
             close(core, *key, peer, why);
         }
@@ -173,10 +182,17 @@ impl Site {
     /// How the dialled links stand.
     pub fn link_states(&self) -> BTreeMap<String, LinkState> {
         let state = |(name, link): (&String, &Dialling)| {
-            let up = self.peers.values().find(|p| p.link.as_ref() == Some(name) && p.neighbour);
+            let up = self
+                .peers
+                .values()
+                .find(|p| p.link.as_ref() == Some(name) && p.neighbour);
             let state = LinkState {
                 remote: up.map(|p| p.remote.clone()),
-                failure: if up.is_some() { None } else { link.failure.clone() },
+                failure: if up.is_some() {
+                    None
+                } else {
+                    link.failure.clone()
+                },
             };
             (name.clone(), state)
         };
@@ -221,7 +237,9 @@ impl Site {
 
     /// Stops accepting; with `cut` the links that came in are ended too.
     pub fn remove_access(&mut self, core: &Core, name: &str, cut: bool) {
-        let Some(tasks) = self.accesses.remove(name) else { return };
+        let Some(tasks) = self.accesses.remove(name) else {
+            return;
+        };
         tasks.iter().for_each(AbortHandle::abort);
         if cut {
             let accepted = self.peers.iter().filter(|(_, p)| p.link.is_none());
@@ -233,10 +251,17 @@ impl Site {
 
     pub(super) fn accepted(&mut self, core: &mut Core, access: &str, established: Established) {
         let text = |name: &str| {
-            established.open.property(name).and_then(Value::as_str).map(str::to_owned)
+            established
+                .open
+                .property(name)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
         };
         let correlator = text("qd.group-correlator");
-        let role = established.open.property("qd.inter-router-role").and_then(Value::as_i64);
+        let role = established
+            .open
+            .property("qd.inter-router-role")
+            .and_then(Value::as_i64);
         if role == Some(4) {
             let Some(correlator) = correlator else {
                 tracing::warn!(peer = %established.peer, "data connection without a group");
@@ -276,8 +301,16 @@ impl Site {
     }
 
     pub(super) fn dialled(&mut self, core: &mut Core, dialled: Dialled) {
-        let Dialled { link, key, data_of, established, alive } = dialled;
-        let Some(dialling) = self.links.get_mut(&link) else { return };
+        let Dialled {
+            link,
+            key,
+            data_of,
+            established,
+            alive,
+        } = dialled;
+        let Some(dialling) = self.links.get_mut(&link) else {
+            return;
+        };
         match data_of {
             None => {
                 let cost = dialling.spec.cost.max(cost(&established.open));
@@ -293,11 +326,18 @@ impl Site {
     }
 
     pub(super) fn dial_failed(&mut self, core: &Core, link: &str, failure: LinkFailure) {
-        let Some(dialling) = self.links.get_mut(link) else { return };
+        let Some(dialling) = self.links.get_mut(link) else {
+            return;
+        };
         let failure = failure.to_string();
         if dialling.failure.as_ref() != Some(&failure) {
             // Once for each new reason: attempts repeat every two seconds.
-            tracing::warn!(namespace = self.spec.namespace, link, failure, "link is down");
+            tracing::warn!(
+                namespace = self.spec.namespace,
+                link,
+                failure,
+                "link is down"
+            );
             dialling.failure = Some(failure);
             core.changed();
         }
@@ -333,7 +373,15 @@ impl Site {
             return;
         }
         self.peers.insert(key, peer);
-        self.give(core, key, key, Kind::Control, link.is_some(), worker, established);
+        self.give(
+            core,
+            key,
+            key,
+            Kind::Control,
+            link.is_some(),
+            worker,
+            established,
+        );
     }
 
     fn add_data(
@@ -343,7 +391,9 @@ impl Site {
         group: ConnKey,
         established: Established,
     ) {
-        let Some(peer) = self.peers.get_mut(&group) else { return };
+        let Some(peer) = self.peers.get_mut(&group) else {
+            return;
+        };
         // The n-th data connection of every link is on the n-th worker: a stream that passes
         // through finds its next connection on the worker it came in on.
         let load = |worker: &usize| peer.data.values().filter(|w| *w == worker).count();
@@ -355,7 +405,10 @@ impl Site {
         self.announce(group);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one place that builds the command")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place that builds the command"
+    )]
     pub(super) fn give(
         &mut self,
         core: &mut Core,
@@ -366,11 +419,24 @@ impl Site {
         worker: usize,
         established: Established,
     ) {
-        core.conns.insert(key, Owner { site: self.id, worker });
+        core.conns.insert(
+            key,
+            Owner {
+                site: self.id,
+                worker,
+            },
+        );
         let site = self.id;
-        let new =
-            NewConnection { key, group, kind, site, dialled, established };
-        core.workers.send(worker, Command::Connection(Box::new(new)));
+        let new = NewConnection {
+            key,
+            group,
+            kind,
+            site,
+            dialled,
+            established,
+        };
+        core.workers
+            .send(worker, Command::Connection(Box::new(new)));
     }
 
     pub(super) fn control_ready(&mut self, _core: &Core, key: ConnKey) {
@@ -382,7 +448,9 @@ impl Site {
 
     /// Tells the router of a link once streams can go over it.
     fn announce(&mut self, key: ConnKey) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
         let carries = !peer.data.is_empty() || peer.on_control;
         if peer.control_ready && carries && !std::mem::replace(&mut peer.announced, true) {
             self.router.link_up(key, peer.cost, Instant::now());
@@ -401,7 +469,9 @@ impl Site {
         if self.clients.ended(&mut self.router, key) {
             return;
         }
-        let Some(peer) = self.peers.remove(&key) else { return };
+        let Some(peer) = self.peers.remove(&key) else {
+            return;
+        };
         self.router.link_down(key, Instant::now());
         self.view_dirty = true;
         let link = peer.link.as_deref().unwrap_or("");
@@ -411,7 +481,10 @@ impl Site {
             dialling.failure = Some(why.to_owned());
         }
         for data in peer.data.keys() {
-            core.tell(*data, Command::Close(*data, "control connection has ended".to_owned()));
+            core.tell(
+                *data,
+                Command::Close(*data, "control connection has ended".to_owned()),
+            );
         }
         core.changed();
     }
@@ -422,7 +495,11 @@ impl Site {
     pub(super) fn control_message(&mut self, key: ConnKey, message: &Bytes) {
         if let Err(error) = self.router.control(key, message, Instant::now()) {
             let remote = self.peers.get(&key).map(|p| &p.remote);
-            tracing::warn!(?remote, error = crate::telemetry::chain(&error), "control message");
+            tracing::warn!(
+                ?remote,
+                error = crate::telemetry::chain(&error),
+                "control message"
+            );
         }
     }
 
@@ -482,7 +559,8 @@ impl Site {
             workers: workers.filter(|(_, w)| !w.is_empty()).collect(),
         });
         for worker in 0..core.workers.count() {
-            core.workers.send(worker, Command::View(self.id, view.clone()));
+            core.workers
+                .send(worker, Command::View(self.id, view.clone()));
         }
         self.services.reconsider(self.id, core, &view);
         core.changed();
@@ -500,9 +578,7 @@ impl Site {
             .peers
             .iter()
             .filter(|(_, p)| p.control_ready && !p.announced)
-            .filter(|(_, p)| {
-                !p.trunking || now.saturating_duration_since(p.since) > GROUP_WAIT
-            })
+            .filter(|(_, p)| !p.trunking || now.saturating_duration_since(p.since) > GROUP_WAIT)
             .map(|(key, _)| *key)
             .collect();
         for key in late {
@@ -536,6 +612,8 @@ fn close(core: &Core, key: ConnKey, peer: &Peer, why: &str) {
 }
 
 fn cost(open: &Open) -> u32 {
-    let cost = open.property("qd.inter-router-cost").and_then(Value::as_u32);
+    let cost = open
+        .property("qd.inter-router-cost")
+        .and_then(Value::as_u32);
     cost.unwrap_or(1).max(1)
 }

@@ -37,7 +37,9 @@ pub(super) fn id(n: usize) -> String {
 impl Network {
     pub(super) fn new(count: usize) -> Self {
         let now = Instant::now();
-        let routers = (0..count).map(|n| Router::new(Config::new(id(n), 1000), now)).collect();
+        let routers = (0..count)
+            .map(|n| Router::new(Config::new(id(n), 1000), now))
+            .collect();
         Self {
             now,
             start: now,
@@ -51,14 +53,21 @@ impl Network {
     }
 
     pub(super) fn connect(&mut self, a: usize, b: usize, cost: u32) -> usize {
-        self.links.push(Link { ends: (a, b), cost, up: false, cut: false });
+        self.links.push(Link {
+            ends: (a, b),
+            cost,
+            up: false,
+            cut: false,
+        });
         let link = self.links.len() - 1;
         self.raise(link);
         link
     }
 
     pub(super) fn raise(&mut self, link: usize) {
-        let Link { ends: (a, b), cost, .. } = self.links[link];
+        let Link {
+            ends: (a, b), cost, ..
+        } = self.links[link];
         self.links[link].up = true;
         self.routers[a].link_up(link as ConnId, cost, self.now);
         self.routers[b].link_up(link as ConnId, cost, self.now);
@@ -75,8 +84,9 @@ impl Network {
     }
 
     pub(super) fn restart(&mut self, n: usize, addresses: &[&str]) {
-        let links: Vec<usize> =
-            (0..self.links.len()).filter(|l| self.touches(*l, n) && self.links[*l].up).collect();
+        let links: Vec<usize> = (0..self.links.len())
+            .filter(|l| self.touches(*l, n) && self.links[*l].up)
+            .collect();
         links.iter().for_each(|l| self.lower(*l));
         self.next_instance += 1;
         self.routers[n] = Router::new(Config::new(id(n), self.next_instance), self.now);
@@ -97,8 +107,16 @@ impl Network {
             while let Some(output) = self.routers[n].poll_output() {
                 if let Output::Control { link, message } = output {
                     let link = link as usize;
-                    let Link { ends: (a, b), up, cut, .. } = self.links[link];
-                    assert!(n == a || n == b, "router {n} sends on a link that is not its own");
+                    let Link {
+                        ends: (a, b),
+                        up,
+                        cut,
+                        ..
+                    } = self.links[link];
+                    assert!(
+                        n == a || n == b,
+                        "router {n} sends on a link that is not its own"
+                    );
                     if up && !cut {
                         let to = if n == a { b } else { a };
                         self.sent += 1;
@@ -123,7 +141,9 @@ impl Network {
             }
             self.now = self.now.max(next);
             while self.flying.front().is_some_and(|(at, ..)| *at <= self.now) {
-                let Some((_, link, to, message)) = self.flying.pop_front() else { break };
+                let Some((_, link, to, message)) = self.flying.pop_front() else {
+                    break;
+                };
                 self.record(to, &message);
                 self.routers[to]
                     .control(link as ConnId, &message, self.now)
@@ -143,7 +163,10 @@ impl Network {
             let mut same = decoded;
             // The trace differs from hop to hop; what is said does not.
             let origin = same.annotations.take().and_then(|a| a.ingress);
-            let said = format!("{origin:?} {same:?} {:?}", self.now.duration_since(self.start));
+            let said = format!(
+                "{origin:?} {same:?} {:?}",
+                self.now.duration_since(self.start)
+            );
             *self.floods.entry((to, said.into_bytes())).or_default() += 1;
         }
     }
@@ -163,10 +186,10 @@ impl Network {
         for k in 0..n {
             for i in 0..n {
                 for j in 0..n {
-                    if let (Some(a), Some(b)) = (cost[i][k], cost[k][j]) {
-                        if cost[i][j].is_none_or(|c| a + b < c) {
-                            cost[i][j] = Some(a + b);
-                        }
+                    if let (Some(a), Some(b)) = (cost[i][k], cost[k][j])
+                        && cost[i][j].is_none_or(|c| a + b < c)
+                    {
+                        cost[i][j] = Some(a + b);
                     }
                 }
             }
@@ -203,7 +226,9 @@ impl Network {
                 return Err(format!("{} to {} loops at {}", id(from), id(to), id(at)));
             }
             let routes = self.routers[at].routes();
-            let link = routes.towards(&id(to)).ok_or_else(|| format!("{} is stuck", id(at)))?;
+            let link = routes
+                .towards(&id(to))
+                .ok_or_else(|| format!("{} is stuck", id(at)))?;
             let (a, b) = self.links[link as usize].ends;
             at = if at == a { b } else { a };
         }

@@ -12,8 +12,14 @@ fn edges(n: usize) -> impl Strategy<Value = Vec<(usize, usize, u32)>> {
 fn graph(edges: &[(usize, usize, u32)]) -> Graph {
     let mut graph = Graph::new();
     for (a, b, cost) in edges.iter().filter(|(a, b, _)| a != b) {
-        graph.entry(format!("n{a}")).or_default().insert(format!("n{b}"), *cost);
-        graph.entry(format!("n{b}")).or_default().insert(format!("n{a}"), *cost);
+        graph
+            .entry(format!("n{a}"))
+            .or_default()
+            .insert(format!("n{b}"), *cost);
+        graph
+            .entry(format!("n{b}"))
+            .or_default()
+            .insert(format!("n{a}"), *cost);
     }
     graph
 }

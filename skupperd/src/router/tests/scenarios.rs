@@ -57,9 +57,17 @@ fn addresses_reach_the_far_end_and_go_again() {
     net.settle(secs(10));
     net.routers[4].consumer_added("backend", Treatment::Balanced);
     net.run(secs(1));
-    let route = net.routers[0].routes().addresses.get("backend").cloned().expect("known");
+    let route = net.routers[0]
+        .routes()
+        .addresses
+        .get("backend")
+        .cloned()
+        .expect("known");
     assert_eq!(route.remotes.len(), 1);
-    assert_eq!((&*route.remotes[0].router, route.remotes[0].cost), ("r04", 4));
+    assert_eq!(
+        (&*route.remotes[0].router, route.remotes[0].cost),
+        ("r04", 4)
+    );
     net.routers[4].consumer_removed("backend");
     net.run(secs(1));
     assert!(!net.routers[0].routes().addresses.contains_key("backend"));
@@ -112,7 +120,11 @@ fn restart_with_a_new_instance_forgets_old_addresses() {
     net.settle(secs(10));
     net.run(secs(2));
     let routes = net.routers[0].routes();
-    assert!(routes.addresses.contains_key("new"), "{:?}", routes.addresses.keys());
+    assert!(
+        routes.addresses.contains_key("new"),
+        "{:?}",
+        routes.addresses.keys()
+    );
     assert!(!routes.addresses.contains_key("old"));
 }
 
@@ -125,7 +137,10 @@ fn middle_router_restarts_and_the_line_is_whole_again() {
     net.restart(1, &[]);
     let took = net.settle(secs(5));
     net.run(secs(3));
-    assert!(net.routers[0].routes().addresses.contains_key("x"), "after {took:?}");
+    assert!(
+        net.routers[0].routes().addresses.contains_key("x"),
+        "after {took:?}"
+    );
 }
 
 #[test]
@@ -140,7 +155,10 @@ fn cost_change_moves_the_route() {
     net.routers[1].link_cost(0, 10, now);
     net.settle(secs(10));
     let routes = net.routers[0].routes();
-    assert_eq!((routes.routers["r01"].next_hop, routes.routers["r01"].cost), (3, 3));
+    assert_eq!(
+        (routes.routers["r01"].next_hop, routes.routers["r01"].cost),
+        (3, 3)
+    );
 }
 
 #[test]
@@ -153,7 +171,10 @@ fn parallel_links_take_over_at_once() {
     net.lower(0);
     // No time passes.
     let routes = net.routers[0].routes();
-    assert_eq!((routes.routers["r01"].next_hop, routes.routers["r01"].cost), (1, 5));
+    assert_eq!(
+        (routes.routers["r01"].next_hop, routes.routers["r01"].cost),
+        (1, 5)
+    );
 }
 
 #[test]
@@ -168,7 +189,10 @@ fn balanced_treats_cost_as_connections() {
     let route = &routes.addresses["x"];
     let (mut local, mut remote, mut held) = (0, 0, Vec::new());
     for _ in 0..1000 {
-        let here = [LocalCandidate { id: 7, in_use: local }];
+        let here = [LocalCandidate {
+            id: 7,
+            in_use: local,
+        }];
         match route.choose(&here, None, &Exclude::default()) {
             Choice::Local(7) => local += 1,
             Choice::Remote { outstanding, .. } => {
@@ -199,7 +223,11 @@ fn equal_remotes_share() {
     let mut held = Vec::new();
     for _ in 0..600 {
         match routes.addresses["x"].choose(&[], None, &Exclude::default()) {
-            Choice::Remote { router, outstanding, .. } => {
+            Choice::Remote {
+                router,
+                outstanding,
+                ..
+            } => {
                 *counts.entry(router.to_string()).or_insert(0) += 1;
                 held.push(outstanding);
             }
@@ -217,8 +245,14 @@ fn refused_link_is_not_chosen_again() {
     net.routers[1].consumer_added("x", Treatment::Balanced);
     net.run(secs(1));
     let routes = net.routers[0].routes();
-    let exclude = Exclude { links: vec![0], locals: Vec::new() };
-    assert!(matches!(routes.addresses["x"].choose(&[], None, &exclude), Choice::None));
+    let exclude = Exclude {
+        links: vec![0],
+        locals: Vec::new(),
+    };
+    assert!(matches!(
+        routes.addresses["x"].choose(&[], None, &exclude),
+        Choice::None
+    ));
 }
 
 #[test]
@@ -228,13 +262,22 @@ fn liars_cost_bounded_memory() {
     net.settle(secs(5));
     let now = net.now;
     for n in 0..5000 {
-        let lie = Control::Ra { id: format!("liar{n}"), instance: n, ls_seq: 9, mobile_seq: 9 };
+        let lie = Control::Ra {
+            id: format!("liar{n}"),
+            instance: n,
+            ls_seq: 9,
+            mobile_seq: 9,
+        };
         let message = lie.encode("r01", "amqp:/_topo/0/all/qdrouter".to_owned());
-        net.routers[0].control(0, &message, now).expect("well formed");
+        net.routers[0]
+            .control(0, &message, now)
+            .expect("well formed");
     }
     assert!(net.routers[0].network().len() <= 1025);
     // Garbage is an error with a reason, and changes nothing.
-    let error = net.routers[0].control(0, b"\x00\x53\x99\x40", now).expect_err("no section");
+    let error = net.routers[0]
+        .control(0, b"\x00\x53\x99\x40", now)
+        .expect_err("no section");
     assert!(error.to_string().contains("control message"), "{error}");
     assert!(net.routers[0].routes().routers.contains_key(&id(1)));
 }

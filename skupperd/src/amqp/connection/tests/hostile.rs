@@ -41,25 +41,60 @@ fn raw(bytes: &[u8]) -> Bytes {
 #[test]
 fn each_violation_has_its_condition() {
     let attach = |handle: u32| {
-        let attach = Attach { name: format!("n{handle}"), handle, ..Attach::default() };
+        let attach = Attach {
+            name: format!("n{handle}"),
+            handle,
+            ..Attach::default()
+        };
         Performative::Attach(Box::new(attach))
     };
     let transfer = |id: Option<u32>| {
-        let t = Transfer { handle: 0, delivery_id: id, ..Transfer::default() };
+        let t = Transfer {
+            handle: 0,
+            delivery_id: id,
+            ..Transfer::default()
+        };
         Performative::Transfer(t)
     };
     let cases: Vec<(&str, Bytes)> = vec![
-        ("amqp:connection:framing-error", raw(&[0x80, 0, 0, 0, 2, 0, 0, 0])),
-        ("amqp:connection:framing-error", raw(&[0, 0, 0, 7, 2, 0, 0, 0])),
-        ("amqp:connection:framing-error", raw(&[0, 0, 0, 8, 1, 0, 0, 0])),
-        ("amqp:connection:framing-error", raw(&[0, 0, 0, 8, 2, 9, 0, 0])),
-        ("amqp:decode-error", raw(&[0, 0, 0, 10, 2, 0, 0, 0, 0xff, 0xff])),
-        ("amqp:not-found", framed(9, &Performative::Flow(Flow::default()), b"")),
-        ("amqp:session:unattached-handle", framed(0, &transfer(Some(0)).with_handle(7), b"x")),
-        ("amqp:connection:framing-error", framed(0, &attach(4_000_000_000), b"")),
+        (
+            "amqp:connection:framing-error",
+            raw(&[0x80, 0, 0, 0, 2, 0, 0, 0]),
+        ),
+        (
+            "amqp:connection:framing-error",
+            raw(&[0, 0, 0, 7, 2, 0, 0, 0]),
+        ),
+        (
+            "amqp:connection:framing-error",
+            raw(&[0, 0, 0, 8, 1, 0, 0, 0]),
+        ),
+        (
+            "amqp:connection:framing-error",
+            raw(&[0, 0, 0, 8, 2, 9, 0, 0]),
+        ),
+        (
+            "amqp:decode-error",
+            raw(&[0, 0, 0, 10, 2, 0, 0, 0, 0xff, 0xff]),
+        ),
+        (
+            "amqp:not-found",
+            framed(9, &Performative::Flow(Flow::default()), b""),
+        ),
+        (
+            "amqp:session:unattached-handle",
+            framed(0, &transfer(Some(0)).with_handle(7), b"x"),
+        ),
+        (
+            "amqp:connection:framing-error",
+            framed(0, &attach(4_000_000_000), b""),
+        ),
         ("amqp:session:handle-in-use", framed(0, &attach(0), b"")),
         ("amqp:invalid-field", framed(0, &transfer(None), b"x")),
-        ("amqp:connection:framing-error", framed(0, &Performative::Close(None), b"tail")),
+        (
+            "amqp:connection:framing-error",
+            framed(0, &Performative::Close(None), b"tail"),
+        ),
     ];
     for (condition, bytes) in cases {
         let mut pair = Pair::new();
@@ -86,7 +121,11 @@ fn credit_overrun_is_a_violation() {
     let mut pair = Pair::new();
     let link = pair.link(0);
     assert_eq!(pair.a.credit(link), 0);
-    let transfer = Transfer { handle: 0, delivery_id: Some(0), ..Transfer::default() };
+    let transfer = Transfer {
+        handle: 0,
+        delivery_id: Some(0),
+        ..Transfer::default()
+    };
     let bytes = framed(0, &Performative::Transfer(transfer), b"x");
     assert_eq!(error(&mut pair, bytes), "amqp:link:transfer-limit-exceeded");
 }
@@ -103,7 +142,10 @@ fn a_disposition_of_everything_costs_nothing() {
         ..Disposition::default()
     };
     let begin = Instant::now();
-    assert_eq!(error(&mut pair, framed(0, &Performative::Disposition(all), b"")), "no error");
+    assert_eq!(
+        error(&mut pair, framed(0, &Performative::Disposition(all), b"")),
+        "no error"
+    );
     assert!(begin.elapsed().as_secs() < 1);
 }
 
@@ -125,7 +167,11 @@ fn huge_counts_and_deep_nests_are_refused() {
 
 #[test]
 fn a_protocol_header_of_another_kind_is_refused() {
-    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"AMQP\x00\x00\x09\x01", b"AMQP\x03\x01\x00\x00"] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n"[..],
+        b"AMQP\x00\x00\x09\x01",
+        b"AMQP\x03\x01\x00\x00",
+    ] {
         let mut conn = Connection::new(Config::new("x"), Instant::now());
         let mut bytes = Bytes::copy_from_slice(bytes);
         assert!(conn.receive(&mut bytes, Instant::now()).is_err());

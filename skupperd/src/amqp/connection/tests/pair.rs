@@ -33,7 +33,10 @@ impl Pair {
     pub(super) fn exchange(&mut self) -> (Vec<Event>, Vec<Event>) {
         let (mut to_a, mut to_b) = (Vec::new(), Vec::new());
         loop {
-            let (out_a, out_b) = (self.a.output().split().freeze(), self.b.output().split().freeze());
+            let (out_a, out_b) = (
+                self.a.output().split().freeze(),
+                self.b.output().split().freeze(),
+            );
             if out_a.is_empty() && out_b.is_empty() {
                 return (to_a, to_b);
             }
@@ -45,17 +48,26 @@ impl Pair {
     /// A link from a to b that b accepts.
     pub(super) fn link(&mut self, credit: u32) -> LinkId {
         let session = self.a.begin().expect("a session");
-        let args = AttachArgs { name: "l".into(), role: Role::Sender, ..AttachArgs::default() };
+        let args = AttachArgs {
+            name: "l".into(),
+            role: Role::Sender,
+            ..AttachArgs::default()
+        };
         let link = self.a.attach(session, args).expect("a link");
         let (_, to_b) = self.exchange();
         let theirs = to_b
             .iter()
             .find_map(|e| match e {
-                Event::Attach { link, remote_initiated: true, .. } => Some(*link),
+                Event::Attach {
+                    link,
+                    remote_initiated: true,
+                    ..
+                } => Some(*link),
                 _ => None,
             })
             .expect("an attach");
-        self.b.accept_attach(theirs, Source::default(), Target::default(), credit);
+        self.b
+            .accept_attach(theirs, Source::default(), Target::default(), credit);
         self.exchange();
         link
     }
@@ -93,11 +105,26 @@ fn a_delivery_that_never_completes_is_cut_through() {
     pair.a.start_delivery(link, false).expect("credit");
     let frame = transfer(&mut pair.a, link, &[7; 10_000], true);
     // Half a frame is half its payload, at once.
-    let first = deliver(&mut pair.b, Bytes::copy_from_slice(&frame[..5_000]), pair.now);
+    let first = deliver(
+        &mut pair.b,
+        Bytes::copy_from_slice(&frame[..5_000]),
+        pair.now,
+    );
     assert!(payload(&first).len() > 4_900);
-    let second = deliver(&mut pair.b, Bytes::copy_from_slice(&frame[5_000..]), pair.now);
+    let second = deliver(
+        &mut pair.b,
+        Bytes::copy_from_slice(&frame[5_000..]),
+        pair.now,
+    );
     assert_eq!(payload(&first).len() + payload(&second).len(), 10_000);
-    assert!(matches!(second.last(), Some(Event::Transfer { more: true, first: false, .. })));
+    assert!(matches!(
+        second.last(),
+        Some(Event::Transfer {
+            more: true,
+            first: false,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -113,7 +140,10 @@ fn window_closes_and_opens_again() {
     assert_eq!(pair.a.window(link), 0);
     deliver(&mut pair.b, frames.into(), pair.now);
     let (to_a, _) = pair.exchange();
-    assert!(to_a.iter().any(|e| matches!(e, Event::Window { .. })), "{to_a:?}");
+    assert!(
+        to_a.iter().any(|e| matches!(e, Event::Window { .. })),
+        "{to_a:?}"
+    );
     assert!(pair.a.window(link) > 0);
 }
 
@@ -122,7 +152,9 @@ fn credit_is_topped_up_and_never_overrun() {
     let mut pair = Pair::new();
     let link = pair.link(4);
     for _ in 0..50 {
-        pair.a.send_message(link, b"m", true).expect("credit again and again");
+        pair.a
+            .send_message(link, b"m", true)
+            .expect("credit again and again");
         pair.exchange();
     }
     let mut sent = 0;
@@ -138,19 +170,42 @@ fn dispositions_reach_the_sender_once() {
     let link = pair.link(10);
     let delivery = pair.a.send_message(link, b"m", false).expect("credit");
     let (_, to_b) = pair.exchange();
-    let Some(Event::Transfer { delivery: theirs, .. }) = to_b.last() else { panic!("{to_b:?}") };
-    let received = DeliveryState::Received { section_number: 0, section_offset: 42 };
+    let Some(Event::Transfer {
+        delivery: theirs, ..
+    }) = to_b.last()
+    else {
+        panic!("{to_b:?}")
+    };
+    let received = DeliveryState::Received {
+        section_number: 0,
+        section_offset: 42,
+    };
     pair.b.disposition(*theirs, Some(received.clone()), false);
     let (to_a, _) = pair.exchange();
     assert_eq!(
         to_a,
-        [Event::Disposition { link, delivery, settled: false, state: Some(received) }]
+        [Event::Disposition {
+            link,
+            delivery,
+            settled: false,
+            state: Some(received)
+        }]
     );
-    pair.b.disposition(*theirs, Some(DeliveryState::Accepted), true);
-    pair.b.disposition(*theirs, Some(DeliveryState::Released), true);
+    pair.b
+        .disposition(*theirs, Some(DeliveryState::Accepted), true);
+    pair.b
+        .disposition(*theirs, Some(DeliveryState::Released), true);
     let (to_a, _) = pair.exchange();
     let accepted = Some(DeliveryState::Accepted);
-    assert_eq!(to_a, [Event::Disposition { link, delivery, settled: true, state: accepted }]);
+    assert_eq!(
+        to_a,
+        [Event::Disposition {
+            link,
+            delivery,
+            settled: true,
+            state: accepted
+        }]
+    );
 }
 
 #[test]
@@ -191,7 +246,10 @@ fn heartbeats_keep_a_silent_connection_and_silence_ends_it() {
     assert!(pair.a.handle_timeout(pair.now).is_ok());
     pair.now += Duration::from_secs(2);
     let error = pair.a.handle_timeout(pair.now).expect_err("a silent peer");
-    assert!(error.to_string().contains("nothing received for 16 s"), "{error}");
+    assert!(
+        error.to_string().contains("nothing received for 16 s"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -204,7 +262,10 @@ fn native_frames_are_larger_on_both_sides() {
     assert!(pair.a.max_payload() > before * 7);
     pair.a.start_delivery(link, false).expect("credit");
     let frame = transfer(&mut pair.a, link, &vec![1; 131_000], false);
-    assert_eq!(payload(&deliver(&mut pair.b, frame.into(), pair.now)).len(), 131_000);
+    assert_eq!(
+        payload(&deliver(&mut pair.b, frame.into(), pair.now)).len(),
+        131_000
+    );
 }
 
 proptest! {

@@ -12,8 +12,12 @@ use crate::amqp::{
 use bytes::{Bytes, BytesMut};
 use std::{collections::HashMap, path::Path, time::Instant};
 
-const FILES: [&str; 4] =
-    ["interior-control.txt", "interior-data-1.txt", "interior-data-2.txt", "edge.txt"];
+const FILES: [&str; 4] = [
+    "interior-control.txt",
+    "interior-data-1.txt",
+    "interior-data-2.txt",
+    "edge.txt",
+];
 
 struct Captured {
     file: &'static str,
@@ -42,13 +46,19 @@ impl Captured {
 }
 
 fn load(file: &'static str) -> Vec<Captured> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/vectors")
+        .join(file);
     let text = std::fs::read_to_string(&path).expect("captured frames");
     let mut all = Vec::new();
     for line in text.lines().filter(|l| !l.starts_with('#')) {
-        let Some((head, hex)) = line.rsplit_once(" | ") else { continue };
+        let Some((head, hex)) = line.rsplit_once(" | ") else {
+            continue;
+        };
         let words: Vec<&str> = head.split_whitespace().collect();
-        let (true, Some(side)) = (words.len() > 3, words.get(1)) else { continue };
+        let (true, Some(side)) = (words.len() > 3, words.get(1)) else {
+            continue;
+        };
         let hex = hex.trim().trim_end_matches("...");
         let digits: Vec<u8> = hex
             .as_bytes()
@@ -70,13 +80,15 @@ fn load(file: &'static str) -> Vec<Captured> {
 
 fn performative(captured: &Captured) -> Option<(Header, Performative, usize)> {
     let padded = captured.padded();
-    let head = Header::parse(&padded, 1 << 20).expect("a header").expect("a whole header");
+    let head = Header::parse(&padded, 1 << 20)
+        .expect("a header")
+        .expect("a whole header");
     if head.kind != frame::AMQP || head.body == head.size {
         return None;
     }
     let mut reader = Reader::new(&padded[head.body..]);
-    let performative = Performative::decode(&mut reader)
-        .unwrap_or_else(|e| panic!("{}: {e}", captured.place()));
+    let performative =
+        Performative::decode(&mut reader).unwrap_or_else(|e| panic!("{}: {e}", captured.place()));
     Some((head, performative, padded.len() - reader.remaining()))
 }
 
@@ -88,7 +100,9 @@ fn is_header(captured: &Captured) -> bool {
 fn every_frame_decodes_and_canonical_ones_encode_to_the_same_bytes() {
     let (mut decoded, mut same) = (0, 0);
     for captured in FILES.into_iter().flat_map(load).filter(|c| !is_header(c)) {
-        let Some((head, performative, payload)) = performative(&captured) else { continue };
+        let Some((head, performative, payload)) = performative(&captured) else {
+            continue;
+        };
         decoded += 1;
         let mut again = BytesMut::new();
         performative.encode(&mut again);
@@ -106,13 +120,20 @@ fn every_frame_decodes_and_canonical_ones_encode_to_the_same_bytes() {
         );
         same += 1;
     }
-    assert!(decoded > 300 && same > 290, "{decoded} decoded, {same} the same");
+    assert!(
+        decoded > 300 && same > 290,
+        "{decoded} decoded, {same} the same"
+    );
 }
 
 #[test]
 fn heads_of_streams_encode_to_the_same_bytes() {
     let mut streams = 0;
-    for captured in FILES.into_iter().flat_map(load).filter(|c| !is_header(c) && c.whole()) {
+    for captured in FILES
+        .into_iter()
+        .flat_map(load)
+        .filter(|c| !is_header(c) && c.whole())
+    {
         let Some((_, Performative::Transfer(t), payload)) = performative(&captured) else {
             continue;
         };
@@ -159,17 +180,32 @@ impl Replay {
     /// Runs of data frames are not listed in the files, and with them the ends of some deliveries:
     /// these are ended here, as the router did.
     fn mend(&mut self, captured: &Captured) {
-        let Some((head, Performative::Transfer(t), _)) = performative(captured) else { return };
+        let Some((head, Performative::Transfer(t), _)) = performative(captured) else {
+            return;
+        };
         let place = (head.channel, t.handle);
-        let missing = self.open.get(&place).copied().filter(|id| t.delivery_id.is_some_and(|n| n != *id));
+        let missing = self
+            .open
+            .get(&place)
+            .copied()
+            .filter(|id| t.delivery_id.is_some_and(|n| n != *id));
         if let Some(id) = missing {
-            let end = Transfer { handle: t.handle, delivery_id: Some(id), ..Transfer::default() };
+            let end = Transfer {
+                handle: t.handle,
+                delivery_id: Some(id),
+                ..Transfer::default()
+            };
             let mut body = BytesMut::new();
             Performative::Transfer(end).encode(&mut body);
             let mut out = BytesMut::new();
             frame::put(frame::AMQP, head.channel, &body, &mut out);
             let mut out = out.freeze();
-            while self.conn.receive(&mut out, Instant::now()).expect("an end").is_some() {}
+            while self
+                .conn
+                .receive(&mut out, Instant::now())
+                .expect("an end")
+                .is_some()
+            {}
         }
         let _previous = match t.delivery_id.filter(|_| t.more) {
             Some(id) => self.open.insert(place, id),
@@ -210,7 +246,11 @@ impl Replay {
         let mut events = 0;
         loop {
             match self.conn.receive(&mut bytes, Instant::now()) {
-                Ok(Some(Event::Attach { link, remote_initiated: true, attach })) => {
+                Ok(Some(Event::Attach {
+                    link,
+                    remote_initiated: true,
+                    attach,
+                })) => {
                     self.theirs.insert(attach.name.clone(), (link, attach));
                     events += 1;
                 }
@@ -244,7 +284,8 @@ fn both_sides_of_every_conversation_can_be_replayed() {
                 let ours = captured.by_connector == we_connect;
                 if !ours && !sasl.is_done() {
                     let mut bytes = BytesMut::from(&captured.bytes[..]);
-                    sasl.feed(&mut bytes).unwrap_or_else(|e| panic!("{}: {e}", captured.place()));
+                    sasl.feed(&mut bytes)
+                        .unwrap_or_else(|e| panic!("{}: {e}", captured.place()));
                     if bytes.is_empty() {
                         continue;
                     }
@@ -254,10 +295,11 @@ fn both_sides_of_every_conversation_can_be_replayed() {
                         replay.mend(captured);
                     }
                     events += replay.receive(captured);
-                } else if sasl.is_done() && !is_header(captured) {
-                    if let Some((head, performative, _)) = performative(captured) {
-                        replay.act(performative, head.channel);
-                    }
+                } else if sasl.is_done()
+                    && !is_header(captured)
+                    && let Some((head, performative, _)) = performative(captured)
+                {
+                    replay.act(performative, head.channel);
                 }
             }
             assert!(sasl.is_done() && events > 5, "{file}: {events} events");
