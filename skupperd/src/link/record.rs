@@ -309,3 +309,6 @@ impl Session {
         self.update_due = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -294,6 +294,13 @@ impl Wire {
     }
 }
 
+#[cfg(test)]
+impl Wire {
+    pub(super) fn session_for_test(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a session")
+    }
+}
+
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wire")

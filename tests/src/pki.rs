@@ -1,0 +1,52 @@
+//! Wrong certificates.
+
+use rcgen::{CertificateParams, DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
+use std::time::{Duration, SystemTime};
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key")
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+/// A certificate of a CA nobody knows, and its key.
+pub fn foreign(name: &str) -> (String, String) {
+    let (ca_key, key) = (key(), key());
+    let mut ca = params("foreign CA");
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = Issuer::new(ca, ca_key);
+    let certificate = params(name).signed_by(&key, &issuer).expect("signed");
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// A certificate of the right CA that has run out, and its key.
+pub fn expired(name: &str, ca: &str, ca_key: &str) -> (String, String) {
+    let key = key();
+    let ca_key = KeyPair::from_pem(ca_key).expect("the CA's key");
+    let issuer = Issuer::from_ca_cert_pem(ca, ca_key).expect("the CA");
+    let mut params = params(name);
+    let day = Duration::from_secs(24 * 3600);
+    params.not_before = (SystemTime::now() - day * 10).into();
+    params.not_after = (SystemTime::now() - day).into();
+    let certificate = params.signed_by(&key, &issuer).expect("signed");
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// A generated link with another certificate and key.
+pub fn replace(link: &str, certificate: &str, key: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let line = |line: &str| {
+        let text = line.trim_start();
+        let indent = &line[..line.len() - text.len()];
+        match text.split_once(':') {
+            Some(("tls.crt", _)) => format!("{indent}tls.crt: {}", STANDARD.encode(certificate)),
+            Some(("tls.key", _)) => format!("{indent}tls.key: {}", STANDARD.encode(key)),
+            _ => line.to_owned(),
+        }
+    };
+    link.lines().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,313 @@
+//! Real programs through a link: nginx, curl, an AMQP client of another make, wrong certificates.
+
+use skupper_tests::{
+    SOON,
+    echo::{Server, connect, refused, round_trip, works},
+    free_addr, free_port, pki,
+    site::{Site, linked},
+    wait_until,
+};
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// True when a program can be run; else says that the test is skipped.
+fn have(program: &str, args: &[&str]) -> bool {
+    let found = Command::new(program)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success());
+    if !found {
+        println!("skipped: {program} is not installed");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{program} must be there in CI"
+        );
+    }
+    found
+}
+
+struct Nginx(Child);
+
+impl Nginx {
+    fn start(dir: &Path, port: u16) -> Self {
+        let conf = format!(
+            "daemon off; worker_processes 1; pid {0}/nginx.pid; error_log {0}/error.log; \
+             events {{ worker_connections 1024; }}\nhttp {{ access_log off; sendfile on; \
+             client_max_body_size 4g; client_body_temp_path {0}/body; proxy_temp_path {0}/p; \
+             fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s; \
+             server {{ listen 127.0.0.1:{port}; root {0}; \
+             location /up/ {{ dav_methods PUT; }} }} }}",
+            dir.display()
+        );
+        std::fs::write(dir.join("nginx.conf"), conf).expect("configuration");
+        let child = Command::new("nginx")
+            .arg("-c")
+            .arg(dir.join("nginx.conf"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx starts");
+        wait_until("nginx", SOON, || !refused(([127, 0, 0, 1], port).into()));
+        Self(child)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap_or(0));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).ok();
+        self.0.wait().ok();
+    }
+}
+
+fn curl(args: &[&str]) -> String {
+    let output = Command::new("curl")
+        .args(["-sS", "-m", "300"])
+        .args(args)
+        .output()
+        .expect("curl");
+    assert!(
+        output.status.success(),
+        "curl {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum")
+        .arg(path)
+        .output()
+        .expect("sha256sum");
+    String::from_utf8_lossy(&output.stdout)
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn v21_nginx_and_curl_1_gib_both_directions_and_200_at_once() {
+    if !have("nginx", &["-v"]) || !have("curl", &["--version"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    // nginx's workers may run as another user.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(dir.path(), open).expect("permissions");
+    std::fs::create_dir(dir.path().join("up")).expect("a directory");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(dir.path().join("up"), open).expect("permissions");
+    let port = free_port();
+    let big = dir.path().join("big");
+    let made = Command::new("sh")
+        .arg("-c")
+        .arg("head -c 1073741824 /dev/urandom > \"$1\"")
+        .arg("sh")
+        .arg(&big)
+        .status()
+        .expect("sh");
+    assert!(made.success());
+    std::fs::write(dir.path().join("index.html"), "hello").expect("a page");
+    let _nginx = Nginx::start(dir.path(), port);
+    let (a, b) = linked();
+    let addr = free_addr();
+    a.connector("web", "web", ([127, 0, 0, 1], port).into());
+    b.listener("web", "web", addr);
+    wait_until("the listener", SOON, || !refused(addr));
+    let url = format!("http://{addr}");
+    assert_eq!(curl(&[&format!("{url}/index.html")]), "hello");
+    let down = dir.path().join("down");
+    curl(&["-o", down.to_str().expect("a path"), &format!("{url}/big")]);
+    let sum = sha256(&big);
+    assert_eq!(sha256(&down), sum);
+    std::fs::remove_file(&down).expect("removed");
+    // Keep-alive, and a connection for each request.
+    let two = format!("{url}/index.html");
+    assert_eq!(curl(&["-w", "%{num_connects}", &two, &two]), "hello1hello0");
+    assert_eq!(curl(&["-H", "Connection: close", &two, &two]), "hellohello");
+    let many: Vec<Child> = (0..200)
+        .map(|_| {
+            Command::new("curl")
+                .args(["-sS", "-f", "-m", "60", "-o", "/dev/null", &two])
+                .spawn()
+                .expect("curl")
+        })
+        .collect();
+    for mut child in many {
+        assert!(child.wait().expect("curl ends").success());
+    }
+    // The other direction: an upload, to a server of our own where nginx has no dav module.
+    let received = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let sink = dir.path().join("uploaded");
+    let (path, result) = (sink.clone(), received.clone());
+    let server = Server::start(free_addr(), move |mut socket| {
+        let mut file = std::fs::File::create(&path).expect("a file");
+        let n = std::io::copy(&mut socket, &mut file).expect("an upload");
+        socket.write_all(b"done").ok();
+        *result.lock().expect("a result") = Some(n);
+    });
+    a.connector("sink", "sink", server.addr);
+    let up = free_addr();
+    b.listener("sink", "sink", up);
+    wait_until("the sink", SOON, || !refused(up));
+    wait_until("no upload under way", SOON, || {
+        server.open.load(std::sync::atomic::Ordering::SeqCst) == 0
+    });
+    let mut socket = connect(up).expect("a connection");
+    let mut file = std::fs::File::open(&big).expect("the file");
+    std::io::copy(&mut file, &mut socket).expect("sent");
+    socket
+        .shutdown(std::net::Shutdown::Write)
+        .expect("half-closed");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    assert_eq!((answer.as_str(), sha256(&sink)), ("done", sum));
+}
+
+#[test]
+fn long_lived_echo_for_60_seconds() {
+    let (a, b) = linked();
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("echo", "echo", server.addr);
+    b.listener("echo", "echo", addr);
+    wait_until("the service", SOON, || works(addr));
+    let mut socket = connect(addr).expect("a connection");
+    let begin = Instant::now();
+    let mut count = 0u64;
+    // Bursts with silence in between that is longer than a heartbeat interval.
+    while begin.elapsed() < Duration::from_secs(60) {
+        for _ in 0..20 {
+            count += 1;
+            let text = count.to_be_bytes();
+            assert_eq!(round_trip(&mut socket, &text).expect("alive"), text);
+        }
+        std::thread::sleep(Duration::from_secs(6));
+    }
+    assert!(count >= 180, "{count}");
+}
+
+#[test]
+fn l6_l8_wrong_certificates_are_refused() {
+    if !have("openssl", &["version"]) {
+        return;
+    }
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let addr = free_addr();
+    a.access(addr);
+    a.start();
+    a.wait_status("RouterAccess", "access", "Ready");
+    let good = a.link(addr, 1);
+    b.start();
+    let dir = tempfile::tempdir().expect("a directory");
+    // Another CA; a certificate that has run out.
+    let ca = std::fs::read_to_string(
+        a.root()
+            .join("namespaces/default/runtime/issuers/skupper-site-ca/tls.crt"),
+    )
+    .expect("the CA");
+    let key = std::fs::read_to_string(
+        a.root()
+            .join("namespaces/default/runtime/issuers/skupper-site-ca/tls.key"),
+    )
+    .expect("its key");
+    let foreign = pki::foreign("client");
+    let expired = pki::expired("client", &ca, &key);
+    for (name, (certificate, key)) in [("foreign", foreign), ("expired", expired)] {
+        let before = a.log().matches("connection refused").count();
+        let text =
+            pki::replace(&good, &certificate, &key).replace("name: to-a", &format!("name: {name}"));
+        let text = text.replace("tlsCredentials: to-a", &format!("tlsCredentials: {name}"));
+        b.file(&format!("{name}.yaml"), &text);
+        wait_until("the refusal in the log", SOON, || {
+            a.log().matches("connection refused").count() > before
+        });
+        let message = b.wait_status("Link", name, "Pending");
+        assert!(message.contains("Not operational"), "{message}");
+        b.ok(&["link", "delete", name]);
+    }
+    // No certificate at all, and TLS 1.2.
+    let target = addr.to_string();
+    for args in [vec!["-tls1_3"], vec!["-tls1_2"]] {
+        let before = a.log().matches("connection refused").count();
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-connect", &target])
+            .args(&args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl");
+        wait_until("the refusal in the log", SOON, || {
+            a.log().matches("connection refused").count() > before
+        });
+        child.wait().expect("openssl ends");
+    }
+    drop(dir);
+    // Nobody else was disturbed.
+    b.file("good.yaml", &good);
+    b.wait_status("Link", "to-a", "Ready");
+}
+
+#[test]
+fn an_independent_amqp_client_exchanges_messages_by_address() {
+    let python = std::env::var("SKUPPER_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    if !have(&python, &["-c", "import proton"]) {
+        return;
+    }
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let (link, one, two) = (free_addr(), free_port(), free_port());
+    a.access(link);
+    a.resource(
+        "Site",
+        "a",
+        &format!("{{settings: {{local-amqp-port: \"{one}\"}}}}"),
+    );
+    b.resource(
+        "Site",
+        "b",
+        &format!("{{settings: {{local-amqp-port: \"{two}\"}}}}"),
+    );
+    b.link_to(&a, link, 1);
+    a.start();
+    b.start();
+    b.wait_status("Link", "to-a", "Ready");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("proton/exchange.py");
+    for (from, to) in [(one, one), (one, two), (two, one)] {
+        let output = Command::new(&python)
+            .arg(&script)
+            .args([from.to_string(), to.to_string()])
+            .output()
+            .expect("python runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "{from} to {to}: {text}{errors}\n{}",
+            a.log()
+        );
+        assert!(text.contains("received 25 of 25"), "{text}");
+    }
+}
+
+#[test]
+fn silent_connections_to_the_link_port_do_not_hold_it() {
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let addr: SocketAddr = free_addr();
+    a.access(addr);
+    a.start();
+    a.wait_status("RouterAccess", "access", "Ready");
+    let silent: Vec<_> = (0..100).map(|_| connect(addr).expect("accepted")).collect();
+    b.link_to(&a, addr, 1);
+    b.start();
+    b.wait_status("Link", "to-a", "Ready");
+    drop(silent);
+}
