@@ -2,6 +2,7 @@
 
 pub mod echo;
 pub mod site;
+pub mod skip;
 
 use std::{
     net::{SocketAddr, TcpListener},
