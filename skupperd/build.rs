@@ -8,10 +8,14 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
 };
-use toolchain::{ADVICE, OVERRIDE, Toolchain};
+use toolchain::{OVERRIDE, Toolchain};
 
 /// The crate with the programs, its one binary, and the object's name for the daemon.
 const PROGRAMS: &str = "skupper-ebpf";
+
+/// What is said when something is missing.
+const ADVICE: &str = "run `cargo xtask setup`, or build without eBPF: \
+    --no-default-features --features daemon,cli";
 
 fn main() {
     if env::var_os("CARGO_FEATURE_EBPF").is_none() {

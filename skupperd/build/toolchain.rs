@@ -11,23 +11,19 @@ use std::{
 };
 
 /// Names a rustup toolchain (or a compiler's directory) to use instead of the first that fits.
-pub const OVERRIDE: &str = "SKUPPER_EBPF_TOOLCHAIN";
-
-/// What is said when something is missing.
-pub const ADVICE: &str = "run `cargo xtask setup`, or build without eBPF: \
-    --no-default-features --features daemon,cli";
+pub(crate) const OVERRIDE: &str = "SKUPPER_EBPF_TOOLCHAIN";
 
 /// A compiler with the sources of its own standard library.
 #[derive(Debug)]
-pub struct Toolchain {
+pub(crate) struct Toolchain {
     /// The compiler's directory: it has `bin` and `lib/rustlib`.
-    pub sysroot: PathBuf,
+    pub(crate) sysroot: PathBuf,
     cargo: PathBuf,
 }
 
 impl Toolchain {
     /// The first usable compiler: a rustup nightly, the distribution's, any other of rustup.
-    pub fn find() -> Result<Self, String> {
+    pub(crate) fn find() -> Result<Self, String> {
         let rustup = rustup_toolchains();
         if let Some(name) = env::var_os(OVERRIDE) {
             let named = PathBuf::from(&name);
@@ -74,7 +70,7 @@ impl Toolchain {
     }
 
     /// This toolchain's cargo, free of what an outer cargo or rustup said about theirs.
-    pub fn cargo(&self) -> Command {
+    pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(&self.cargo);
         command
             .env("RUSTC", self.sysroot.join("bin/rustc"))
@@ -91,7 +87,7 @@ impl Toolchain {
     }
 
     /// The major version of LLVM in the compiler; a linker must have the same.
-    pub fn llvm(&self) -> Option<u32> {
+    pub(crate) fn llvm(&self) -> Option<u32> {
         let output = Command::new(self.sysroot.join("bin/rustc"))
             .arg("-vV")
             .output()
@@ -105,7 +101,7 @@ impl Toolchain {
 }
 
 /// The linker of BPF programs, in the search path or where cargo installs.
-pub fn linker() -> Result<PathBuf, String> {
+pub(crate) fn linker() -> Result<PathBuf, String> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(cargo_home().map(|home| home.join("bin")))
@@ -115,7 +111,7 @@ pub fn linker() -> Result<PathBuf, String> {
 }
 
 /// Where cargo keeps what it installs.
-pub fn cargo_home() -> Option<PathBuf> {
+pub(crate) fn cargo_home() -> Option<PathBuf> {
     home("CARGO_HOME", ".cargo")
 }
 

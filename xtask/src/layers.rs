@@ -107,7 +107,7 @@ fn find(dir: &Path, files: &mut Vec<String>) -> Result<()> {
             let mut inner = Vec::new();
             find(&entry.path(), &mut inner)?;
             files.extend(inner.iter().map(|file| format!("{name}/{file}")));
-        } else if name.ends_with(".rs") {
+        } else if Path::new(&name).extension().is_some_and(|e| e == "rs") {
             files.push(name);
         }
     }

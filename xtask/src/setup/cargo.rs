@@ -22,7 +22,7 @@ impl Program {
     }
 
     pub(super) fn install(&self) -> Result<()> {
-        let mut command = sh::cargo(&["install", "--locked", &self.package]);
+        let mut command = sh::cargo(&["install", &self.package]);
         command
             .args(&self.args)
             .envs(self.env.iter().map(|(k, v)| (k, v)));
@@ -32,25 +32,25 @@ impl Program {
     }
 }
 
-/// Programs by name, with the package that has them.
-type Programs = &'static [(&'static str, &'static str)];
+/// Programs by name, with the package that has them and more words for cargo.
+type Programs = &'static [(&'static str, &'static str, &'static [&'static str])];
 
 pub(super) const TEST: Programs = &[
-    ("cargo-nextest", "cargo-nextest@0.9"),
-    ("cargo-deny", "cargo-deny@0.20"),
+    ("cargo-nextest", "cargo-nextest@0.9", &["--locked"]),
+    ("cargo-deny", "cargo-deny@0.20", &["--locked"]),
 ];
 
-pub(super) const BENCH: Programs = &[("rathole", "rathole@0.5")];
+// Not locked: what it was released with does not build with a Rust of today.
+pub(super) const BENCH: Programs = &[("rathole", "rathole@0.5", &[])];
 
 pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
     programs
         .iter()
-        .filter(|(name, _)| !installed(name))
-        .map(|(_, package)| {
-            let package = (*package).to_owned();
+        .filter(|(name, ..)| !installed(name))
+        .map(|(_, package, args)| {
             Step::Cargo(Program {
-                package,
-                args: Vec::new(),
+                package: (*package).to_owned(),
+                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
                 env: Vec::new(),
             })
         })

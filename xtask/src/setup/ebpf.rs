@@ -14,10 +14,8 @@ const LLVM: [u32; 2] = [22, 21];
 /// The newest that builds on the project's Rust.
 const LINKER: &str = "bpf-linker@0.13.0";
 
-const BY_HAND: &str = "the eBPF programs need a Rust compiler with its rust-src, and this \
-    distribution has none that is new enough. Either `rustup toolchain install nightly \
-    --component rust-src`, then run this again; or build without eBPF: --no-default-features \
-    --features daemon,cli";
+const BY_HAND: &str = "either `rustup toolchain install nightly --component rust-src` and run this \
+    again, or build without eBPF: --no-default-features --features daemon,cli";
 
 /// The next thing to install, if any.
 pub(super) fn plan(distribution: Distribution) -> Result<Option<Step>> {
@@ -96,7 +94,7 @@ fn linker(distribution: Distribution, llvm: u32) -> Result<Step> {
         return Ok(Step::Packages(vec!["bpf-linker".to_owned()]));
     }
     if !LLVM.contains(&llvm) {
-        bail!("the compiler has LLVM {llvm}, {LINKER} takes {LLVM:?}; {BY_HAND}");
+        bail!("the compiler has LLVM {llvm}, {LINKER} takes {LLVM:?}: {BY_HAND}");
     }
     let (packages, prefix) = match distribution {
         Distribution::Apt => (
@@ -113,7 +111,7 @@ fn linker(distribution: Distribution, llvm: u32) -> Result<Step> {
             let packages = ["llvm-devel", "libzstd-devel", "zlib-devel", "gcc-c++"];
             (packages.map(str::to_owned).to_vec(), "/usr".to_owned())
         }
-        Distribution::Other => bail!("install bpf-linker with LLVM {llvm} by hand; {BY_HAND}"),
+        Distribution::Other => bail!("install bpf-linker with LLVM {llvm} by hand, or {BY_HAND}"),
     };
     let missing: Vec<_> = packages
         .into_iter()
