@@ -1,1 +1,224 @@
+//! Map types that the BPF programs and the daemon share.
+//!
+//! Only 32- and 64-bit words, in the kernel's byte order of the machine unless a field says
+//! otherwise, and no implicit padding: byte arrays and holes make the verifier ask for
+//! `CAP_PERFMON`, which the daemon does not have.
 
+#![cfg_attr(not(test), no_std)]
+
+use core::net::{IpAddr, Ipv6Addr};
+
+/// Bindings that fit in the maps; the counters cost 16 bytes of each for every processor.
+pub const MAX_BINDINGS: u32 = 8192;
+
+/// Accept sockets that fit in the socket map.
+pub const MAX_SOCKETS: u32 = 4096;
+
+/// Bits of a [`Destination`] before its address: family, protocol and port always match whole.
+pub const FIXED_BITS: u32 = 32;
+
+/// The number of TCP in an IP header; the only protocol that is steered.
+pub const TCP: u32 = 6;
+
+/// Where a connection wants to go: the key of the bindings, which match the longest prefix of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// IP version in the highest byte, protocol number in the next, port in the lower half.
+    pub service: u32,
+    /// The address as it is in a packet; IPv4 has the first word only.
+    pub address: [u32; 4],
+}
+
+impl Destination {
+    /// A TCP port of an address, given as the words that are in a packet; IPv4 in the first.
+    #[inline(always)]
+    pub const fn tcp(version: u32, address: [u32; 4], port: u16) -> Self {
+        Self {
+            service: version << 24 | TCP << 16 | port as u32,
+            address,
+        }
+    }
+
+    /// A TCP port of an address.
+    pub fn of(address: IpAddr, port: u16) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::tcp(4, [u32::from_ne_bytes(v4.octets()), 0, 0, 0], port),
+            IpAddr::V6(v6) => Self::tcp(6, words(v6), port),
+        }
+    }
+
+    /// Significant bits of a key for `address/prefix`, for the longest-prefix map.
+    pub const fn key_bits(prefix: u8) -> u32 {
+        FIXED_BITS + prefix as u32
+    }
+}
+
+fn words(address: Ipv6Addr) -> [u32; 4] {
+    let o = address.octets();
+    [
+        u32::from_ne_bytes([o[0], o[1], o[2], o[3]]),
+        u32::from_ne_bytes([o[4], o[5], o[6], o[7]]),
+        u32::from_ne_bytes([o[8], o[9], o[10], o[11]]),
+        u32::from_ne_bytes([o[12], o[13], o[14], o[15]]),
+    ]
+}
+
+/// Which accept sockets take the connections of a binding.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Index of the first socket in the socket map.
+    pub first: u32,
+    /// Number of sockets from there; with none, connections are refused.
+    pub sockets: u32,
+    /// Index of the binding's [`Counters`].
+    pub slot: u32,
+}
+
+impl Binding {
+    /// The socket for a connection with this hash: always the same one, because the kernel asks
+    /// again when a client repeats its SYN or answers a SYN cookie.
+    #[inline(always)]
+    pub const fn socket(&self, hash: u32) -> u32 {
+        // A multiplication spreads like a remainder and is one instruction.
+        self.first + ((hash as u64 * self.sockets as u64) >> 32) as u32
+    }
+}
+
+/// What happened to the connections of a binding, per processor.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Given to an accept socket.
+    pub steered: u64,
+    /// Refused, because the binding had no socket to give them to.
+    pub refused: u64,
+}
+
+/// Hash of a connection's remote end. Only for spreading: a client can choose where it lands,
+/// and gains nothing by it.
+#[inline(always)]
+pub const fn spread(address: [u32; 4], port: u32) -> u32 {
+    // The golden ratio in 32 bits: its multiples are spread over the upper bits, which is where
+    // `Binding::socket` looks.
+    const GOLDEN: u32 = 0x9e37_79b1;
+    let folded = address[0] ^ address[1] ^ address[2] ^ address[3];
+    let mixed = (folded ^ folded >> 15).wrapping_mul(GOLDEN) ^ port;
+    (mixed ^ mixed >> 16).wrapping_mul(GOLDEN)
+}
+
+const _: () = assert!(size_of::<Destination>() == 20 && align_of::<Destination>() == 4);
+const _: () = assert!(size_of::<Binding>() == 12 && align_of::<Binding>() == 4);
+const _: () = assert!(size_of::<Counters>() == 16 && align_of::<Counters>() == 8);
+
+// SAFETY: plain words without padding, valid for every bit pattern.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Destination {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Binding {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Counters {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(destination: Destination) -> Vec<u8> {
+        core::iter::once(destination.service)
+            .chain(destination.address)
+            .flat_map(u32::to_ne_bytes)
+            .collect()
+    }
+
+    /// The map compares keys byte by byte from the first one on.
+    fn common_bits(a: &[u8], b: &[u8]) -> u32 {
+        let mut bits = 0;
+        for (a, b) in a.iter().zip(b) {
+            bits += (a ^ b).leading_zeros();
+            if a != b {
+                break;
+            }
+        }
+        bits
+    }
+
+    #[test]
+    fn addresses_keep_packet_order() {
+        let v4 = Destination::of("192.0.2.7".parse().unwrap(), 80);
+        assert_eq!(bytes(v4)[4..8], [192, 0, 2, 7]);
+        let v6 = Destination::of("2001:db8::1:2".parse().unwrap(), 80);
+        assert_eq!(bytes(v6)[4..8], [0x20, 0x01, 0x0d, 0xb8]);
+        assert_eq!(bytes(v6)[16..], [0, 1, 0, 2]);
+    }
+
+    #[test]
+    fn a_prefix_matches_as_many_bits_as_it_says() {
+        let key = bytes(Destination::of("192.0.2.0".parse().unwrap(), 80));
+        let inside = bytes(Destination::of("192.0.2.255".parse().unwrap(), 80));
+        let outside = bytes(Destination::of("192.0.3.0".parse().unwrap(), 80));
+        assert!(common_bits(&key, &inside) >= Destination::key_bits(24));
+        assert!(common_bits(&key, &outside) < Destination::key_bits(24));
+    }
+
+    #[test]
+    fn the_shortest_prefix_still_tells_ports_and_families_apart() {
+        let any4 = bytes(Destination::of("0.0.0.0".parse().unwrap(), 80));
+        let any6 = bytes(Destination::of("::".parse().unwrap(), 80));
+        let port = bytes(Destination::of("0.0.0.0".parse().unwrap(), 81));
+        assert!(common_bits(&any4, &any6) < Destination::key_bits(0));
+        assert!(common_bits(&any4, &port) < Destination::key_bits(0));
+    }
+
+    #[test]
+    fn sockets_stay_inside_the_binding() {
+        let binding = Binding {
+            first: 8,
+            sockets: 4,
+            slot: 0,
+        };
+        assert_eq!(binding.socket(0), 8);
+        assert_eq!(binding.socket(u32::MAX), 11);
+    }
+
+    #[test]
+    fn consecutive_ports_of_one_client_spread_evenly() {
+        let client = [u32::from_ne_bytes([192, 0, 2, 7]), 0, 0, 0];
+        for sockets in [2, 3, 8, 64] {
+            let binding = Binding {
+                first: 0,
+                sockets,
+                slot: 0,
+            };
+            let mut taken = vec![0u32; sockets as usize];
+            // As the kernel gives them out: every second one, in network byte order.
+            for port in (32768u16..60999).step_by(2) {
+                taken[binding.socket(spread(client, u32::from(port.to_be()))) as usize] += 1;
+            }
+            let mean = taken.iter().sum::<u32>() / sockets;
+            let (least, most) = (*taken.iter().min().unwrap(), *taken.iter().max().unwrap());
+            assert!(
+                least > mean * 7 / 10 && most < mean * 13 / 10,
+                "{sockets}: {taken:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn clients_with_the_same_port_spread_evenly() {
+        let binding = Binding {
+            first: 0,
+            sockets: 4,
+            slot: 0,
+        };
+        let mut taken = [0u32; 4];
+        for host in 0..1024u32 {
+            let octets = (0x0a00_0000 + host).to_be_bytes();
+            let client = [u32::from_ne_bytes(octets), 0, 0, 0];
+            taken[binding.socket(spread(client, u32::from(40000u16.to_be()))) as usize] += 1;
+        }
+        assert!(taken.iter().all(|n| (180..=332).contains(n)), "{taken:?}");
+    }
+}

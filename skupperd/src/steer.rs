@@ -1,5 +1,8 @@
 //! How client connections reach listeners.
 
+#[cfg(feature = "ebpf")]
+pub mod bpf;
+
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,

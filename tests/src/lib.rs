@@ -3,6 +3,7 @@
 pub mod echo;
 pub mod pki;
 pub mod site;
+pub mod skip;
 
 use std::{
     net::{SocketAddr, TcpListener},

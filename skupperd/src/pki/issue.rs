@@ -4,7 +4,7 @@
 use super::PkiError;
 use crate::{
     model::Secret,
-    store::{PRIVATE, read_text, write_file},
+    store::{PRIVATE, lock, read_text, write_file},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -31,6 +31,10 @@ pub type Issued = Secret;
 
 /// The CA in `dir`; made when there is none.
 pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
+    // The daemon and the command may be the first at the same time: one makes it, the other waits.
+    let path = dir.join(".lock");
+    let _turn =
+        lock(&path, true).map_err(|source| PkiError::File { op: "locking", path, source })?;
     let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
     if certificate.exists() || key.exists() {
         return Ok(Issuer {
@@ -193,5 +197,29 @@ fn text(name: &GeneralName<'_>) -> Option<String> {
                 .map(|b| IpAddr::from(b).to_string()),
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::Barrier, thread};
+
+    #[test]
+    fn all_who_need_a_ca_first_get_the_same_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let together = Barrier::new(8);
+        let certificates: BTreeSet<String> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        together.wait();
+                        ensure_issuer(&dir.path().join("ca"), "ca").unwrap().certificate
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(certificates.len(), 1);
     }
 }

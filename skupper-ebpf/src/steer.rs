@@ -1,0 +1,70 @@
+//! Gives connections to the daemon's accept sockets, by destination.
+
+use aya_ebpf::{
+    bindings::sk_action::{SK_DROP, SK_PASS},
+    macros::{map, sk_lookup},
+    maps::{LpmTrie, PerCpuArray, SockMap, lpm_trie::Key},
+    programs::SkLookupContext,
+};
+use skupper_ebpf::{Binding, Counters, Destination, MAX_BINDINGS, MAX_SOCKETS, TCP, spread};
+
+/// From `linux/socket.h`.
+const AF_INET: u32 = 2;
+
+#[map]
+static BINDINGS: LpmTrie<Destination, Binding> = LpmTrie::with_max_entries(MAX_BINDINGS, 0);
+
+#[map]
+static SOCKETS: SockMap = SockMap::with_max_entries(MAX_SOCKETS, 0);
+
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_BINDINGS, 0);
+
+/// Runs for every new connection to an address of this network namespace. What no binding names
+/// is left alone; what a binding names and no socket takes is refused, never passed on to another
+/// program that happens to have the port.
+#[sk_lookup]
+fn steer(ctx: SkLookupContext) -> u32 {
+    // SAFETY: the kernel passes a context that is valid for the run of the program. Each field is
+    // read at its own place, in this order: of two reads that the compiler merges into one with a
+    // computed address the verifier says no.
+    macro_rules! field {
+        ($($path:tt)+) => { unsafe { (&raw const (*ctx.lookup).$($path)+).read_volatile() } };
+    }
+    if field!(protocol) != TCP {
+        return SK_PASS;
+    }
+    // The kernel gives zeros for the fields of the other family.
+    let local = [
+        field!(local_ip4) | field!(local_ip6[0]),
+        field!(local_ip6[1]),
+        field!(local_ip6[2]),
+        field!(local_ip6[3]),
+    ];
+    let remote = [
+        field!(remote_ip4) | field!(remote_ip6[0]),
+        field!(remote_ip6[1]),
+        field!(remote_ip6[2]),
+        field!(remote_ip6[3]),
+    ];
+    // The upper half of the field is zero.
+    let port = field!(local_port) as u16;
+    let version = if field!(family) == AF_INET { 4 } else { 6 };
+    let destination = Destination::tcp(version, local, port);
+    let key = Key::new(Destination::key_bits(128), destination);
+    let Some(binding) = BINDINGS.get(key) else {
+        return SK_PASS;
+    };
+    let index = binding.socket(spread(remote, u32::from(field!(remote_port))));
+    let steered = binding.sockets != 0 && SOCKETS.redirect_sk_lookup(&ctx, index, 0).is_ok();
+    if let Some(counters) = COUNTERS.get_ptr_mut(binding.slot) {
+        // SAFETY: a processor runs one such program at a time and this is its own copy.
+        let counters = unsafe { &mut *counters };
+        if steered {
+            counters.steered += 1;
+        } else {
+            counters.refused += 1;
+        }
+    }
+    if steered { SK_PASS } else { SK_DROP }
+}

@@ -1,0 +1,208 @@
+//! The BPF programs in a real kernel: in a network namespace of their own, with no more
+//! capabilities than the daemon's unit has.
+
+#![cfg(feature = "ebpf")]
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, unshare},
+    unistd::geteuid,
+};
+use skupper_ebpf::{Binding, Counters};
+use skupper_tests::skip::skip;
+use skupperd::steer::bpf::Steering;
+use std::{
+    env,
+    fs::File,
+    io::{self, ErrorKind, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd,
+    process::Command,
+    time::Duration,
+};
+
+const TEST: &str = "steers_connections_with_the_capabilities_of_the_unit";
+
+/// Set for the part of the test that runs with few capabilities.
+const INNER: &str = "SKUPPER_TEST_INNER";
+
+/// Nothing here takes as long; a connection that goes astray fails the test and does not hang it.
+const LONG: Duration = Duration::from_secs(5);
+
+#[test]
+fn steers_connections_with_the_capabilities_of_the_unit() -> Result<()> {
+    if env::var_os(INNER).is_some() {
+        return steering();
+    }
+    if !geteuid().is_root() {
+        skip("loading BPF programs needs root");
+        return Ok(());
+    }
+    match unshare(CloneFlags::CLONE_NEWNET) {
+        Err(e @ (Errno::EPERM | Errno::ENOSYS)) => {
+            skip(&format!("no network namespaces here: {e}"));
+            return Ok(());
+        }
+        other => other.context("making a network namespace")?,
+    }
+    match load() {
+        Err(e) if refused_to_root(&e) => {
+            skip(&format!("no BPF programs here, not even for root: {e:?}"));
+            return Ok(());
+        }
+        other => drop(other?),
+    }
+    let up = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()
+        .context("ip")?;
+    ensure!(up.success(), "ip link set lo up: {up}");
+    // What a root process has after exec is limited by the bounding set.
+    let inner = Command::new("setpriv")
+        .args([
+            "--bounding-set",
+            "-all,+bpf,+net_admin",
+            "--inh-caps",
+            "-all",
+            "--no-new-privs",
+        ])
+        .arg(env::current_exe()?)
+        .args(["--exact", TEST, "--nocapture"])
+        .env(INNER, "1")
+        .status()
+        .context("setpriv")?;
+    ensure!(
+        inner.success(),
+        "with the capabilities of the unit: {inner}"
+    );
+    Ok(())
+}
+
+/// Loads the programs for the network namespace of this thread.
+fn load() -> Result<Steering> {
+    // Not /proc/self: that is the main thread's.
+    let netns = File::open("/proc/thread-self/ns/net").context("/proc/thread-self/ns/net")?;
+    Ok(Steering::load(netns.as_fd())?)
+}
+
+/// Containers can take the right to load programs from root.
+fn refused_to_root(error: &anyhow::Error) -> bool {
+    let system = error.chain().find_map(|e| e.downcast_ref::<io::Error>());
+    let number = system.and_then(io::Error::raw_os_error);
+    [Errno::EPERM, Errno::ENOSYS]
+        .map(|e| Some(e as i32))
+        .contains(&number)
+}
+
+fn steering() -> Result<()> {
+    let mut steering = load()?;
+
+    // Two workers with an accept socket each, which is bound to neither of the ports below.
+    let worker4 = TcpListener::bind("127.0.0.1:0")?;
+    let worker6 = TcpListener::bind("[::1]:0")?;
+    for (index, worker) in [(0, &worker4), (1, &worker6)] {
+        worker.set_nonblocking(true)?;
+        steering.set_socket(index, worker)?;
+    }
+    let any4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let [slot4, slot6, slot_none] = [4, 6, 7];
+    steering.bind(
+        any4,
+        0,
+        80,
+        Binding {
+            first: 0,
+            sockets: 1,
+            slot: slot4,
+        },
+    )?;
+    let local6 = IpAddr::from(Ipv6Addr::LOCALHOST);
+    steering.bind(
+        local6,
+        128,
+        80,
+        Binding {
+            first: 1,
+            sockets: 1,
+            slot: slot6,
+        },
+    )?;
+    let without_socket = Binding {
+        first: 2,
+        sockets: 1,
+        slot: slot_none,
+    };
+    steering.bind("127.1.0.0".parse()?, 16, 80, without_socket)?;
+
+    // A port below 1024: binding it would take CAP_NET_BIND_SERVICE.
+    carries("127.0.0.7:80", &worker4)?;
+    carries("[::1]:80", &worker6)?;
+    assert_eq!(
+        steering.counters(slot4)?,
+        Counters {
+            steered: 1,
+            refused: 0
+        }
+    );
+    assert_eq!(
+        steering.counters(slot6)?,
+        Counters {
+            steered: 1,
+            refused: 0
+        }
+    );
+
+    // The longer prefix wins, and is refused rather than passed on to the shorter one.
+    refuses("127.1.2.3:80")?;
+    assert_eq!(
+        steering.counters(slot_none)?,
+        Counters {
+            steered: 0,
+            refused: 1
+        }
+    );
+    assert_eq!(
+        steering.counters(slot4)?,
+        Counters {
+            steered: 1,
+            refused: 0
+        }
+    );
+
+    // What no binding names goes its usual way.
+    refuses("127.0.0.7:81")?;
+    let local = TcpListener::bind("127.0.0.7:0")?;
+    local.set_nonblocking(true)?;
+    carries(&local.local_addr()?.to_string(), &local)?;
+
+    steering.unbind(any4, 0, 80)?;
+    refuses("127.0.0.7:80")?;
+    drop(steering);
+    refuses("[::1]:80")
+}
+
+/// A connection to `to` arrives at `worker` with its own destination, and carries bytes.
+fn carries(to: &str, worker: &TcpListener) -> Result<()> {
+    let to: SocketAddr = to.parse()?;
+    let mut client = TcpStream::connect_timeout(&to, LONG).with_context(|| to.to_string())?;
+    // The handshake is over: the connection is in the queue of the socket that was chosen.
+    let (mut server, _) = worker
+        .accept()
+        .with_context(|| format!("{to} went elsewhere"))?;
+    ensure!(server.local_addr()? == to);
+    client.write_all(b"through")?;
+    server.set_nonblocking(false)?;
+    server.set_read_timeout(Some(LONG))?;
+    let mut got = [0; 7];
+    server.read_exact(&mut got)?;
+    ensure!(&got == b"through");
+    Ok(())
+}
+
+fn refuses(to: &str) -> Result<()> {
+    match TcpStream::connect_timeout(&to.parse()?, LONG) {
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        other => bail!("{to} should be refused: {other:?}"),
+    }
+}

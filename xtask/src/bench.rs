@@ -1,0 +1,49 @@
+//! `cargo xtask bench`: skupperd beside other TCP tunnels.
+//!
+//! The driver and its other peers are not part of the project: they lie in `shared/bench` beside
+//! it.
+
+use crate::{
+    setup::{self, Group},
+    sh,
+};
+use anyhow::{Result, bail};
+use std::process::Command;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Words for the driver, such as --quick or --peers naive,skupperd
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    driver: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let driver = sh::root().join("../shared/bench/bench");
+    if !driver.is_file() {
+        bail!(
+            "the benchmark's driver is not at {}: put the project's shared/bench directory there, \
+             beside the checkout",
+            driver.display()
+        );
+    }
+    setup::ensure(&[Group::Build, Group::Bench])?;
+    sh::run(&mut sh::cargo(&[
+        "build",
+        "--release",
+        "--package",
+        "skupperd",
+        "--bins",
+    ]))?;
+    let mut command = Command::new(&driver);
+    command
+        .args(&args.driver)
+        .env(
+            "BENCH_SKUPPERD_START",
+            sh::root().join("tests/bench/skupperd-start"),
+        )
+        .env("SKUPPERD_BIN", sh::target().join("release"));
+    if let Some(path) = setup::search_path() {
+        command.env("PATH", path);
+    }
+    sh::run(&mut command)
+}

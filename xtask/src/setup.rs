@@ -1,0 +1,121 @@
+//! `cargo xtask setup`: installs what is missing, after saying what. Does nothing, quickly, when
+//! nothing is missing.
+//!
+//! A round asks what is missing, says it and installs it. There may be more than one: which LLVM
+//! the BPF linker needs is known only when the compiler is there.
+
+mod cargo;
+mod distribution;
+mod ebpf;
+mod needs;
+mod python;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use distribution::Distribution;
+
+pub(crate) use cargo::search_path;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What to set up for
+    #[arg(value_enum, default_values = ["build", "test"])]
+    groups: Vec<Group>,
+}
+
+/// What one sets up for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Group {
+    /// Building the workspace, eBPF programs included
+    Build,
+    /// Lint and tests
+    Test,
+    /// The side-by-side benchmark
+    Bench,
+}
+
+/// Something to install.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Packages of the distribution.
+    Packages(Vec<String>),
+    /// A program that cargo builds.
+    Cargo(cargo::Program),
+    /// Components of the rustup toolchain in use.
+    Rustup(Vec<&'static str>),
+    /// The tests' own Python packages.
+    Python,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure(&args.groups)
+}
+
+/// Installs what is missing for these groups.
+pub(crate) fn ensure(groups: &[Group]) -> Result<()> {
+    let distribution = Distribution::detect();
+    let mut done = Vec::new();
+    loop {
+        let steps = plan(groups, distribution)?;
+        if steps.is_empty() {
+            return Ok(());
+        }
+        if let Some(step) = steps.iter().find(|step| done.contains(*step)) {
+            bail!("still missing after it was installed: {}", step.words());
+        }
+        eprintln!("setup: this is missing and will now be installed:");
+        steps
+            .iter()
+            .for_each(|step| eprintln!("  {}", step.words()));
+        for step in &steps {
+            match step {
+                Step::Packages(names) => distribution.install(names)?,
+                Step::Cargo(program) => program.install()?,
+                Step::Rustup(components) => cargo::add_components(components)?,
+                Step::Python => python::install()?,
+            }
+        }
+        done.extend(steps);
+    }
+}
+
+/// What is missing and can be installed now, in the order of installation.
+fn plan(groups: &[Group], distribution: Distribution) -> Result<Vec<Step>> {
+    let mut packages = Vec::new();
+    let mut others = Vec::new();
+    if groups.contains(&Group::Build) {
+        packages.extend(needs::missing(needs::BUILD, distribution));
+        match ebpf::plan(distribution)? {
+            Some(Step::Packages(names)) => packages.extend(names),
+            step => others.extend(step),
+        }
+    }
+    if groups.contains(&Group::Test) {
+        packages.extend(needs::missing(needs::TEST, distribution));
+        match cargo::components() {
+            Some(Step::Packages(names)) => packages.extend(names),
+            step => others.extend(step),
+        }
+        others.extend(cargo::missing(cargo::TEST));
+        others.extend(python::missing().then_some(Step::Python));
+    }
+    if groups.contains(&Group::Bench) {
+        packages.extend(needs::missing(needs::BENCH, distribution));
+        others.extend(cargo::missing(cargo::BENCH));
+    }
+    packages.sort();
+    packages.dedup();
+    let packages = (!packages.is_empty()).then_some(Step::Packages(packages));
+    Ok(packages.into_iter().chain(others).collect())
+}
+
+impl Step {
+    fn words(&self) -> String {
+        match self {
+            Self::Packages(names) => format!("packages of the distribution: {}", names.join(" ")),
+            Self::Cargo(program) => program.words(),
+            Self::Rustup(components) => format!("with rustup: {}", components.join(" ")),
+            Self::Python => python::words(),
+        }
+    }
+}

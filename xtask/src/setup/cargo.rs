@@ -1,0 +1,99 @@
+//! Programs that cargo builds, and components of the Rust toolchain itself.
+
+use super::Step;
+use crate::{sh, toolchain};
+use anyhow::Result;
+use std::{env, ffi::OsString};
+
+/// A program that cargo installs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    /// The package and the version of it, as cargo takes them.
+    pub(super) package: String,
+    /// More words for `cargo install`.
+    pub(super) args: Vec<String>,
+    /// What the build needs to be told.
+    pub(super) env: Vec<(String, String)>,
+}
+
+impl Program {
+    pub(super) fn words(&self) -> String {
+        format!("with cargo, which takes minutes: {}", self.package)
+    }
+
+    pub(super) fn install(&self) -> Result<()> {
+        let mut command = sh::cargo(&["install", &self.package]);
+        command
+            .args(&self.args)
+            .envs(self.env.iter().map(|(k, v)| (k, v)));
+        // What belongs to this project's build is not for that one.
+        command.env_remove("CARGO_TARGET_DIR");
+        sh::run(&mut command)
+    }
+}
+
+/// Programs by name, with the package that has them and more words for cargo.
+type Programs = &'static [(&'static str, &'static str, &'static [&'static str])];
+
+pub(super) const TEST: Programs = &[
+    ("cargo-nextest", "cargo-nextest@0.9", &["--locked"]),
+    ("cargo-deny", "cargo-deny@0.20", &["--locked"]),
+];
+
+// Not locked: what it was released with does not build with a Rust of today.
+pub(super) const BENCH: Programs = &[("rathole", "rathole@0.5", &[])];
+
+pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
+    programs
+        .iter()
+        .filter(|(name, ..)| !installed(name))
+        .map(|(_, package, args)| {
+            Step::Cargo(Program {
+                package: (*package).to_owned(),
+                args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+                env: Vec::new(),
+            })
+        })
+}
+
+fn installed(program: &str) -> bool {
+    let own = toolchain::cargo_home().map(|home| home.join("bin").join(program));
+    sh::has(program) || own.is_some_and(|file| file.is_file())
+}
+
+/// The search path with cargo's own directory, where [`Program::install`] puts things.
+pub(crate) fn search_path() -> Option<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let own = toolchain::cargo_home().map(|home| home.join("bin"));
+    env::join_paths(env::split_paths(&path).chain(own)).ok()
+}
+
+/// rustfmt and clippy: of rustup where it is in use, else of the distribution.
+pub(super) fn components() -> Option<Step> {
+    let missing: Vec<_> = [
+        ("fmt", "rustfmt", "rustfmt"),
+        ("clippy", "clippy", "rust-clippy"),
+    ]
+    .into_iter()
+    .filter(|(word, ..)| sh::output("cargo", &[word, "--version"]).is_none())
+    .collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let with_rustup = sh::output("rustup", &["show", "active-toolchain"]).is_some();
+    Some(if with_rustup {
+        Step::Rustup(missing.iter().map(|(_, component, _)| *component).collect())
+    } else {
+        Step::Packages(
+            missing
+                .iter()
+                .map(|(.., package)| (*package).to_owned())
+                .collect(),
+        )
+    })
+}
+
+pub(super) fn add_components(components: &[&str]) -> Result<()> {
+    let mut command = std::process::Command::new("rustup");
+    sh::run(command.args(["component", "add"]).args(components))
+}

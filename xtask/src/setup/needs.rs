@@ -1,0 +1,109 @@
+//! Programs and libraries that come from the distribution.
+
+use super::distribution::Distribution;
+use crate::sh;
+
+/// One need: how to see that it is met, and the package that meets it.
+pub(super) struct Need {
+    has: Has,
+    apt: &'static str,
+    dnf: &'static str,
+}
+
+enum Has {
+    /// A program, from wherever it came.
+    Program(&'static str),
+    /// The package itself: libraries and headers.
+    Package,
+    /// A program that ends well when called like this.
+    Works(&'static str, &'static [&'static str]),
+}
+
+const fn program(name: &'static str, apt: &'static str, dnf: &'static str) -> Need {
+    Need {
+        has: Has::Program(name),
+        apt,
+        dnf,
+    }
+}
+
+const CC: Need = program("cc", "gcc", "gcc");
+const CURL: Need = program("curl", "curl", "curl");
+const NGINX: Need = program("nginx", "nginx-light", "nginx-core");
+const OPENSSL: Need = program("openssl", "openssl", "openssl");
+const PKG_CONFIG: Need = program("pkg-config", "pkg-config", "pkgconf-pkg-config");
+const LIBC: Need = Need {
+    has: Has::Package,
+    apt: "libc6-dev",
+    dnf: "glibc-devel",
+};
+
+pub(super) const BUILD: &[Need] = &[CC, LIBC];
+
+pub(super) const TEST: &[Need] = &[
+    CURL,
+    NGINX,
+    program("iperf3", "iperf3", "iperf3"),
+    program("nft", "nftables", "nftables"),
+    program("ip", "iproute2", "iproute"),
+    program("setpriv", "util-linux", "util-linux"),
+    program("shellcheck", "shellcheck", "ShellCheck"),
+    // python-qpid-proton comes as source: an AMQP peer that is not ours.
+    CC,
+    PKG_CONFIG,
+    Need {
+        has: Has::Works("python3", &["-c", "import venv, ensurepip"]),
+        apt: "python3-venv",
+        dnf: "python3",
+    },
+    Need {
+        has: Has::Works(
+            "python3",
+            &[
+                "-c",
+                "import os, sysconfig as s; open(s.get_path('include') + '/Python.h')",
+            ],
+        ),
+        apt: "python3-dev",
+        dnf: "python3-devel",
+    },
+];
+
+pub(super) const BENCH: &[Need] = &[
+    CC,
+    OPENSSL,
+    program("haproxy", "haproxy", "haproxy"),
+    program("stunnel4", "stunnel4", "stunnel"),
+    NGINX,
+    program("wrk", "wrk", "wrk"),
+    program("python3", "python3", "python3"),
+    // rathole, which cargo builds, takes TLS from OpenSSL.
+    PKG_CONFIG,
+    Need {
+        has: Has::Package,
+        apt: "libssl-dev",
+        dnf: "openssl-devel",
+    },
+];
+
+/// Packages for the needs that are not met.
+pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String> {
+    needs
+        .iter()
+        .filter_map(|need| {
+            let package = match distribution {
+                Distribution::Dnf => need.dnf,
+                Distribution::Apt | Distribution::Other => need.apt,
+            };
+            let met = match need.has {
+                Has::Program(name) => sh::has(name),
+                Has::Works(program, args) => sh::output(program, args).is_some(),
+                // Nobody to ask: the build will tell.
+                Has::Package => {
+                    distribution == Distribution::Other || distribution.installed(package)
+                }
+            };
+            (!met).then(|| package.to_owned())
+        })
+        .collect()
+}

@@ -1,0 +1,167 @@
+//! `cargo xtask test`: everything that this machine can run. Says at the end what was skipped and
+//! why; the last line is the sum.
+
+mod counts;
+
+use crate::{
+    lint,
+    setup::{self, Group},
+    sh,
+};
+use anyhow::{Context, Result};
+use counts::Counts;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave out whole machines (levels 3 and 4), and tests that move or hold much
+    #[arg(long)]
+    quick: bool,
+    /// More words for cargo nextest, such as a part of a test's name
+    #[arg(last = true)]
+    nextest: Vec<String>,
+}
+
+/// Tests that find the machine lacking say so in the file that this names.
+const SKIP_LOG: &str = "SKUPPER_SKIP_LOG";
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let mut sum = Counts::default();
+    let mut problems = Vec::new();
+    let mut skipped = Vec::new();
+
+    if let Err(e) = setup::ensure(&[Group::Build, Group::Test]) {
+        sum.failed += 1;
+        problems.push(format!("set-up: {e:#}"));
+    } else {
+        if let Err(e) = lint::run() {
+            sum.failed += 1;
+            problems.push(format!("{e:#}"));
+        }
+        type Runner = fn(&Args, &mut Vec<String>) -> Result<Counts>;
+        for (name, runner) in [("nextest", nextest as Runner), ("doc tests", doc_tests)] {
+            match runner(args, &mut skipped) {
+                Ok(counts) => sum = sum + counts,
+                Err(e) => {
+                    sum.failed += 1;
+                    problems.push(format!("{name}: {e:#}"));
+                }
+            }
+        }
+    }
+
+    for problem in &problems {
+        eprintln!("failed: {problem}");
+    }
+    for reason in &skipped {
+        eprintln!("skipped: {reason}");
+    }
+    println!("{sum}");
+    if sum.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn nextest(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
+    // The black-box tests start the programs, which are not theirs to build.
+    sh::run(&mut sh::cargo(&[
+        "build",
+        "--workspace",
+        "--bins",
+        "--locked",
+    ]))?;
+    let log = sh::target().join("skipped-tests");
+    if log.exists() {
+        fs::remove_file(&log).with_context(|| log.display().to_string())?;
+    }
+    let profile = if args.quick { "quick" } else { "ci" };
+    let words = [
+        "nextest",
+        "run",
+        "--workspace",
+        "--locked",
+        "--profile",
+        profile,
+    ];
+    let mut command = sh::cargo(&words);
+    command.args(&args.nextest).env(SKIP_LOG, &log);
+    let (ok, lines) = tee(&mut command)?;
+    let mut counts = lines
+        .iter()
+        .rev()
+        .find_map(|line| Counts::of_nextest(line))
+        .context("no test was run: see above")?;
+    if counts.skipped > 0 {
+        let why = if args.quick {
+            "--quick"
+        } else {
+            "a filter, or marked #[ignore]"
+        };
+        skipped.push(format!("{} tests: left out by {why}", counts.skipped));
+    }
+    let on_their_own = read_skips(&log)?;
+    counts.skip_of_passed(on_their_own.len());
+    skipped.extend(on_their_own);
+    Ok(counts.failed_unless(ok))
+}
+
+fn doc_tests(_: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
+    let (ok, lines) = tee(&mut sh::cargo(&[
+        "test",
+        "--workspace",
+        "--doc",
+        "--quiet",
+        "--locked",
+    ]))?;
+    let counts = lines
+        .iter()
+        .filter_map(|line| Counts::of_libtest(line))
+        .fold(Counts::default(), |sum, counts| sum + counts);
+    if counts.skipped > 0 {
+        skipped.push(format!("{} doc tests: marked ignore", counts.skipped));
+    }
+    Ok(counts.failed_unless(ok))
+}
+
+/// A line for each test that skipped itself.
+fn read_skips(log: &Path) -> Result<Vec<String>> {
+    if !log.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(log).with_context(|| log.display().to_string())?;
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    // A test that was tried twice is one.
+    lines.sort();
+    lines.dedup();
+    Ok(lines)
+}
+
+/// Runs a command, passing on what it says as it says it. Returns whether it ended well, and the
+/// lines of both its outputs.
+fn tee(command: &mut Command) -> Result<(bool, Vec<String>)> {
+    let words = sh::words(command);
+    eprintln!("+ {words}");
+    let (reader, writer) = std::io::pipe()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("starting {words}"))?;
+    // The command holds the ends for writing: reading would not end while we have them too.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut lines = Vec::new();
+    for line in BufReader::new(reader).lines() {
+        let line = line?;
+        eprintln!("{line}");
+        lines.push(line);
+    }
+    Ok((child.wait()?.success(), lines))
+}

@@ -1,0 +1,173 @@
+//! How many tests did what, read from what the runners print.
+
+use std::{fmt, ops::Add};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) passed: usize,
+    pub(super) failed: usize,
+    pub(super) skipped: usize,
+}
+
+impl Counts {
+    /// Reads nextest's line `Summary [ 1.2s] 9 tests run: 7 passed (1 slow), 2 failed, 3 skipped`.
+    pub(super) fn of_nextest(line: &str) -> Option<Self> {
+        let (_, rest) = line
+            .trim_start()
+            .strip_prefix("Summary [")?
+            .split_once(']')?;
+        let (run, results) = rest.split_once(" run:")?;
+        let mut counts = Self::default();
+        for (number, word) in results_of(results) {
+            match word {
+                "passed" => counts.passed += number,
+                "skipped" => counts.skipped += number,
+                // Failed, timed out, could not be started.
+                _ => counts.failed += number,
+            }
+        }
+        // `3/9 tests`: interrupted.
+        let run = run.split_whitespace().next()?;
+        if let Some((done, all)) = run.split_once('/') {
+            counts.failed += all.parse::<usize>().ok()?.checked_sub(done.parse().ok()?)?;
+        }
+        Some(counts)
+    }
+
+    /// Reads `test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 3 filtered out; ...`.
+    pub(super) fn of_libtest(line: &str) -> Option<Self> {
+        let (_, results) = line
+            .trim()
+            .strip_prefix("test result: ")?
+            .split_once(". ")?;
+        let mut counts = Self::default();
+        for (number, word) in results_of(&results.replace(';', ",")) {
+            match word {
+                "passed" => counts.passed += number,
+                "failed" => counts.failed += number,
+                "ignored" | "filtered" => counts.skipped += number,
+                _ => {}
+            }
+        }
+        Some(counts)
+    }
+
+    /// Tests that skipped themselves have passed for the runner.
+    pub(super) fn skip_of_passed(&mut self, number: usize) {
+        let number = number.min(self.passed);
+        self.passed -= number;
+        self.skipped += number;
+    }
+
+    /// A runner that ended badly has a failure, whatever it counted.
+    pub(super) fn failed_unless(mut self, ok: bool) -> Self {
+        if !ok {
+            self.failed = self.failed.max(1);
+        }
+        self
+    }
+}
+
+/// The numbers and the words after them in `7 passed (1 slow), 2 failed`.
+fn results_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut depth = 0usize;
+    let parts = text.split(move |c| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.filter_map(|part| {
+        let mut words = part.split_whitespace();
+        Some((words.next()?.parse().ok()?, words.next()?))
+    })
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    fn counts(passed: usize, failed: usize, skipped: usize) -> Option<Counts> {
+        Some(Counts {
+            passed,
+            failed,
+            skipped,
+        })
+    }
+
+    #[test]
+    fn reads_nextest() {
+        let of = Counts::of_nextest;
+        let line = "     Summary [   0.022s] 6 tests run: 6 passed, 0 skipped";
+        assert_eq!(of(line), counts(6, 0, 0));
+        let line = "Summary [ 12.0s] 9 tests run: 6 passed (1 slow, 2 leaky), 2 failed, \
+            1 timed out, 3 skipped";
+        assert_eq!(of(line), counts(6, 3, 3));
+        assert_eq!(
+            of("Summary [ 1.2s] 1 test run: 1 exec failed, 0 skipped"),
+            counts(0, 1, 0)
+        );
+        assert_eq!(
+            of("Summary [ 1.2s] 3/9 tests run: 3 passed, 0 skipped"),
+            counts(3, 6, 0)
+        );
+        assert_eq!(of("    Starting 6 tests across 2 binaries"), None);
+        assert_eq!(of("Summary of what was done"), None);
+    }
+
+    #[test]
+    fn reads_libtest() {
+        let of = Counts::of_libtest;
+        let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; \
+            4 filtered out; finished in 0.00s";
+        assert_eq!(of(line), counts(3, 1, 6));
+        assert_eq!(of("test result of a kind"), None);
+    }
+
+    #[test]
+    fn a_test_that_skipped_itself_has_not_passed() {
+        let mut counts = Counts {
+            passed: 5,
+            failed: 1,
+            skipped: 1,
+        };
+        counts.skip_of_passed(2);
+        assert_eq!(counts.to_string(), "3 passed, 1 failed, 3 skipped");
+    }
+
+    #[test]
+    fn a_runner_that_ended_badly_has_a_failure() {
+        let counts = Counts {
+            passed: 5,
+            failed: 0,
+            skipped: 0,
+        };
+        assert_eq!(counts.failed_unless(false).failed, 1);
+        assert_eq!(counts.failed_unless(true).failed, 0);
+    }
+}
