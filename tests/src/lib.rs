@@ -27,6 +27,13 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// Where this workspace builds.
+pub fn target() -> PathBuf {
+    let program = program("skupperd");
+    let profile = program.parent().expect("a directory");
+    profile.parent().expect("the target directory").to_owned()
+}
+
 /// A port that nobody listens on. Ports below the ephemeral range are given out one after another, so
 /// that neither another test's client nor another test's listener gets it in the meantime.
 pub fn free_port() -> u16 {

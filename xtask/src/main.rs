@@ -1,6 +1,10 @@
 //! The habits of the project, one word each: `cargo xtask WORD`.
 
-#![expect(clippy::print_stderr, clippy::print_stdout, reason = "for people at a terminal")]
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "for people at a terminal"
+)]
 
 mod bench;
 mod demo;

@@ -33,8 +33,11 @@ pub type Issued = Secret;
 pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
     // The daemon and the command may be the first at the same time: one makes it, the other waits.
     let path = dir.join(".lock");
-    let _turn =
-        lock(&path, true).map_err(|source| PkiError::File { op: "locking", path, source })?;
+    let _turn = lock(&path, true).map_err(|source| PkiError::File {
+        op: "locking",
+        path,
+        source,
+    })?;
     let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
     if certificate.exists() || key.exists() {
         return Ok(Issuer {
@@ -214,11 +217,16 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         together.wait();
-                        ensure_issuer(&dir.path().join("ca"), "ca").unwrap().certificate
+                        ensure_issuer(&dir.path().join("ca"), "ca")
+                            .unwrap()
+                            .certificate
                     })
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
         assert_eq!(certificates.len(), 1);
     }
