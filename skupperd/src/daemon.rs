@@ -78,7 +78,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     let (core, changed) = Core::new(events.clone(), senders.clone());
     threads.push(spawn("core".to_owned(), move |runtime| {
-        runtime.block_on(core.run(core_events))
+        runtime.block_on(core.run(core_events));
     })?);
 
     let control = build().context("starting the control runtime")?;

@@ -1,5 +1,7 @@
 //! The command, held against the rows C of the checklist, without a daemon.
 
+#![expect(clippy::expect_used, reason = "a test that can not go on says why")]
+
 use std::{
     fs,
     io::Write,

@@ -139,7 +139,7 @@ impl CoreSender {
     ) -> Option<R> {
         let (answer, result) = oneshot::channel();
         self.send(CoreEvent::Call(Box::new(move |core| {
-            drop(answer.send(f(core)))
+            drop(answer.send(f(core)));
         })));
         result.await.ok()
     }
@@ -300,7 +300,7 @@ impl Core {
                 message,
             } => {
                 self.on(key, |s, core| {
-                    s.message(core, key, group, link, delivery, message)
+                    s.message(core, key, group, link, delivery, message);
                 });
             }
             CoreEvent::ClientAttached { key, link, attach } => {

@@ -31,7 +31,7 @@ const TURNS: usize = 4;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// The peer closed it in order.
     ByPeer(Option<String>),
     /// We closed it.

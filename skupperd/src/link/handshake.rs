@@ -32,7 +32,7 @@ pub(crate) const NATIVE_FRAME: u32 = 128 * 1024;
 
 /// Why a connection did not come to be.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub(super) enum HandshakeError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),

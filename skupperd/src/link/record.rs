@@ -13,11 +13,11 @@ use rustls::{
 use std::ops::Range;
 
 /// Bytes in front of a record's plaintext: type, legacy version, length.
-pub const HEAD: usize = 5;
+pub(super) const HEAD: usize = 5;
 /// Bytes behind a record's plaintext: inner content type and the AEAD tag.
-pub const TAIL: usize = 1 + TAG;
+pub(super) const TAIL: usize = 1 + TAG;
 /// Most plaintext in one record (RFC 8446 section 5.1).
-pub const MAX_PLAIN: usize = 16_384;
+pub(super) const MAX_PLAIN: usize = 16_384;
 
 const TAG: usize = 16;
 /// Most ciphertext in one record: plaintext + 256 (RFC 8446 section 5.2).
@@ -30,14 +30,14 @@ const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 /// Content type of application data.
-pub const APPLICATION: u8 = 23;
+pub(super) const APPLICATION: u8 = 23;
 
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 
 /// Why a record could not be sealed or opened. All of them end the connection.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     /// The peer's record is not TLS at all, or not TLS 1.3.
     #[error("not a TLS record: content type {0}")]
     NotTls(u8),
@@ -111,7 +111,7 @@ enum Kernel {
 
 /// What the next record of the peer turned out to be.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Opened {
+pub(crate) enum Opened {
     /// Application data at this range of the buffer.
     Data(Range<usize>),
     /// A record of the TLS layer itself; nothing for the application.
@@ -121,7 +121,7 @@ pub enum Opened {
 }
 
 /// The record layer of one established connection.
-pub struct Session {
+pub(crate) struct Session {
     seal: Cipher,
     open: Cipher,
     kernel: Kernel,
@@ -140,14 +140,14 @@ impl std::fmt::Debug for Session {
 
 impl Session {
     /// Takes over where a client's handshake ended.
-    pub fn client(
+    pub(crate) fn client(
         (secrets, kernel): (ExtractedSecrets, KernelConnection<ClientConnectionData>),
     ) -> Result<Self, RecordError> {
         Self::new(secrets, Kernel::Client(kernel))
     }
 
     /// Takes over where a server's handshake ended.
-    pub fn server(
+    pub(crate) fn server(
         (secrets, kernel): (ExtractedSecrets, KernelConnection<ServerConnectionData>),
     ) -> Result<Self, RecordError> {
         Self::new(secrets, Kernel::Server(kernel))
@@ -164,7 +164,7 @@ impl Session {
 
     /// Seals one record in place. `record` is HEAD + plaintext + TAIL bytes; the plaintext may be
     /// up to [`MAX_PLAIN`] bytes.
-    pub fn seal(&mut self, record: &mut [u8], content: u8) -> Result<(), RecordError> {
+    pub(crate) fn seal(&mut self, record: &mut [u8], content: u8) -> Result<(), RecordError> {
         let plain = record
             .len()
             .checked_sub(HEAD + TAIL)
@@ -193,7 +193,7 @@ impl Session {
 
     /// A record to be sent before anything else, if one is due: the announcement of our next key,
     /// after which the next key is in use.
-    pub fn due(&mut self) -> Result<Option<Vec<u8>>, RecordError> {
+    pub(crate) fn due(&mut self) -> Result<Option<Vec<u8>>, RecordError> {
         if !std::mem::take(&mut self.update_due) {
             return Ok(None);
         }
@@ -209,7 +209,7 @@ impl Session {
     }
 
     /// The record that closes our direction in order.
-    pub fn close_notify(&mut self) -> Result<Vec<u8>, RecordError> {
+    pub(crate) fn close_notify(&mut self) -> Result<Vec<u8>, RecordError> {
         self.small(ALERT, &[1, 0])
     }
 
@@ -223,7 +223,7 @@ impl Session {
 
     /// Opens the first record of `buf` in place. `None`: the record is not complete yet. Otherwise
     /// the bytes it took and what it was; ranges are relative to `buf`.
-    pub fn open(&mut self, buf: &mut [u8]) -> Result<Option<(usize, Opened)>, RecordError> {
+    pub(crate) fn open(&mut self, buf: &mut [u8]) -> Result<Option<(usize, Opened)>, RecordError> {
         let Some(&[content, _, _, hi, lo]) = buf.first_chunk::<HEAD>() else {
             return Ok(None);
         };

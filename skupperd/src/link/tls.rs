@@ -19,7 +19,7 @@ const MAX_HANDSHAKE: usize = 128 * 1024;
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(super) enum TlsError {
     /// The socket failed or was closed.
     #[error("{op} during the TLS handshake")]
     Io {

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// One direction of a stream on its way to the next router.
-pub struct Transit {
+pub(super) struct Transit {
     this: Weak<Transit>,
     up: Upstream,
     next: Rc<Conn>,

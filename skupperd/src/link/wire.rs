@@ -22,7 +22,7 @@ const RECV_MAX: usize = 256 * 1024;
 
 /// Why a link's socket can not be used any more.
 #[derive(Debug, thiserror::Error)]
-pub enum WireError {
+pub(super) enum WireError {
     /// The socket failed.
     #[error("{op} failed")]
     Io {

@@ -261,6 +261,7 @@ impl Worker {
         conns.iter().find(|c| c.is_open()).cloned()
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each command")]
     fn command(self: &Rc<Self>, command: Command) {
         match command {
             Command::Connection(new) => self.connection(*new),

@@ -448,7 +448,7 @@ async fn bind(host: &str, port: u16, search: bool) -> Result<(u16, Vec<TcpListen
 }
 
 fn has_ipv6() -> bool {
-    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// Names that remote sites may dial: those that are asked for, or everything this host is known by.

@@ -154,6 +154,7 @@ impl NamespaceState {
         self.statuses.retain(&keep)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind")]
     fn status(&self, located: &Located, observed: &Observed) -> Status {
         let failure = self.failures.get(located.key());
         let name = &located.key().name;

@@ -495,7 +495,7 @@ impl Connection {
         }
         let Some(handle) = f.handle else {
             if f.echo {
-                let flow = self.session_mut(channel).map(|s| s.flow());
+                let flow = self.session_mut(channel).map(super::session::Session::flow);
                 if let Some(flow) = flow {
                     self.put(channel, &Performative::Flow(flow));
                 }
