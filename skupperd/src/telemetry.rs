@@ -1,6 +1,6 @@
 //! Logs, and errors in them.
 
-use std::error::Error;
+use std::{error::Error, io::IsTerminal};
 
 /// An error with everything that caused it, on one line.
 pub fn chain(error: &dyn Error) -> String {
@@ -33,6 +33,7 @@ pub fn init() {
         .with(
             tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
                 .with_target(false),
         )
         .init();

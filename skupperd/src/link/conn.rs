@@ -11,7 +11,7 @@ use crate::amqp::{
 use bytes::{Bytes, BytesMut};
 use std::{
     cell::{Cell, RefCell, RefMut},
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io::{self, IoSliceMut},
     rc::Rc,
     task::Waker,
@@ -28,6 +28,8 @@ const WARM_LINKS: usize = 16;
 const MAX_STREAMS: usize = 32_000;
 /// Credit given on every receiving link: upstream's link capacity.
 pub(crate) const CREDIT: u32 = 250;
+/// Messages that wait for credit on one link.
+const MAX_LINE: usize = 1024;
 /// Control frames the peer does not read in time, after which it is cut off.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 
@@ -243,6 +245,8 @@ pub struct Inner {
     pending: usize,
     streams: usize,
     waiting: VecDeque<(Bytes, End)>,
+    /// Messages that wait for credit, by link.
+    lines: HashMap<LinkId, VecDeque<Bytes>>,
     waiters: Vec<Waiter>,
     pub(super) dirty: Vec<End>,
     pub(super) waker: Option<Waker>,
@@ -289,6 +293,7 @@ impl Inner {
             pending: 0,
             streams: 0,
             waiting: VecDeque::new(),
+            lines: HashMap::new(),
             waiters: Vec::new(),
             dirty: Vec::new(),
             waker: None,
@@ -739,6 +744,7 @@ impl Inner {
     /// A streaming link of ours was detached by the peer.
     pub(super) fn out_detached(&mut self, link: LinkId) -> Option<End> {
         self.free.retain(|free| *free != link);
+        self.lines.remove(&link);
         match std::mem::take(self.out_link(link)) {
             Outgoing::Busy { end, .. } => {
                 self.streams = self.streams.saturating_sub(1);
@@ -748,12 +754,39 @@ impl Inner {
         }
     }
 
-    /// Sends one complete message on a fixed link.
-    pub(super) fn send_message(&mut self, link: LinkId, message: &[u8], settled: bool) -> bool {
-        let sent = self.amqp.send_message(link, message, settled).is_ok();
+    /// Sends one complete message, settled, on a link; waits in line while there is no credit. False:
+    /// the line is full.
+    pub(super) fn send_message(&mut self, link: LinkId, message: Bytes) -> bool {
+        let line = self.lines.entry(link).or_default();
+        if line.len() >= MAX_LINE {
+            return false;
+        }
+        line.push_back(message);
+        self.advance_line(link);
+        true
+    }
+
+    /// Sends what waits for credit on a link.
+    pub(super) fn advance_line(&mut self, link: LinkId) {
+        let Some(line) = self.lines.get_mut(&link) else {
+            return;
+        };
+        while let Some(message) = line.front() {
+            match self.amqp.send_message(link, message, true) {
+                Ok(_) => drop(line.pop_front()),
+                // Credit or window come with a flow, and then it goes on.
+                Err(ApiError::NoCredit | ApiError::NoWindow) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "messages for a link that is gone");
+                    line.clear();
+                }
+            }
+        }
+        if line.is_empty() {
+            self.lines.remove(&link);
+        }
         self.drain_control();
         self.kick();
-        sent
     }
 
     /// Accepts a link the peer attached, with the usual credit.

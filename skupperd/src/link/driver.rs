@@ -197,6 +197,7 @@ fn handle(
         } => {
             if credit > 0 {
                 inner.link_ready(link);
+                inner.advance_line(link);
                 if inner.fixed.control == Some(link) && !inner.fixed.reported {
                     inner.fixed.reported = true;
                     worker.control_ready(conn);

@@ -331,9 +331,12 @@ impl Worker {
             Command::Control(key, message) => {
                 self.on_conn(key, |inner| {
                     if let Some(link) = inner.fixed.control
-                        && !inner.send_message(link, &message, true)
+                        && !inner.send_message(link, message)
                     {
-                        tracing::debug!(conn = key, "no credit for a control message");
+                        tracing::warn!(
+                            conn = key,
+                            "control message dropped: the peer gives no credit"
+                        );
                     }
                 });
             }
@@ -341,16 +344,16 @@ impl Worker {
                 self.on_conn(key, |inner| {
                     let slot = usize::from(priority).min(inner.fixed.data.len() - 1);
                     if let Some(link) = inner.fixed.data[slot]
-                        && !inner.send_message(link, &message, true)
+                        && !inner.send_message(link, message)
                     {
-                        tracing::debug!(conn = key, "no credit for a message");
+                        tracing::warn!(conn = key, "message dropped: the peer gives no credit");
                     }
                 });
             }
             Command::ClientMessage(key, link, message) => {
                 self.on_conn(key, |inner| {
-                    if !inner.send_message(link, &message, true) {
-                        tracing::debug!(conn = key, "client has no credit for a message");
+                    if !inner.send_message(link, message) {
+                        tracing::warn!(conn = key, "message dropped: the client gives no credit");
                     }
                 });
             }
