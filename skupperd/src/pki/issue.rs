@@ -103,11 +103,13 @@ fn params(name: &str, hosts: &[String]) -> Result<CertificateParams, rcgen::Erro
     params.not_before = (now - day / 24).into();
     params.not_after = (now + day * u32::try_from(DAYS).unwrap_or(1)).into();
     for host in hosts {
-        let san = match host.parse::<IpAddr>() {
-            Ok(ip) => SanType::IpAddress(ip),
-            Err(_) => SanType::DnsName(host.as_str().try_into()?),
-        };
-        params.subject_alt_names.push(san);
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            params.subject_alt_names.push(SanType::IpAddress(ip));
+        }
+        // Addresses as names too: upstream's routers look for them there only.
+        params
+            .subject_alt_names
+            .push(SanType::DnsName(host.as_str().try_into()?));
     }
     Ok(params)
 }
