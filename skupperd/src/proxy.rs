@@ -1,6 +1,7 @@
 //! Listeners and connectors: TCP connections on this host and the streams they are bridged to.
 
 mod connector;
+mod head;
 mod listener;
 mod local;
 mod tcp;

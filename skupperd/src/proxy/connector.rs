@@ -1,24 +1,17 @@
 //! The server's side: from a stream that has come in to a connection to the server.
 
 use super::{
-    Cut, Proxy, local,
+    Cut, Proxy, head, local,
     tcp::{NATIVE_END, Sending, TcpEnd},
 };
 use crate::{
-    amqp::{
-        message::{
-            FLAG_DISABLE_Q2, FLAG_STREAMING, MessageHead, Properties, RouterAnnotations,
-            STREAM_CONTENT_TYPE, encode_stream_head,
-        },
-        value::Value,
-    },
+    amqp::message::{MessageHead, Properties},
     link::{
         conn::{Conn, ConnKey, End, Outcome},
         worker::{Arrived, Worker},
     },
     router::Target,
 };
-use bytes::BytesMut;
 use std::rc::{Rc, Weak};
 
 impl Proxy {
@@ -107,31 +100,15 @@ impl Server {
 
     /// Opens the stream back to the client.
     fn answer(&self) {
-        let own = self
-            .worker
-            .view(self.site)
-            .map(|v| format!("0/{}", v.routes.self_id));
-        let own = own.unwrap_or_default();
-        let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
-        if self.back.native && self.head.application_property(NATIVE_END).is_some() {
-            application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
-        }
-        let head = MessageHead {
-            annotations: RouterAnnotations {
-                flags: FLAG_STREAMING | FLAG_DISABLE_Q2,
-                ingress: Some(own.clone()),
-                trace: vec![own],
-                ..RouterAnnotations::default()
-            },
-            properties: Properties {
-                to: self.head.properties.reply_to.clone(),
-                content_type: Some(Value::from(STREAM_CONTENT_TYPE)),
-                ..Properties::default()
-            },
-            application_properties,
+        let Some(view) = self.worker.view(self.site) else {
+            return;
         };
-        let mut bytes = BytesMut::with_capacity(192);
-        encode_stream_head(&head, &mut bytes);
+        let properties = Properties {
+            to: self.head.properties.reply_to.clone(),
+            ..Properties::default()
+        };
+        let native = self.back.native && self.head.application_property(NATIVE_END).is_some();
+        let head = head::encode(&view.routes.self_id, properties, native);
         {
             let mut st = self.end.st.borrow_mut();
             st.next = Some(self.back.clone());
@@ -139,7 +116,7 @@ impl Server {
         }
         if self.back.is_open() {
             let shared: End = self.end.clone();
-            let out = self.back.borrow().open(bytes.freeze(), &shared);
+            let out = self.back.borrow().open(head, &shared);
             self.end.st.borrow_mut().out = out;
         }
     }

@@ -1,17 +1,11 @@
 //! The client's side: from an accepted connection to a stream towards a connector.
 
 use super::{
-    Cut, Proxy, candidates, local,
-    tcp::{Finished, NATIVE_END, Sending, TcpEnd},
+    Cut, Proxy, candidates, head, local,
+    tcp::{Finished, Sending, TcpEnd},
 };
 use crate::{
-    amqp::{
-        message::{
-            FLAG_DISABLE_Q2, FLAG_STREAMING, MessageHead, Properties, RouterAnnotations,
-            STREAM_CONTENT_TYPE, encode_stream_head,
-        },
-        value::Value,
-    },
+    amqp::{message::Properties, value::Value},
     link::{
         conn::{ConnKey, End},
         worker::{Command, Worker, temp_address},
@@ -19,7 +13,7 @@ use crate::{
     router::{Choice, Exclude, Outstanding},
     sys,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::{
     net::TcpStream,
     rc::{Rc, Weak},
@@ -127,31 +121,15 @@ impl Client {
     fn open(&self, end: &Rc<TcpEnd>, link: ConnKey, again: Bytes) -> Option<u64> {
         let conn = self.worker.trunk(link)?;
         let view = self.worker.view(self.site)?;
-        let own = format!("0/{}", view.routes.self_id);
+        let router = &view.routes.self_id;
         let temp = self.proxy.next_temp();
-        let reply_to = temp_address(&view.routes.self_id, self.worker.index, temp);
-        let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
-        if conn.native {
-            application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
-        }
-        let head = MessageHead {
-            annotations: RouterAnnotations {
-                flags: FLAG_STREAMING | FLAG_DISABLE_Q2,
-                ingress: Some(own.clone()),
-                trace: vec![own],
-                ..RouterAnnotations::default()
-            },
-            properties: Properties {
-                to: Some(self.routing_key.to_string()),
-                reply_to: Some(reply_to),
-                correlation_id: Some(Value::from(format!("{:x}:{temp:x}", self.worker.index))),
-                content_type: Some(Value::from(STREAM_CONTENT_TYPE)),
-                ..Properties::default()
-            },
-            application_properties,
+        let properties = Properties {
+            to: Some(self.routing_key.to_string()),
+            reply_to: Some(temp_address(router, self.worker.index, temp)),
+            correlation_id: Some(Value::from(format!("{:x}:{temp:x}", self.worker.index))),
+            ..Properties::default()
         };
-        let mut bytes = BytesMut::with_capacity(256);
-        encode_stream_head(&head, &mut bytes);
+        let head = head::encode(router, properties, conn.native);
         {
             let mut st = end.st.borrow_mut();
             st.next = Some(conn.clone());
@@ -164,7 +142,7 @@ impl Client {
             st.again = again;
         }
         let shared: End = end.clone();
-        let out = conn.borrow().open(bytes.freeze(), &shared);
+        let out = conn.borrow().open(head, &shared);
         end.st.borrow_mut().out = out;
         self.proxy.temps.borrow_mut().insert(temp, end.clone());
         Some(temp)
