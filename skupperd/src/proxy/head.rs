@@ -1,0 +1,39 @@
+//! The head of a stream that begins here.
+
+use crate::{
+    amqp::{
+        message::{
+            FLAG_DISABLE_Q2, FLAG_STREAMING, MessageHead, Properties, RouterAnnotations,
+            STREAM_CONTENT_TYPE, encode_stream_head,
+        },
+        value::Value,
+    },
+    link::NATIVE_END,
+};
+use bytes::{Bytes, BytesMut};
+
+/// Encodes the head of a stream that enters the network at `router`, with the addresses it goes to
+/// and is answered at. `native`: this end acknowledges in small steps.
+pub(super) fn encode(router: &str, properties: Properties, native: bool) -> Bytes {
+    let own = format!("0/{router}");
+    let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
+    if native {
+        application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
+    }
+    let head = MessageHead {
+        annotations: RouterAnnotations {
+            flags: FLAG_STREAMING | FLAG_DISABLE_Q2,
+            ingress: Some(own.clone()),
+            trace: vec![own],
+            ..RouterAnnotations::default()
+        },
+        properties: Properties {
+            content_type: Some(Value::from(STREAM_CONTENT_TYPE)),
+            ..properties
+        },
+        application_properties,
+    };
+    let mut bytes = BytesMut::with_capacity(256);
+    encode_stream_head(&head, &mut bytes);
+    bytes.freeze()
+}
