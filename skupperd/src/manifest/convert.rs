@@ -78,9 +78,9 @@ fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> Outcome<Meta> {
     let namespace = match (own.transpose()?, namespace) {
         (Some(own), Some(wanted)) if own != *wanted => {
             let text = format!(
-                "is {:?}, but the resource belongs to {:?}",
-                own.as_str(),
-                wanted.as_str()
+                "namespace must be {:?}, but the resource is of {:?}",
+                wanted.as_str(),
+                own.as_str()
             );
             return Err(field(path, text));
         }
