@@ -229,17 +229,17 @@ fn read_all(namespace: &NamespaceDir) -> Result<BTreeMap<PathBuf, Manifest>, Sto
                 manifests.insert(path.clone(), Manifest::new(namespace, path, bytes));
             }
             // What can not be read can not be what is looked for.
-            Err(e) if is_unreadable(&e) => {}
+            Err(e) if is_unreadable(&path, &e) => {}
             Err(e) => return Err(StoreError::io("reading", &path)(e)),
         }
     }
     Ok(manifests)
 }
 
-fn is_unreadable(error: &io::Error) -> bool {
+/// A link to nothing or to itself, what is no plain file, or gone since the directory was read.
+fn is_unreadable(path: &Path, error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, NotFound};
-    matches!(error.kind(), NotFound | InvalidInput)
-        || error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32)
+    matches!(error.kind(), NotFound | InvalidInput) || (path.is_symlink() && !path.exists())
 }
 
 fn sweep(dir: &Path) -> Result<(), StoreError> {

@@ -1,14 +1,14 @@
 //! Single files: written as a whole or not at all, read with a bound.
 
-use crate::manifest::MAX_FILE_SIZE;
-use nix::{
-    fcntl::OFlag,
-    unistd::{Gid, Uid, fchown, geteuid},
-};
+use crate::{manifest::MAX_FILE_SIZE, sys::open_without_waiting};
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder, File, Metadata, Permissions},
+    io::{
+        self,
+        ErrorKind::{InvalidInput, PermissionDenied},
+        Read, Write,
+    },
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown},
     path::Path,
 };
 use tempfile::NamedTempFile;
@@ -63,8 +63,7 @@ impl<'a> Staged<'a> {
 }
 
 fn directory(path: &Path) -> io::Result<&Path> {
-    path.parent()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+    path.parent().ok_or_else(|| io::Error::from(InvalidInput))
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -74,15 +73,11 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 /// Gives a new file to the owner of the one it replaces, or else of its directory: what root writes
 /// with a command is for the daemon to read.
 fn own(file: &File, path: &Path) -> io::Result<()> {
-    if !geteuid().is_root() {
-        return Ok(());
-    }
     let old = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
-    let owner = match old {
-        Some(old) => old,
-        None => fs::metadata(directory(path)?)?,
-    };
-    give(file, &owner)
+    match old {
+        Some(old) => give(file, &old),
+        None => give(file, &fs::metadata(directory(path)?)?),
+    }
 }
 
 fn give(file: &File, owner: &Metadata) -> io::Result<()> {
@@ -90,8 +85,11 @@ fn give(file: &File, owner: &Metadata) -> io::Result<()> {
     if (mine.uid(), mine.gid()) == (owner.uid(), owner.gid()) {
         return Ok(());
     }
-    let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
-    Ok(fchown(file, Some(uid), Some(gid))?)
+    match fchown(file, Some(owner.uid()), Some(owner.gid())) {
+        // Only root gives files away; and not to users that a container does not have.
+        Err(e) if matches!(e.kind(), PermissionDenied | InvalidInput) => Ok(()),
+        given => given,
+    }
 }
 
 /// Makes a directory and those above it that are missing.
@@ -113,9 +111,7 @@ pub(super) fn make_dirs(dir: &Path) -> io::Result<()> {
         Err(e) => return Err(e),
     }
     if let Some(above) = above {
-        if geteuid().is_root() {
-            give(&File::open(dir)?, &fs::metadata(above)?)?;
-        }
+        give(&File::open(dir)?, &fs::metadata(above)?)?;
         sync_dir(above)?;
     }
     Ok(())
@@ -129,17 +125,10 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 
 /// Opens a plain file for reading. What would wait, such as a pipe, is refused.
 pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)?;
+    let file = open_without_waiting(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a plain file",
-        ));
+        return Err(io::Error::new(InvalidInput, "not a plain file"));
     }
     Ok((file, metadata))
 }
@@ -165,7 +154,6 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::stat::{Mode, mode_t};
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).unwrap().mode() & 0o7777
@@ -253,10 +241,38 @@ mod tests {
     }
 
     #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, other) = (root.path().join("dir"), root.path().join("dir/other"));
+        fs::create_dir(&dir).unwrap();
+        let theirs = (Some(4711), Some(4712));
+        if std::os::unix::fs::chown(&dir, theirs.0, theirs.1).is_err() {
+            println!("skipped: only root gives files away");
+            return;
+        }
+        let owner = |path: &Path| {
+            let found = fs::metadata(path).unwrap();
+            (Some(found.uid()), Some(found.gid()))
+        };
+        write_file(&dir.join("sub/file"), b"", PRIVATE).unwrap();
+        assert_eq!(owner(&dir.join("sub")), theirs);
+        assert_eq!(owner(&dir.join("sub/file")), theirs);
+        assert_eq!(mode(&dir.join("sub/file")), PRIVATE);
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::chown(&other, Some(4713), Some(4714)).unwrap();
+        write_file(&other, b"x", SHARED).unwrap();
+        assert_eq!(owner(&other), (Some(4713), Some(4714)));
+    }
+
+    #[test]
     fn what_is_no_plain_file_is_refused_at_once() {
         let root = tempfile::tempdir().unwrap();
         let pipe = root.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, Mode::from_bits_truncate(mode_t::from(0o600u16))).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap();
+        assert!(made.success());
         assert!(
             read_text(&pipe)
                 .unwrap_err()
