@@ -8,8 +8,8 @@ mod site;
 mod system;
 
 use crate::{
-    model::{DEFAULT_NAMESPACE, check_namespace},
-    store::{Layout, Namespace},
+    model::{DEFAULT_NAMESPACE, Namespace},
+    store::{Layout, NamespaceDir},
 };
 use clap::{Args, Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
@@ -143,20 +143,21 @@ fn dispatch(command: Command) -> Outcome {
     }
 }
 
-fn namespace(global: &Global) -> Result<Namespace, Failure> {
+fn namespace(global: &Global) -> Result<NamespaceDir, Failure> {
     if global.platform != "linux" {
         let text = format!("platform {:?} not supported", global.platform);
         return Err(Failure::Failed(anyhow::anyhow!(text)));
     }
     let layout = match (&global.root, global.system, global.user) {
-        (Some(root), ..) => Some(Layout::root(root)),
-        (None, true, _) => Some(Layout::system()),
+        (Some(root), ..) => Ok(Layout::root(root)),
+        (None, true, _) => Ok(Layout::system()),
         (None, _, true) => Layout::user(),
-        (None, false, false) if nix::unistd::geteuid().is_root() => Some(Layout::system()),
+        (None, false, false) if nix::unistd::geteuid().is_root() => Ok(Layout::system()),
         _ => Layout::user(),
     };
-    let layout = layout.ok_or_else(|| invalid("no home directory: name one with --root"))?;
-    check_namespace(&global.namespace)
+    let layout = layout.map_err(|e| invalid(format!("{e}; name a directory with --root")))?;
+    let namespace = Namespace::new(&*global.namespace)
         .map_err(|e| invalid(format!("namespace is not valid: {e}")))?;
-    Ok(layout.namespace(&global.namespace))
+    layout.check_format()?;
+    Ok(layout.namespace(&namespace))
 }

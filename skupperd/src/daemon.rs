@@ -7,11 +7,11 @@ use crate::{
     },
     proxy::Proxy,
     reconcile::Reconciler,
-    store::{Layout, lock, watch},
+    store::{Layout, Watcher},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use libsystemd::daemon::{NotifyState, notify};
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, thread::JoinHandle, time::Duration};
+use std::{thread::JoinHandle, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -46,24 +46,8 @@ pub fn run(options: Options) -> Result<()> {
         drain,
     } = options;
     raise_descriptors();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(layout.namespaces())
-        .with_context(|| format!("making {}", layout.namespaces().display()))?;
     // Held until the process ends, however it ends.
-    let _single = match lock(&layout.instance_lock(), false) {
-        Ok(lock) => lock,
-        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-            bail!(
-                "another skupperd runs already on {}",
-                layout.namespaces().display()
-            )
-        }
-        Err(e) => {
-            return Err(e).with_context(|| format!("locking {}", layout.instance_lock().display()));
-        }
-    };
+    let _single = layout.claim()?;
     let (events, core_events) = core::channel();
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
@@ -83,12 +67,12 @@ pub fn run(options: Options) -> Result<()> {
 
     let control = build().context("starting the control runtime")?;
     control.block_on(async {
-        let disk = watch(&layout)?;
+        let disk = Watcher::new(&layout)?;
         let (reload, reloads) = mpsc::channel(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let mut reconciler = Reconciler::new(layout.clone(), events, workers);
         reconciler.sync().await?;
-        tracing::info!(workers, namespaces = %layout.namespaces().display(), "ready");
+        tracing::info!(workers, namespaces = %layout.input_namespaces().display(), "ready");
         tell(&[NotifyState::Ready]);
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         signals(&reload).await?;

@@ -20,11 +20,10 @@
 //!   worker gets which connection. It takes events from one channel (`CoreEvent`) and never waits.
 //! - **worker-N** owns sockets: a task for each connection of a link (`link::driver`), one for each
 //!   TCP connection ([`proxy`]). It takes commands from one channel ([`link::worker::Command`]).
-//! - **watch** blocks on inotify and says "look again" to main.
 //!
 //! ```text
-//! files -> watch -> main -- call --> core -- Command --> worker 0..N
-//!            status files <- changed -'  ^--- CoreEvent ---'
+//! files -> main -- call --> core -- Command --> worker 0..N
+//!   status files <- changed -'  ^--- CoreEvent ---'
 //! ```
 //!
 //! What workers know of the network is a [`link::view::SiteView`], replaced as a whole. A stream is

@@ -1,21 +1,21 @@
 //! What has to be done so that what runs is what is wanted: a pure function of two pictures.
 
-use crate::model::{Connector, Link, Listener, RouterAccess, Secret, Site};
+use crate::model::{Connector, Link, Listener, Name, RouterAccess, Secret, Site};
 use std::collections::BTreeMap;
 
 /// A namespace, as wanted or as applied.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Picture {
     /// The site with its name; without one nothing runs.
-    pub site: Option<(String, Site)>,
+    pub site: Option<(Name, Site)>,
     /// Listeners by name.
-    pub listeners: BTreeMap<String, Listener>,
+    pub listeners: BTreeMap<Name, Listener>,
     /// Connectors by name.
-    pub connectors: BTreeMap<String, Connector>,
+    pub connectors: BTreeMap<Name, Connector>,
     /// Links by name, each with its credentials.
-    pub links: BTreeMap<String, (Link, Option<Secret>)>,
+    pub links: BTreeMap<Name, (Link, Option<Secret>)>,
     /// Link accesses by name.
-    pub accesses: BTreeMap<String, RouterAccess>,
+    pub accesses: BTreeMap<Name, RouterAccess>,
 }
 
 /// One step.
@@ -28,21 +28,21 @@ pub enum Action {
     /// Apply changed settings of the running site.
     UpdateSite,
     /// Add or change.
-    SetAccess(String),
+    SetAccess(Name),
     /// Remove.
-    RemoveAccess(String),
+    RemoveAccess(Name),
     /// Add or change.
-    SetLink(String),
+    SetLink(Name),
     /// Remove.
-    RemoveLink(String),
+    RemoveLink(Name),
     /// Add or change.
-    SetConnector(String),
+    SetConnector(Name),
     /// Remove.
-    RemoveConnector(String),
+    RemoveConnector(Name),
     /// Add or change.
-    SetListener(String),
+    SetListener(Name),
     /// Remove.
-    RemoveListener(String),
+    RemoveListener(Name),
 }
 
 /// Steps from `applied` to `wanted`. What is equal in both is not touched; removals come first, so
@@ -66,7 +66,7 @@ pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
     } else if wanted.site != applied.site {
         actions.push(Action::UpdateSite);
     }
-    let removed = |actions: &mut Vec<Action>, names: Vec<&String>, make: fn(String) -> Action| {
+    let removed = |actions: &mut Vec<Action>, names: Vec<&Name>, make: fn(Name) -> Action| {
         actions.extend(names.into_iter().cloned().map(make));
     };
     removed(
@@ -112,7 +112,7 @@ pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
     actions
 }
 
-fn gone<'a, T>(wanted: &BTreeMap<String, T>, applied: &'a BTreeMap<String, T>) -> Vec<&'a String> {
+fn gone<'a, T>(wanted: &BTreeMap<Name, T>, applied: &'a BTreeMap<Name, T>) -> Vec<&'a Name> {
     applied
         .keys()
         .filter(|name| !wanted.contains_key(*name))
@@ -120,10 +120,10 @@ fn gone<'a, T>(wanted: &BTreeMap<String, T>, applied: &'a BTreeMap<String, T>) -
 }
 
 fn changed<'a, T: PartialEq>(
-    wanted: &'a BTreeMap<String, T>,
-    applied: &BTreeMap<String, T>,
-) -> Vec<&'a String> {
-    let differs = |(name, item): &(&String, &T)| applied.get(*name) != Some(item);
+    wanted: &'a BTreeMap<Name, T>,
+    applied: &BTreeMap<Name, T>,
+) -> Vec<&'a Name> {
+    let differs = |(name, item): &(&Name, &T)| applied.get(*name) != Some(item);
     wanted
         .iter()
         .filter(differs)

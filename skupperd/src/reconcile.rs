@@ -10,7 +10,8 @@ pub use namespace::NamespaceState;
 
 use crate::{
     link::core::CoreSender,
-    store::{Layout, StoreError},
+    model::Namespace,
+    store::{Layout, StoreError, Watcher},
     telemetry,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -19,7 +20,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Changes within this time are looked at together: an editor writes, renames and touches.
+/// Changes of the network within this time are told of together.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Interval of a full look at the disk, whatever the watcher said.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -31,7 +32,7 @@ pub struct Reconciler {
     layout: Layout,
     core: CoreSender,
     trunk: usize,
-    namespaces: BTreeMap<String, NamespaceState>,
+    namespaces: BTreeMap<Namespace, NamespaceState>,
 }
 
 impl Reconciler {
@@ -47,11 +48,11 @@ impl Reconciler {
 
     /// Applies everything that is on disk.
     pub async fn sync(&mut self) -> Result<(), StoreError> {
-        let found = self.layout.list()?;
-        let gone: Vec<String> = self
+        let found = self.layout.namespaces()?;
+        let gone: Vec<Namespace> = self
             .namespaces
             .keys()
-            .filter(|name| !found.iter().any(|n| n.name == **name))
+            .filter(|name| !found.iter().any(|n| n.name() == *name))
             .cloned()
             .collect();
         for name in gone {
@@ -60,7 +61,7 @@ impl Reconciler {
             }
         }
         for namespace in found {
-            let name = namespace.name.clone();
+            let name = namespace.name().clone();
             if !self.namespaces.contains_key(&name) {
                 let state = NamespaceState::new(namespace, self.trunk)?;
                 self.namespaces.insert(name.clone(), state);
@@ -68,7 +69,7 @@ impl Reconciler {
             if let Some(state) = self.namespaces.get_mut(&name) {
                 // One namespace's trouble is its own.
                 if let Err(error) = state.sync(&self.core).await {
-                    tracing::error!(namespace = name, error = telemetry::chain(&error), "sync");
+                    tracing::error!(namespace = %name, error = telemetry::chain(&error), "sync");
                 }
             }
         }
@@ -78,7 +79,7 @@ impl Reconciler {
     async fn report(&mut self) {
         for (name, state) in &mut self.namespaces {
             if let Err(error) = state.report(&self.core).await {
-                tracing::error!(namespace = name, error = telemetry::chain(&error), "status");
+                tracing::error!(namespace = %name, error = telemetry::chain(&error), "status");
             }
         }
     }
@@ -86,7 +87,7 @@ impl Reconciler {
     /// Runs until `stop` is dropped.
     pub async fn run(
         mut self,
-        mut disk: mpsc::Receiver<()>,
+        mut disk: Watcher,
         mut network: watch::Receiver<u64>,
         mut reload: mpsc::Receiver<()>,
         mut stop: mpsc::Receiver<()>,
@@ -102,10 +103,13 @@ impl Reconciler {
             // All arms are cancel-safe: channels keep what was not received, times are kept here.
             tokio::select! {
                 _ = stop.recv() => return,
-                changed = disk.recv() => match changed {
-                    Some(()) => next_sync = next_sync.min(Instant::now() + SETTLE),
-                    None => return,
-                },
+                changed = disk.next() => {
+                    if let Err(error) = changed {
+                        tracing::error!(error = telemetry::chain(&error), "watching manifests");
+                        return;
+                    }
+                    next_sync = Instant::now();
+                }
                 Some(()) = reload.recv() => next_sync = Instant::now(),
                 changed = network.changed() => match changed {
                     Ok(()) => { next_report.get_or_insert(Instant::now() + SETTLE); }

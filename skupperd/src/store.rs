@@ -1,17 +1,29 @@
 //! What is on disk: where things are, reading them, writing them so that a crash leaves the old or
-//! the new and never a part.
+//! the new and never a part, and noticing when they change.
+//!
+//! Input is only ever written through an [`Editor`], which holds the namespace's lock; state is only
+//! written by the one daemon that holds the [`Instance`].
 
+mod edit;
 mod files;
+mod format;
 mod layout;
+mod load;
+mod lock;
 mod status;
+mod walk;
 mod watch;
 
-pub use files::{PRIVATE, SHARED, lock, read_text, remove_file, write_file};
-pub use layout::{Layout, Namespace};
+pub use edit::Editor;
+pub use files::{PRIVATE, SHARED, read_text, remove_file, write_file};
+pub use format::FORMAT_VERSION;
+pub use layout::{Layout, NamespaceDir};
+pub use load::{Loaded, Loader};
+pub use lock::{Instance, lock};
 pub use status::StatusDir;
-pub use watch::watch;
+pub use watch::{Change, Watcher};
 
-use crate::manifest::{Located, ManifestError, check_set, parse};
+use crate::manifest::ManifestError;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -19,65 +31,61 @@ use std::{
 
 /// What could not be done on disk.
 #[derive(Debug, thiserror::Error)]
-#[error("{op} {}", path.display())]
-pub struct StoreError {
-    /// What was being done.
-    pub op: &'static str,
-    /// File or directory.
-    pub path: PathBuf,
-    /// The system's reason.
-    #[source]
-    pub source: io::Error,
+pub enum StoreError {
+    /// The system says no.
+    #[error("{op} {}", path.display())]
+    Io {
+        /// What was being done.
+        op: &'static str,
+        /// File or directory.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Another daemon has these directories.
+    #[error("another skupperd runs already on {} ({holder})", path.display())]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, as far as known.
+        holder: String,
+    },
+    /// A later version of the program has written the state.
+    #[error(
+        "{} says that the state has format {found}, and this program knows only {FORMAT_VERSION}: \
+         use a newer program, or remove the state",
+        path.display()
+    )]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// The format it names.
+        found: String,
+    },
+    /// There is nowhere to keep a user's files.
+    #[error("no home directory: neither XDG_DATA_HOME nor HOME names an absolute path")]
+    NoHome,
+    /// What should be written would be refused when read.
+    #[error("refused: {0}")]
+    Refused(Box<ManifestError>),
+    /// What should be written is not one resource.
+    #[error("expected one resource, found {0}")]
+    NotOne(usize),
+    /// Text of YAML could not be made.
+    #[error("encoding {}", path.display())]
+    Encode {
+        /// The file it is for.
+        path: PathBuf,
+        /// Reason.
+        #[source]
+        source: serde_yaml::Error,
+    },
 }
 
 impl StoreError {
-    pub(crate) fn new(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self { op, path, source }
-    }
-}
-
-/// The resources of a namespace.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Good ones, in order of file and line.
-    pub resources: Vec<Located>,
-    /// What is wrong with the others.
-    pub errors: Vec<ManifestError>,
-}
-
-impl Namespace {
-    /// Loads every manifest below the input directory.
-    pub fn load(&self) -> Result<Loaded, StoreError> {
-        let mut loaded = Loaded::default();
-        let mut resources = Vec::new();
-        for file in files::manifests(&self.input())? {
-            let text = match read_text(&file) {
-                Ok(text) => text,
-                // Gone between listing and reading: the watcher tells again.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => {
-                    loaded.errors.push(ManifestError {
-                        source: file,
-                        line: 1,
-                        kind: None,
-                        name: None,
-                        field: None,
-                        reason: e.to_string(),
-                    });
-                    continue;
-                }
-            };
-            for document in parse(&file, &text, &self.name) {
-                match document {
-                    Ok(located) => resources.push(located),
-                    Err(error) => loaded.errors.push(*error),
-                }
-            }
-        }
-        let (good, conflicts) = check_set(resources);
-        loaded.resources = good;
-        loaded.errors.extend(conflicts);
-        Ok(loaded)
+        move |source| Self::Io { op, path, source }
     }
 }

@@ -4,8 +4,13 @@
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
+    fs::{File, OpenOptions},
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::Path,
     time::Duration,
 };
 
@@ -38,6 +43,15 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut BytesMut) -> io::Result<usize> {
     // SAFETY: the kernel has written the first n bytes of the spare capacity.
     unsafe { buf.advance_mut(n) };
     Ok(n)
+}
+
+/// Opens a file for reading. What would wait for somebody on its other side, such as a pipe, is
+/// opened at once.
+pub fn open_without_waiting(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY)
+        .open(path)
 }
 
 /// Takes ownership of a descriptor that a system call has just returned.

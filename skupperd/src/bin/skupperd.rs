@@ -36,15 +36,18 @@ fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::init();
     let layout = match (&args.root, args.system, args.user) {
-        (Some(root), ..) => Some(Layout::root(root)),
-        (None, true, _) => Some(Layout::system()),
+        (Some(root), ..) => Ok(Layout::root(root)),
+        (None, true, _) => Ok(Layout::system()),
         (None, _, true) => Layout::user(),
-        (None, false, false) if nix::unistd::geteuid().is_root() => Some(Layout::system()),
+        (None, false, false) if nix::unistd::geteuid().is_root() => Ok(Layout::system()),
         _ => Layout::user(),
     };
-    let Some(layout) = layout else {
-        tracing::error!("no home directory: name one with --root");
-        return ExitCode::from(USAGE);
+    let layout = match layout {
+        Ok(layout) => layout,
+        Err(error) => {
+            tracing::error!("{error}; name a directory with --root");
+            return ExitCode::from(USAGE);
+        }
     };
     let workers = args
         .workers

@@ -5,74 +5,42 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    manifest::{Located, parse},
-    model::{Key, Kind},
-    store::{Namespace, PRIVATE, SHARED, lock, read_text, remove_file, write_file},
+    manifest::{Located, to_yaml},
+    model::{Key, Kind, Name},
+    store::{Editor, NamespaceDir, StoreError},
 };
-use anyhow::Context;
 use serde_json::Value;
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
-
-/// Held while resources are looked at and changed: commands take turns.
-pub(super) fn locked(namespace: &Namespace) -> Result<File, Failure> {
-    let path = namespace.lock_file();
-    Ok(lock(&path, true).with_context(|| format!("locking {}", path.display()))?)
-}
+use std::path::PathBuf;
 
 /// Resources that are wanted, good ones only.
-pub(super) fn wanted(namespace: &Namespace, kind: Kind) -> Result<Vec<Located>, Failure> {
+pub(super) fn wanted(namespace: &NamespaceDir, kind: Kind) -> Result<Vec<Located>, Failure> {
     let loaded = namespace.load()?;
     Ok(loaded
         .resources
         .into_iter()
-        .filter(|l| l.key().kind == kind)
+        .filter(|l| l.resource.kind() == kind)
         .collect())
 }
 
 /// One resource that is wanted.
 pub(super) fn find(
-    namespace: &Namespace,
+    namespace: &NamespaceDir,
     kind: Kind,
     name: &str,
 ) -> Result<Option<Located>, Failure> {
     Ok(wanted(namespace, kind)?
         .into_iter()
-        .find(|l| l.key().name == name))
+        .find(|l| *l.resource.name() == *name))
 }
 
 /// Resources of a kind with their status, by name: what the daemon wrote, or what is wanted where it
 /// has not written anything yet.
-pub(super) fn with_status(namespace: &Namespace, kind: Kind) -> Result<Vec<Value>, Failure> {
-    let dir = namespace.resources();
-    let mut found = std::collections::BTreeMap::new();
-    for located in wanted(namespace, kind)? {
-        let value = serde_json::to_value(&located.document).map_err(anyhow::Error::from)?;
-        found.insert(located.key().name.clone(), value);
-    }
-    let prefix = format!("{kind}-");
-    for entry in std::fs::read_dir(&dir)
+pub(super) fn with_status(namespace: &NamespaceDir, kind: Kind) -> Result<Vec<Value>, Failure> {
+    let mut found: std::collections::BTreeMap<Name, Value> = wanted(namespace, kind)?
         .into_iter()
-        .flatten()
-        .filter_map(Result::ok)
-    {
-        let file = entry.file_name();
-        let name = file
-            .to_str()
-            .and_then(|f| f.strip_prefix(&prefix)?.strip_suffix(".yaml"));
-        let Some(name) = name else { continue };
-        let text = match read_text(&entry.path()) {
-            Ok(text) => text,
-            // Removed since the directory was read.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(e.into()),
-        };
-        let value: Value = serde_yaml::from_str(&text)
-            .with_context(|| format!("reading {}", entry.path().display()))?;
-        found.insert(name.to_owned(), value);
-    }
+        .map(|located| (located.resource.name().clone(), (*located.document).clone()))
+        .collect();
+    found.extend(namespace.statuses(kind)?);
     Ok(found.into_values().collect())
 }
 
@@ -88,7 +56,7 @@ pub(super) struct Show<'a> {
 
 /// Prints a status.
 pub(super) fn show(
-    namespace: &Namespace,
+    namespace: &NamespaceDir,
     name: Option<&str>,
     format: &Format,
     show: &Show<'_>,
@@ -133,83 +101,20 @@ pub(super) fn status(value: &Value) -> (String, String, String) {
 }
 
 /// Writes a resource to the file that it is in, or to its own.
-pub(super) fn write(namespace: &Namespace, value: &Value) -> Result<PathBuf, Failure> {
-    let (kind, name) = (text(value, "/kind"), text(value, "/metadata/name"));
-    let path = namespace.resource_file(&kind, &name);
-    let body = serde_yaml::to_string(value).map_err(anyhow::Error::from)?;
-    let source = Path::new("-");
-    for document in parse(source, &body, &namespace.name) {
+pub(super) fn write(editor: &mut Editor, value: &Value) -> Result<PathBuf, Failure> {
+    let text = to_yaml(value).map_err(anyhow::Error::from)?;
+    editor.write_resource(&text).map_err(|e| match e {
         // What the daemon would refuse is not written.
-        document.map_err(|e| invalid(e.to_string()))?;
-    }
-    let key = Kind::parse(&kind).map(|kind| Key { kind, name });
-    if let Some(key) = key {
-        let elsewhere = namespace
-            .load()?
-            .resources
-            .into_iter()
-            .find(|l| *l.key() == key);
-        if let Some(located) = elsewhere.filter(|l| l.source != path) {
-            remove_from(namespace, &located.source, &key)?;
-        }
-    }
-    let mode = if kind == "Secret" { PRIVATE } else { SHARED };
-    write_file(&path, body.as_bytes(), mode)
-        .with_context(|| format!("writing {}", path.display()))?;
-    Ok(path)
+        StoreError::Refused(error) => invalid(error.to_string()),
+        other => other.into(),
+    })
 }
 
 /// Removes a resource, from whatever file it is in. False: there is none.
-pub(super) fn remove(namespace: &Namespace, key: &Key) -> Result<bool, Failure> {
-    let found = namespace
-        .load()?
-        .resources
-        .into_iter()
-        .find(|l| l.key() == key);
-    let source = match found {
-        Some(located) => located.source,
-        None => {
-            // One that does not read can be removed by its file's name.
-            let path = namespace.resource_file(key.kind.as_str(), &key.name);
-            if !path.exists() {
-                return Ok(false);
-            }
-            path
-        }
+pub(super) fn remove(editor: &mut Editor, kind: Kind, name: &str) -> Result<bool, Failure> {
+    // A name that can not be is nobody's.
+    let Ok(name) = Name::new(name) else {
+        return Ok(false);
     };
-    remove_from(namespace, &source, key)?;
-    Ok(true)
-}
-
-/// Takes one document out of a file; the others stay as they are, to the letter.
-fn remove_from(namespace: &Namespace, path: &Path, key: &Key) -> Outcome {
-    let body = read_text(path).with_context(|| format!("reading {}", path.display()))?;
-    let mut parts: Vec<String> = vec![String::new()];
-    for line in body.split_inclusive('\n') {
-        if line.trim_end() == "---" || line.starts_with("--- ") {
-            parts.push(String::new());
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push_str(line);
-        }
-    }
-    let is_it = |part: &String| {
-        parse(path, part, &namespace.name)
-            .into_iter()
-            .any(|d| d.is_ok_and(|located| located.key() == key))
-    };
-    let left: Vec<String> = parts.iter().filter(|p| !is_it(p)).cloned().collect();
-    let rest: String = left.concat();
-    let blank = rest
-        .lines()
-        .all(|l| l.trim().is_empty() || l.trim() == "---");
-    let failed = || format!("changing {}", path.display());
-    if left.len() == parts.len() || blank {
-        remove_file(path).with_context(failed)?;
-    } else {
-        let secret = rest.contains("kind: Secret") || rest.contains("\"Secret\"");
-        let mode = if secret { PRIVATE } else { SHARED };
-        write_file(path, rest.as_bytes(), mode).with_context(failed)?;
-    }
-    Ok(())
+    Ok(!editor.remove_resource(&Key { kind, name })?.is_empty())
 }

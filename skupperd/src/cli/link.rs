@@ -5,10 +5,10 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    model::{API_VERSION, Key, Kind, Role, Spec, check_host, check_name},
+    model::{API_VERSION, AccessRole, Key, Kind, Name, Role, Spec, check_host, check_name},
     pki,
     reconcile::host_names,
-    store::Namespace,
+    store::NamespaceDir,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Subcommand;
@@ -43,7 +43,7 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
+pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
     match verb {
         Verb::Generate { host, cost, name } => generate(namespace, host, cost, name),
         Verb::Delete { name } => delete(namespace, &name),
@@ -93,19 +93,19 @@ fn cost(value: &Value) -> String {
     }
 }
 
-fn delete(namespace: &Namespace, name: &str) -> Outcome {
-    let _lock = edit::locked(namespace)?;
+fn delete(namespace: &NamespaceDir, name: &str) -> Outcome {
+    let mut editor = namespace.edit()?;
     let link = edit::find(namespace, Kind::Link, name)?.ok_or_else(|| {
         invalid(format!(
             "There is no link resource in the namespace with the name {name:?}"
         ))
     })?;
-    let credentials = match &link.resource.spec {
-        Spec::Link(link) => link.tls_credentials.clone(),
-        _ => String::new(),
-    };
-    edit::remove(namespace, link.key())?;
+    editor.remove_resource(&link.key())?;
     output::print(&format!("Link {name:?} is deleted"))?;
+    let Spec::Link(link) = &link.resource.spec else {
+        return Ok(());
+    };
+    let credentials = link.tls_credentials.clone();
     let uses = |spec: &Spec| match spec {
         Spec::Link(l) => l.tls_credentials == credentials,
         Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
@@ -122,7 +122,7 @@ fn delete(namespace: &Namespace, name: &str) -> Outcome {
         kind: Kind::Secret,
         name: credentials,
     };
-    if !used && edit::remove(namespace, &key)? {
+    if !used && !editor.remove_resource(&key)?.is_empty() {
         output::print(&format!("Secret {:?} is deleted", key.name))?;
     }
     Ok(())
@@ -130,21 +130,21 @@ fn delete(namespace: &Namespace, name: &str) -> Outcome {
 
 /// A link access of this site: issuer, host names and ports.
 struct Access {
-    issuer: String,
+    issuer: Name,
     hosts: Vec<String>,
-    ports: Vec<(Role, u16)>,
+    ports: Vec<AccessRole>,
 }
 
 fn generate(
-    namespace: &Namespace,
+    namespace: &NamespaceDir,
     host: Option<String>,
     cost: u32,
     name: Option<String>,
 ) -> Outcome {
-    let _lock = edit::locked(namespace)?;
+    let _editor = namespace.edit()?;
     let loaded = namespace.load()?.resources;
     let site = loaded.iter().find_map(|l| match &l.resource.spec {
-        Spec::Site(site) => Some((l.key().name.clone(), site.clone())),
+        Spec::Site(site) => Some((l.resource.name().clone(), site.clone())),
         _ => None,
     });
     let (site_name, site) =
@@ -152,15 +152,19 @@ fn generate(
     let site_issuer = site
         .default_issuer
         .clone()
-        .unwrap_or_else(|| pki::SITE_CA.to_owned());
+        .map_or_else(|| Name::new(pki::SITE_CA), Ok);
+    let site_issuer = site_issuer.map_err(|e| Failure::Failed(e.into()))?;
     let explicit = loaded.iter().find_map(|l| match &l.resource.spec {
-        Spec::RouterAccess(access) => Some((l.key().name.clone(), access.clone())),
+        Spec::RouterAccess(access) => Some((l.resource.name().clone(), access.clone())),
         _ => None,
     });
     let access = match explicit {
         Some((_, access)) => {
-            let mut hosts = access.subject_alternative_names.clone();
-            hosts.extend(Some(access.bind_host.clone()).filter(|h| !h.is_empty()));
+            let hosts = access
+                .subject_alternative_names
+                .iter()
+                .chain(&access.bind_host);
+            let hosts = hosts.map(ToString::to_string).collect();
             let issuer = access.issuer.unwrap_or(site_issuer);
             Access {
                 issuer,
@@ -168,7 +172,7 @@ fn generate(
                 ports: access.roles,
             }
         }
-        None if site.link_access => {
+        None if site.link_access.is_enabled() => {
             let ports = opened_ports(namespace, &site_name)?;
             Access {
                 issuer: site_issuer,
@@ -185,13 +189,13 @@ fn generate(
     let name = name.unwrap_or_else(|| format!("link-{site_name}"));
     check_name(&name).map_err(|e| invalid(format!("link name is not valid: {e}")))?;
     let failed = |e: pki::PkiError| Failure::Failed(anyhow::Error::new(e));
-    let issuer =
-        pki::ensure_issuer(&namespace.issuer(&access.issuer), &access.issuer).map_err(failed)?;
+    let issuer = pki::ensure_issuer(&namespace.runtime_issuer(&access.issuer), &access.issuer)
+        .map_err(failed)?;
     let secret = pki::issue_client(&issuer, &name).map_err(failed)?;
     let endpoints: Vec<Value> = access
         .ports
         .iter()
-        .map(|(role, port)| json!({"name": role.as_str(), "host": host, "port": port.to_string()}))
+        .map(|r| json!({"name": r.role.as_str(), "host": host, "port": r.port.to_string()}))
         .collect();
     let encode = |text: &str| STANDARD.encode(text);
     let documents = [
@@ -222,7 +226,7 @@ fn generate(
 }
 
 /// Ports the daemon has opened for the site's own access; the usual ones where it has not run yet.
-fn opened_ports(namespace: &Namespace, site: &str) -> Result<Vec<(Role, u16)>, Failure> {
+fn opened_ports(namespace: &NamespaceDir, site: &str) -> Result<Vec<AccessRole>, Failure> {
     let all = edit::with_status(namespace, Kind::RouterAccess)?;
     let access = all.iter().find(|v| v["metadata"]["name"] == site);
     let roles = access.and_then(|v| v["spec"]["roles"].as_array());
@@ -231,7 +235,10 @@ fn opened_ports(namespace: &Namespace, site: &str) -> Result<Vec<(Role, u16)>, F
         let port = opened
             .and_then(|r| r["port"].as_u64())
             .and_then(|p| u16::try_from(p).ok());
-        (role, port.unwrap_or_else(|| role.default_port()))
+        AccessRole {
+            role,
+            port: port.unwrap_or_else(|| role.default_port()),
+        }
     };
     Ok(vec![port_of(Role::InterRouter), port_of(Role::Edge)])
 }

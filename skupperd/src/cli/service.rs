@@ -5,8 +5,8 @@ use super::{
     output::{self, Encoding, Format},
 };
 use crate::{
-    model::{API_VERSION, Key, Kind, check_host, check_name, parse_port},
-    store::Namespace,
+    model::{API_VERSION, Kind, check_host, check_name, parse_port},
+    store::NamespaceDir,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ fn apply(
         let parsed = port
             .parse::<i64>()
             .map_err(|_| format!("{port:?} is not a number"));
-        match parsed.and_then(parse_port) {
+        match parsed.and_then(|port| parse_port(port).map_err(|e| e.to_string())) {
             Ok(port) => spec["port"] = json!(port),
             Err(e) => wrong.push(format!("{noun} port is not valid: {e}")),
         }
@@ -190,40 +190,35 @@ fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
     }
 }
 
-fn create(namespace: &Namespace, kind: Kind, create: &Create) -> Outcome {
+fn create(namespace: &NamespaceDir, kind: Kind, create: &Create) -> Outcome {
     let value = resource(kind, create)?;
-    let _lock = edit::locked(namespace)?;
-    let path = edit::write(namespace, &value)?;
+    let mut editor = namespace.edit()?;
+    let path = edit::write(&mut editor, &value)?;
     output::print(&format!("File written to {}", path.display()))
 }
 
-fn update(namespace: &Namespace, kind: Kind, update: &Update) -> Outcome {
+fn update(namespace: &NamespaceDir, kind: Kind, update: &Update) -> Outcome {
     let (noun, name) = (noun(kind), &update.name);
-    let _lock = edit::locked(namespace)?;
+    let mut editor = namespace.edit()?;
     let found = edit::find(namespace, kind, name)?.ok_or_else(|| {
-        let namespace = &namespace.name;
+        let namespace = namespace.name();
         invalid(format!(
             "{noun} {name} must exist in namespace {namespace} to be updated"
         ))
     })?;
     // Everything this command knows nothing of stays as it is.
-    let mut value = serde_json::to_value(&found.document).map_err(anyhow::Error::from)?;
+    let mut value = (*found.document).clone();
     apply(kind, &mut value, update.port.as_deref(), &update.fields)?;
-    let path = edit::write(namespace, &value)?;
+    let path = edit::write(&mut editor, &value)?;
     output::print(&format!("File written to {}", path.display()))
 }
 
-fn delete(namespace: &Namespace, kind: Kind, name: String) -> Outcome {
-    let _lock = edit::locked(namespace)?;
-    let key = Key { kind, name };
-    if !edit::remove(namespace, &key)? {
-        return Err(invalid(format!(
-            "{} {} does not exist",
-            noun(kind),
-            key.name
-        )));
+fn delete(namespace: &NamespaceDir, kind: Kind, name: String) -> Outcome {
+    let mut editor = namespace.edit()?;
+    if !edit::remove(&mut editor, kind, &name)? {
+        return Err(invalid(format!("{} {name} does not exist", noun(kind))));
     }
-    output::print(&format!("{kind} {:?} is deleted", key.name))
+    output::print(&format!("{kind} {name:?} is deleted"))
 }
 
 fn generate(kind: Kind, create: &Create, format: &Format) -> Outcome {
@@ -231,12 +226,12 @@ fn generate(kind: Kind, create: &Create, format: &Format) -> Outcome {
     output::document(&value, format.encoding()?.unwrap_or(Encoding::Yaml))
 }
 
-fn missing(namespace: &Namespace, kind: Kind, name: Option<&str>) -> String {
+fn missing(namespace: &NamespaceDir, kind: Kind, name: Option<&str>) -> String {
     let name = name.unwrap_or_default();
     format!(
         "{} {name} does not exist in namespace {}",
         noun(kind),
-        namespace.name
+        namespace.name()
     )
 }
 
@@ -245,7 +240,7 @@ fn yes(value: &Value, field: &str) -> String {
     set.to_string()
 }
 
-pub(super) fn listener(namespace: &Namespace, verb: ListenerVerb) -> Outcome {
+pub(super) fn listener(namespace: &NamespaceDir, verb: ListenerVerb) -> Outcome {
     let kind = Kind::Listener;
     match verb {
         ListenerVerb::Create(args) => create(namespace, kind, &args),
@@ -291,7 +286,7 @@ pub(super) fn listener(namespace: &Namespace, verb: ListenerVerb) -> Outcome {
     }
 }
 
-pub(super) fn connector(namespace: &Namespace, verb: ConnectorVerb) -> Outcome {
+pub(super) fn connector(namespace: &NamespaceDir, verb: ConnectorVerb) -> Outcome {
     let kind = Kind::Connector;
     match verb {
         ConnectorVerb::Create(args) => create(namespace, kind, &args),

@@ -5,8 +5,8 @@ use super::{
     output::{self, Encoding, Format},
 };
 use crate::{
-    model::{API_VERSION, Key, Kind, check_name},
-    store::Namespace,
+    model::{API_VERSION, Kind, check_name},
+    store::NamespaceDir,
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -71,55 +71,51 @@ fn resource(name: &str, link_access: bool) -> Result<Value, super::Failure> {
     }))
 }
 
-pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
+pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
     match verb {
         Verb::Create {
             name,
             enable_link_access,
         } => {
             let site = resource(&name, enable_link_access)?;
-            let _lock = edit::locked(namespace)?;
+            let mut editor = namespace.edit()?;
             let other = edit::wanted(namespace, Kind::Site)?;
-            if let Some(other) = other.iter().find(|l| l.key().name != name) {
+            if let Some(other) = other.iter().find(|l| *l.resource.name() != *name) {
                 let text = format!(
                     "there is already a site created for this namespace: {}",
-                    other.key().name
+                    other.resource.name()
                 );
                 return Err(invalid(text));
             }
-            let path = edit::write(namespace, &site)?;
+            let path = edit::write(&mut editor, &site)?;
             output::print(&format!("File written to {}", path.display()))
         }
         Verb::Update {
             name,
             enable_link_access,
         } => {
-            let _lock = edit::locked(namespace)?;
+            let mut editor = namespace.edit()?;
             let site = edit::find(namespace, Kind::Site, &name)?;
             let site =
                 site.ok_or_else(|| invalid(format!("site {name} must exist to be updated")))?;
-            let mut value = serde_json::to_value(&site.document).map_err(anyhow::Error::from)?;
+            let mut value = (*site.document).clone();
             if let Some(enable) = enable_link_access {
                 value["spec"]["linkAccess"] = json!(if enable { "default" } else { "none" });
             }
-            let path = edit::write(namespace, &value)?;
+            let path = edit::write(&mut editor, &value)?;
             output::print(&format!("File written to {}", path.display()))
         }
         Verb::Delete { name, all } => {
-            let _lock = edit::locked(namespace)?;
-            let key = Key {
-                kind: Kind::Site,
-                name,
-            };
-            if !edit::remove(namespace, &key)? {
-                return Err(invalid(format!("site {} does not exist", key.name)));
+            let mut editor = namespace.edit()?;
+            if !edit::remove(&mut editor, Kind::Site, &name)? {
+                return Err(invalid(format!("site {name} does not exist")));
             }
             if all {
                 for located in namespace.load()?.resources {
-                    edit::remove(namespace, located.key())?;
+                    editor.remove_resource(&located.key())?;
                 }
             }
-            output::print(&format!("Site {:?} is deleted", key.name))
+            output::print(&format!("Site {name:?} is deleted"))
         }
         Verb::Status { name, format } => edit::show(
             namespace,

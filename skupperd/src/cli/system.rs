@@ -1,10 +1,10 @@
 //! `skupper system`
 
-use super::{Failure, Outcome, edit, invalid, output};
+use super::{Failure, Outcome, invalid, output};
 use crate::{
-    manifest::{Located, check_set, parse},
+    manifest::{Located, MAX_FILE_SIZE, parse},
     model::Kind,
-    store::{Namespace, read_text},
+    store::{NamespaceDir, read_text},
 };
 use anyhow::anyhow;
 use clap::Subcommand;
@@ -37,14 +37,18 @@ fn order(kind: Kind) -> usize {
         .unwrap_or(Kind::ALL.len())
 }
 
-fn read(namespace: &Namespace, filename: Option<PathBuf>) -> Result<Vec<Located>, Failure> {
+fn read(
+    namespace: &NamespaceDir,
+    filename: Option<PathBuf>,
+) -> Result<(Vec<Located>, String), Failure> {
     let path = filename.ok_or_else(|| {
         invalid("You need to provide a file to apply or use standard input.... (-f FILE or -f -)")
     })?;
     let text = if path == Path::new("-") {
         let mut text = String::new();
-        let limit = crate::manifest::MAX_SIZE;
-        std::io::stdin().take(limit).read_to_string(&mut text)?;
+        std::io::stdin()
+            .take(MAX_FILE_SIZE + 1)
+            .read_to_string(&mut text)?;
         text
     } else {
         let known = [".yaml", ".yml", ".json"];
@@ -64,7 +68,7 @@ fn read(namespace: &Namespace, filename: Option<PathBuf>) -> Result<Vec<Located>
             other => other?,
         }
     };
-    let (good, bad): (Vec<_>, Vec<_>) = parse(&path, &text, &namespace.name)
+    let (good, bad): (Vec<_>, Vec<_>) = parse(&path, text.as_bytes(), Some(namespace.name()))
         .into_iter()
         .partition(Result::is_ok);
     if !bad.is_empty() {
@@ -79,20 +83,16 @@ fn read(namespace: &Namespace, filename: Option<PathBuf>) -> Result<Vec<Located>
         )));
     }
     let mut resources: Vec<Located> = good.into_iter().filter_map(Result::ok).collect();
-    resources.sort_by_key(|l| order(l.key().kind));
-    Ok(resources)
+    resources.sort_by_key(|l| order(l.resource.kind()));
+    Ok((resources, text))
 }
 
-pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
+pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
     match verb {
         Verb::Apply { filename } => {
-            let resources = read(namespace, filename)?;
-            let _lock = edit::locked(namespace)?;
-            // Together with what is there, less what is replaced.
-            let mut all: Vec<Located> = namespace.load()?.resources;
-            all.retain(|old| !resources.iter().any(|new| new.key() == old.key()));
-            all.extend(resources.iter().cloned());
-            let (_, conflicts) = check_set(all);
+            let (resources, text) = read(namespace, filename)?;
+            let mut editor = namespace.edit()?;
+            let conflicts = editor.conflicts(&resources)?;
             if !conflicts.is_empty() {
                 let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
                 return Err(Failure::Failed(anyhow!(
@@ -101,22 +101,22 @@ pub(super) fn run(namespace: &Namespace, verb: Verb) -> Outcome {
                 )));
             }
             for located in &resources {
-                let value = serde_json::to_value(&located.document).map_err(anyhow::Error::from)?;
-                let path = edit::write(namespace, &value)?;
+                let document = text.get(located.body.clone()).unwrap_or_default();
+                let path = editor.write_resource(document)?;
                 output::print(&format!("File written to {}", path.display()))?;
                 output::print(&format!("{} added", located.key()))?;
             }
             output::print("Custom resources are applied.")
         }
         Verb::Delete { filename } => {
-            let resources = read(namespace, filename)?;
-            let _lock = edit::locked(namespace)?;
+            let (resources, _) = read(namespace, filename)?;
+            let mut editor = namespace.edit()?;
             let mut missing = Vec::new();
             for located in &resources {
-                if edit::remove(namespace, located.key())? {
-                    output::print(&format!("{} deleted", located.key()))?;
-                } else {
+                if editor.remove_resource(&located.key())?.is_empty() {
                     missing.push(format!("{} does not exist", located.key()));
+                } else {
+                    output::print(&format!("{} deleted", located.key()))?;
                 }
             }
             if missing.is_empty() {

@@ -1,12 +1,14 @@
 //! Raw fields to validated resources.
 
-use super::raw;
-use crate::model::{self, Key, Kind, Resource, Role, Spec, check_host, check_name, parse_port};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_yaml::Value;
-use zeroize::Zeroizing;
+use super::{raw, secret};
+use crate::model::{
+    AccessRole, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta, Name, Namespace,
+    Observer, Resource, Role, RouterAccess, Site, SiteId, Spec, SyntaxError, parse_port,
+};
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 pub(super) enum Problem {
+    /// Of the raw stage.
     Yaml(serde_yaml::Error),
     /// Path and reason.
     Field(String, String),
@@ -18,124 +20,170 @@ impl From<serde_yaml::Error> for Problem {
     }
 }
 
-fn field(path: &str, reason: impl Into<String>) -> Problem {
+pub(super) fn field(path: &str, reason: impl Into<String>) -> Problem {
     Problem::Field(path.to_owned(), reason.into())
 }
 
-fn required<T>(value: Option<T>, path: &str) -> Result<T, Problem> {
-    value.ok_or_else(|| field(path, "is required"))
-}
+type Outcome<T> = Result<T, Problem>;
 
-fn named(value: Option<String>, path: &str) -> Result<String, Problem> {
-    let value = required(value.filter(|v| !v.is_empty()), path)?;
-    check_name(&value).map_err(|e| field(path, format!("{value:?}: {e}")))?;
-    Ok(value)
-}
-
-fn named_opt(value: Option<String>, path: &str) -> Result<Option<String>, Problem> {
-    value
-        .filter(|v| !v.is_empty())
-        .map(|v| named(Some(v), path))
-        .transpose()
-}
-
-fn host(value: Option<String>, path: &str) -> Result<String, Problem> {
-    let value = required(value.filter(|v| !v.is_empty()), path)?;
-    check_host(&value).map_err(|e| field(path, format!("{value:?}: {e}")))?;
-    Ok(value)
-}
-
-fn port(value: Option<i64>, path: &str) -> Result<u16, Problem> {
-    parse_port(required(value, path)?).map_err(|e| field(path, e))
-}
-
-fn tcp(kind: Option<String>) -> Result<(), Problem> {
-    match kind.as_deref() {
-        None | Some("" | "tcp") => Ok(()),
-        Some(other) => {
-            let text =
-                format!("value {other} not allowed. It should be one of this options: [tcp]");
-            Err(field("spec.type", text))
-        }
+/// Reads a document of a known kind. `namespace`: the one it must be of.
+pub(super) fn convert(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resource> {
+    let mut resource = read(kind, text, namespace)?;
+    if kind.is_confidential() {
+        secret::redact_annotations(&mut resource.meta.annotations);
     }
+    Ok(resource)
 }
 
-pub(super) fn convert(kind: Kind, text: &str, namespace: &str) -> Result<Resource, Problem> {
-    let (metadata, spec) = match kind {
-        Kind::Site => with(text, site)?,
-        Kind::Link => with(text, |_, s| link(s))?,
-        Kind::Listener => with(text, |_, s| listener(s))?,
-        Kind::Connector => with(text, |_, s| connector(s))?,
-        Kind::RouterAccess => with(text, router_access)?,
+fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resource> {
+    match kind {
+        Kind::Site => with(text, namespace, site),
+        Kind::Link => with(text, namespace, |_, spec| link(required(spec, "spec")?)),
+        Kind::Listener => with(text, namespace, |_, spec| listener(required(spec, "spec")?)),
+        Kind::Connector => with(text, namespace, |_, spec| {
+            connector(required(spec, "spec")?)
+        }),
+        Kind::RouterAccess => with(text, namespace, |meta, spec| {
+            router_access(meta, required(spec, "spec")?)
+        }),
         Kind::Secret => {
             let raw: raw::Secret = serde_yaml::from_str(text)?;
-            let spec = secret(
-                raw.data.unwrap_or_default(),
-                raw.string_data.unwrap_or_default(),
-            )?;
-            (required(raw.metadata, "metadata")?, spec)
+            let spec = Spec::Secret(secret::convert(&raw)?);
+            Ok(Resource {
+                meta: meta(required(raw.metadata, "metadata")?, namespace)?,
+                spec,
+            })
         }
-        _ => with::<Value>(text, |_, _| Ok(Spec::Unserved))?,
-    };
-    let name = named(metadata.name, "metadata.name")?;
-    if let Some(other) = metadata
-        .namespace
-        .filter(|n| !n.is_empty() && n != namespace)
-    {
-        let text = format!("namespace must be {namespace:?}, but the resource is of {other:?}");
-        return Err(field("metadata.namespace", text));
+        // Their fields are looked at when they are served.
+        other => with::<IgnoredAny>(text, namespace, |_, _| Ok(Spec::Unserved(other))),
     }
-    Ok(Resource {
-        key: Key { kind, name },
-        spec,
+}
+
+fn with<S: DeserializeOwned>(
+    text: &str,
+    namespace: Option<&Namespace>,
+    convert: impl FnOnce(&Meta, Option<S>) -> Outcome<Spec>,
+) -> Outcome<Resource> {
+    let object: raw::Object<S> = serde_yaml::from_str(text)?;
+    let meta = meta(required(object.metadata, "metadata")?, namespace)?;
+    let spec = convert(&meta, object.spec)?;
+    Ok(Resource { meta, spec })
+}
+
+fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> Outcome<Meta> {
+    let name = checked(raw.name, "metadata.name")?;
+    let path = "metadata.namespace";
+    let own = raw.namespace.filter(|n| !n.is_empty());
+    let own = own.map(|own| Namespace::new(own.clone()).map_err(|e| bad(path, &own, &e)));
+    let namespace = match (own.transpose()?, namespace) {
+        (Some(own), Some(wanted)) if own != *wanted => {
+            let text = format!(
+                "namespace must be {:?}, but the resource is of {:?}",
+                wanted.as_str(),
+                own.as_str()
+            );
+            return Err(field(path, text));
+        }
+        (_, Some(wanted)) => wanted.clone(),
+        (Some(own), None) => own,
+        (None, None) => Namespace::default_namespace(),
+    };
+    Ok(Meta {
+        name,
+        namespace,
+        uid: raw.uid.filter(|uid| !uid.is_empty()),
+        labels: raw.labels.unwrap_or_default(),
+        annotations: raw.annotations.unwrap_or_default(),
+        generation: raw.generation.unwrap_or_default(),
     })
 }
 
-fn with<S: serde::de::DeserializeOwned>(
-    text: &str,
-    convert: impl FnOnce(&raw::Metadata, Option<S>) -> Result<Spec, Problem>,
-) -> Result<(raw::Metadata, Spec), Problem> {
-    let object: raw::Object<S> = serde_yaml::from_str(text)?;
-    let metadata = required(object.metadata, "metadata")?;
-    let spec = convert(&metadata, object.spec)?;
-    Ok((metadata, spec))
+fn bad(path: &str, value: &str, error: &SyntaxError) -> Problem {
+    // A long value says no more than its beginning.
+    let shown: String = value.chars().take(64).collect();
+    let dots = if shown.len() < value.len() { ".." } else { "" };
+    field(path, format!("{shown:?}{dots}: {error}"))
 }
 
-fn site(metadata: &raw::Metadata, spec: Option<raw::Site>) -> Result<Spec, Problem> {
+fn required<T>(value: Option<T>, path: &str) -> Outcome<T> {
+    value.ok_or_else(|| field(path, "is required"))
+}
+
+/// A text that must be there, of a type that checks it.
+fn checked<T: std::str::FromStr<Err = SyntaxError>>(
+    value: Option<String>,
+    path: &str,
+) -> Outcome<T> {
+    let value = required(value.filter(|v| !v.is_empty()), path)?;
+    value.parse().map_err(|e| bad(path, &value, &e))
+}
+
+/// A text that may be missing or empty.
+fn optional<T: std::str::FromStr<Err = SyntaxError>>(
+    value: Option<String>,
+    path: &str,
+) -> Outcome<Option<T>> {
+    let value = value.filter(|v| !v.is_empty());
+    value.map(|v| checked(Some(v), path)).transpose()
+}
+
+fn port(value: Option<i64>, path: &str) -> Outcome<u16> {
+    parse_port(required(value, path)?).map_err(|e| field(path, e.to_string()))
+}
+
+fn one_of(value: &str, allowed: &[&str], path: &str) -> Problem {
+    let allowed = allowed.join(" ");
+    let text =
+        format!("value {value:?} not allowed. It should be one of this options: [{allowed}]");
+    field(path, text)
+}
+
+fn tcp(kind: Option<&str>) -> Outcome<()> {
+    match kind {
+        None | Some("" | "tcp") => Ok(()),
+        Some(other) => Err(one_of(other, &["tcp"], "spec.type")),
+    }
+}
+
+fn site(meta: &Meta, spec: Option<raw::Site>) -> Outcome<Spec> {
     let spec = spec.unwrap_or_default();
-    let edge = spec.edge.unwrap_or(false);
-    if edge && spec.ha.unwrap_or(false) {
+    let (edge, ha) = (spec.edge.unwrap_or_default(), spec.ha.unwrap_or_default());
+    if edge && ha {
         return Err(field("spec.ha", "edge sites cannot have HA enabled"));
     }
-    let link_access = spec
-        .link_access
-        .is_some_and(|a| !a.is_empty() && a != "none");
-    if edge && link_access {
+    let link_access = match spec.link_access {
+        Some(access) if !access.is_empty() && access != "none" => LinkAccess::Enabled(access),
+        _ => LinkAccess::None,
+    };
+    if edge && link_access.is_enabled() {
         let text = "Edge sites cannot accept incoming links from remote sites";
         return Err(field("spec.linkAccess", text));
     }
-    Ok(Spec::Site(model::Site {
-        uid: metadata.uid.clone().filter(|u| !u.is_empty()),
+    let uid = meta
+        .uid
+        .clone()
+        .map(|uid| SiteId::new(uid.clone()).map_err(|e| bad("metadata.uid", &uid, &e)));
+    Ok(Spec::Site(Site {
+        uid: uid.transpose()?,
         link_access,
-        default_issuer: named_opt(spec.default_issuer, "spec.defaultIssuer")?,
+        default_issuer: optional(spec.default_issuer, "spec.defaultIssuer")?,
         edge,
+        ha,
         settings: spec.settings.unwrap_or_default(),
     }))
 }
 
-fn role(name: Option<String>, path: &str) -> Result<Role, Problem> {
-    match required(name, path)?.as_str() {
-        "inter-router" => Ok(Role::InterRouter),
-        "edge" => Ok(Role::Edge),
-        other => {
-            let text = format!("invalid role: {other} (valid roles: [edge inter-router])");
-            Err(field(path, text))
-        }
-    }
+fn role(name: Option<String>, path: &str) -> Outcome<Role> {
+    let name = required(name.filter(|n| !n.is_empty()), path)?;
+    Role::parse(&name).ok_or_else(|| {
+        field(
+            path,
+            format!("invalid role: {name} (valid roles: [edge inter-router])"),
+        )
+    })
 }
 
-fn link(spec: Option<raw::Link>) -> Result<Spec, Problem> {
-    let spec = required(spec, "spec")?;
+fn link(spec: raw::Link) -> Outcome<Spec> {
     let list = required(spec.endpoints, "spec.endpoints")?;
     if list.is_empty() {
         return Err(field("spec.endpoints", "at least one endpoint is required"));
@@ -144,142 +192,107 @@ fn link(spec: Option<raw::Link>) -> Result<Spec, Problem> {
     for (n, raw) in list.into_iter().enumerate() {
         let at = |name: &str| format!("spec.endpoints[{n}].{name}");
         let number = match required(raw.port, &at("port"))? {
-            Value::Number(n) => n.as_i64(),
-            Value::String(text) => text.parse().ok(),
-            _ => None,
+            raw::TextPort::Number(number) => number,
+            raw::TextPort::Text(text) => text
+                .parse()
+                .map_err(|_| field(&at("port"), format!("{text:?} is not a port (1..65535)")))?,
         };
-        let number = number.ok_or_else(|| field(&at("port"), "is not a number"))?;
-        endpoints.push(model::Endpoint {
+        endpoints.push(Endpoint {
             role: role(raw.name, &at("name"))?,
-            host: host(raw.host, &at("host"))?,
+            host: checked(raw.host, &at("host"))?,
             port: port(Some(number), &at("port"))?,
             group: raw.group.unwrap_or_default(),
         });
     }
     let cost = spec.cost.unwrap_or(1);
+    // As upstream: what is less than the least is the least.
     let cost = u32::try_from(cost.max(1)).map_err(|_| {
         field(
             "spec.cost",
             format!("{cost} is too large (at most {})", u32::MAX),
         )
     })?;
-    Ok(Spec::Link(model::Link {
+    Ok(Spec::Link(Link {
         endpoints,
-        tls_credentials: named(spec.tls_credentials, "spec.tlsCredentials")?,
+        tls_credentials: checked(spec.tls_credentials, "spec.tlsCredentials")?,
         cost,
+        settings: spec.settings.unwrap_or_default(),
     }))
 }
 
-fn listener(spec: Option<raw::Listener>) -> Result<Spec, Problem> {
-    let spec = required(spec, "spec")?;
-    tcp(spec.kind)?;
-    if let Some(observer) = spec.observer
-        && !matches!(observer.as_str(), "auto" | "none" | "http1" | "http2")
-    {
-        let text = format!(
-            "value {observer} not allowed. It should be one of this options: \
-                 [auto none http1 http2]"
-        );
-        return Err(field("spec.observer", text));
-    }
-    Ok(Spec::Listener(model::Listener {
-        routing_key: named(spec.routing_key, "spec.routingKey")?,
-        host: host(spec.host, "spec.host")?,
+fn listener(spec: raw::Listener) -> Outcome<Spec> {
+    tcp(spec.kind.as_deref())?;
+    let observer = match spec.observer.as_deref() {
+        None | Some("") => Observer::default(),
+        Some(text) => Observer::ALL
+            .into_iter()
+            .find(|o| o.as_str() == text)
+            .ok_or_else(|| one_of(text, &Observer::ALL.map(Observer::as_str), "spec.observer"))?,
+    };
+    Ok(Spec::Listener(Listener {
+        routing_key: checked(spec.routing_key, "spec.routingKey")?,
+        host: checked(spec.host, "spec.host")?,
         port: port(spec.port, "spec.port")?,
-        tls_credentials: named_opt(spec.tls_credentials, "spec.tlsCredentials")?,
+        tls_credentials: optional(spec.tls_credentials, "spec.tlsCredentials")?,
+        observer,
+        settings: spec.settings.unwrap_or_default(),
     }))
 }
 
-fn connector(spec: Option<raw::Connector>) -> Result<Spec, Problem> {
-    let spec = required(spec, "spec")?;
-    tcp(spec.kind)?;
+fn connector(spec: raw::Connector) -> Outcome<Spec> {
+    tcp(spec.kind.as_deref())?;
     if spec.selector.is_some_and(|s| !s.is_empty()) {
         let text = "selectors are not supported on this platform; use spec.host";
         return Err(field("spec.selector", text));
     }
-    Ok(Spec::Connector(model::Connector {
-        routing_key: named(spec.routing_key, "spec.routingKey")?,
-        host: host(spec.host, "spec.host")?,
+    Ok(Spec::Connector(Connector {
+        routing_key: checked(spec.routing_key, "spec.routingKey")?,
+        host: checked(spec.host, "spec.host")?,
         port: port(spec.port, "spec.port")?,
-        tls_credentials: named_opt(spec.tls_credentials, "spec.tlsCredentials")?,
+        tls_credentials: optional(spec.tls_credentials, "spec.tlsCredentials")?,
+        use_client_cert: spec.use_client_cert.unwrap_or_default(),
+        verify_hostname: spec.verify_hostname.unwrap_or_default(),
+        settings: spec.settings.unwrap_or_default(),
     }))
 }
 
-fn router_access(
-    metadata: &raw::Metadata,
-    spec: Option<raw::RouterAccess>,
-) -> Result<Spec, Problem> {
-    let spec = required(spec, "spec")?;
+fn router_access(meta: &Meta, spec: raw::RouterAccess) -> Outcome<Spec> {
     let list = spec.roles.unwrap_or_default();
     if list.is_empty() {
         return Err(field("spec.roles", "roles are required"));
     }
-    let mut roles = Vec::with_capacity(list.len());
+    let mut roles: Vec<AccessRole> = Vec::with_capacity(list.len());
     for (n, raw) in list.into_iter().enumerate() {
-        let role = role(raw.name, &format!("spec.roles[{n}].name"))?;
-        let path = format!("spec.roles[{n}].port");
-        // 0 is what upstream's tools write for "default".
+        let (name_path, port_path) = (
+            format!("spec.roles[{n}].name"),
+            format!("spec.roles[{n}].port"),
+        );
+        let role = role(raw.name, &name_path)?;
         let port = match raw.port {
-            None | Some(0) => role.default_port(),
-            given => port(given, &path)?,
+            None => role.default_port(),
+            given => port(given, &port_path)?,
         };
-        if roles
-            .iter()
-            .any(|(known, taken)| *known == role || *taken == port)
-        {
-            return Err(field(&path, "role or port is there twice"));
+        if roles.iter().any(|other| other.role == role) {
+            return Err(field(&name_path, format!("role {role} is there twice")));
         }
-        roles.push((role, port));
+        if roles.iter().any(|other| other.port == port) {
+            return Err(field(&port_path, format!("port {port} is there twice")));
+        }
+        roles.push(AccessRole { role, port });
     }
     let names = spec.subject_alternative_names.unwrap_or_default();
-    for (n, name) in names.iter().enumerate() {
-        let path = format!("spec.subjectAlternativeNames[{n}]");
-        check_host(name).map_err(|e| field(&path, format!("{name:?}: {e}")))?;
-    }
-    let bind_host = spec.bind_host.unwrap_or_default();
-    if !bind_host.is_empty() {
-        check_host(&bind_host)
-            .map_err(|e| field("spec.bindHost", format!("{bind_host:?}: {e}")))?;
-    }
-    let own = metadata.name.clone();
-    let credentials = spec.tls_credentials.filter(|c| !c.is_empty()).or(own);
-    Ok(Spec::RouterAccess(model::RouterAccess {
+    let names: Vec<Host> = names
+        .into_iter()
+        .enumerate()
+        .map(|(n, name)| checked(Some(name), &format!("spec.subjectAlternativeNames[{n}]")))
+        .collect::<Outcome<_>>()?;
+    let credentials: Option<Name> = optional(spec.tls_credentials, "spec.tlsCredentials")?;
+    Ok(Spec::RouterAccess(RouterAccess {
         roles,
-        tls_credentials: named(credentials, "spec.tlsCredentials")?,
-        issuer: named_opt(spec.issuer, "spec.issuer")?,
-        bind_host,
+        tls_credentials: credentials.unwrap_or_else(|| meta.name.clone()),
+        issuer: optional(spec.issuer, "spec.issuer")?,
+        bind_host: optional(spec.bind_host, "spec.bindHost")?,
         subject_alternative_names: names,
-    }))
-}
-
-type Data = std::collections::BTreeMap<String, Option<String>>;
-
-fn secret(data: Data, plain: std::collections::BTreeMap<String, String>) -> Result<Spec, Problem> {
-    let get = |key: &str| -> Result<Option<Zeroizing<String>>, Problem> {
-        if let Some(text) = plain.get(key) {
-            return Ok(Some(Zeroizing::new(text.clone())));
-        }
-        let Some(Some(encoded)) = data.get(key) else {
-            return Ok(None);
-        };
-        let path = format!("data.{key}");
-        let compact: Zeroizing<String> =
-            Zeroizing::new(encoded.chars().filter(|c| !c.is_whitespace()).collect());
-        let bytes = Zeroizing::new(
-            STANDARD
-                .decode(compact.as_bytes())
-                .map_err(|_| field(&path, "is not base64"))?,
-        );
-        let text = std::str::from_utf8(&bytes).map_err(|_| field(&path, "is not PEM"))?;
-        if !text.contains("-----BEGIN ") {
-            return Err(field(&path, "is not PEM"));
-        }
-        Ok(Some(Zeroizing::new(text.to_owned())))
-    };
-    let text = |v: Option<Zeroizing<String>>| v.map(|v| v.to_string()).unwrap_or_default();
-    Ok(Spec::Secret(model::Secret {
-        ca: text(get("ca.crt")?),
-        certificate: text(get("tls.crt")?),
-        key: get("tls.key")?.unwrap_or_default(),
+        settings: spec.settings.unwrap_or_default(),
     }))
 }

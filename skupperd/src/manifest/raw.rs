@@ -1,8 +1,13 @@
 //! Resources as they are written: every field optional, none unknown.
 
-use serde::Deserialize;
-use serde_yaml::Value;
-use std::collections::BTreeMap;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, Visitor},
+};
+use std::{collections::BTreeMap, fmt};
+use zeroize::Zeroizing;
+
+pub(super) type Texts = BTreeMap<String, String>;
 
 /// Metadata. What Kubernetes adds to it is accepted and means nothing here.
 #[derive(Debug, Default, Deserialize)]
@@ -12,23 +17,30 @@ use std::collections::BTreeMap;
     reason = "fields that are accepted and mean nothing are read by nobody"
 )]
 pub(super) struct Metadata {
+    #[serde(default, deserialize_with = "text")]
     pub(super) name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) namespace: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) uid: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    creation_timestamp: Option<Value>,
-    deletion_timestamp: Option<Value>,
-    resource_version: Option<Value>,
-    generation: Option<Value>,
-    generate_name: Option<Value>,
-    owner_references: Option<Value>,
-    managed_fields: Option<Value>,
-    finalizers: Option<Value>,
-    self_link: Option<Value>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) labels: Option<Texts>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) annotations: Option<Texts>,
+    pub(super) generation: Option<i64>,
+    creation_timestamp: Option<IgnoredAny>,
+    deletion_timestamp: Option<IgnoredAny>,
+    deletion_grace_period_seconds: Option<IgnoredAny>,
+    resource_version: Option<IgnoredAny>,
+    generate_name: Option<IgnoredAny>,
+    owner_references: Option<IgnoredAny>,
+    managed_fields: Option<IgnoredAny>,
+    finalizers: Option<IgnoredAny>,
+    self_link: Option<IgnoredAny>,
+    cluster_name: Option<IgnoredAny>,
 }
 
-/// The outer form of every kind.
+/// The outer form of every kind of Skupper's.
 #[derive(Debug, Deserialize)]
 #[serde(
     rename_all = "camelCase",
@@ -44,103 +56,122 @@ pub(super) struct Object<S> {
     kind: String,
     pub(super) metadata: Option<Metadata>,
     pub(super) spec: Option<S>,
-    status: Option<Value>,
+    status: Option<IgnoredAny>,
 }
-
-pub(super) type Settings = Option<BTreeMap<String, String>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(dead_code, reason = "serviceAccount has no meaning on a host")]
 pub(super) struct Site {
+    #[serde(default, deserialize_with = "text")]
     pub(super) link_access: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) default_issuer: Option<String>,
     pub(super) ha: Option<bool>,
     pub(super) edge: Option<bool>,
+    #[serde(default, deserialize_with = "text")]
     service_account: Option<String>,
-    pub(super) settings: Settings,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Endpoint {
+    #[serde(default, deserialize_with = "text")]
     pub(super) name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) host: Option<String>,
-    pub(super) port: Option<Value>,
+    pub(super) port: Option<TextPort>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) group: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "no setting of a link has a meaning yet")]
 pub(super) struct Link {
     pub(super) endpoints: Option<Vec<Endpoint>>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) tls_credentials: Option<String>,
     pub(super) cost: Option<i64>,
-    settings: Settings,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "exposePodsByName and settings have no meaning yet"
-)]
+#[expect(dead_code, reason = "exposePodsByName has no meaning on a host")]
 pub(super) struct Listener {
+    #[serde(default, deserialize_with = "text")]
     pub(super) routing_key: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) host: Option<String>,
     pub(super) port: Option<i64>,
     #[serde(rename = "type")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) kind: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) tls_credentials: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) observer: Option<String>,
     expose_pods_by_name: Option<bool>,
-    settings: Settings,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "fields about pods and TLS to the server have no meaning yet"
-)]
+#[expect(dead_code, reason = "fields about pods have no meaning on a host")]
 pub(super) struct Connector {
+    #[serde(default, deserialize_with = "text")]
     pub(super) routing_key: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) host: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) selector: Option<String>,
     pub(super) port: Option<i64>,
     #[serde(rename = "type")]
+    #[serde(default, deserialize_with = "text")]
     pub(super) kind: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) tls_credentials: Option<String>,
-    use_client_cert: Option<bool>,
-    verify_hostname: Option<bool>,
+    pub(super) use_client_cert: Option<bool>,
+    pub(super) verify_hostname: Option<bool>,
     include_not_ready_pods: Option<bool>,
     expose_pods_by_name: Option<bool>,
-    settings: Settings,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AccessRole {
+    #[serde(default, deserialize_with = "text")]
     pub(super) name: Option<String>,
     pub(super) port: Option<i64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     dead_code,
-    reason = "accessType and settings are for Kubernetes; credentials are always made"
+    reason = "accessType is for other platforms; credentials are always made"
 )]
 pub(super) struct RouterAccess {
     pub(super) roles: Option<Vec<AccessRole>>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) tls_credentials: Option<String>,
     generate_tls_credentials: Option<bool>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) issuer: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     access_type: Option<String>,
+    #[serde(default, deserialize_with = "text")]
     pub(super) bind_host: Option<String>,
+    #[serde(default, deserialize_with = "list")]
     pub(super) subject_alternative_names: Option<Vec<String>>,
-    settings: Settings,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
 }
 
 /// A core Secret has its data beside the metadata.
@@ -152,8 +183,98 @@ pub(super) struct Secret {
     kind: String,
     pub(super) metadata: Option<Metadata>,
     #[serde(rename = "type")]
-    secret_type: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) secret_type: Option<String>,
     immutable: Option<bool>,
-    pub(super) data: Option<BTreeMap<String, Option<String>>>,
-    pub(super) string_data: Option<BTreeMap<String, String>>,
+    pub(super) data: Option<BTreeMap<String, Option<Hidden>>>,
+    pub(super) string_data: Option<BTreeMap<String, Option<Hidden>>>,
+}
+
+/// A text and nothing else: the parser would make texts of numbers.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<Text>::deserialize(deserializer)?.map(|text| text.0))
+}
+
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Texts>, D::Error> {
+    let texts = Option::<BTreeMap<String, Text>>::deserialize(deserializer)?;
+    Ok(texts.map(|texts| texts.into_iter().map(|(key, text)| (key, text.0)).collect()))
+}
+
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let list = Option::<Vec<Text>>::deserialize(deserializer)?;
+    Ok(list.map(|list| list.into_iter().map(|text| text.0).collect()))
+}
+
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(text.to_owned()))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
+                Ok(Text(text))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// The port of an endpoint: a text, as upstream has it, or a number, as everybody else would.
+#[derive(Debug)]
+pub(super) enum TextPort {
+    Number(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for TextPort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = TextPort;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port as a string")
+            }
+
+            fn visit_i64<E: de::Error>(self, port: i64) -> Result<TextPort, E> {
+                Ok(TextPort::Number(port))
+            }
+
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<TextPort, E> {
+                i64::try_from(port)
+                    .map(TextPort::Number)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(port), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, port: &str) -> Result<TextPort, E> {
+                Ok(TextPort::Text(port.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// A text that is shown to nobody and wiped when dropped.
+pub(super) struct Hidden(pub(super) Zeroizing<String>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Text::deserialize(deserializer).map(|text| Self(Zeroizing::new(text.0)))
+    }
 }

@@ -1,85 +1,176 @@
 //! Rules between the resources of one namespace.
 
 use super::{Located, ManifestError};
-use crate::model::{Kind, Spec};
+use crate::model::{Host, Key, Kind, Spec};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
-/// Takes out what conflicts with a resource that came before it, in order of file and line: a name
-/// that is there already, a second Site, a listener on a taken address. The first of each stays.
-pub fn check_set(resources: Vec<Located>) -> (Vec<Located>, Vec<ManifestError>) {
-    let mut good: Vec<Located> = Vec::with_capacity(resources.len());
-    let mut names: BTreeMap<_, usize> = BTreeMap::new();
+/// Takes out what conflicts with a resource that comes before it: a name that is there already, a
+/// second Site, link access beside an edge Site, an address that is taken. The first of each stays,
+/// so the order of `resources` (file, then line) decides.
+///
+/// A Link without its Secret is no conflict: the Secret may come later.
+pub fn validate_set(resources: Vec<Located>) -> (Vec<Located>, Vec<ManifestError>) {
     let mut errors = Vec::new();
-    for located in resources {
-        let conflict = conflict(&good, &names, &located);
-        match conflict {
-            None => {
-                names.insert(located.key().clone(), good.len());
-                good.push(located);
-            }
-            Some((field, reason)) => errors.push(ManifestError {
-                source: located.source.clone(),
-                line: located.line,
-                kind: Some(located.key().kind.to_string()),
-                name: Some(located.key().name.clone()),
-                field: Some(field.to_owned()),
-                reason,
-            }),
+    let mut good = distinct(resources, &mut errors);
+    let edge = good
+        .iter()
+        .find(|l| matches!(&l.resource.spec, Spec::Site(s) if s.edge));
+    let edge = edge.map(|site| (site.resource.name().clone(), site.place()));
+    let mut taken: Vec<Taken> = Vec::new();
+    good.retain(|located| match conflict(located, edge.as_ref(), &taken) {
+        None => {
+            taken.extend(addresses(located));
+            true
         }
-    }
+        Some((field, reason)) => {
+            errors.push(error(located, &field, reason));
+            false
+        }
+    });
     (good, errors)
 }
 
-fn conflict(
-    good: &[Located],
-    names: &BTreeMap<crate::model::Key, usize>,
-    new: &Located,
-) -> Option<(&'static str, String)> {
-    let place = |l: &Located| format!("{}:{}", l.source.display(), l.line);
-    if let Some(first) = names.get(new.key()).and_then(|n| good.get(*n)) {
-        return Some((
-            "metadata.name",
-            format!("is defined already at {}", place(first)),
-        ));
+fn error(located: &Located, field: &str, reason: String) -> ManifestError {
+    ManifestError {
+        file: Arc::clone(&located.file),
+        line: located.line_of(field),
+        kind: Some(located.resource.kind().to_string()),
+        name: Some(located.resource.name().to_string()),
+        field: Some(field.to_owned()),
+        reason,
     }
-    if new.key().kind == Kind::Site {
-        let first = good.iter().find(|l| l.key().kind == Kind::Site)?;
-        let text = format!(
-            "only one site is allowed in a namespace, and {} is defined at {}",
-            first.key().name,
-            place(first)
-        );
-        return Some(("kind", text));
-    }
-    let Spec::Listener(listener) = &new.resource.spec else {
-        return None;
-    };
-    let taken = good.iter().find(|other| match &other.resource.spec {
-        Spec::Listener(l) => l.port == listener.port && overlap(&l.host, &listener.host),
-        _ => false,
-    })?;
-    let text = format!(
-        "port {} is already mapped for host {:?} (listener: {:?})",
-        listener.port,
-        listener.host,
-        taken.key().name
-    );
-    Some(("spec.port", text))
 }
 
-/// Two hosts can not have listeners on one port: the same, or a wildcard and one of its family.
-fn overlap(a: &str, b: &str) -> bool {
+/// The first of every name, and the first Site.
+fn distinct(resources: Vec<Located>, errors: &mut Vec<ManifestError>) -> Vec<Located> {
+    let mut names: BTreeMap<Key, String> = BTreeMap::new();
+    let mut site: Option<String> = None;
+    let mut good = Vec::with_capacity(resources.len());
+    for located in resources {
+        let key = located.key();
+        let is_site = key.kind == Kind::Site;
+        match names.entry(key) {
+            Entry::Occupied(first) => {
+                let text = format!("{} is defined already at {}", first.key(), first.get());
+                errors.push(error(&located, "metadata.name", text));
+                continue;
+            }
+            Entry::Vacant(new) => {
+                if let (true, Some(first)) = (is_site, &site) {
+                    let text =
+                        format!("only one site is allowed in a namespace, and there is {first}");
+                    errors.push(error(&located, "kind", text));
+                    continue;
+                }
+                if is_site {
+                    site = Some(format!(
+                        "{} at {}",
+                        located.resource.name(),
+                        located.place()
+                    ));
+                }
+                new.insert(located.place());
+            }
+        }
+        good.push(located);
+    }
+    good
+}
+
+fn conflict(
+    located: &Located,
+    edge: Option<&(crate::model::Name, String)>,
+    taken: &[Taken],
+) -> Option<(String, String)> {
+    if let (Spec::RouterAccess(_), Some((site, place))) = (&located.resource.spec, edge) {
+        let text = format!(
+            "Edge sites cannot accept incoming links from remote sites (site {site} at {place})"
+        );
+        return Some(("kind".to_owned(), text));
+    }
+    let mine = addresses(located);
+    let pairs = mine
+        .iter()
+        .flat_map(|new| taken.iter().map(move |old| (new, old)));
+    let (new, old) = pairs.into_iter().find(|(new, old)| new.overlaps(old))?;
+    let host = old.host.as_ref().map_or("all addresses", |h| h.as_str());
+    let text = format!(
+        "port {} is already mapped for host {host:?} ({} at {})",
+        new.port, old.key, old.place
+    );
+    Some((new.field.clone(), text))
+}
+
+/// An address that a resource listens on.
+struct Taken {
+    /// All of the host's when there is none.
+    host: Option<Host>,
+    port: u16,
+    field: String,
+    key: Key,
+    place: String,
+}
+
+fn addresses(located: &Located) -> Vec<Taken> {
+    let taken = |host: Option<Host>, port, field: String| Taken {
+        host,
+        port,
+        field,
+        key: located.key(),
+        place: located.place(),
+    };
+    match &located.resource.spec {
+        Spec::Listener(l) => vec![taken(Some(l.host.clone()), l.port, "spec.port".to_owned())],
+        Spec::RouterAccess(access) => {
+            let roles = access.roles.iter().enumerate();
+            let field = |n: usize| format!("spec.roles[{n}].port");
+            roles
+                .map(|(n, r)| taken(access.bind_host.clone(), r.port, field(n)))
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+impl Taken {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.port == other.port && hosts_overlap(self.host.as_ref(), other.host.as_ref())
+    }
+}
+
+/// Two hosts can not both be listened on with one port: the same, or all addresses of a family and
+/// one of it.
+fn hosts_overlap(a: Option<&Host>, b: Option<&Host>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else {
+        return true;
+    };
     if a == b {
         return true;
     }
-    let (Ok(a), Ok(b)) = (a.parse::<IpAddr>(), b.parse::<IpAddr>()) else {
-        // A name may stand for anything: a wildcard of either family covers it.
-        let wild = |h: &str| h == "0.0.0.0" || h == "::";
-        return wild(a) || wild(b);
-    };
-    let any = |ip: IpAddr| ip == Ipv4Addr::UNSPECIFIED || ip == Ipv6Addr::UNSPECIFIED;
-    a == b || (a.is_ipv4() == b.is_ipv4() && (any(a) || any(b)))
+    let (these, those) = (known(a), known(b));
+    if these.is_empty() || those.is_empty() {
+        // Nobody knows what a name stands for; all addresses of a family may be among it.
+        return these.iter().chain(&those).any(IpAddr::is_unspecified);
+    }
+    these.iter().any(|a| those.iter().any(|b| same(*a, *b)))
+}
+
+/// Addresses that a host certainly stands for.
+fn known(host: &Host) -> Vec<IpAddr> {
+    match host.ip() {
+        Some(ip) => vec![ip.to_canonical()],
+        None if host == "localhost" => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        None => Vec::new(),
+    }
+}
+
+fn same(a: IpAddr, b: IpAddr) -> bool {
+    let family = a.is_ipv4() == b.is_ipv4();
+    a == b || (family && (a.is_unspecified() || b.is_unspecified()))
 }

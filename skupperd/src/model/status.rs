@@ -1,8 +1,107 @@
-//! Statuses and conditions, in upstream's form.
+//! Conditions, and how they add up to a status.
 
-use serde_json::{Map, Value, json};
+use super::{Details, Kind};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
 
-/// State of a condition.
+/// What a condition is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ConditionType {
+    /// What the resource says has been set up.
+    Configured,
+    /// Its address is known.
+    Resolved,
+    /// The router runs.
+    Running,
+    /// The other side of the routing key is there.
+    Matched,
+    /// A grant has its code and deadline.
+    Processed,
+    /// A token was turned into a link.
+    Redeemed,
+    /// The link is up.
+    Operational,
+    /// All that are required are true.
+    Ready,
+}
+
+impl ConditionType {
+    /// As a status writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configured => "Configured",
+            Self::Resolved => "Resolved",
+            Self::Running => "Running",
+            Self::Matched => "Matched",
+            Self::Processed => "Processed",
+            Self::Redeemed => "Redeemed",
+            Self::Operational => "Operational",
+            Self::Ready => "Ready",
+        }
+    }
+
+    /// Conditions that a resource needs for being ready, in the order in which they are looked at.
+    /// `link_access`: of a Site, whether links may come in.
+    pub fn required(kind: Kind, link_access: bool) -> &'static [Self] {
+        match kind {
+            Kind::Site if link_access => &[Self::Configured, Self::Running, Self::Resolved],
+            Kind::Site => &[Self::Configured, Self::Running],
+            Kind::Link => &[Self::Configured, Self::Operational],
+            Kind::Listener | Kind::Connector => &[Self::Configured, Self::Matched],
+            Kind::RouterAccess => &[Self::Configured, Self::Resolved],
+            _ => &[Self::Configured],
+        }
+    }
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConditionStatus {
+    /// It does.
+    True,
+    /// It does not.
+    False,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// State of a resource, and reason of a condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Works.
+    Ready,
+    /// Waits for something.
+    #[default]
+    Pending,
+    /// Needs somebody's help.
+    Error,
+}
+
+impl Phase {
+    /// As a status writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Pending => "Pending",
+            Self::Error => "Error",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// State of a condition, without its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It holds.
@@ -13,95 +112,194 @@ pub enum State {
     Error(String),
 }
 
-/// A condition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl State {
+    /// True, or pending with a text.
+    pub fn when(holds: bool, otherwise: &str) -> Self {
+        if holds {
+            Self::True
+        } else {
+            Self::Pending(Some(otherwise.to_owned()))
+        }
+    }
+
+    fn reason(&self) -> Phase {
+        match self {
+            Self::True => Phase::Ready,
+            Self::Pending(_) => Phase::Pending,
+            Self::Error(_) => Phase::Error,
+        }
+    }
+
+    fn message(&self) -> &str {
+        match self {
+            Self::True => "OK",
+            Self::Pending(Some(text)) | Self::Error(text) => text,
+            Self::Pending(None) => "Pending",
+        }
+    }
+}
+
+/// A condition, as a status holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Such as `Configured`.
-    pub kind: &'static str,
-    /// State.
-    pub state: State,
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: ConditionType,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why.
+    pub reason: Phase,
+    /// Why, in words.
+    #[serde(default)]
+    pub message: String,
+    /// Generation of the resource that was looked at.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// When `status` changed last.
+    #[serde(serialize_with = "seconds")]
+    pub last_transition_time: Timestamp,
 }
 
-impl Condition {
-    fn message(&self) -> String {
-        match &self.state {
-            State::True => "OK".to_owned(),
-            State::Pending(Some(text)) | State::Error(text) => text.clone(),
-            State::Pending(None) => "Pending".to_owned(),
-        }
-    }
-
-    fn reason(&self) -> &'static str {
-        match self.state {
-            State::True => "Ready",
-            State::Pending(_) => "Pending",
-            State::Error(_) => "Error",
-        }
-    }
+/// RFC 3339 without fractions, as Kubernetes writes times.
+fn seconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    let fraction = SignedDuration::from_nanos(i64::from(time.subsec_nanosecond()));
+    serializer.collect_str(&time.checked_sub(fraction).unwrap_or(*time))
 }
 
-/// Required conditions in order.
-pub type Conditions = Vec<Condition>;
-
-/// A resource's status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Required conditions in order.
-    pub conditions: Conditions,
+/// A resource's status, as its status file holds it. `D`: fields of its kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status<D = Details> {
     /// Fields of the kind.
-    pub fields: Map<String, Value>,
+    #[serde(flatten)]
+    pub details: D,
+    /// State.
+    #[serde(default)]
+    pub status: Phase,
+    /// State, in words.
+    #[serde(default)]
+    pub message: String,
+    /// Conditions, the one called Ready last.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
 }
 
 impl Status {
-    /// A status with one failed condition.
-    pub fn error(text: impl Into<String>) -> Self {
-        let condition = Condition {
-            kind: "Configured",
-            state: State::Error(text.into()),
-        };
+    /// Reads the status of a kind from a status file's `status`.
+    pub fn read(kind: Kind, status: &serde_json::Value) -> Result<Self, serde_json::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Common {
+            status: Phase,
+            message: String,
+            conditions: Vec<Condition>,
+        }
+        let Common {
+            status: phase,
+            message,
+            conditions,
+        } = Common::deserialize(status)?;
+        Ok(Self {
+            details: Details::read(kind, status)?,
+            status: phase,
+            message,
+            conditions,
+        })
+    }
+}
+
+/// What there is to say of a resource now; [`Draft::finish`] makes a status of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    required: &'static [ConditionType],
+    conditions: Vec<(ConditionType, State)>,
+    details: Details,
+}
+
+impl Draft {
+    /// Nothing is known yet: pending. `link_access`: of a Site, whether links may come in.
+    pub fn new(kind: Kind, link_access: bool) -> Self {
         Self {
-            conditions: vec![condition],
-            fields: Map::new(),
+            required: ConditionType::required(kind, link_access),
+            conditions: Vec::new(),
+            details: Details::default(),
         }
     }
 
-    /// `Ready`, `Pending` or `Error`, and its text: the first condition that does not hold.
-    pub fn summary(&self) -> (&'static str, String) {
-        let first = self.conditions.iter().find(|c| c.state != State::True);
-        first.map_or(("Ready", "OK".to_owned()), |c| (c.reason(), c.message()))
+    /// A resource that can not be set up.
+    pub fn error(kind: Kind, text: impl Into<String>) -> Self {
+        Self::new(kind, false).with(ConditionType::Configured, State::Error(text.into()))
     }
 
-    /// As a status file holds it. Conditions that stand as in `previous` keep their time.
-    pub fn to_json(&self, now: &str, previous: Option<&Value>) -> Value {
-        let since = |kind: &str, status: &str| {
-            let list = previous?.get("conditions")?.as_array()?;
-            let same = list
-                .iter()
-                .find(|c| c["type"] == kind && c["status"] == status)?;
-            same["lastTransitionTime"].as_str().map(str::to_owned)
-        };
+    /// A resource of a kind that this version does not act on.
+    pub fn unserved(kind: Kind) -> Self {
+        Self::error(kind, format!("{kind} is not supported yet by this version"))
+    }
+
+    /// Sets a condition.
+    #[must_use]
+    pub fn with(mut self, kind: ConditionType, state: State) -> Self {
+        match self.conditions.iter_mut().find(|(k, _)| *k == kind) {
+            Some((_, old)) => *old = state,
+            None => self.conditions.push((kind, state)),
+        }
+        self
+    }
+
+    /// Sets the fields of the kind.
+    #[must_use]
+    pub fn details(mut self, details: impl Into<Details>) -> Self {
+        self.details = details.into();
+        self
+    }
+
+    /// The conditions added up: the first required one that is absent or does not hold decides.
+    pub fn summary(&self) -> (Phase, String) {
+        for required in self.required {
+            match self.conditions.iter().find(|(kind, _)| kind == required) {
+                None => return (Phase::Pending, format!("Not {required}")),
+                Some((_, State::True)) => {}
+                Some((_, state)) => return (state.reason(), state.message().to_owned()),
+            }
+        }
+        (Phase::Ready, State::True.message().to_owned())
+    }
+
+    /// The status. A condition whose `status` is as in `previous` keeps its time.
+    pub fn finish(self, previous: Option<&Status>, generation: i64, now: Timestamp) -> Status {
         let (status, message) = self.summary();
-        let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
-            let holds = if holds { "True" } else { "False" };
-            json!({
-                "type": kind,
-                "status": holds,
-                "reason": reason,
-                "message": message,
-                "observedGeneration": 1,
-                "lastTransitionTime": since(kind, holds).unwrap_or_else(|| now.to_owned()),
-            })
+        let condition = |kind: ConditionType, reason: Phase, message: &str| {
+            let holds = match reason {
+                Phase::Ready => ConditionStatus::True,
+                _ => ConditionStatus::False,
+            };
+            let before = previous.and_then(|p| p.conditions.iter().find(|c| c.kind == kind));
+            let since = before
+                .filter(|c| c.status == holds)
+                .map(|c| c.last_transition_time);
+            Condition {
+                kind,
+                status: holds,
+                reason,
+                message: message.to_owned(),
+                observed_generation: generation,
+                last_transition_time: since.unwrap_or(now),
+            }
         };
-        let mut conditions: Vec<Value> = self
+        let mut conditions: Vec<Condition> = self
             .conditions
             .iter()
-            .map(|c| condition(c.kind, c.state == State::True, c.reason(), &c.message()))
+            .map(|(kind, state)| condition(*kind, state.reason(), state.message()))
             .collect();
-        conditions.push(condition("Ready", status == "Ready", status, &message));
-        let mut object = self.fields.clone();
-        object.insert("status".to_owned(), json!(status));
-        object.insert("message".to_owned(), json!(message));
-        object.insert("conditions".to_owned(), Value::Array(conditions));
-        Value::Object(object)
+        conditions.push(condition(ConditionType::Ready, status, &message));
+        Status {
+            details: self.details,
+            status,
+            message,
+            conditions,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

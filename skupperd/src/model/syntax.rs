@@ -1,15 +1,43 @@
-//! Syntax of names, hosts and ports: one set of rules for command and daemon.
+//! Syntax of names, hosts and ports: one set of rules for command and daemon, and the types whose
+//! values have been held against it.
 
-use std::net::IpAddr;
-
-/// Namespace when none is named.
-pub const DEFAULT_NAMESPACE: &str = "default";
+use serde::{Deserialize, Serialize};
+use std::{borrow::Borrow, fmt, net::IpAddr, ops::Deref, str::FromStr};
 
 const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])*(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])*)*$";
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
-/// Longest name (RFC 1123 subdomain) and label.
-const MAX_NAME: usize = 253;
+/// Longest name of a resource: `AttachedConnectorBinding-<name>.yaml` is a file name, of 255 bytes
+/// at most.
+const MAX_NAME: usize = 225;
+/// Longest routing key and host name (RFC 1035).
+const MAX_ROUTING_KEY: usize = 253;
+/// Longest label (RFC 1123).
 const MAX_LABEL: usize = 63;
+/// Longest identity of a site; Kubernetes gives 36 characters.
+const MAX_SITE_ID: usize = 128;
+
+/// Why a text is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SyntaxError {
+    /// There is nothing.
+    #[error("value must not be empty")]
+    Empty,
+    /// There is too much of it.
+    #[error("value is longer than {0} characters")]
+    TooLong(usize),
+    /// It does not match.
+    #[error("value does not match this regular expression: {0}")]
+    Pattern(&'static str),
+    /// It is no host.
+    #[error("a valid IP address or hostname is expected")]
+    Host,
+    /// It is no identity of a site.
+    #[error("only letters, digits and the characters - . _ are allowed")]
+    SiteId,
+    /// It is no port.
+    #[error("{0} is not a port (1..65535)")]
+    Port(i64),
+}
 
 fn label(text: &str) -> bool {
     let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -19,50 +47,332 @@ fn label(text: &str) -> bool {
         && bytes.iter().all(|c| edge(*c) || *c == b'-')
 }
 
-/// Names of resources, routing keys and credentials.
-pub fn check_name(text: &str) -> Result<(), String> {
-    if text.len() > MAX_NAME {
-        return Err(format!("value is longer than {MAX_NAME} characters"));
+fn length(text: &str, max: usize) -> Result<(), SyntaxError> {
+    match text.len() {
+        0 => Err(SyntaxError::Empty),
+        n if n > max => Err(SyntaxError::TooLong(max)),
+        _ => Ok(()),
     }
+}
+
+fn labels(text: &str) -> Result<(), SyntaxError> {
     if text.split('.').all(label) {
         Ok(())
     } else {
-        Err(format!(
-            "value does not match this regular expression: {NAME}"
-        ))
+        Err(SyntaxError::Pattern(NAME))
     }
+}
+
+/// Names of resources and credentials.
+pub fn check_name(text: &str) -> Result<(), SyntaxError> {
+    length(text, MAX_NAME)?;
+    labels(text)
+}
+
+/// Routing keys.
+fn check_routing_key(text: &str) -> Result<(), SyntaxError> {
+    length(text, MAX_ROUTING_KEY)?;
+    labels(text)
 }
 
 /// Names of namespaces.
-pub fn check_namespace(text: &str) -> Result<(), String> {
-    if text.len() > MAX_LABEL {
-        return Err(format!("value is longer than {MAX_LABEL} characters"));
-    }
+pub fn check_namespace(text: &str) -> Result<(), SyntaxError> {
+    length(text, MAX_LABEL)?;
     if label(text) {
         Ok(())
     } else {
-        Err(format!(
-            "value does not match this regular expression: {LABEL}"
-        ))
+        Err(SyntaxError::Pattern(LABEL))
     }
 }
 
-/// Hosts of listeners and connectors.
-pub fn check_host(text: &str) -> Result<(), String> {
-    let name = text.len() <= MAX_NAME && text.split('.').all(|l| label(l) && l.len() <= MAX_LABEL);
+/// Hosts: IP addresses, or names in lower case.
+pub fn check_host(text: &str) -> Result<(), SyntaxError> {
+    if text.is_empty() {
+        return Err(SyntaxError::Empty);
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let part = |text: &str| {
+        // A hyphen stands alone, except in what international names are written as.
+        let plain = text.strip_prefix("xn--").unwrap_or(text);
+        text.len() <= MAX_LABEL && label(text) && label(plain) && !plain.contains("--")
+    };
+    let name = text.len() <= MAX_ROUTING_KEY && text.split('.').all(part);
     // All digits and dots is an address, and then a malformed one.
     let address_like = text.bytes().all(|c| c.is_ascii_digit() || c == b'.');
-    if text.parse::<IpAddr>().is_ok() || (name && !address_like) {
+    if name && !address_like {
         Ok(())
     } else {
-        Err("a valid IP address or hostname is expected".to_owned())
+        Err(SyntaxError::Host)
     }
 }
 
-/// A port as an integer of any size.
-pub fn parse_port(port: i64) -> Result<u16, String> {
-    match u16::try_from(port) {
-        Ok(port) if port > 0 => Ok(port),
-        _ => Err(format!("{port} is not a port (1..65535)")),
+fn check_site_id(text: &str) -> Result<(), SyntaxError> {
+    length(text, MAX_SITE_ID)?;
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
+    if text.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(SyntaxError::SiteId)
+    }
+}
+
+/// A port from an integer of any size.
+pub fn parse_port(port: i64) -> Result<u16, SyntaxError> {
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or(SyntaxError::Port(port))
+}
+
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes a text that follows the rules.
+            pub fn new(text: impl Into<String>) -> Result<Self, SyntaxError> {
+                let text = text.into();
+                $check(&text)?;
+                Ok(Self(text))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = SyntaxError;
+
+            fn from_str(text: &str) -> Result<Self, SyntaxError> {
+                Self::new(text)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = SyntaxError;
+
+            fn try_from(text: String) -> Result<Self, SyntaxError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
+            }
+        }
+    };
+}
+
+checked_text! {
+    /// Name of a namespace.
+    Namespace, check_namespace
+}
+checked_text! {
+    /// Name of a resource or of credentials.
+    Name, check_name
+}
+checked_text! {
+    /// Name that ties listeners to connectors all over the network.
+    RoutingKey, check_routing_key
+}
+checked_text! {
+    /// Identity of a site.
+    SiteId, check_site_id
+}
+checked_text! {
+    /// IP address, or host name in lower case.
+    Host, check_host
+}
+
+impl Namespace {
+    /// The namespace when none is named.
+    pub fn default_namespace() -> Self {
+        Self(super::DEFAULT_NAMESPACE.to_owned())
+    }
+}
+
+impl Host {
+    /// The address, when it is one and no name.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.0.parse().ok()
+    }
+}
+
+impl From<IpAddr> for Host {
+    fn from(ip: IpAddr) -> Self {
+        Self(ip.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c18_names() {
+        for good in [
+            "a",
+            "a-b",
+            "a.b",
+            "0",
+            "a--b",
+            "a-0.b-1",
+            &"n".repeat(MAX_NAME),
+        ] {
+            assert!(Name::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "", "A", "-a", "a-", "a..b", ".a", "a.", "a_b", "a b", "a/b", "ä", "a.-b", "a\n",
+        ] {
+            assert!(Name::new(bad).is_err(), "{bad}");
+        }
+        let long = Name::new("n".repeat(MAX_NAME + 1));
+        assert_eq!(long, Err(SyntaxError::TooLong(MAX_NAME)));
+    }
+
+    #[test]
+    fn the_longest_name_fits_a_file_name() {
+        let name = Name::new("n".repeat(MAX_NAME)).unwrap();
+        for kind in crate::model::Kind::ALL {
+            assert!(crate::model::Key::new(kind, name.clone()).file_name().len() <= 255);
+        }
+    }
+
+    #[test]
+    fn s19_namespaces() {
+        assert!(Namespace::new("east-1").is_ok() && Namespace::new("n".repeat(63)).is_ok());
+        for bad in [
+            "Bad_Name",
+            "a.b",
+            "..",
+            ".",
+            "",
+            "-a",
+            "a/b",
+            &"n".repeat(64),
+        ] {
+            assert!(Namespace::new(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Namespace::default_namespace(), "default");
+    }
+
+    #[test]
+    fn v14_hosts() {
+        let good = [
+            "localhost",
+            "a-b.c",
+            "1a",
+            "0.0.0.0",
+            "::",
+            "::1",
+            "10.0.0.1",
+            "fe80::1",
+            "xn--bcher-kva.de",
+            "web1.example.com",
+        ];
+        for good in good {
+            assert!(Host::new(good).is_ok(), "{good}");
+        }
+        let bad = [
+            "",
+            "Host",
+            "a_b",
+            "a--b",
+            "-a",
+            "a-",
+            "a..b",
+            "a.",
+            "10.0.0",
+            "10.0.0.256",
+            "1.2.3.4.5",
+            "a:1",
+            "[::1]",
+            "fe80::1%eth0",
+            "*",
+            "*.a",
+            "a b",
+            "http://a",
+            "xn--",
+            "7",
+            &"a".repeat(64),
+        ];
+        for bad in bad {
+            assert!(Host::new(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Host::new("::1").unwrap().ip(), Some("::1".parse().unwrap()));
+        assert_eq!(Host::new("h").unwrap().ip(), None);
+    }
+
+    #[test]
+    fn v15_ports() {
+        assert_eq!(parse_port(1), Ok(1));
+        assert_eq!(parse_port(65_535), Ok(65_535));
+        for bad in [0, -1, 65_536, 70_000, i64::MAX, i64::MIN] {
+            assert_eq!(parse_port(bad), Err(SyntaxError::Port(bad)));
+        }
+        assert_eq!(
+            SyntaxError::Port(70_000).to_string(),
+            "70000 is not a port (1..65535)"
+        );
+    }
+
+    #[test]
+    fn texts_that_come_back_from_serde_are_checked() {
+        let name: Name = serde_json::from_str("\"a\"").unwrap();
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"a\"");
+        assert!(serde_json::from_str::<Name>("\"A\"").is_err());
+        assert!(SiteId::new("9f1a2b3c-0000").is_ok() && SiteId::new("a b").is_err());
     }
 }

@@ -6,11 +6,11 @@ use crate::{
         core::{AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, Site, SiteSpec},
         view::TargetHost,
     },
-    model::{Link, Role, RouterAccess, Secret},
+    model::{AccessRole, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
     pki,
     plan::{Action, Picture},
     steer::{Plain, Steer},
-    store::{Namespace, SHARED, read_text, write_file},
+    store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
 use serde::{Deserialize, Serialize};
@@ -44,25 +44,25 @@ struct Memory {
 /// An open link access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpenAccess {
-    pub(super) ports: Vec<(Role, u16)>,
+    pub(super) ports: Vec<AccessRole>,
     /// Names in the certificate.
     pub(super) hosts: Vec<String>,
 }
 
 /// Carries out steps for one namespace.
 pub(super) struct Executor {
-    namespace: Namespace,
+    namespace: NamespaceDir,
     trunk: usize,
     pub(super) site: Option<u32>,
     pub(super) site_id: String,
-    pub(super) accesses: BTreeMap<String, OpenAccess>,
+    pub(super) accesses: BTreeMap<Name, OpenAccess>,
     memory: Option<Memory>,
 }
 
 type Done = Result<(), String>;
 
 impl Executor {
-    pub(super) fn new(namespace: Namespace, trunk: usize) -> Self {
+    pub(super) fn new(namespace: NamespaceDir, trunk: usize) -> Self {
         Self {
             namespace,
             trunk,
@@ -97,7 +97,7 @@ impl Executor {
             },
             Action::RemoveAccess(name) => {
                 self.accesses.remove(name);
-                let name = name.clone();
+                let name = name.to_string();
                 self.on_site(core, move |s, c| s.remove_access(c, &name, true))
                     .await
             }
@@ -119,13 +119,13 @@ impl Executor {
                 }
                 let host = match connector.host.parse::<IpAddr>() {
                     Ok(ip) => TargetHost::Ip(ip),
-                    Err(_) => TargetHost::Name(connector.host.clone()),
+                    Err(_) => TargetHost::Name(connector.host.to_string()),
                 };
                 let spec = ConnectorSpec {
-                    name: name.clone(),
+                    name: name.to_string(),
                     host,
                     port: connector.port,
-                    routing_key: connector.routing_key.clone(),
+                    routing_key: connector.routing_key.to_string(),
                 };
                 self.on_site(core, move |s, c| s.set_connector(c, spec))
                     .await
@@ -146,7 +146,7 @@ impl Executor {
                         return Err(format!("spec.host: looking up {}: {e}", listener.host));
                     }
                 };
-                let (name, routing_key) = (name.clone(), listener.routing_key.clone());
+                let (name, routing_key) = (name.to_string(), listener.routing_key.to_string());
                 let spec = ListenerSpec {
                     name,
                     addrs,
@@ -196,7 +196,10 @@ impl Executor {
         if site.edge {
             return Err("spec.edge: edge sites are not supported yet".to_owned());
         }
-        self.site_id = self.remember(site.uid.as_deref())?.site_id.clone();
+        self.site_id = self
+            .remember(site.uid.as_ref().map(SiteId::as_str))?
+            .site_id
+            .clone();
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -205,11 +208,11 @@ impl Executor {
             .and_then(|n| n.parse::<usize>().ok())
             .filter(|n| (1..=64).contains(n));
         let spec = SiteSpec {
-            namespace: self.namespace.name.clone(),
+            namespace: self.namespace.name().to_string(),
             router_id: format!("{name}-{}-{}", now.as_secs(), now.subsec_nanos()),
             instance: i64::try_from(now.as_secs()).unwrap_or(0),
             trunk: trunk.unwrap_or(self.trunk),
-            advert: super::status::advert(&self.site_id, name, &self.namespace.name),
+            advert: super::status::advert(&self.site_id, name, self.namespace.name()),
         };
         let id = core
             .call(move |c| c.add_site(spec))
@@ -236,7 +239,7 @@ impl Executor {
     /// Identity and ports from earlier runs; made on first need.
     fn remember(&mut self, uid: Option<&str>) -> Result<&mut Memory, String> {
         if self.memory.is_none() {
-            let path = self.namespace.memory();
+            let path = self.namespace.internal().join("site.json");
             let memory = match read_text(&path) {
                 Ok(text) => serde_json::from_str::<Memory>(&text)
                     .map_err(|e| format!("reading {}: {e}", path.display()))?,
@@ -261,7 +264,7 @@ impl Executor {
     }
 
     fn save(&self) -> Done {
-        let path = self.namespace.memory();
+        let path = self.namespace.internal().join("site.json");
         let text = serde_json::to_string_pretty(&self.memory)
             .map_err(|e| format!("encoding {}: {e}", path.display()))?;
         write_file(&path, text.as_bytes(), SHARED)
@@ -290,31 +293,32 @@ impl Executor {
         &mut self,
         core: &CoreSender,
         wanted: &Picture,
-        name: &str,
+        name: &Name,
         access: &RouterAccess,
     ) -> Done {
-        let removed = name.to_owned();
+        let removed = name.to_string();
         self.accesses.remove(name);
         // The old sockets go first: the new ones may want their ports.
         self.on_site(core, move |s, c| s.remove_access(c, &removed, false))
             .await?;
         let own = wanted.site.as_ref().is_some_and(|(site, _)| site == name)
-            && access.bind_host.is_empty();
+            && access.bind_host.is_none();
         let hosts = certificate_hosts(access);
         let site_issuer = wanted
             .site
             .as_ref()
             .and_then(|(_, s)| s.default_issuer.clone());
         let issuer_name = access.issuer.clone().or(site_issuer);
-        let issuer_name = issuer_name.as_deref().unwrap_or(pki::SITE_CA);
-        let issuer = pki::ensure_issuer(&self.namespace.issuer(issuer_name), issuer_name)
+        let issuer_name = issuer_name.map_or_else(|| Name::new(pki::SITE_CA), Ok);
+        let issuer_name = issuer_name.map_err(|e| e.to_string())?;
+        let issuer = pki::ensure_issuer(&self.namespace.runtime_issuer(&issuer_name), &issuer_name)
             .map_err(|e| chain(&e))?;
-        let dir = self.namespace.credentials(&access.tls_credentials);
+        let dir = self.namespace.runtime_certs(&access.tls_credentials);
         let secret = pki::ensure_server(&issuer, &dir, name, &hosts).map_err(|e| chain(&e))?;
         let tls = pki::server_config(&access.tls_credentials, &secret).map_err(|e| chain(&e))?;
         let mut sockets = Vec::new();
         let mut ports = Vec::new();
-        for (role, port) in &access.roles {
+        for AccessRole { role, port } in &access.roles {
             let remembered = format!("{name}/{}", role.as_str());
             let memory = self.remember(None)?;
             let first = memory
@@ -323,8 +327,8 @@ impl Executor {
                 .copied()
                 .filter(|_| own)
                 .unwrap_or(*port);
-            let (port, bound) = bind(&access.bind_host, first, own).await?;
-            ports.push((*role, port));
+            let (port, bound) = bind(access.bind_host.as_ref(), first, own).await?;
+            ports.push(AccessRole { role: *role, port });
             sockets.extend(bound.into_iter().map(|socket| (*role, socket)));
             let memory = self.remember(None)?;
             if own && memory.ports.insert(remembered, port) != Some(port) {
@@ -332,20 +336,20 @@ impl Executor {
             }
         }
         let spec = AccessSpec {
-            name: Arc::from(name),
+            name: Arc::from(name.as_str()),
             sockets,
             tls,
         };
         self.on_site(core, move |s, c| s.set_access(c, spec))
             .await?;
         tracing::info!(
-            namespace = self.namespace.name,
-            access = name,
-            ports = ?ports.iter().map(|(_, p)| p).collect::<Vec<_>>(),
+            namespace = %self.namespace.name(),
+            access = %name,
+            ports = ?ports.iter().map(|r| r.port).collect::<Vec<_>>(),
             "link access is open"
         );
         self.accesses
-            .insert(name.to_owned(), OpenAccess { ports, hosts });
+            .insert(name.clone(), OpenAccess { ports, hosts });
         Ok(())
     }
 }
@@ -396,7 +400,7 @@ fn prepare_link(
     })?;
     Ok(LinkSpec {
         name: name.to_owned(),
-        host: endpoint.host.clone(),
+        host: endpoint.host.to_string(),
         port: endpoint.port,
         cost: link.cost,
         credentials: secret.clone(),
@@ -416,18 +420,23 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Binds a port for links; with `search` the next free one when it is taken.
-async fn bind(host: &str, port: u16, search: bool) -> Result<(u16, Vec<TcpListener>), String> {
+async fn bind(
+    host: Option<&Host>,
+    port: u16,
+    search: bool,
+) -> Result<(u16, Vec<TcpListener>), String> {
     let tries = if search { PORT_TRIES } else { 1 };
     let mut last = String::new();
     for port in (0..tries).filter_map(|n| port.checked_add(n)) {
-        let addrs = if host.is_empty() {
-            vec![
+        let addrs = match host {
+            None => vec![
                 SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
                 SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
-            ]
-        } else {
-            let found = resolve(host, port).await;
-            found.map_err(|e| format!("spec.bindHost: looking up {host}: {e}"))?
+            ],
+            Some(host) => {
+                let found = resolve(host, port).await;
+                found.map_err(|e| format!("spec.bindHost: looking up {host}: {e}"))?
+            }
         };
         let mut sockets = Vec::new();
         let mut failed = None;
@@ -435,7 +444,7 @@ async fn bind(host: &str, port: u16, search: bool) -> Result<(u16, Vec<TcpListen
             match Plain.open(addr, 1) {
                 Ok(bound) => sockets.extend(bound),
                 // A host without IPv6 serves IPv4.
-                Err(_) if addr.is_ipv6() && host.is_empty() && !has_ipv6() => {}
+                Err(_) if addr.is_ipv6() && host.is_none() && !has_ipv6() => {}
                 Err(e) => failed = Some(chain(&e)),
             }
         }
@@ -453,10 +462,11 @@ fn has_ipv6() -> bool {
 
 /// Names that remote sites may dial: those that are asked for, or everything this host is known by.
 fn certificate_hosts(access: &RouterAccess) -> Vec<String> {
-    let mut hosts = access.subject_alternative_names.clone();
-    if !access.bind_host.is_empty() {
-        hosts.push(access.bind_host.clone());
-    }
+    let names = access
+        .subject_alternative_names
+        .iter()
+        .chain(&access.bind_host);
+    let mut hosts: Vec<String> = names.map(ToString::to_string).collect();
     if hosts.is_empty() {
         hosts.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
         hosts.extend(host_names());

@@ -4,18 +4,21 @@ use super::execute::Executor;
 use crate::{
     link::core::CoreSender,
     manifest::{Located, ManifestError},
-    model::{Key, Kind, Role, RouterAccess, Secret, Spec},
+    model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Secret, Spec},
     plan::{Action, Picture, plan},
-    store::{Namespace, StatusDir, StoreError},
+    store::{Loader, NamespaceDir, StatusDir, StoreError},
 };
 use std::collections::BTreeMap;
 
 /// The state.
 pub struct NamespaceState {
-    pub(super) namespace: Namespace,
+    pub(super) namespace: NamespaceDir,
+    loader: Loader,
     pub(super) statuses: StatusDir,
     pub(super) resources: Vec<Located>,
     pub(super) errors: Vec<ManifestError>,
+    /// What is refused now and stays as it was.
+    pub(super) held: BTreeMap<Key, ManifestError>,
     applied: Picture,
     /// What could not be applied, and why.
     pub(super) failures: BTreeMap<Key, String>,
@@ -23,18 +26,20 @@ pub struct NamespaceState {
 }
 
 /// Key of the RouterAccess that stands for a site's `linkAccess`.
-pub(super) fn access_of_site(site: &str) -> String {
-    site.to_owned()
+pub(super) fn access_of_site(site: &Name) -> Name {
+    site.clone()
 }
 
 impl NamespaceState {
-    pub(super) fn new(namespace: Namespace, trunk: usize) -> Result<Self, StoreError> {
+    pub(super) fn new(namespace: NamespaceDir, trunk: usize) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
             executor: Executor::new(namespace.clone(), trunk),
+            loader: Loader::new(namespace.clone()),
             namespace,
             resources: Vec::new(),
             errors: Vec::new(),
+            held: BTreeMap::new(),
             applied: Picture::default(),
             failures: BTreeMap::new(),
         })
@@ -52,16 +57,16 @@ impl NamespaceState {
 
     fn wanted(&self) -> Picture {
         let mut picture = Picture::default();
-        let secrets: BTreeMap<&str, &Secret> = self
+        let secrets: BTreeMap<&Name, &Secret> = self
             .resources
             .iter()
             .filter_map(|l| match &l.resource.spec {
-                Spec::Secret(secret) => Some((l.key().name.as_str(), secret)),
+                Spec::Secret(secret) => Some((l.resource.name(), secret)),
                 _ => None,
             })
             .collect();
         for located in &self.resources {
-            let name = located.key().name.clone();
+            let name = located.resource.name().clone();
             match &located.resource.spec {
                 Spec::Site(site) => picture.site = Some((name, site.clone())),
                 Spec::Listener(listener) => {
@@ -71,7 +76,7 @@ impl NamespaceState {
                     picture.connectors.insert(name, connector.clone());
                 }
                 Spec::Link(link) => {
-                    let secret = secrets.get(link.tls_credentials.as_str());
+                    let secret = secrets.get(&link.tls_credentials);
                     picture
                         .links
                         .insert(name, (link.clone(), secret.map(|s| (*s).clone())));
@@ -79,13 +84,16 @@ impl NamespaceState {
                 Spec::RouterAccess(access) => {
                     picture.accesses.insert(name, access.clone());
                 }
-                Spec::Secret(_) | Spec::Unserved => {}
+                Spec::Secret(_) | Spec::Unserved(_) => {}
             }
         }
         if let Some((name, site)) = &picture.site
-            && site.link_access
+            && site.link_access.is_enabled()
         {
-            let roles = [Role::InterRouter, Role::Edge].map(|r| (r, r.default_port()));
+            let roles = [Role::InterRouter, Role::Edge].map(|role| AccessRole {
+                role,
+                port: role.default_port(),
+            });
             let name = access_of_site(name);
             picture
                 .accesses
@@ -94,8 +102,9 @@ impl NamespaceState {
                     roles: roles.to_vec(),
                     tls_credentials: name,
                     issuer: site.default_issuer.clone(),
-                    bind_host: String::new(),
+                    bind_host: None,
                     subject_alternative_names: Vec::new(),
+                    settings: BTreeMap::new(),
                 });
         }
         picture
@@ -103,20 +112,13 @@ impl NamespaceState {
 
     /// Reads the manifests and applies what has changed.
     pub(super) async fn sync(&mut self, core: &CoreSender) -> Result<(), StoreError> {
-        let loaded = self.namespace.load()?;
+        let loaded = self.loader.load()?;
         for error in loaded.errors.iter().filter(|e| !self.errors.contains(e)) {
-            tracing::error!(
-                namespace = self.namespace.name,
-                file = %error.source.display(),
-                line = error.line,
-                kind = error.kind,
-                name = error.name,
-                field = error.field,
-                "{error}"
-            );
+            error.log(self.namespace.name());
         }
         self.resources = loaded.resources;
         self.errors = loaded.errors;
+        self.held = loaded.held;
         let wanted = self.wanted();
         for action in plan(&wanted, &self.applied) {
             self.step(core, &wanted, action).await;
@@ -135,18 +137,10 @@ impl NamespaceState {
         let result = self.executor.execute(core, wanted, &action).await;
         let (key, applied) = match &action {
             Action::StartSite | Action::UpdateSite => {
-                let name = wanted
-                    .site
-                    .as_ref()
-                    .map(|(n, _)| n.clone())
-                    .unwrap_or_default();
-                (
-                    Key {
-                        kind: Kind::Site,
-                        name,
-                    },
-                    true,
-                )
+                let Some((name, _)) = &wanted.site else {
+                    return;
+                };
+                (key(Kind::Site, name), true)
             }
             Action::StopSite => {
                 self.applied = Picture::default();
@@ -189,7 +183,7 @@ impl NamespaceState {
             }
             Err(error) => {
                 if self.failures.get(&key) != Some(&error) {
-                    tracing::error!(namespace = self.namespace.name, resource = %key, "{error}");
+                    tracing::error!(namespace = %self.namespace.name(), resource = %key, "{error}");
                 }
                 // It is not what was applied before either: the next look tries again.
                 match key.kind {
@@ -213,26 +207,26 @@ impl NamespaceState {
             .await
             .is_err()
         {
-            tracing::debug!(namespace = self.namespace.name, "site had ended");
+            tracing::debug!(namespace = %self.namespace.name(), "site had ended");
         }
     }
 }
 
-fn key(kind: Kind, name: &str) -> Key {
+fn key(kind: Kind, name: &Name) -> Key {
     Key {
         kind,
-        name: name.to_owned(),
+        name: name.clone(),
     }
 }
 
 fn copy<T: Clone>(
-    from: &BTreeMap<String, T>,
-    to: &mut BTreeMap<String, T>,
-    name: &str,
+    from: &BTreeMap<Name, T>,
+    to: &mut BTreeMap<Name, T>,
+    name: &Name,
     applied: bool,
 ) {
     match from.get(name).filter(|_| applied) {
-        Some(item) => drop(to.insert(name.to_owned(), item.clone())),
+        Some(item) => drop(to.insert(name.clone(), item.clone())),
         None => drop(to.remove(name)),
     }
 }

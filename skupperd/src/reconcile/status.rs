@@ -7,11 +7,15 @@ use super::{
 use crate::{
     link::core::{CoreSender, LinkState, ListenerState},
     manifest::Located,
-    model::{Condition, Key, Kind, Spec, State, Status, check_name},
+    model::{
+        AccessDetails, AccessRole, ConditionType, ConnectorDetails, Draft, EndpointStatus, Key,
+        Kind, LinkDetails, LinkRecord, ListenerDetails, Name, ServiceRecord, Site, SiteDetails,
+        SiteRecord, Spec, State, check_name,
+    },
     router::NetworkRouter,
     store::{StatusDir, StoreError},
 };
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Prefix of the address by which a site makes itself known to all others.
@@ -100,37 +104,23 @@ impl NamespaceState {
                 seen.await.flatten().unwrap_or_default()
             }
         };
-        let now = jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
+        let now = jiff::Timestamp::now();
         let mut keep = BTreeSet::new();
-        for located in std::mem::take(&mut self.resources) {
-            let status = self.status(&located, &observed);
-            let document = serde_json::to_value(&located.document).unwrap_or(Value::Null);
-            let mut document = if document.is_object() {
-                document
-            } else {
-                StatusDir::bare(located.key())
-            };
-            if located.key().kind == Kind::Site && !self.executor.site_id.is_empty() {
+        for located in &self.resources {
+            let (key, draft) = (located.key(), self.draft(located, &observed));
+            let mut document = (*located.document).clone();
+            if key.kind == Kind::Site && !self.executor.site_id.is_empty() {
                 document["metadata"]["uid"] = json!(self.executor.site_id);
             }
-            keep.insert(located.key().clone());
-            let result = self.statuses.write(located.key(), document, &status, &now);
-            self.resources.push(located);
-            result?;
+            self.statuses.write(&key, document, draft, now)?;
+            keep.insert(key);
         }
         for error in &self.errors {
             // A refused resource says so, unless a good one has its place.
-            let kind = error.kind.as_deref().and_then(Kind::parse);
-            let name = error.name.clone().filter(|n| check_name(n).is_ok());
-            if let (Some(kind), Some(name)) = (kind, name) {
-                let key = Key { kind, name };
-                if keep.insert(key.clone()) {
-                    let status = Status::error(error.to_string());
-                    self.statuses
-                        .write(&key, StatusDir::bare(&key), &status, &now)?;
-                }
+            if let Some(key) = error.key().filter(|key| keep.insert(key.clone())) {
+                let draft = Draft::error(key.kind, error.to_string());
+                let document = StatusDir::bare(&key, self.namespace.name());
+                self.statuses.write(&key, document, draft, now)?;
             }
         }
         for (name, access) in &self.executor.accesses {
@@ -140,78 +130,99 @@ impl NamespaceState {
                 name: name.clone(),
             };
             if keep.insert(key.clone()) {
-                let mut document = StatusDir::bare(&key);
-                let role = |(role, port): &(crate::model::Role, u16)| json!({"name": role.as_str(), "port": port});
+                let mut document = StatusDir::bare(&key, self.namespace.name());
+                let role = |r: &AccessRole| json!({"name": r.role.as_str(), "port": r.port});
                 document["spec"] = json!({
                     "roles": access.ports.iter().map(role).collect::<Vec<_>>(),
                     "tlsCredentials": name,
                     "subjectAlternativeNames": access.hosts,
                 });
-                let status = access_status(name, Some(access), None);
-                self.statuses.write(&key, document, &status, &now)?;
+                let draft = access_status(name, Some(access), State::True);
+                self.statuses.write(&key, document, draft, now)?;
             }
         }
         self.statuses.retain(&keep)
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind")]
-    fn status(&self, located: &Located, observed: &Observed) -> Status {
-        let failure = self.failures.get(located.key());
-        let name = &located.key().name;
+    fn site_draft(
+        &self,
+        name: &Name,
+        site: &Site,
+        configured: State,
+        observed: &Observed,
+    ) -> Draft {
+        let open = site.link_access.is_enabled();
+        let mut draft = Draft::new(Kind::Site, open)
+            .with(ConditionType::Configured, configured)
+            .with(ConditionType::Running, pending(self.site().is_some(), None));
+        if open {
+            let key = Key {
+                kind: Kind::RouterAccess,
+                name: access_of_site(name),
+            };
+            let state = match self.failures.get(&key) {
+                Some(error) => State::Error(error.clone()),
+                None => pending(self.executor.accesses.contains_key(&key.name), None),
+            };
+            draft = draft.with(ConditionType::Resolved, state);
+        }
+        let issuer = site
+            .default_issuer
+            .as_deref()
+            .unwrap_or(crate::pki::SITE_CA);
+        let accesses = self.executor.accesses.iter();
+        let network = network(observed);
+        draft.details(SiteDetails {
+            default_issuer: issuer.to_owned(),
+            endpoints: accesses
+                .flat_map(|(name, access)| endpoints(name, access))
+                .collect(),
+            sites_in_network: network.len(),
+            network,
+        })
+    }
+
+    fn draft(&self, located: &Located, observed: &Observed) -> Draft {
+        let key = located.key();
+        let (kind, name) = (key.kind, &key.name);
+        let refused = self
+            .held
+            .get(&key)
+            .map(|e| format!("{e}; it stays as it last was"));
+        let failure = self.failures.get(&key).or(refused.as_ref());
+        let configured = |failure: Option<&String>| match failure {
+            Some(error) => State::Error(error.clone()),
+            None => State::True,
+        };
         let running = self.site().is_some();
         match &located.resource.spec {
-            Spec::Site(site) => {
-                let access = self.executor.accesses.get(&access_of_site(name));
-                let access_key = Key {
-                    kind: Kind::RouterAccess,
-                    name: access_of_site(name),
-                };
-                let mut conditions = vec![configured(failure), condition("Running", running, None)];
-                if site.link_access {
-                    conditions.push(match self.failures.get(&access_key) {
-                        Some(error) => failed("Resolved", error),
-                        None => condition("Resolved", access.is_some(), None),
-                    });
-                }
-                let mut fields = network(observed);
-                let issuer = site
-                    .default_issuer
-                    .as_deref()
-                    .unwrap_or(crate::pki::SITE_CA);
-                fields.insert("defaultIssuer".to_owned(), json!(issuer));
-                let endpoints: Vec<Value> = self
-                    .executor
-                    .accesses
-                    .iter()
-                    .flat_map(|(name, access)| endpoints(name, access))
-                    .collect();
-                fields.insert("endpoints".to_owned(), json!(endpoints));
-                Status { conditions, fields }
-            }
+            Spec::Site(site) => self.site_draft(name, site, configured(failure), observed),
             Spec::Link(_) => {
-                let state = observed.links.get(name);
+                let state = observed.links.get(name.as_str());
                 let remote = state.and_then(|s| s.remote.as_deref());
                 let known = remote
                     .and_then(|id| observed.network.iter().find(|r| r.id == id))
                     .map(Known::of);
-                let pending = match state.and_then(|s| s.failure.clone()) {
+                let missing = match state.and_then(|s| s.failure.clone()) {
                     Some(why) => format!("Not operational: {why}"),
                     None if running => "Not operational".to_owned(),
                     None => no_site(),
                 };
-                let operational = condition("Operational", remote.is_some(), Some(pending));
-                let mut fields = Map::new();
-                if let Some(known) = known {
-                    fields.insert("remoteSiteId".to_owned(), json!(known.id));
-                    fields.insert("remoteSiteName".to_owned(), json!(known.name));
-                }
-                Status {
-                    conditions: vec![configured(failure), operational],
-                    fields,
-                }
+                Draft::new(kind, false)
+                    .with(ConditionType::Configured, configured(failure))
+                    .with(
+                        ConditionType::Operational,
+                        pending(remote.is_some(), Some(missing)),
+                    )
+                    .details(
+                        known.map_or_else(LinkDetails::default, |known| LinkDetails {
+                            remote_site_id: known.id,
+                            remote_site_name: known.name,
+                        }),
+                    )
             }
             Spec::Listener(_) => {
-                let state = observed.listeners.get(name);
+                let state = observed.listeners.get(name.as_str());
                 let matched = state.is_some_and(|s| s.matched);
                 let error = failure.or(state.and_then(|s| s.error.as_ref()));
                 let missing = if running {
@@ -219,14 +230,12 @@ impl NamespaceState {
                 } else {
                     no_site()
                 };
-                let conditions = vec![
-                    configured(error),
-                    condition("Matched", matched, Some(missing)),
-                ];
-                Status {
-                    conditions,
-                    fields: flag("hasMatchingConnector", matched),
-                }
+                Draft::new(kind, false)
+                    .with(ConditionType::Configured, configured(error))
+                    .with(ConditionType::Matched, pending(matched, Some(missing)))
+                    .details(ListenerDetails {
+                        has_matching_connector: matched,
+                    })
             }
             Spec::Connector(connector) => {
                 let advert = format!("{LISTENER}{}", connector.routing_key);
@@ -240,24 +249,20 @@ impl NamespaceState {
                 } else {
                     no_site()
                 };
-                let conditions = vec![
-                    configured(failure),
-                    condition("Matched", matched, Some(missing)),
-                ];
-                Status {
-                    conditions,
-                    fields: flag("hasMatchingListener", matched),
-                }
+                Draft::new(kind, false)
+                    .with(ConditionType::Configured, configured(failure))
+                    .with(ConditionType::Matched, pending(matched, Some(missing)))
+                    .details(ConnectorDetails {
+                        has_matching_listener: matched,
+                    })
             }
-            Spec::RouterAccess(_) => access_status(name, self.executor.accesses.get(name), failure),
-            Spec::Secret(_) => Status {
-                conditions: vec![configured(failure)],
-                fields: Map::new(),
-            },
-            Spec::Unserved => Status::error(format!(
-                "{} is not supported yet by this version",
-                located.key().kind
-            )),
+            Spec::RouterAccess(_) => {
+                access_status(name, self.executor.accesses.get(name), configured(failure))
+            }
+            Spec::Secret(_) => {
+                Draft::new(kind, false).with(ConditionType::Configured, configured(failure))
+            }
+            Spec::Unserved(kind) => Draft::unserved(*kind),
         }
     }
 }
@@ -266,108 +271,74 @@ fn no_site() -> String {
     "No active site in namespace".to_owned()
 }
 
-fn condition(kind: &'static str, holds: bool, pending: Option<String>) -> Condition {
-    Condition {
-        kind,
-        state: if holds {
-            State::True
-        } else {
-            State::Pending(pending)
-        },
+fn pending(holds: bool, text: Option<String>) -> State {
+    if holds {
+        State::True
+    } else {
+        State::Pending(text)
     }
 }
 
-fn failed(kind: &'static str, error: &str) -> Condition {
-    Condition {
-        kind,
-        state: State::Error(error.to_owned()),
-    }
+fn access_status(name: &Name, open: Option<&OpenAccess>, configured: State) -> Draft {
+    Draft::new(Kind::RouterAccess, false)
+        .with(ConditionType::Configured, configured)
+        .with(ConditionType::Resolved, pending(open.is_some(), None))
+        .details(AccessDetails {
+            endpoints: open
+                .map(|access| endpoints(name, access))
+                .unwrap_or_default(),
+        })
 }
 
-fn configured(failure: Option<&String>) -> Condition {
-    match failure {
-        Some(error) => failed("Configured", error),
-        None => condition("Configured", true, None),
-    }
-}
-
-fn flag(name: &str, value: bool) -> Map<String, Value> {
-    Map::from_iter([(name.to_owned(), json!(value))])
-}
-
-fn access_status(name: &str, open: Option<&OpenAccess>, failure: Option<&String>) -> Status {
-    let conditions = vec![
-        configured(failure),
-        condition("Resolved", open.is_some(), None),
-    ];
-    let list: Vec<Value> = open.map(|a| endpoints(name, a)).unwrap_or_default();
-    Status {
-        conditions,
-        fields: Map::from_iter([("endpoints".to_owned(), json!(list))]),
-    }
-}
-
-fn endpoints(name: &str, access: &OpenAccess) -> Vec<Value> {
+fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
     let loopback = |h: &&String| matches!(h.as_str(), "localhost" | "127.0.0.1" | "::1");
     let host = access
         .hosts
         .iter()
         .find(|h| !loopback(h))
         .or(access.hosts.first());
-    let endpoint = |(role, port): &(crate::model::Role, u16)| {
-        json!({
-            "name": format!("{name}-{}", role.as_str()),
-            "host": host,
-            "port": port.to_string(),
-            "group": "skupper-router",
-        })
+    let endpoint = |role: &AccessRole| EndpointStatus {
+        name: format!("{name}-{}", role.role),
+        host: host.cloned().unwrap_or_default(),
+        port: role.port.to_string(),
+        group: "skupper-router".to_owned(),
     };
     access.ports.iter().map(endpoint).collect()
 }
 
 /// The network as this site sees it.
-fn network(observed: &Observed) -> Map<String, Value> {
+fn network(observed: &Observed) -> Vec<SiteRecord> {
     let sites: Vec<Known<'_>> = observed
         .network
         .iter()
         .filter(|r| r.cost.is_some())
         .map(Known::of)
         .collect();
-    let list: Vec<Value> = sites
-        .iter()
-        .map(|site| {
-            let links: Vec<Value> = site
-                .router
-                .peers
-                .keys()
-                .map(|peer| {
-                    let other = sites.iter().find(|s| s.router.id == *peer);
-                    json!({
-                        "name": other.map_or(site_name(peer), |s| s.name.as_str()),
-                        "remoteSiteId": other.map(|s| s.id.as_str()),
-                        "remoteSiteName": other.map_or(site_name(peer), |s| s.name.as_str()),
-                        "operational": true,
-                    })
-                })
-                .collect();
-            json!({
-                "id": site.id,
-                "name": site.name,
-                "namespace": site.namespace,
-                "platform": site.platform,
-                "version": site.version,
-                "links": links,
-                "services": services(site.router),
-            })
-        })
-        .collect();
-    Map::from_iter([
-        ("sitesInNetwork".to_owned(), json!(sites.len())),
-        ("network".to_owned(), json!(list)),
-    ])
+    let link = |peer: &String| {
+        let other = sites.iter().find(|s| s.router.id == *peer);
+        let name = other
+            .map_or(site_name(peer), |s| s.name.as_str())
+            .to_owned();
+        LinkRecord {
+            name: name.clone(),
+            remote_site_id: other.map(|s| s.id.clone()).unwrap_or_default(),
+            remote_site_name: name,
+            operational: true,
+        }
+    };
+    let record = |site: &Known<'_>| SiteRecord {
+        id: site.id.clone(),
+        name: site.name.clone(),
+        namespace: site.namespace.clone(),
+        platform: site.platform.clone(),
+        version: site.version.clone(),
+        links: site.router.peers.keys().map(link).collect(),
+        services: services(site.router),
+    };
+    sites.iter().map(record).collect()
 }
 
-fn services(router: &NetworkRouter) -> Vec<Value> {
+fn services(router: &NetworkRouter) -> Vec<ServiceRecord> {
     let mut keys: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
     for address in &router.addresses {
         if let Some(key) = address.strip_prefix(LISTENER) {
@@ -376,14 +347,18 @@ fn services(router: &NetworkRouter) -> Vec<Value> {
             keys.entry(address).or_default().1 = true;
         }
     }
-    let here = |present: bool, key: &str| if present { json!([key]) } else { json!([]) };
+    let here = |present: bool, key: &str| {
+        if present {
+            vec![key.to_owned()]
+        } else {
+            Vec::new()
+        }
+    };
     keys.into_iter()
-        .map(|(key, (listener, connector))| {
-            json!({
-                "routingKey": key,
-                "connectors": here(connector, key),
-                "listeners": here(listener, key),
-            })
+        .map(|(key, (listener, connector))| ServiceRecord {
+            routing_key: key.to_owned(),
+            connectors: here(connector, key),
+            listeners: here(listener, key),
         })
         .collect()
 }

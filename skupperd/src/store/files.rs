@@ -1,123 +1,304 @@
-//! Single files.
+//! Single files: written as a whole or not at all, read with a bound.
 
-use super::StoreError;
-use crate::manifest::MAX_SIZE;
+use crate::{manifest::MAX_FILE_SIZE, sys::open_without_waiting};
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    fs::{self, DirBuilder, File, Metadata, Permissions},
+    io::{
+        self,
+        ErrorKind::{InvalidInput, PermissionDenied},
+        Read, Write,
+    },
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown},
+    path::Path,
 };
+use tempfile::NamedTempFile;
 
-/// Mode of files with a private key.
+/// Mode of files with something secret in them.
 pub const PRIVATE: u32 = 0o600;
 /// Mode of other files.
 pub const SHARED: u32 = 0o640;
 /// Mode of directories we make.
 const DIRECTORY: u32 = 0o700;
-/// Directories below the input directory: enough for any order, an end for any loop of links.
-const MAX_DEPTH: usize = 8;
+/// How names of files begin that are not yet what they will be.
+pub(super) const TEMPORARY: &str = ".skupper-";
 
-/// Writes a file as a whole: to a file beside it, to disk, then over the old one.
+/// Writes a file as a whole: to a file beside it, to disk, then over the old one. Whatever goes
+/// wrong, and wherever it is killed, the old file stays or the new one is complete. Directories are
+/// made as needed. `mode`: of the file, whatever the umask says.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY)
-        .create(dir)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".skupper-")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    // The umask may have taken bits away, and must not have left any.
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))?;
-    file.persist(path).map_err(|e| e.error)?;
+    Staged::new(path, mode, |file| file.write_all(bytes))?.commit()
+}
+
+/// A complete file on disk that has not got its name yet.
+pub(super) struct Staged<'a> {
+    file: NamedTempFile,
+    path: &'a Path,
+}
+
+impl<'a> Staged<'a> {
+    pub(super) fn new(
+        path: &'a Path,
+        mode: u32,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let dir = directory(path)?;
+        make_dirs(dir)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .permissions(Permissions::from_mode(PRIVATE))
+            .tempfile_in(dir)?;
+        fill(file.as_file_mut())?;
+        // The owner first: changing it may take bits of the mode away.
+        own(file.as_file(), path)?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        Ok(Self { file, path })
+    }
+
+    pub(super) fn commit(self) -> io::Result<()> {
+        self.file.persist(self.path).map_err(|e| e.error)?;
+        sync_dir(directory(self.path)?)
+    }
+}
+
+fn directory(path: &Path) -> io::Result<&Path> {
+    path.parent().ok_or_else(|| io::Error::from(InvalidInput))
+}
+
+fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Gives a new file to the owner of the one it replaces, or else of its directory: what root writes
+/// with a command is for the daemon to read.
+fn own(file: &File, path: &Path) -> io::Result<()> {
+    let old = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
+    match old {
+        Some(old) => give(file, &old),
+        None => give(file, &fs::metadata(directory(path)?)?),
+    }
+}
+
+fn give(file: &File, owner: &Metadata) -> io::Result<()> {
+    let mine = file.metadata()?;
+    if (mine.uid(), mine.gid()) == (owner.uid(), owner.gid()) {
+        return Ok(());
+    }
+    match fchown(file, Some(owner.uid()), Some(owner.gid())) {
+        // Only root gives files away; and not to users that a container does not have.
+        Err(e) if matches!(e.kind(), PermissionDenied | InvalidInput) => Ok(()),
+        given => given,
+    }
+}
+
+/// Makes a directory and those above it that are missing.
+pub(super) fn make_dirs(dir: &Path) -> io::Result<()> {
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let above = dir.parent().filter(|d| !d.as_os_str().is_empty());
+    if let Some(above) = above {
+        make_dirs(above)?;
+    }
+    match DirBuilder::new().mode(DIRECTORY).create(dir) {
+        Ok(()) => {}
+        // Somebody else was faster.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(e) => return Err(e),
+    }
+    if let Some(above) = above {
+        give(&File::open(dir)?, &fs::metadata(above)?)?;
+        sync_dir(above)?;
+    }
+    Ok(())
 }
 
 /// Removes a file and has that on disk.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+    sync_dir(directory(path)?)
 }
 
-/// Reads a text file of bounded size.
-pub fn read_text(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
+/// Opens a plain file for reading. What would wait, such as a pipe, is refused.
+pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = open_without_waiting(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(InvalidInput, "not a plain file"));
+    }
+    Ok((file, metadata))
+}
+
+/// Reads an open file. One that is too long is given out one byte too long.
+pub(super) fn read(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(io::Error::other(format!(
-            "file is larger than {MAX_SIZE} bytes"
-        )));
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a text file of bounded size ([`MAX_FILE_SIZE`]).
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = read(open(path)?.0)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
+        let text = format!("file is larger than {MAX_FILE_SIZE} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
-    String::from_utf8(bytes).map_err(|_| io::Error::other("file is not UTF-8"))
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "file is not UTF-8"))
 }
 
-/// Manifests below a directory, sorted by path. A missing directory has none.
-pub(super) fn manifests(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let mut found = Vec::new();
-    collect(dir, MAX_DEPTH, &mut found)?;
-    found.sort();
-    Ok(found)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn collect(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), StoreError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(StoreError::new("reading directory", dir)(e)),
-    };
-    for entry in entries {
-        let path = entry
-            .map_err(StoreError::new("reading directory", dir))?
-            .path();
-        let name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
-        // Hidden files and backups are editors' and ours.
-        if name.starts_with('.') || name.ends_with('~') {
-            continue;
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn writes_modes_and_directories() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b/file");
+        write_file(&path, b"one", PRIVATE).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap().as_slice(), mode(&path)),
+            (&b"one"[..], PRIVATE)
+        );
+        assert_eq!(mode(&root.path().join("a")), DIRECTORY);
+        assert_eq!(mode(&root.path().join("a/b")), DIRECTORY);
+        write_file(&path, b"two", SHARED).unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap().as_slice(), mode(&path)),
+            (&b"two"[..], SHARED)
+        );
+        assert_eq!(names(&root.path().join("a/b")), ["file"]);
+    }
+
+    #[test]
+    fn full_disk_leaves_the_old_file() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        write_file(&path, b"old", SHARED).unwrap();
+        let full = Staged::new(&path, SHARED, |file| {
+            file.write_all(b"ne")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(full.err().unwrap().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(root.path()), ["file"]);
+    }
+
+    #[test]
+    fn death_before_the_rename_leaves_the_old_file() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        write_file(&path, b"old", SHARED).unwrap();
+        let staged = Staged::new(&path, SHARED, |file| file.write_all(b"new")).unwrap();
+        // As after SIGKILL nobody tidies up.
+        drop(staged.file.keep().unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        let left = names(root.path());
+        assert!(
+            left.len() == 2 && left[0].starts_with(TEMPORARY),
+            "{left:?}"
+        );
+        assert_eq!(mode(&root.path().join(&left[0])), SHARED);
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_written_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let blocked = root.path().join("blocked");
+        fs::write(&blocked, "a file").unwrap();
+        let error = write_file(&blocked.join("x/y"), b"", SHARED).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+        // Not even root writes there.
+        assert!(write_file(Path::new("/proc/skupper/file"), b"", SHARED).is_err());
+    }
+
+    #[test]
+    fn replaces_a_link_and_not_what_it_points_at() {
+        let root = tempfile::tempdir().unwrap();
+        let (target, link) = (root.path().join("target"), root.path().join("link"));
+        fs::write(&target, "target").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_file(&link, b"new", SHARED).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"target");
+        assert!(fs::symlink_metadata(&link).unwrap().is_file());
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, other) = (root.path().join("dir"), root.path().join("dir/other"));
+        fs::create_dir(&dir).unwrap();
+        let theirs = (Some(4711), Some(4712));
+        if std::os::unix::fs::chown(&dir, theirs.0, theirs.1).is_err() {
+            println!("skipped: only root gives files away");
+            return;
         }
-        if path.is_dir() {
-            if depth > 0 {
-                collect(&path, depth - 1, found)?;
-            }
-        } else if [".yaml", ".yml", ".json"]
-            .iter()
-            .any(|end| name.ends_with(end))
-        {
-            found.push(path);
-        }
+        let owner = |path: &Path| {
+            let found = fs::metadata(path).unwrap();
+            (Some(found.uid()), Some(found.gid()))
+        };
+        write_file(&dir.join("sub/file"), b"", PRIVATE).unwrap();
+        assert_eq!(owner(&dir.join("sub")), theirs);
+        assert_eq!(owner(&dir.join("sub/file")), theirs);
+        assert_eq!(mode(&dir.join("sub/file")), PRIVATE);
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::chown(&other, Some(4713), Some(4714)).unwrap();
+        write_file(&other, b"x", SHARED).unwrap();
+        assert_eq!(owner(&other), (Some(4713), Some(4714)));
     }
-    Ok(())
-}
 
-/// Takes a lock on a file; held until the result is dropped. `wait`: until it is free.
-pub fn lock(path: &Path, wait: bool) -> io::Result<File> {
-    if let Some(dir) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(DIRECTORY)
-            .create(dir)?;
+    #[test]
+    fn what_is_no_plain_file_is_refused_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let pipe = root.path().join("pipe");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        assert!(
+            read_text(&pipe)
+                .unwrap_err()
+                .to_string()
+                .contains("not a plain file")
+        );
+        assert!(read_text(Path::new("/dev/zero")).is_err());
+        assert!(read_text(root.path()).is_err());
     }
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(PRIVATE)
-        .open(path)?;
-    if wait {
-        file.lock()?;
-    } else {
-        file.try_lock().map_err(io::Error::from)?;
+
+    #[test]
+    fn long_files_and_bad_texts_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        File::create(&path)
+            .unwrap()
+            .set_len(MAX_FILE_SIZE + 1)
+            .unwrap();
+        assert_eq!(
+            read_text(&path).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
+        fs::write(&path, b"\xff").unwrap();
+        assert_eq!(
+            read_text(&path).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
     }
-    Ok(file)
 }

@@ -1,8 +1,10 @@
 //! Where a scope keeps things.
 
 use super::StoreError;
-use crate::model::check_namespace;
+use crate::model::{Key, Name, Namespace};
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -23,13 +25,18 @@ impl Layout {
         }
     }
 
-    /// A user's: both below `$XDG_DATA_HOME/skupper`, by default `~/.local/share/skupper`.
-    pub fn user() -> Option<Self> {
-        let data = std::env::var_os("XDG_DATA_HOME")
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute());
-        let data = data.or_else(|| Some(std::env::home_dir()?.join(".local/share")))?;
-        Some(Self::root(&data.join("skupper")))
+    /// The calling user's: both below `$XDG_DATA_HOME/skupper`, by default `~/.local/share/skupper`.
+    pub fn user() -> Result<Self, StoreError> {
+        Self::of_user(std::env::var_os("XDG_DATA_HOME"), std::env::home_dir())
+    }
+
+    fn of_user(data: Option<OsString>, home: Option<PathBuf>) -> Result<Self, StoreError> {
+        // As the XDG specification has it, a path that is not absolute counts as none.
+        let absolute = |path: &PathBuf| path.is_absolute();
+        let data = data.map(PathBuf::from).filter(absolute);
+        let home = || Some(home.filter(absolute)?.join(".local/share"));
+        let data = data.or_else(home).ok_or(StoreError::NoHome)?;
+        Ok(Self::root(&data.join("skupper")))
     }
 
     /// Everything below one directory.
@@ -41,92 +48,200 @@ impl Layout {
     }
 
     /// Directory of all namespaces' input.
-    pub fn namespaces(&self) -> PathBuf {
+    pub fn input_namespaces(&self) -> PathBuf {
         self.input.join("namespaces")
     }
 
-    /// Lock of the one daemon of this scope.
-    pub fn instance_lock(&self) -> PathBuf {
-        self.state.join("namespaces/controller.lock")
+    /// Directory of all namespaces' state; the same as that of the input except for the system.
+    pub fn state_namespaces(&self) -> PathBuf {
+        self.state.join("namespaces")
+    }
+
+    /// Directory of the daemon's own files.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// A namespace; it need not exist.
-    pub fn namespace(&self, name: &str) -> Namespace {
-        Namespace {
-            name: name.to_owned(),
-            input: self.namespaces().join(name),
-            state: self.state.join("namespaces").join(name),
+    pub fn namespace(&self, name: &Namespace) -> NamespaceDir {
+        NamespaceDir {
+            input: self.input_namespaces().join(name.as_str()),
+            state: self.state_namespaces().join(name.as_str()),
+            name: name.clone(),
         }
     }
 
-    /// Namespaces that have a directory.
-    pub fn list(&self) -> Result<Vec<Namespace>, StoreError> {
-        let dir = self.namespaces();
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(StoreError::new("reading directory", &dir)(e)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(StoreError::new("reading directory", &dir))?;
-            if let Some(name) = entry.file_name().to_str()
-                && check_namespace(name).is_ok()
-                && entry.path().is_dir()
-            {
-                names.push(name.to_owned());
-            }
+    /// Namespaces that have a directory for input or for state, in order of name. One that has only
+    /// state is gone, and what is left of it waits for being removed. Directories whose names are
+    /// not namespaces' are none.
+    pub fn namespaces(&self) -> Result<Vec<NamespaceDir>, StoreError> {
+        let mut names = BTreeSet::new();
+        for dir in [self.input_namespaces(), self.state_namespaces()] {
+            names.extend(directories(&dir)?);
         }
-        names.sort();
-        Ok(names
-            .into_iter()
-            .map(|name| self.namespace(&name))
-            .collect())
+        Ok(names.iter().map(|name| self.namespace(name)).collect())
     }
+}
+
+fn directories(dir: &Path) -> Result<Vec<Namespace>, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(StoreError::io("reading directory", dir)(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StoreError::io("reading directory", dir))?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .ok()
+            .and_then(|n| Namespace::new(n).ok());
+        names.extend(name.filter(|_| entry.path().is_dir()));
+    }
+    Ok(names)
 }
 
 /// Directories of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Namespace {
-    /// Its name.
-    pub name: String,
+pub struct NamespaceDir {
+    name: Namespace,
     input: PathBuf,
     state: PathBuf,
 }
 
-impl Namespace {
-    /// Manifests.
+impl NamespaceDir {
+    /// Its name.
+    pub fn name(&self) -> &Namespace {
+        &self.name
+    }
+
+    /// Directory for input.
     pub fn input(&self) -> PathBuf {
+        self.input.join("input")
+    }
+
+    /// Manifests.
+    pub fn input_resources(&self) -> PathBuf {
         self.input.join("input/resources")
     }
 
-    /// File of a resource that a command writes.
-    pub fn resource_file(&self, kind: &str, name: &str) -> PathBuf {
-        self.input().join(format!("{kind}-{name}.yaml"))
+    /// Credentials supplied by the user.
+    pub fn input_certs(&self, name: &Name) -> PathBuf {
+        self.input.join("input/certs").join(name.as_str())
+    }
+
+    /// A CA supplied by the user.
+    pub fn input_issuer(&self, name: &Name) -> PathBuf {
+        self.input.join("input/issuers").join(name.as_str())
+    }
+
+    /// The file of its own that a resource is written to.
+    pub fn resource_file(&self, key: &Key) -> PathBuf {
+        self.input_resources().join(key.file_name())
     }
 
     /// Resources with their status.
-    pub fn resources(&self) -> PathBuf {
+    pub fn runtime_resources(&self) -> PathBuf {
         self.state.join("runtime/resources")
     }
 
     /// Issued credentials.
-    pub fn credentials(&self, name: &str) -> PathBuf {
-        self.state.join("runtime/certs").join(name)
+    pub fn runtime_certs(&self, name: &Name) -> PathBuf {
+        self.state.join("runtime/certs").join(name.as_str())
     }
 
-    /// A CA.
-    pub fn issuer(&self, name: &str) -> PathBuf {
-        self.state.join("runtime/issuers").join(name)
+    /// A CA of our own.
+    pub fn runtime_issuer(&self, name: &Name) -> PathBuf {
+        self.state.join("runtime/issuers").join(name.as_str())
     }
 
-    /// What the daemon remembers of the namespace.
-    pub fn memory(&self) -> PathBuf {
-        self.state.join("internal/site.json")
+    /// Links for other sites.
+    pub fn runtime_links(&self) -> PathBuf {
+        self.state.join("runtime/links")
     }
 
-    /// Lock for changes by several commands at once.
-    pub fn lock_file(&self) -> PathBuf {
-        self.state.join("internal/lock")
+    /// What the router keeps.
+    pub fn runtime_router(&self) -> PathBuf {
+        self.state.join("runtime/router")
+    }
+
+    /// What the daemon remembers.
+    pub fn internal(&self) -> PathBuf {
+        self.state.join("internal")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn system_keeps_input_and_state_apart() {
+        let dir = Layout::system().namespace(&Namespace::new("east").unwrap());
+        let base = Path::new("/etc/skupper/namespaces/east/input");
+        assert_eq!(dir.input_resources(), base.join("resources"));
+        assert_eq!(dir.input_certs(&name("a")), base.join("certs/a"));
+        assert_eq!(dir.input_issuer(&name("a")), base.join("issuers/a"));
+        let base = Path::new("/var/lib/skupper/namespaces/east");
+        assert_eq!(dir.runtime_resources(), base.join("runtime/resources"));
+        assert_eq!(dir.runtime_certs(&name("a")), base.join("runtime/certs/a"));
+        assert_eq!(
+            dir.runtime_issuer(&name("a")),
+            base.join("runtime/issuers/a")
+        );
+        assert_eq!(dir.runtime_links(), base.join("runtime/links"));
+        assert_eq!(dir.runtime_router(), base.join("runtime/router"));
+        assert_eq!(dir.internal(), base.join("internal"));
+    }
+
+    #[test]
+    fn r1_user_directories_are_upstreams() {
+        let dir = |data: Option<&str>, home: Option<&str>| {
+            let layout = Layout::of_user(data.map(Into::into), home.map(Into::into)).ok()?;
+            Some(
+                layout
+                    .namespace(&Namespace::default_namespace())
+                    .input_resources(),
+            )
+        };
+        let below =
+            |base: &str| Some(Path::new(base).join("skupper/namespaces/default/input/resources"));
+        assert_eq!(dir(Some("/data"), Some("/home/u")), below("/data"));
+        assert_eq!(dir(None, Some("/home/u")), below("/home/u/.local/share"));
+        assert_eq!(
+            dir(Some("relative"), Some("/home/u")),
+            below("/home/u/.local/share")
+        );
+        assert_eq!(
+            dir(Some(""), Some("/home/u")),
+            below("/home/u/.local/share")
+        );
+        assert_eq!(dir(None, None), None);
+    }
+
+    #[test]
+    fn namespaces_are_directories_with_fitting_names() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout {
+            input: root.path().join("in"),
+            state: root.path().join("state"),
+        };
+        assert!(layout.namespaces().unwrap().is_empty());
+        for dir in [
+            "in/namespaces/west",
+            "in/namespaces/Bad_Name",
+            "state/namespaces/gone",
+        ] {
+            fs::create_dir_all(root.path().join(dir)).unwrap();
+        }
+        fs::write(root.path().join("in/namespaces/file"), "").unwrap();
+        let found = layout.namespaces().unwrap();
+        let names: Vec<&str> = found.iter().map(|n| n.name().as_str()).collect();
+        assert_eq!(names, ["gone", "west"]);
     }
 }

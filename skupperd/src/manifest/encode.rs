@@ -1,0 +1,124 @@
+//! Resources to documents, in upstream's form.
+
+use crate::model::{Observer, Resource, Secret, Spec};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// The document of a resource. Of a Secret it holds the key.
+pub fn document_of(resource: &Resource) -> Value {
+    let meta = &resource.meta;
+    let mut metadata = Map::from_iter([("name".to_owned(), json!(meta.name))]);
+    if let Some(uid) = &meta.uid {
+        metadata.insert("uid".to_owned(), json!(uid));
+    }
+    for (name, texts) in [("labels", &meta.labels), ("annotations", &meta.annotations)] {
+        if !texts.is_empty() {
+            metadata.insert(name.to_owned(), json!(texts));
+        }
+    }
+    let mut document = json!({
+        "apiVersion": resource.kind().api_version(),
+        "kind": resource.kind().as_str(),
+        "metadata": metadata,
+    });
+    match &resource.spec {
+        Spec::Secret(secret) => {
+            document["type"] = json!("kubernetes.io/tls");
+            document["data"] = data(secret);
+        }
+        Spec::Unserved(_) => {}
+        spec => document["spec"] = fields(spec),
+    }
+    document
+}
+
+/// A document as YAML, fields in alphabetical order as upstream has them.
+pub fn to_yaml(document: &impl Serialize) -> Result<String, serde_yaml::Error> {
+    serde_yaml::to_string(document)
+}
+
+fn data(secret: &Secret) -> Value {
+    let parts = [
+        ("ca.crt", secret.ca.as_str()),
+        ("tls.crt", secret.certificate.as_str()),
+        ("tls.key", secret.key.as_str()),
+    ];
+    let parts = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    parts
+        .map(|(name, text)| (name.to_owned(), json!(STANDARD.encode(text))))
+        .collect()
+}
+
+fn fields(spec: &Spec) -> Value {
+    let mut fields = match spec {
+        Spec::Site(site) => json!({
+            "linkAccess": match &site.link_access {
+                crate::model::LinkAccess::None => None,
+                crate::model::LinkAccess::Enabled(how) => Some(how),
+            },
+            "defaultIssuer": site.default_issuer,
+            "edge": site.edge,
+            "ha": site.ha,
+            "settings": site.settings,
+        }),
+        Spec::Link(link) => json!({
+            "endpoints": link.endpoints.iter().map(|e| {
+                let mut endpoint = json!({
+                    "name": e.role.as_str(), "host": e.host, "port": e.port.to_string(),
+                    "group": e.group,
+                });
+                shorten(&mut endpoint);
+                endpoint
+            }).collect::<Vec<_>>(),
+            "tlsCredentials": link.tls_credentials,
+            "cost": link.cost,
+            "settings": link.settings,
+        }),
+        Spec::Listener(listener) => json!({
+            "routingKey": listener.routing_key,
+            "host": listener.host,
+            "port": listener.port,
+            "tlsCredentials": listener.tls_credentials,
+            "observer": Some(listener.observer)
+                .filter(|o| *o != Observer::default())
+                .map(Observer::as_str),
+            "settings": listener.settings,
+        }),
+        Spec::Connector(connector) => json!({
+            "routingKey": connector.routing_key,
+            "host": connector.host,
+            "port": connector.port,
+            "tlsCredentials": connector.tls_credentials,
+            "useClientCert": connector.use_client_cert,
+            "verifyHostname": connector.verify_hostname,
+            "settings": connector.settings,
+        }),
+        Spec::RouterAccess(access) => json!({
+            "roles": access.roles.iter()
+                .map(|r| json!({"name": r.role.as_str(), "port": r.port}))
+                .collect::<Vec<_>>(),
+            "tlsCredentials": access.tls_credentials,
+            "issuer": access.issuer,
+            "bindHost": access.bind_host,
+            "subjectAlternativeNames": access.subject_alternative_names,
+            "settings": access.settings,
+        }),
+        Spec::Secret(_) | Spec::Unserved(_) => Value::Null,
+    };
+    shorten(&mut fields);
+    fields
+}
+
+/// Leaves out members that say nothing.
+fn shorten(object: &mut Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            _ => true,
+        });
+    }
+}

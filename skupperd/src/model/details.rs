@@ -1,0 +1,181 @@
+//! Status fields of each kind, in upstream's form.
+
+use super::Kind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Status fields of whatever kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Details {
+    /// A kind without any.
+    #[default]
+    #[serde(serialize_with = "nothing")]
+    None,
+    /// Site
+    Site(SiteDetails),
+    /// Link
+    Link(LinkDetails),
+    /// Listener
+    Listener(ListenerDetails),
+    /// Connector
+    Connector(ConnectorDetails),
+    /// RouterAccess
+    RouterAccess(AccessDetails),
+}
+
+fn nothing<S: serde::Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+    serde::ser::SerializeMap::end(serializer.serialize_map(Some(0))?)
+}
+
+impl Details {
+    /// Reads the fields of a kind from a status; others in it do not matter.
+    pub fn read(kind: Kind, status: &Value) -> Result<Self, serde_json::Error> {
+        Ok(match kind {
+            Kind::Site => Self::Site(SiteDetails::deserialize(status)?),
+            Kind::Link => Self::Link(LinkDetails::deserialize(status)?),
+            Kind::Listener => Self::Listener(ListenerDetails::deserialize(status)?),
+            Kind::Connector => Self::Connector(ConnectorDetails::deserialize(status)?),
+            Kind::RouterAccess => Self::RouterAccess(AccessDetails::deserialize(status)?),
+            _ => Self::None,
+        })
+    }
+}
+
+macro_rules! details {
+    ($($variant:ident($name:ident)),*) => {$(
+        impl From<$name> for Details {
+            fn from(details: $name) -> Self {
+                Self::$variant(details)
+            }
+        }
+    )*};
+}
+
+details! {
+    Site(SiteDetails), Link(LinkDetails), Listener(ListenerDetails),
+    Connector(ConnectorDetails), RouterAccess(AccessDetails)
+}
+
+/// Of a Site.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SiteDetails {
+    /// Issuer of the site's credentials.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub default_issuer: String,
+    /// Where links come in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointStatus>,
+    /// Number of sites that can be reached, this one included.
+    pub sites_in_network: usize,
+    /// The network as this site sees it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<SiteRecord>,
+}
+
+/// An address where links come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndpointStatus {
+    /// `<router access>-<role>`
+    pub name: String,
+    /// Host.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// Port, a text as upstream has it.
+    pub port: String,
+    /// Group, for several routers of one site.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub group: String,
+}
+
+/// A site of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SiteRecord {
+    /// Identity.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Platform.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub platform: String,
+    /// Version of its software.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Links with other sites.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkRecord>,
+    /// What is offered or wanted there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceRecord>,
+}
+
+/// A link of a site of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LinkRecord {
+    /// Name.
+    pub name: String,
+    /// Identity of the site on the other side.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_site_id: String,
+    /// Name of the site on the other side.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_site_name: String,
+    /// It is up.
+    pub operational: bool,
+}
+
+/// A routing key at a site of the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceRecord {
+    /// Routing key.
+    pub routing_key: String,
+    /// Names of connectors there.
+    pub connectors: Vec<String>,
+    /// Names of listeners there.
+    pub listeners: Vec<String>,
+}
+
+/// Of a Link.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LinkDetails {
+    /// Identity of the site on the other side; empty while it is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_site_id: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_site_name: String,
+}
+
+/// Of a Listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListenerDetails {
+    /// A connector of its routing key can be reached.
+    pub has_matching_connector: bool,
+}
+
+/// Of a Connector.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConnectorDetails {
+    /// A listener of its routing key can be reached.
+    pub has_matching_listener: bool,
+}
+
+/// Of a RouterAccess.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AccessDetails {
+    /// Where links come in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointStatus>,
+}

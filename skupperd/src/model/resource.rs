@@ -1,0 +1,291 @@
+//! Resources: what describes them, and what they say.
+
+use super::{
+    EDGE_PORT, Host, INTER_ROUTER_PORT, Key, Kind, Name, Namespace, RoutingKey, Secret, SiteId,
+};
+use std::{collections::BTreeMap, fmt};
+
+/// Advanced options of a resource; unknown ones mean nothing.
+pub type Settings = BTreeMap<String, String>;
+
+/// A validated resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// What describes it.
+    pub meta: Meta,
+    /// What it says.
+    pub spec: Spec,
+}
+
+impl Resource {
+    /// Kind.
+    pub fn kind(&self) -> Kind {
+        self.spec.kind()
+    }
+
+    /// Name.
+    pub fn name(&self) -> &Name {
+        &self.meta.name
+    }
+
+    /// Kind and name.
+    pub fn key(&self) -> Key {
+        Key {
+            kind: self.kind(),
+            name: self.meta.name.clone(),
+        }
+    }
+}
+
+/// What describes a resource and has no effect on what runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Name.
+    pub name: Name,
+    /// Namespace.
+    pub namespace: Namespace,
+    /// Identity given by whoever made it.
+    pub uid: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Count of changes, when whoever made it counts them.
+    pub generation: i64,
+}
+
+impl Meta {
+    /// Nothing but what is required.
+    pub fn new(name: Name, namespace: Namespace) -> Self {
+        Self {
+            name,
+            namespace,
+            uid: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            generation: 0,
+        }
+    }
+}
+
+/// What a resource says, by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spec {
+    /// Site
+    Site(Site),
+    /// Link
+    Link(Link),
+    /// Listener
+    Listener(Listener),
+    /// Connector
+    Connector(Connector),
+    /// RouterAccess
+    RouterAccess(RouterAccess),
+    /// Secret
+    Secret(Secret),
+    /// A kind of Skupper's that this version does not act on.
+    Unserved(Kind),
+}
+
+impl Spec {
+    /// Kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Site(_) => Kind::Site,
+            Self::Link(_) => Kind::Link,
+            Self::Listener(_) => Kind::Listener,
+            Self::Connector(_) => Kind::Connector,
+            Self::RouterAccess(_) => Kind::RouterAccess,
+            Self::Secret(_) => Kind::Secret,
+            Self::Unserved(kind) => *kind,
+        }
+    }
+}
+
+/// A site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Identity given by the user (`metadata.uid`).
+    pub uid: Option<SiteId>,
+    /// Whether links may come in.
+    pub link_access: LinkAccess,
+    /// Issuer of the site's credentials.
+    pub default_issuer: Option<Name>,
+    /// Edge: dials only.
+    pub edge: bool,
+    /// Two routers, on platforms that can.
+    pub ha: bool,
+    /// Advanced options.
+    pub settings: Settings,
+}
+
+/// Whether links may come in, and how the resource puts it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LinkAccess {
+    /// They may not.
+    #[default]
+    None,
+    /// They may. The text is `default`, or a way of other platforms, which means the same here.
+    Enabled(String),
+}
+
+impl LinkAccess {
+    /// Links may come in.
+    pub fn is_enabled(&self) -> bool {
+        matches!(self, Self::Enabled(_))
+    }
+}
+
+/// Which listener of a remote router an endpoint is, or what a RouterAccess accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Interior routers.
+    InterRouter,
+    /// Edge routers.
+    Edge,
+}
+
+impl Role {
+    /// As a manifest writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InterRouter => "inter-router",
+            Self::Edge => "edge",
+        }
+    }
+
+    /// Reads what a manifest writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::InterRouter, Self::Edge]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+    }
+
+    /// Its default port.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::InterRouter => INTER_ROUTER_PORT,
+            Self::Edge => EDGE_PORT,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a link can be dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Role.
+    pub role: Role,
+    /// Host.
+    pub host: Host,
+    /// Port.
+    pub port: u16,
+    /// Group, for several routers of one site; empty when there is one.
+    pub group: String,
+}
+
+/// A link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where to dial, in order of preference; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Secret with client certificate, key and CA.
+    pub tls_credentials: Name,
+    /// Cost, at least 1.
+    pub cost: u32,
+    /// Advanced options.
+    pub settings: Settings,
+}
+
+/// What is looked for in the traffic of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the value of that name")]
+pub enum Observer {
+    #[default]
+    Auto,
+    None,
+    Http1,
+    Http2,
+}
+
+impl Observer {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::None, Self::Http1, Self::Http2];
+
+    /// As a manifest writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::None => "none",
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+        }
+    }
+}
+
+/// A listener of TCP connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Routing key.
+    pub routing_key: RoutingKey,
+    /// Address or host name to listen on.
+    pub host: Host,
+    /// Port.
+    pub port: u16,
+    /// Server credentials; with them the listener speaks TLS.
+    pub tls_credentials: Option<Name>,
+    /// What is looked for in its traffic.
+    pub observer: Observer,
+    /// Advanced options.
+    pub settings: Settings,
+}
+
+/// A connector of TCP connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connector {
+    /// Routing key.
+    pub routing_key: RoutingKey,
+    /// Host of the server.
+    pub host: Host,
+    /// Port of the server.
+    pub port: u16,
+    /// Client credentials; with them the connector speaks TLS.
+    pub tls_credentials: Option<Name>,
+    /// Show the client certificate of the credentials.
+    pub use_client_cert: bool,
+    /// Check the name in the server's certificate.
+    pub verify_hostname: bool,
+    /// Advanced options.
+    pub settings: Settings,
+}
+
+/// A role that a RouterAccess accepts, and its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessRole {
+    /// Role.
+    pub role: Role,
+    /// Port.
+    pub port: u16,
+}
+
+/// Where links come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouterAccess {
+    /// Roles with their ports: at least one, none twice.
+    pub roles: Vec<AccessRole>,
+    /// Name of the server credentials; the resource's own when it names none.
+    pub tls_credentials: Name,
+    /// Issuer that signs them; the site's when it names none.
+    pub issuer: Option<Name>,
+    /// Address to listen on; all of the host's when it names none.
+    pub bind_host: Option<Host>,
+    /// Further names in the server certificate.
+    pub subject_alternative_names: Vec<Host>,
+    /// Advanced options.
+    pub settings: Settings,
+}

@@ -1,0 +1,215 @@
+use super::*;
+use crate::{
+    model::{Name, Spec},
+    store::Layout,
+};
+use std::fs;
+
+struct Space {
+    _root: tempfile::TempDir,
+    dir: NamespaceDir,
+}
+
+impl Space {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Layout::root(root.path()).namespace(&Namespace::default_namespace());
+        fs::create_dir_all(dir.input_resources()).unwrap();
+        Self { _root: root, dir }
+    }
+
+    fn put(&self, file: &str, text: &str) -> PathBuf {
+        let path = self.dir.input_resources().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn remove(&self, file: &str) {
+        fs::remove_file(self.dir.input_resources().join(file)).unwrap();
+    }
+}
+
+fn listener(name: &str, port: u16) -> String {
+    format!(
+        "apiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata: {{name: {name}}}\nspec: \
+         {{routingKey: k, host: 127.0.0.1, port: {port}}}\n"
+    )
+}
+
+fn ports(loaded: &Loaded) -> Vec<(String, u16)> {
+    let port = |l: &Located| match &l.resource.spec {
+        Spec::Listener(listener) => listener.port,
+        _ => 0,
+    };
+    loaded
+        .resources
+        .iter()
+        .map(|l| (l.resource.name().to_string(), port(l)))
+        .collect()
+}
+
+fn expect(ports: &[(&str, u16)]) -> Vec<(String, u16)> {
+    ports
+        .iter()
+        .map(|(name, port)| ((*name).to_owned(), *port))
+        .collect()
+}
+
+#[test]
+fn c24_files_of_any_name_in_order() {
+    let space = Space::new();
+    space.put(
+        "b.yaml",
+        &format!("{}---\n{}", listener("two", 2), listener("three", 3)),
+    );
+    space.put("a/z.yml", &listener("one", 1));
+    space.put("c.json", &listener("four", 4));
+    space.put("ignored.txt", &listener("no", 9));
+    space.put("z.yaml", &listener("two", 8));
+    let loaded = space.dir.load().unwrap();
+    assert_eq!(
+        ports(&loaded),
+        expect(&[("one", 1), ("two", 2), ("three", 3), ("four", 4)])
+    );
+    let [error] = &loaded.errors[..] else {
+        panic!("{loaded:?}")
+    };
+    let text = error.to_string();
+    assert!(
+        text.contains("z.yaml:3: Listener two: metadata.name:"),
+        "{text}"
+    );
+    assert!(text.contains("b.yaml:1"), "{text}");
+}
+
+#[test]
+fn an_empty_namespace_has_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = Layout::root(root.path()).namespace(&Namespace::default_namespace());
+    let loaded = dir.load().unwrap();
+    assert!(loaded.resources.is_empty() && loaded.errors.is_empty());
+}
+
+#[test]
+fn unreadable_files_are_told_of() {
+    let space = Space::new();
+    space.put("good.yaml", &listener("a", 1));
+    std::os::unix::fs::symlink("nowhere", space.dir.input_resources().join("x.yaml")).unwrap();
+    space.put("y.yaml", "\u{0}");
+    let loaded = space.dir.load().unwrap();
+    assert_eq!((loaded.resources.len(), loaded.errors.len()), (1, 2));
+    let text = loaded.errors[0].to_string();
+    assert!(
+        text.ends_with("x.yaml:1: No such file or directory (os error 2)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn r11_what_becomes_bad_stays_as_it_was() {
+    let space = Space::new();
+    let mut loader = Loader::new(space.dir.clone());
+    space.put("a.yaml", &listener("a", 1));
+    space.put(
+        "b.yaml",
+        &format!("{}---\n{}", listener("b", 2), listener("c", 3)),
+    );
+    assert_eq!(loader.load().unwrap().resources.len(), 3);
+    // Named: it alone is held.
+    space.put("a.yaml", &listener("a", 0));
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("b", 2), ("c", 3), ("a", 1)]));
+    let key = Key {
+        kind: crate::model::Kind::Listener,
+        name: Name::new("a").unwrap(),
+    };
+    assert!(
+        loaded.held[&key]
+            .to_string()
+            .contains("spec.port: 0 is not a port")
+    );
+    // Again: it is still the last good one.
+    assert_eq!(loader.load().unwrap().held.len(), 1);
+    // Not to be recognised: what was in its file is held.
+    space.put(
+        "b.yaml",
+        &format!("]{}---\n{}", listener("b", 20), listener("c", 30)),
+    );
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("c", 30), ("b", 2), ("a", 1)]));
+    assert_eq!(loaded.held.len(), 2);
+    // Gone is gone, and good again is good again.
+    space.remove("a.yaml");
+    space.put("b.yaml", &listener("b", 21));
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("b", 21)]));
+    assert!(loaded.held.is_empty() && loaded.errors.is_empty());
+}
+
+#[test]
+fn what_takes_an_address_meanwhile_keeps_it() {
+    let space = Space::new();
+    let mut loader = Loader::new(space.dir.clone());
+    space.put("a.yaml", &listener("a", 80));
+    loader.load().unwrap();
+    space.put("a.yaml", &listener("a", 0));
+    space.put("b.yaml", &listener("b", 80));
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("b", 80)]));
+    assert!(loaded.held.is_empty());
+}
+
+#[test]
+fn v12_a_taken_address_leaves_both_as_they_were() {
+    let space = Space::new();
+    let mut loader = Loader::new(space.dir.clone());
+    space.put("a.yaml", &listener("a", 80));
+    space.put("b.yaml", &listener("b", 81));
+    loader.load().unwrap();
+    space.put("b.yaml", &listener("b", 80));
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("a", 80), ("b", 81)]));
+    assert_eq!(loaded.errors.len(), 1);
+}
+
+#[test]
+fn s2_a_second_site_is_refused_and_the_first_stays() {
+    let site = |name: &str| {
+        format!("apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {{name: {name}}}\n")
+    };
+    let space = Space::new();
+    let mut loader = Loader::new(space.dir.clone());
+    space.put("Site-m.yaml", &site("m"));
+    loader.load().unwrap();
+    space.put("Site-n.yaml", &site("n"));
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("m", 0)]));
+    let text = loaded.errors[0].to_string();
+    assert!(
+        text.contains("only one site is allowed in a namespace"),
+        "{text}"
+    );
+}
+
+#[test]
+fn unchanged_files_are_not_read_again() {
+    let space = Space::new();
+    let path = space.put("a.yaml", &listener("a", 1));
+    let mut loader = Loader::new(space.dir.clone());
+    let read = |loader: &Loader| Arc::clone(&loader.files[&path].1);
+    loader.load().unwrap();
+    let first = read(&loader);
+    // So young a file may change without a trace.
+    loader.load().unwrap();
+    assert!(!Arc::ptr_eq(&first, &read(&loader)));
+    // As if it had been read long after it changed.
+    loader.files.get_mut(&path).unwrap().0.settled = true;
+    let settled = read(&loader);
+    loader.load().unwrap();
+    assert!(Arc::ptr_eq(&settled, &read(&loader)));
+    // Same size, another file.
+    let new = space.put("new", &listener("a", 2));
+    fs::rename(&new, &path).unwrap();
+    assert_eq!(ports(&loader.load().unwrap()), expect(&[("a", 2)]));
+}
