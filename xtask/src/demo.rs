@@ -33,6 +33,11 @@ const PARALLEL: usize = 50;
 /// Bytes of the bulk run.
 const BULK: u64 = 1 << 30;
 
+/// What comes of a step.
+macro_rules! detail {
+    ($($text:tt)+) => { sh::say(&format!("    {}", format_args!($($text)+))) };
+}
+
 enum Event {
     Finished(Result<()>),
     Interrupted,
@@ -125,7 +130,7 @@ fn show(sites: &Sites) -> Result<()> {
         "GET {url} answers {:.1} s after the link was applied:",
         applied.elapsed().as_secs_f64()
     ));
-    println!("    {}", answer.trim_end());
+    detail!("{}", answer.trim_end());
     if answer != web::GREETING {
         bail!("that is not the web server's answer");
     }
@@ -145,7 +150,7 @@ fn show(sites: &Sites) -> Result<()> {
             }
         })
     })?;
-    println!("    all answered in {} ms", begin.elapsed().as_millis());
+    detail!("all answered in {} ms", begin.elapsed().as_millis());
 
     say(&format!(
         "one download of {} MiB through the link",
@@ -157,14 +162,14 @@ fn show(sites: &Sites) -> Result<()> {
         bail!("{bytes} of {BULK} bytes arrived");
     }
     let gigabits = bytes as f64 * 8.0 / 1e9 / begin.elapsed().as_secs_f64();
-    println!("    {gigabits:.1} Gb/s");
+    detail!("{gigabits:.1} Gb/s");
 
     for site in ["east", "west"] {
         say(&format!("what {site} says"));
         for noun in ["site", "link", "listener", "connector"] {
             let status = sites.skupper(site, &[noun, "status"])?;
-            println!("  $ skupper {noun} status");
-            status.lines().for_each(|line| println!("    {line}"));
+            detail!("$ skupper {noun} status");
+            status.lines().for_each(|line| detail!("{line}"));
         }
     }
     // The web server must not stop before `keep` ends.
@@ -197,19 +202,20 @@ fn until_answered(sites: &Sites, since: Instant) -> Result<String> {
 
 fn how_to_try(sites: &Sites) {
     say("it goes on running. In another terminal:");
-    println!("  curl http://{}/", sites.listener);
-    println!("  curl -o /dev/null http://{}/bulk/{BULK}", sites.listener);
+    detail!("curl http://{}/", sites.listener);
+    detail!("curl -o /dev/null http://{}/bulk/{BULK}", sites.listener);
     for site in ["east", "west"] {
-        println!("  {} link status", sites.command(site));
-        println!("  less {}", sites.log(site).display());
+        detail!("{} link status", sites.command(site));
+        detail!("less {}", sites.log(site).display());
     }
-    println!(
-        "  rm {}",
+    detail!(
+        "rm {}",
         sites.input("east").join("Connector-web.yaml").display()
     );
     say("Ctrl-C stops it and cleans up");
 }
 
+/// A step.
 fn say(what: &str) {
-    println!("==> {what}");
+    sh::say(&format!("==> {what}"));
 }

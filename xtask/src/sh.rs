@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use std::{
     env,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -46,6 +47,11 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("{words}: {status}");
     }
     Ok(())
+}
+
+/// Prints a line. Where the reader has gone, what is being done goes on: it may be cleaning up.
+pub(crate) fn say(line: &str) {
+    drop(writeln!(io::stdout(), "{line}"));
 }
 
 /// What a program prints, without a word; `None` when it fails or does not exist.
