@@ -36,12 +36,12 @@ impl Program {
 type Programs = &'static [(&'static str, &'static str, &'static [&'static str])];
 
 pub(super) const TEST: Programs = &[
-    ("cargo-nextest", "cargo-nextest@0.9", &["--locked"]),
-    ("cargo-deny", "cargo-deny@0.20", &["--locked"]),
+    ("cargo-nextest", "cargo-nextest@^0.9", &["--locked"]),
+    ("cargo-deny", "cargo-deny@^0.20", &["--locked"]),
 ];
 
 // Not locked: what it was released with does not build with a Rust of today.
-pub(super) const BENCH: Programs = &[("rathole", "rathole@0.5", &[])];
+pub(super) const BENCH: Programs = &[("rathole", "rathole@^0.5", &[])];
 
 pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
     programs

@@ -101,11 +101,14 @@ impl Distribution {
             Self::Apt => {
                 self.refresh()?;
                 // Another apt may be at work, as on a machine that has just been started.
-                let words = ["-o", "DPkg::Lock::Timeout=600", "install", "-y", "-qq"];
+                let wait = ["-o", "DPkg::Lock::Timeout=600"];
+                // Its progress is for terminals.
+                let quiet = ["-o", "Dpkg::Use-Pty=0"];
                 sh::run(
                     as_root("apt-get")
-                        .args(words)
-                        .arg("--no-install-recommends")
+                        .args(wait)
+                        .args(quiet)
+                        .args(["install", "-y", "-qq", "--no-install-recommends"])
                         .args(packages),
                 )
             }
