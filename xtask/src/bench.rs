@@ -8,7 +8,6 @@ use crate::{
     sh,
 };
 use anyhow::{Result, bail};
-use std::process::Command;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -34,16 +33,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "skupperd",
         "--bins",
     ]))?;
-    let mut command = Command::new(&driver);
-    command
-        .args(&args.driver)
-        .env(
-            "BENCH_SKUPPERD_START",
-            sh::root().join("tests/bench/skupperd-start"),
-        )
-        .env("SKUPPERD_BIN", sh::target().join("release"));
-    if let Some(path) = setup::search_path() {
-        command.env("PATH", path);
-    }
-    sh::run(&mut command)
+    sh::run(
+        sh::program(&driver)
+            .args(&args.driver)
+            .env(
+                "BENCH_SKUPPERD_START",
+                sh::root().join("tests/bench/skupperd-start"),
+            )
+            .env("SKUPPERD_BIN", sh::target().join("release")),
+    )
 }

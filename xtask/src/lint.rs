@@ -10,7 +10,6 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 /// Directories that have no scripts of ours.
@@ -82,7 +81,7 @@ fn scripts() -> Result<()> {
         return Ok(());
     }
     found.sort();
-    sh::run(Command::new("shellcheck").args(&found))
+    sh::run(sh::program("shellcheck").args(&found))
 }
 
 /// Files that begin with a line that names a shell.

@@ -14,8 +14,6 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use distribution::Distribution;
 
-pub(crate) use cargo::search_path;
-
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What to set up for

@@ -1,8 +1,10 @@
 //! Running other programs, saying what runs.
 
+use crate::toolchain;
 use anyhow::{Context, Result, bail};
 use std::{
     env,
+    ffi::OsStr,
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -21,9 +23,19 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// A program that also finds others where cargo installs them and where only root looks.
+pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
+    // No directory of the path has a colon: it came apart at those.
+    if let Ok(path) = env::join_paths(search_path()) {
+        command.env("PATH", path);
+    }
+    command
+}
+
 /// The cargo that runs this program, in the project.
 pub(crate) fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
     // Said for this package by `cargo run`; it would make the build scripts of others run again.
     for (name, _) in env::vars_os() {
@@ -67,12 +79,26 @@ pub(crate) fn output(program: &str, args: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a program is installed, also where only root looks.
-pub(crate) fn has(program: &str) -> bool {
+fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .any(|dir| dir.join(program).is_file())
+    let mut dirs: Vec<_> = env::split_paths(&path).collect();
+    let cargo = toolchain::cargo_home().map(|home| home.join("bin"));
+    for dir in ["/usr/sbin", "/sbin"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(cargo)
+    {
+        // As it was, if it can be: it may be something that a build depends on.
+        if !dirs.contains(&dir) {
+            dirs.push(dir);
+        }
+    }
+    dirs
+}
+
+/// Whether a program is installed.
+pub(crate) fn has(program: &str) -> bool {
+    search_path().iter().any(|dir| dir.join(program).is_file())
 }
 
 /// A command as one would type it.

@@ -1,9 +1,8 @@
 //! Programs that cargo builds, and components of the Rust toolchain itself.
 
 use super::Step;
-use crate::{sh, toolchain};
+use crate::sh;
 use anyhow::Result;
-use std::{env, ffi::OsString};
 
 /// A program that cargo installs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +45,7 @@ pub(super) const BENCH: Programs = &[("rathole", "rathole@^0.5", &[])];
 pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
     programs
         .iter()
-        .filter(|(name, ..)| !installed(name))
+        .filter(|(name, ..)| !sh::has(name))
         .map(|(_, package, args)| {
             Step::Cargo(Program {
                 package: (*package).to_owned(),
@@ -54,18 +53,6 @@ pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
                 env: Vec::new(),
             })
         })
-}
-
-fn installed(program: &str) -> bool {
-    let own = toolchain::cargo_home().map(|home| home.join("bin").join(program));
-    sh::has(program) || own.is_some_and(|file| file.is_file())
-}
-
-/// The search path with cargo's own directory, where [`Program::install`] puts things.
-pub(crate) fn search_path() -> Option<OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let own = toolchain::cargo_home().map(|home| home.join("bin"));
-    env::join_paths(env::split_paths(&path).chain(own)).ok()
 }
 
 /// rustfmt and clippy: of rustup where it is in use, else of the distribution.
