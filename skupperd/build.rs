@@ -92,11 +92,12 @@ fn build() -> Result<(), String> {
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             println!("cargo::error={line}");
         }
-        let mut reason = format!("the build with {} failed", toolchain.sysroot.display());
-        if let Some(llvm) = toolchain.llvm() {
-            reason += &format!(" (its LLVM is {llvm}: {} needs the same)", linker.display());
-        }
-        return Err(reason);
+        return Err(format!(
+            "the build with {} failed (its LLVM is {}: {} needs the same)",
+            toolchain.sysroot.display(),
+            toolchain.llvm,
+            linker.display()
+        ));
     }
     let object = target_dir.join(target).join("release").join(PROGRAMS);
     let embedded = out.join(PROGRAMS);

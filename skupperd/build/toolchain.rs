@@ -13,24 +13,37 @@ use std::{
 /// Names a rustup toolchain (or a compiler's directory) to use instead of the first that fits.
 pub(crate) const OVERRIDE: &str = "SKUPPER_EBPF_TOOLCHAIN";
 
+/// Minor version of the first Rust whose LLVM is one that bpf-linker can have too.
+pub(crate) const OLDEST_RUST: u32 = 91;
+
 /// A compiler with the sources of its own standard library.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
     /// The compiler's directory: it has `bin` and `lib/rustlib`.
     pub(crate) sysroot: PathBuf,
     cargo: PathBuf,
+    /// The major version of LLVM in the compiler; a linker must have the same.
+    pub(crate) llvm: u32,
 }
 
 impl Toolchain {
     /// The first usable compiler: a rustup nightly, the distribution's, any other of rustup.
     pub(crate) fn find() -> Result<Self, String> {
-        let rustup = rustup_toolchains();
-        if let Some(name) = env::var_os(OVERRIDE) {
-            let named = PathBuf::from(&name);
-            let given = rustup.iter().filter(|dir| is_named(dir, &named));
+        let named = env::var_os(OVERRIDE).map(PathBuf::from);
+        Self::choose(named.as_deref(), rustup_toolchains(), distribution())
+    }
+
+    fn choose(
+        named: Option<&Path>,
+        rustup: Vec<PathBuf>,
+        distribution: Vec<PathBuf>,
+    ) -> Result<Self, String> {
+        if let Some(named) = named {
+            let given = rustup.iter().filter(|dir| is_named(dir, named));
             return given
-                .chain([&named])
-                .find_map(|dir| Self::at(dir))
+                .map(PathBuf::as_path)
+                .chain([named])
+                .find_map(Self::at)
                 .ok_or_else(|| {
                     format!(
                         "{OVERRIDE}={} is no compiler with its rust-src",
@@ -41,11 +54,10 @@ impl Toolchain {
         let (nightly, other): (Vec<_>, Vec<_>) = rustup
             .into_iter()
             .partition(|dir| is_named(dir, Path::new("nightly")));
-        nightly
-            .into_iter()
-            .chain(distribution())
-            .chain(other)
-            .find_map(|dir| Self::at(&dir))
+        [nightly, distribution, other]
+            .iter()
+            .flatten()
+            .find_map(|dir| Self::at(dir))
             .ok_or_else(|| "no Rust compiler here has its rust-src".to_owned())
     }
 
@@ -60,13 +72,20 @@ impl Toolchain {
         let cargo = [Some(bin.join("cargo")), elsewhere]
             .into_iter()
             .flatten()
-            .find(|p| p.exists());
-        (source.exists() && bin.join("rustc").exists()).then(|| {
-            Some(Self {
-                sysroot: sysroot.to_owned(),
-                cargo: cargo?,
-            })
-        })?
+            .find(|p| p.exists())?;
+        if !source.exists() {
+            return None;
+        }
+        let output = Command::new(bin.join("rustc")).arg("-vV").output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let value = |key| text.lines().find_map(|line| line.strip_prefix(key));
+        let minor: u32 = value("release: 1.")?.split('.').next()?.parse().ok()?;
+        let llvm = value("LLVM version: ")?.split('.').next()?.parse().ok()?;
+        (minor >= OLDEST_RUST).then(|| Self {
+            sysroot: sysroot.to_owned(),
+            cargo,
+            llvm,
+        })
     }
 
     /// This toolchain's cargo, free of what an outer cargo or rustup said about theirs.
@@ -84,19 +103,6 @@ impl Toolchain {
             command.env_remove(name);
         }
         command
-    }
-
-    /// The major version of LLVM in the compiler; a linker must have the same.
-    pub(crate) fn llvm(&self) -> Option<u32> {
-        let output = Command::new(self.sysroot.join("bin/rustc"))
-            .arg("-vV")
-            .output()
-            .ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let version = text
-            .lines()
-            .find_map(|line| line.strip_prefix("LLVM version: "))?;
-        version.split('.').next()?.parse().ok()
     }
 }
 
@@ -154,4 +160,68 @@ fn is_named(dir: &Path, name: &Path) -> bool {
     let dir = dir.to_string_lossy();
     dir.strip_prefix(name)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+
+    /// Makes a compiler's directory, with or without the sources.
+    fn compiler(dir: &Path, name: &str, source: bool) -> PathBuf {
+        of_version(dir, name, source, "1.96.0-nightly")
+    }
+
+    fn of_version(dir: &Path, name: &str, source: bool, version: &str) -> PathBuf {
+        let sysroot = dir.join(name);
+        let library = sysroot.join("lib/rustlib/src/rust/library/core/src");
+        fs::create_dir_all(sysroot.join("bin")).unwrap();
+        let says = format!("#!/bin/sh\nprintf 'release: {version}\\nLLVM version: 22.1.8\\n'\n");
+        for file in ["bin/rustc", "bin/cargo"] {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .create(true)
+                .write(true)
+                .mode(0o755)
+                .open(sysroot.join(file));
+            file.as_mut().unwrap().write_all(says.as_bytes()).unwrap();
+        }
+        if source {
+            fs::create_dir_all(&library).unwrap();
+            fs::write(library.join("lib.rs"), "").unwrap();
+        }
+        sysroot
+    }
+
+    #[test]
+    fn the_first_with_sources_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name, source| compiler(dir.path(), name, source);
+        let (bare, nightly) = (make("nightly-bare", false), make("nightly-host", true));
+        let (debian, stable) = (make("usr", true), make("stable-host", true));
+        let chosen = |rustup: &[&PathBuf], distribution: &[&PathBuf]| {
+            let own = |dirs: &[&PathBuf]| dirs.iter().map(|dir| (*dir).clone()).collect();
+            Toolchain::choose(None, own(rustup), own(distribution)).map(|t| t.sysroot)
+        };
+        assert_eq!(chosen(&[&stable, &bare, &nightly], &[&debian]), Ok(nightly));
+        assert_eq!(chosen(&[&stable, &bare], &[&debian]), Ok(debian));
+        assert_eq!(chosen(&[&bare, &stable], &[]), Ok(stable));
+        assert!(chosen(&[&bare], &[&dir.path().join("none")]).is_err());
+        let old = of_version(dir.path(), "old", true, "1.85.1");
+        assert!(chosen(&[], &[&old]).is_err());
+    }
+
+    #[test]
+    fn a_named_one_is_taken_or_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let nightly = compiler(dir.path(), "nightly-host", true);
+        let own = compiler(dir.path(), "own-host", true);
+        let chosen = |name: &Path| {
+            let rustup = vec![nightly.clone(), own.clone()];
+            Toolchain::choose(Some(name), rustup, Vec::new()).map(|t| t.sysroot)
+        };
+        assert_eq!(chosen(Path::new("own")), Ok(own.clone()));
+        assert_eq!(chosen(&own), Ok(own.clone()));
+        assert!(chosen(Path::new("ow")).is_err());
+    }
 }

@@ -5,9 +5,6 @@ use super::{Step, cargo::Program, distribution::Distribution};
 use crate::toolchain::{self, Toolchain};
 use anyhow::{Result, bail};
 
-/// Earlier compilers have an LLVM that bpf-linker does not link with any more.
-const OLDEST_RUST: u32 = 91;
-
 /// LLVM versions that bpf-linker can be built with.
 const LLVM: [u32; 2] = [22, 21];
 
@@ -33,13 +30,7 @@ pub(super) fn plan(distribution: Distribution) -> Result<Option<Step>> {
     if toolchain::linker().is_ok() {
         return Ok(None);
     }
-    let Some(llvm) = toolchain.llvm() else {
-        bail!(
-            "{} does not say which LLVM it has",
-            toolchain.sysroot.display()
-        );
-    };
-    linker(distribution, llvm).map(Some)
+    linker(distribution, toolchain.llvm).map(Some)
 }
 
 /// Packages with a compiler and its sources.
@@ -78,7 +69,7 @@ fn new_enough(distribution: Distribution, compiler: &str) -> bool {
     distribution
         .candidate(compiler)
         .and_then(|v| minor(&v))
-        .is_some_and(|n| n >= OLDEST_RUST)
+        .is_some_and(|n| n >= toolchain::OLDEST_RUST)
 }
 
 /// `N` of a Rust version `1.N` in a package's name or version.
