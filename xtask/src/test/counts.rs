@@ -58,14 +58,6 @@ impl Counts {
         self.passed -= number;
         self.skipped += number;
     }
-
-    /// A runner that ended badly has a failure, whatever it counted.
-    pub(super) fn failed_unless(mut self, ok: bool) -> Self {
-        if !ok {
-            self.failed = self.failed.max(1);
-        }
-        self
-    }
 }
 
 /// The numbers and the words after them in `7 passed (1 slow), 2 failed`.
@@ -158,16 +150,5 @@ mod tests {
         };
         counts.skip_of_passed(2);
         assert_eq!(counts.to_string(), "3 passed, 1 failed, 3 skipped");
-    }
-
-    #[test]
-    fn a_runner_that_ended_badly_has_a_failure() {
-        let counts = Counts {
-            passed: 5,
-            failed: 0,
-            skipped: 0,
-        };
-        assert_eq!(counts.failed_unless(false).failed, 1);
-        assert_eq!(counts.failed_unless(true).failed, 0);
     }
 }
