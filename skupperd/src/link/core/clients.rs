@@ -33,7 +33,8 @@ struct Client {
 
 struct Receiver {
     address: String,
-    credit: u32,
+    /// It has given credit. How much there is now only the worker knows, where messages wait for it.
+    ready: bool,
 }
 
 /// The clients of a site.
@@ -62,23 +63,19 @@ impl Clients {
         }
     }
 
-    /// Receivers of an address, with credit.
+    /// Receivers of an address.
     fn receivers(&self, address: &str) -> Vec<(ConnKey, LinkId)> {
         let links = self.clients.iter().flat_map(|(key, client)| {
             let ready = client
                 .receivers
                 .iter()
-                .filter(|(_, r)| r.credit > 0 && r.address == address);
+                .filter(|(_, r)| r.ready && r.address == address);
             ready.map(|(link, _)| (*key, *link))
         });
         links.collect()
     }
 
-    fn deliver(&mut self, core: &Core, (key, link): (ConnKey, LinkId), message: &Bytes) {
-        let client = self.clients.get_mut(&key);
-        if let Some(receiver) = client.and_then(|c| c.receivers.get_mut(&link)) {
-            receiver.credit = receiver.credit.saturating_sub(1);
-        }
+    fn deliver(core: &Core, (key, link): (ConnKey, LinkId), message: &Bytes) {
         core.tell(key, Command::ClientMessage(key, link, message.clone()));
     }
 }
@@ -125,9 +122,13 @@ impl Site {
                 if let Target::Mobile(mobile) = Target::parse(&address) {
                     self.router.consumer_added(mobile, Treatment::of(mobile));
                 }
-                client
-                    .receivers
-                    .insert(link, Receiver { address, credit: 0 });
+                client.receivers.insert(
+                    link,
+                    Receiver {
+                        address,
+                        ready: false,
+                    },
+                );
             }
         }
     }
@@ -145,7 +146,7 @@ impl Site {
     pub(super) fn client_credit(&mut self, _core: &Core, key: ConnKey, link: LinkId, credit: u32) {
         let client = self.clients.clients.get_mut(&key);
         if let Some(receiver) = client.and_then(|c| c.receivers.get_mut(&link)) {
-            receiver.credit = credit;
+            receiver.ready |= credit > 0;
         }
     }
 
@@ -209,7 +210,7 @@ impl Site {
                 let to = self.clients.receivers(address).first().copied();
                 if let Some(to) = to {
                     message.annotations = None;
-                    self.clients.deliver(core, to, &encode(&message));
+                    Clients::deliver(core, to, &encode(&message));
                 }
                 to.is_some()
             }
@@ -272,7 +273,7 @@ impl Site {
         if treatment == Treatment::Multicast {
             local
                 .iter()
-                .for_each(|to| self.clients.deliver(core, *to, &plain));
+                .for_each(|to| Clients::deliver(core, *to, &plain));
             let links = route
                 .map(|r| r.spread(origin, &exclude))
                 .unwrap_or_default();
@@ -285,7 +286,7 @@ impl Site {
         if !local.is_empty() {
             self.clients.turn += 1;
             let to = local[self.clients.turn % local.len()];
-            self.clients.deliver(core, to, &plain);
+            Clients::deliver(core, to, &plain);
             return true;
         }
         match route.map(|r| r.choose(&[], origin, &exclude)) {
