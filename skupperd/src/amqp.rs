@@ -3,6 +3,8 @@
 //! Nothing here reads a clock or a socket. What the router protocol adds to AMQP is in
 //! [`message`] (router annotations, heads of TCP streams); everything else is the standard.
 
+#[cfg(test)]
+pub(crate) mod captured;
 pub mod codec;
 pub mod connection;
 pub mod frame;

@@ -3,3 +3,4 @@
 mod network;
 mod properties;
 mod scenarios;
+mod vectors;

@@ -182,7 +182,7 @@ impl Control {
                         id,
                         seq,
                         add: list("add").iter().filter_map(address).collect(),
-                        del: list("del").iter().filter_map(name).collect(),
+                        del: list("del").iter().filter_map(deleted).collect(),
                     }
                 }
             }
@@ -269,7 +269,7 @@ impl Control {
                 body.push((key("add"), addresses(add)));
                 body.push((
                     key("del"),
-                    Value::List(del.iter().map(|k| text(k)).collect()),
+                    Value::List(del.iter().map(|k| Value::List(vec![text(k)])).collect()),
                 ));
             }
             Self::MauFull { seq, exist, .. } => {
@@ -323,6 +323,15 @@ fn name(value: &Value) -> Option<String> {
         .as_str()
         .filter(|s| !s.is_empty() && s.len() <= MAX_NAME)
         .map(str::to_owned)
+}
+
+/// A deleted address: upstream writes each as a list of one, like an added one
+/// without its treatment; a bare string says the same.
+fn deleted(value: &Value) -> Option<String> {
+    match value.as_list() {
+        Some(parts) => name(parts.first()?),
+        None => name(value),
+    }
 }
 
 fn address(value: &Value) -> Option<Address> {

@@ -2,99 +2,16 @@
 //! each conversation can be replayed against us without an error.
 
 use crate::amqp::{
+    captured::{Captured, FILES, is_header, load, performative},
     codec::Reader,
     connection::{AttachArgs, Config, Connection, Event, LinkId, SessionId},
-    frame::{self, Header},
+    frame,
     message::{Message, StreamParse, encode_stream_head, parse_stream_head},
     performative::{Attach, Performative, Role, Transfer},
     sasl::{ANONYMOUS, Sasl},
 };
-use bytes::{Bytes, BytesMut};
-use std::{collections::HashMap, path::Path, time::Instant};
-
-const FILES: [&str; 4] = [
-    "interior-control.txt",
-    "interior-data-1.txt",
-    "interior-data-2.txt",
-    "edge.txt",
-];
-
-struct Captured {
-    file: &'static str,
-    number: String,
-    by_connector: bool,
-    /// Whole, or the first bytes of a longer one.
-    bytes: Vec<u8>,
-    size: usize,
-}
-
-impl Captured {
-    fn whole(&self) -> bool {
-        self.bytes.len() == self.size
-    }
-
-    /// The frame with zeros for what was not kept.
-    fn padded(&self) -> Bytes {
-        let mut bytes = self.bytes.clone();
-        bytes.resize(self.size, 0);
-        bytes.into()
-    }
-
-    fn place(&self) -> String {
-        format!("{} frame {}", self.file, self.number)
-    }
-}
-
-fn load(file: &'static str) -> Vec<Captured> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/vectors")
-        .join(file);
-    let text = std::fs::read_to_string(&path).expect("captured frames");
-    let mut all = Vec::new();
-    for line in text.lines().filter(|l| !l.starts_with('#')) {
-        let Some((head, hex)) = line.rsplit_once(" | ") else {
-            continue;
-        };
-        let words: Vec<&str> = head.split_whitespace().collect();
-        let (true, Some(side)) = (words.len() > 3, words.get(1)) else {
-            continue;
-        };
-        let hex = hex.trim().trim_end_matches("...");
-        let digits: Vec<u8> = hex
-            .as_bytes()
-            .chunks_exact(2)
-            .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-            .collect();
-        let size: usize = words[3].parse().expect("a size");
-        all.push(Captured {
-            file,
-            number: words[0].to_owned(),
-            by_connector: *side == "C",
-            bytes: digits,
-            size,
-        });
-    }
-    assert!(all.len() > 20, "{file} has only {} frames", all.len());
-    all
-}
-
-fn performative(captured: &Captured) -> Option<(Header, Performative, usize)> {
-    let padded = captured.padded();
-    let head = Header::parse(&padded, 1 << 20)
-        .expect("a header")
-        .expect("a whole header");
-    if head.kind != frame::AMQP || head.body == head.size {
-        return None;
-    }
-    let mut reader = Reader::new(&padded[head.body..]);
-    let performative =
-        Performative::decode(&mut reader).unwrap_or_else(|e| panic!("{}: {e}", captured.place()));
-    Some((head, performative, padded.len() - reader.remaining()))
-}
-
-fn is_header(captured: &Captured) -> bool {
-    captured.bytes.starts_with(b"AMQP")
-}
+use bytes::BytesMut;
+use std::{collections::HashMap, time::Instant};
 
 #[test]
 fn every_frame_decodes_and_canonical_ones_encode_to_the_same_bytes() {
