@@ -647,3 +647,48 @@ fn o13_log_lines_have_fields() {
         "{line}"
     );
 }
+
+/// What a quiet peer hears from us must not depend on what it says itself.
+#[test]
+fn a_talkative_peer_gets_its_heartbeats() {
+    let mut site = Site::new("a");
+    let port = free_port();
+    let spec = format!("{{settings: {{local-amqp-port: \"{port}\"}}}}");
+    site.resource("Site", "a", &spec);
+    site.start();
+    let mut socket = None;
+    wait_until("the local port", SOON, || {
+        socket = connect(SocketAddr::from(([127, 0, 0, 1], port))).ok();
+        socket.is_some()
+    });
+    let mut socket = socket.expect("a connection");
+    // SASL ANONYMOUS, then an open with an idle timeout of a second.
+    socket.write_all(b"AMQP\x03\x01\x00\x00").expect("sent");
+    let init = b"\0\x53\x41\xc0\x0c\x01\xa3\x09ANONYMOUS";
+    frame(&mut socket, 1, init);
+    socket.write_all(b"AMQP\x00\x01\x00\x00").expect("sent");
+    frame(
+        &mut socket,
+        0,
+        b"\0\x53\x10\xc0\x0c\x05\xa1\x01p\x40\x40\x40\x70\0\0\x03\xe8",
+    );
+    let empty = [0, 0, 0, 8, 2, 0, 0, 0];
+    let (mut heard, mut buf) = (Vec::new(), [0; 1024]);
+    let timeout = Some(Duration::from_millis(50));
+    socket.set_read_timeout(timeout).expect("a timeout");
+    wait_until("a heartbeat", SOON, || {
+        socket.write_all(&empty).expect("still open");
+        if let Ok(n) = socket.read(&mut buf) {
+            assert_ne!(n, 0, "closed: {}", site.log());
+            heard.extend_from_slice(&buf[..n]);
+        }
+        heard.ends_with(&empty)
+    });
+}
+
+fn frame(socket: &mut std::net::TcpStream, kind: u8, body: &[u8]) {
+    let size = u32::try_from(body.len() + 8).expect("a small frame");
+    socket.write_all(&size.to_be_bytes()).expect("sent");
+    socket.write_all(&[2, kind, 0, 0]).expect("sent");
+    socket.write_all(body).expect("sent");
+}

@@ -4,6 +4,8 @@
 mod incoming;
 mod links;
 mod outgoing;
+#[cfg(test)]
+mod tests;
 
 use super::wire::Wire;
 use crate::amqp::{
@@ -229,8 +231,12 @@ pub(super) enum Incoming {
         delivery: DeliveryId,
         done: bool,
     },
-    /// The rest of a delivery that nobody wants.
-    Discard,
+    /// The rest of a delivery that nobody wants. Settled when it is complete: upstream's router never
+    /// sends the end of a delivery that was settled before, and its link stays blocked.
+    Discard {
+        delivery: DeliveryId,
+        outcome: Outcome,
+    },
 }
 
 /// State of a connection, borrowed by its task or by a stream's.

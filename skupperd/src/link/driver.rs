@@ -96,9 +96,13 @@ fn turn(
     }
     loop {
         inner.drain_control();
+        let before = inner.wire.octets_out;
         match inner.wire.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
-                inner.amqp.note_sent(Instant::now());
+                // A turn that sent nothing must not put off the heartbeat.
+                if inner.wire.octets_out > before {
+                    inner.amqp.note_sent(Instant::now());
+                }
                 inner.announce_room();
                 inner.open_waiting();
                 if inner.wire.is_flushed() && inner.amqp.output().is_empty() {
@@ -338,8 +342,8 @@ fn transfer(
             dirty(inner, end);
         }
         Incoming::Head { .. } => head(worker, conn, inner, link, payload, last, aborted),
-        place @ Incoming::Discard if last => *place = Incoming::Idle,
-        Incoming::Discard | Incoming::Idle | Incoming::None => {}
+        Incoming::Discard { .. } if last => inner.discarded(link),
+        Incoming::Discard { .. } | Incoming::Idle | Incoming::None => {}
     }
 }
 
@@ -402,15 +406,7 @@ fn head(
                     }
                     dirty(inner, end);
                 }
-                Err(outcome) => {
-                    // Settling needs a stream in the slot only to know that it is not complete yet.
-                    *inner.in_link(link) = if last {
-                        Incoming::Idle
-                    } else {
-                        Incoming::Discard
-                    };
-                    inner.refuse(stream, outcome);
-                }
+                Err(outcome) => inner.refuse(stream, outcome, last),
             }
         }
         // A complete delivery that is no stream is a message, with or without a body.
@@ -436,14 +432,7 @@ fn head(
                 message,
             };
         }
-        _ => {
-            *inner.in_link(link) = if last {
-                Incoming::Idle
-            } else {
-                Incoming::Discard
-            };
-            inner.refuse(stream, super::conn::Outcome::Rejected);
-        }
+        _ => inner.refuse(stream, super::conn::Outcome::Rejected, last),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Streams that come in on this connection: acknowledgement and settlement.
 
 use super::{InStream, Incoming, Inner, Outcome};
-use crate::amqp::performative::DeliveryState;
+use crate::amqp::{connection::LinkId, performative::DeliveryState};
 
 impl Inner {
     /// Tells the sender that `offset` bytes in all have been passed on.
@@ -15,24 +15,20 @@ impl Inner {
         self.kick();
     }
 
-    /// Settles an incoming delivery. What is left of it is dropped.
+    /// Ends an incoming delivery: settles it, now or when the rest of it has come and been dropped.
     pub fn settle(&mut self, stream: InStream, outcome: Outcome) {
-        if let Incoming::Stream { delivery, done, .. } = self.in_link(stream.link)
-            && *delivery == stream.delivery
-        {
-            let done = *done;
-            *self.in_link(stream.link) = if done {
-                Incoming::Idle
-            } else {
-                Incoming::Discard
-            };
-            self.stream_over();
-        }
-        // By delivery, not by link: the peer may have begun the next one on the link already.
-        self.amqp
-            .disposition(stream.delivery, Some(outcome.state()), true);
-        self.drain_control();
-        self.kick();
+        let complete = match self.in_link(stream.link) {
+            Incoming::Stream { delivery, done, .. } if *delivery == stream.delivery => {
+                let complete = *done;
+                *self.in_link(stream.link) = Incoming::Idle;
+                self.stream_over();
+                complete
+            }
+            Incoming::Discard { delivery, .. } if *delivery == stream.delivery => return,
+            // By delivery, not by link: the peer has begun the next one on the link already.
+            _ => true,
+        };
+        self.refuse(stream, outcome, complete);
     }
 
     pub(in crate::link) fn stream_over(&mut self) {
@@ -43,11 +39,28 @@ impl Inner {
         self.streams += 1;
     }
 
-    /// Settles a delivery that never became a stream.
-    pub(in crate::link) fn refuse(&mut self, stream: InStream, outcome: Outcome) {
+    /// Ends a delivery that is no stream, or no longer one.
+    pub(in crate::link) fn refuse(&mut self, stream: InStream, outcome: Outcome, complete: bool) {
+        let InStream { link, delivery } = stream;
+        if !complete {
+            *self.in_link(link) = Incoming::Discard { delivery, outcome };
+        }
         self.amqp
-            .disposition(stream.delivery, Some(outcome.state()), true);
+            .disposition(delivery, Some(outcome.state()), complete);
         self.drain_control();
         self.kick();
+    }
+
+    /// The rest of a delivery that nobody wanted has come.
+    pub(in crate::link) fn discarded(&mut self, link: LinkId) {
+        if let Incoming::Discard { delivery, outcome } = self.in_link(link) {
+            let stream = InStream {
+                link,
+                delivery: *delivery,
+            };
+            let outcome = *outcome;
+            *self.in_link(link) = Incoming::Idle;
+            self.refuse(stream, outcome, true);
+        }
     }
 }
