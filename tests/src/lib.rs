@@ -77,3 +77,14 @@ pub fn wait_until(what: &str, most: Duration, mut f: impl FnMut() -> bool) {
 
 /// How long tests wait for what takes a moment; a busy machine takes several.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// Resident memory of a process in bytes.
+pub fn resident(pid: u32) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("statm");
+    let pages: usize = text
+        .split(' ')
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("pages");
+    pages * 4096
+}

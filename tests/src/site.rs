@@ -250,3 +250,14 @@ pub fn linked() -> (Site, Site) {
     b.wait_status("Link", "to-a", "Ready");
     (a, b)
 }
+
+/// A pair of linked sites with an echo server at the first and a listener at the second.
+pub fn service() -> (Site, Site, crate::echo::Server, SocketAddr) {
+    let (a, b) = linked();
+    let server = crate::echo::Server::echo(crate::free_addr());
+    let addr = crate::free_addr();
+    a.connector("echo", "echo", server.addr);
+    b.listener("echo", "echo", addr);
+    crate::wait_until("the service to work", SOON, || crate::echo::works(addr));
+    (a, b, server, addr)
+}

@@ -3,8 +3,8 @@
 use skupper_tests::{
     SOON,
     echo::{Server, connect, hear, refused, round_trip, works},
-    free_addr,
-    site::{Site, linked},
+    free_addr, resident,
+    site::{Site, linked, service},
     wait_until,
 };
 use std::{
@@ -13,17 +13,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-/// A pair of linked sites with an echo server at the first and a listener at the second.
-fn service() -> (Site, Site, Server, SocketAddr) {
-    let (a, b) = linked();
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service to work", SOON, || works(addr));
-    (a, b, server, addr)
-}
 
 #[test]
 fn v1_v2_listener_and_connector_by_command() {
@@ -327,17 +316,6 @@ fn v22_slow_reader_holds_nobody_else() {
     );
     let rss = resident(b.pid());
     assert!(rss < 256 << 20, "{} MiB resident", rss >> 20);
-}
-
-/// Resident memory of a process in bytes.
-fn resident(pid: u32) -> usize {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("statm");
-    let pages: usize = text
-        .split(' ')
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("pages");
-    pages * 4096
 }
 
 #[test]
