@@ -6,6 +6,7 @@ mod output;
 mod service;
 mod site;
 mod system;
+mod token;
 
 use crate::{
     model::{DEFAULT_NAMESPACE, Namespace},
@@ -96,6 +97,9 @@ enum Noun {
     /// Links to other sites
     #[command(subcommand)]
     Link(link::Verb),
+    /// Tokens: link sites without copying keys
+    #[command(subcommand)]
+    Token(token::Verb),
     /// Resources from files
     #[command(subcommand)]
     System(system::Verb),
@@ -138,6 +142,7 @@ fn dispatch(command: Command) -> Outcome {
         Noun::Listener(verb) => service::listener(&namespace, verb),
         Noun::Connector(verb) => service::connector(&namespace, verb),
         Noun::Link(verb) => link::run(&namespace, verb),
+        Noun::Token(verb) => token::run(&namespace, verb),
         Noun::System(verb) => system::run(&namespace, verb),
         Noun::Version { .. } => Ok(()),
     }

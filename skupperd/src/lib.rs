@@ -7,7 +7,7 @@
 //! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
 //! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
 //! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`steer`]: accept sockets |
-//! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers |
+//! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens |
 //! | 4 | [`proxy`]: TCP connections and the streams they are bridged to |
 //! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
 //! | 7 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
@@ -32,6 +32,7 @@
 //! way takes a lock or crosses a channel; only when the next connection lives on another worker is
 //! the client handed over (once, at the start) or the stream relayed.
 
+pub mod access;
 pub mod amqp;
 #[cfg(feature = "cli")]
 pub mod cli;

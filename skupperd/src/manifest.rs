@@ -5,6 +5,7 @@
 //! module. [`validate_set`] looks at the resources of a namespace together. Every error names file,
 //! line, resource and field, and never holds what is secret.
 
+mod access;
 mod convert;
 mod document;
 mod encode;

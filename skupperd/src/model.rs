@@ -4,17 +4,21 @@
 //! of one of them is valid by construction. What the planner compares ([`Spec`]) is apart from what
 //! only describes ([`Meta`]), so that an edited annotation never disturbs a connection.
 
+mod access;
 mod details;
+mod duration;
 mod kind;
 mod resource;
 mod secret;
 mod status;
 mod syntax;
 
+pub use access::{AccessGrant, AccessToken, Code};
 pub use details::{
-    AccessDetails, ConnectorDetails, Details, EndpointStatus, LinkDetails, LinkRecord,
-    ListenerDetails, ServiceRecord, SiteDetails, SiteRecord,
+    AccessDetails, ConnectorDetails, Details, EndpointStatus, GrantDetails, LinkDetails,
+    LinkRecord, ListenerDetails, ServiceRecord, SiteDetails, SiteRecord, TokenDetails,
 };
+pub use duration::parse_duration;
 pub use kind::{Key, Kind};
 pub use resource::{
     AccessRole, Connector, Endpoint, Link, LinkAccess, Listener, Meta, Observer, Resource, Role,
@@ -33,5 +37,7 @@ pub const API_VERSION: &str = "skupper.io/v2alpha1";
 pub const DEFAULT_NAMESPACE: &str = "default";
 /// Default port of the role inter-router.
 pub const INTER_ROUTER_PORT: u16 = 55_671;
+/// Default port where tokens are redeemed.
+pub const GRANT_PORT: u16 = 9090;
 /// Default port of the role edge.
 pub const EDGE_PORT: u16 = 45_671;

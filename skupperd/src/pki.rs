@@ -3,13 +3,17 @@
 mod issue;
 mod tls;
 
-pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client};
-pub use tls::{client_config, server_config};
+pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client, new_code};
+pub use tls::{client_config, grant_config, server_config, token_config};
 
 use std::path::PathBuf;
 
 /// CA that signs link credentials when nothing else is named.
 pub const SITE_CA: &str = "skupper-site-ca";
+
+/// CA of the server where tokens are redeemed: apart from that of the links, so that a token stays good
+/// when the latter is replaced.
+pub const GRANT_CA: &str = "skupper-grant-server-ca";
 
 /// What went wrong with credentials.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,9 @@ pub enum PkiError {
         #[source]
         source: rcgen::Error,
     },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    Randomness,
     /// PEM that is not what it should be.
     #[error("{what} of credentials {name}: {reason}")]
     Malformed {

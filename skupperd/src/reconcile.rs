@@ -1,10 +1,13 @@
 //! Making what runs what is on disk: load, plan, execute, say how it stands.
 
 mod execute;
+mod grants;
 mod namespace;
 mod status;
+mod tokens;
 
-pub(crate) use execute::host_names;
+pub(crate) use execute::{host_names, reachable};
+pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 
 pub use namespace::NamespaceState;
 
@@ -14,9 +17,9 @@ use crate::{
     store::{Layout, StoreError, Watcher},
     telemetry,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, sleep_until},
 };
 
@@ -33,6 +36,8 @@ pub struct Reconciler {
     core: CoreSender,
     trunk: usize,
     namespaces: BTreeMap<Namespace, NamespaceState>,
+    /// A token was redeemed, here or by others.
+    poke: Arc<Notify>,
 }
 
 impl Reconciler {
@@ -43,6 +48,7 @@ impl Reconciler {
             core,
             trunk,
             namespaces: BTreeMap::new(),
+            poke: Arc::default(),
         }
     }
 
@@ -63,7 +69,7 @@ impl Reconciler {
         for namespace in found {
             let name = namespace.name().clone();
             if !self.namespaces.contains_key(&name) {
-                let state = NamespaceState::new(namespace, self.trunk)?;
+                let state = NamespaceState::new(namespace, self.trunk, self.poke.clone())?;
                 self.namespaces.insert(name.clone(), state);
             }
             if let Some(state) = self.namespaces.get_mut(&name) {
@@ -94,6 +100,7 @@ impl Reconciler {
     ) {
         let mut next_sync = Instant::now() + RESYNC;
         let mut next_report = None;
+        let poke = self.poke.clone();
         loop {
             let failed = self.namespaces.values().any(NamespaceState::has_failures);
             if failed {
@@ -110,6 +117,7 @@ impl Reconciler {
                     }
                     next_sync = Instant::now();
                 }
+                () = poke.notified() => next_sync = Instant::now(),
                 Some(()) = reload.recv() => next_sync = Instant::now(),
                 changed = network.changed() => match changed {
                     Ok(()) => { next_report.get_or_insert(Instant::now() + SETTLE); }

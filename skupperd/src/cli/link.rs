@@ -5,15 +5,14 @@ use super::{
     output::{self, Format},
 };
 use crate::{
-    model::{API_VERSION, AccessRole, Key, Kind, Name, Role, Spec, check_host, check_name},
+    access::link_documents,
+    model::{AccessRole, Endpoint, Host, Key, Kind, Link, Name, Role, Settings, Spec, check_host},
     pki,
-    reconcile::host_names,
+    reconcile::{host_names, reachable},
     store::NamespaceDir,
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Subcommand;
-use serde_json::{Value, json};
-use std::net::IpAddr;
+use serde_json::Value;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -187,42 +186,25 @@ fn generate(
     };
     let host = pick_host(host, &access)?;
     let name = name.unwrap_or_else(|| format!("link-{site_name}"));
-    check_name(&name).map_err(|e| invalid(format!("link name is not valid: {e}")))?;
+    let name = Name::new(name).map_err(|e| invalid(format!("link name is not valid: {e}")))?;
     let failed = |e: pki::PkiError| Failure::Failed(anyhow::Error::new(e));
     let issuer = pki::ensure_issuer(&namespace.runtime_issuer(&access.issuer), &access.issuer)
         .map_err(failed)?;
     let secret = pki::issue_client(&issuer, &name).map_err(failed)?;
-    let endpoints: Vec<Value> = access
-        .ports
-        .iter()
-        .map(|r| json!({"name": r.role.as_str(), "host": host, "port": r.port.to_string()}))
-        .collect();
-    let encode = |text: &str| STANDARD.encode(text);
-    let documents = [
-        json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": { "name": name },
-            "type": "kubernetes.io/tls",
-            "data": {
-                "ca.crt": encode(&secret.ca),
-                "tls.crt": encode(&secret.certificate),
-                "tls.key": encode(&secret.key),
-            },
-        }),
-        json!({
-            "apiVersion": API_VERSION,
-            "kind": "Link",
-            "metadata": { "name": name },
-            "spec": { "endpoints": endpoints, "tlsCredentials": name, "cost": cost },
-        }),
-    ];
-    let mut text = String::new();
-    for document in &documents {
-        text.push_str("---\n");
-        text.push_str(&serde_yaml::to_string(document).map_err(anyhow::Error::from)?);
-    }
-    output::print(&text)
+    let host = Host::new(host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
+    let endpoint = |r: &AccessRole| Endpoint {
+        role: r.role,
+        host: host.clone(),
+        port: r.port,
+        group: String::new(),
+    };
+    let link = Link {
+        endpoints: access.ports.iter().map(endpoint).collect(),
+        tls_credentials: name.clone(),
+        cost,
+        settings: Settings::new(),
+    };
+    output::print(&link_documents(&name, link, secret).map_err(anyhow::Error::from)?)
 }
 
 /// Ports the daemon has opened for the site's own access; the usual ones where it has not run yet.
@@ -249,20 +231,8 @@ fn pick_host(asked: Option<String>, access: &Access) -> Result<String, Failure> 
         check_host(&host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
         return Ok(host);
     }
-    let usable = |host: &String| match host.parse::<IpAddr>() {
-        Ok(ip) => !ip.is_unspecified() && !ip.is_loopback(),
-        Err(_) => host != "localhost",
-    };
-    // An address works everywhere; this host's name may mean nothing elsewhere.
-    let by_use = |hosts: Vec<String>| {
-        let (ips, names): (Vec<String>, Vec<String>) = hosts
-            .into_iter()
-            .filter(usable)
-            .partition(|h| h.parse::<IpAddr>().is_ok());
-        ips.into_iter().chain(names).next()
-    };
-    by_use(access.hosts.clone())
-        .or_else(|| by_use(host_names()))
+    reachable(&access.hosts)
+        .or_else(|| reachable(&host_names()))
         .ok_or_else(|| {
             invalid("no address of this host can be reached by others: name one with --host")
         })

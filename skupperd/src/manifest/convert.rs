@@ -1,6 +1,6 @@
 //! Raw fields to validated resources.
 
-use super::{raw, secret};
+use super::{access, raw, secret};
 use crate::model::{
     AccessRole, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta, Name, Namespace,
     Observer, Resource, Role, RouterAccess, Site, SiteId, Spec, SyntaxError, parse_port,
@@ -24,7 +24,7 @@ pub(super) fn field(path: &str, reason: impl Into<String>) -> Problem {
     Problem::Field(path.to_owned(), reason.into())
 }
 
-type Outcome<T> = Result<T, Problem>;
+pub(super) type Outcome<T> = Result<T, Problem>;
 
 /// Reads a document of a known kind. `namespace`: the one it must be of.
 pub(super) fn convert(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resource> {
@@ -45,6 +45,12 @@ fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resour
         }),
         Kind::RouterAccess => with(text, namespace, |meta, spec| {
             router_access(meta, required(spec, "spec")?)
+        }),
+        Kind::AccessGrant => with(text, namespace, |_, spec| {
+            access::grant(spec.unwrap_or_default())
+        }),
+        Kind::AccessToken => with(text, namespace, |_, spec| {
+            access::token(required(spec, "spec")?)
         }),
         Kind::Secret => {
             let raw: raw::Secret = serde_yaml::from_str(text)?;
@@ -105,12 +111,12 @@ fn bad(path: &str, value: &str, error: &SyntaxError) -> Problem {
     field(path, format!("{shown:?}{dots}: {error}"))
 }
 
-fn required<T>(value: Option<T>, path: &str) -> Outcome<T> {
+pub(super) fn required<T>(value: Option<T>, path: &str) -> Outcome<T> {
     value.ok_or_else(|| field(path, "is required"))
 }
 
 /// A text that must be there, of a type that checks it.
-fn checked<T: std::str::FromStr<Err = SyntaxError>>(
+pub(super) fn checked<T: std::str::FromStr<Err = SyntaxError>>(
     value: Option<String>,
     path: &str,
 ) -> Outcome<T> {
@@ -119,7 +125,7 @@ fn checked<T: std::str::FromStr<Err = SyntaxError>>(
 }
 
 /// A text that may be missing or empty.
-fn optional<T: std::str::FromStr<Err = SyntaxError>>(
+pub(super) fn optional<T: std::str::FromStr<Err = SyntaxError>>(
     value: Option<String>,
     path: &str,
 ) -> Outcome<Option<T>> {

@@ -1,11 +1,11 @@
 //! Resources to documents, in upstream's form.
 
-use crate::model::{Observer, Resource, Secret, Spec};
+use crate::model::{Code, Observer, Resource, Secret, Spec};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// The document of a resource. Of a Secret it holds the key.
+/// The document of a resource. Of a Secret it holds the key, of a grant or token the code.
 pub fn document_of(resource: &Resource) -> Value {
     let meta = &resource.meta;
     let mut metadata = Map::from_iter([("name".to_owned(), json!(meta.name))]);
@@ -72,7 +72,7 @@ fn fields(spec: &Spec) -> Value {
                 endpoint
             }).collect::<Vec<_>>(),
             "tlsCredentials": link.tls_credentials,
-            "cost": link.cost,
+            "cost": Some(link.cost).filter(|cost| *cost != 1),
             "settings": link.settings,
         }),
         Spec::Listener(listener) => json!({
@@ -103,6 +103,20 @@ fn fields(spec: &Spec) -> Value {
             "bindHost": access.bind_host,
             "subjectAlternativeNames": access.subject_alternative_names,
             "settings": access.settings,
+        }),
+        Spec::AccessGrant(grant) => json!({
+            "redemptionsAllowed": grant.redemptions_allowed,
+            "expirationWindow": format!("{}s", grant.expiration_window.as_secs_f64()),
+            "code": grant.code.as_ref().map(Code::reveal),
+            "issuer": grant.issuer,
+            "settings": grant.settings,
+        }),
+        Spec::AccessToken(token) => json!({
+            "url": token.url,
+            "code": token.code.reveal(),
+            "ca": token.ca,
+            "linkCost": Some(token.link_cost).filter(|cost| *cost != 1),
+            "settings": token.settings,
         }),
         Spec::Secret(_) | Spec::Unserved(_) => Value::Null,
     };

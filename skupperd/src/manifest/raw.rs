@@ -174,6 +174,32 @@ pub(super) struct RouterAccess {
     pub(super) settings: Option<Texts>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AccessGrant {
+    pub(super) redemptions_allowed: Option<i64>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) expiration_window: Option<String>,
+    pub(super) code: Option<Hidden>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) issuer: Option<String>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AccessToken {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) url: Option<String>,
+    pub(super) code: Option<Hidden>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) ca: Option<String>,
+    pub(super) link_cost: Option<i64>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
+}
+
 /// A core Secret has its data beside the metadata.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -22,6 +22,10 @@ pub enum Details {
     Connector(ConnectorDetails),
     /// RouterAccess
     RouterAccess(AccessDetails),
+    /// AccessGrant
+    AccessGrant(GrantDetails),
+    /// AccessToken
+    AccessToken(TokenDetails),
 }
 
 fn nothing<S: serde::Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
@@ -37,6 +41,8 @@ impl Details {
             Kind::Listener => Self::Listener(ListenerDetails::deserialize(status)?),
             Kind::Connector => Self::Connector(ConnectorDetails::deserialize(status)?),
             Kind::RouterAccess => Self::RouterAccess(AccessDetails::deserialize(status)?),
+            Kind::AccessGrant => Self::AccessGrant(GrantDetails::deserialize(status)?),
+            Kind::AccessToken => Self::AccessToken(TokenDetails::deserialize(status)?),
             _ => Self::None,
         })
     }
@@ -54,7 +60,8 @@ macro_rules! details {
 
 details! {
     Site(SiteDetails), Link(LinkDetails), Listener(ListenerDetails),
-    Connector(ConnectorDetails), RouterAccess(AccessDetails)
+    Connector(ConnectorDetails), RouterAccess(AccessDetails),
+    AccessGrant(GrantDetails), AccessToken(TokenDetails)
 }
 
 /// Of a Site.
@@ -178,4 +185,42 @@ pub struct AccessDetails {
     /// Where links come in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointStatus>,
+}
+
+/// Of an AccessGrant. The code is for whoever may read the file.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GrantDetails {
+    /// Where it is redeemed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// Code that a token needs.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub code: String,
+    /// CA of the server there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ca: String,
+    /// Successful redemptions so far.
+    pub redemptions: u32,
+    /// End of its validity (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub expiration_time: String,
+}
+
+impl std::fmt::Debug for GrantDetails {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrantDetails")
+            .field("url", &self.url)
+            .field("redemptions", &self.redemptions)
+            .field("expiration_time", &self.expiration_time)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Of an AccessToken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenDetails {
+    /// It has become a link.
+    pub redeemed: bool,
 }

@@ -87,6 +87,8 @@ impl Kind {
                 | Self::Listener
                 | Self::Link
                 | Self::RouterAccess
+                | Self::AccessGrant
+                | Self::AccessToken
                 | Self::Secret
         )
     }

@@ -1,7 +1,8 @@
 //! Resources: what describes them, and what they say.
 
 use super::{
-    EDGE_PORT, Host, INTER_ROUTER_PORT, Key, Kind, Name, Namespace, RoutingKey, Secret, SiteId,
+    AccessGrant, AccessToken, EDGE_PORT, Host, INTER_ROUTER_PORT, Key, Kind, Name, Namespace,
+    RoutingKey, Secret, SiteId,
 };
 use std::{collections::BTreeMap, fmt};
 
@@ -81,6 +82,10 @@ pub enum Spec {
     Connector(Connector),
     /// RouterAccess
     RouterAccess(RouterAccess),
+    /// AccessGrant
+    AccessGrant(AccessGrant),
+    /// AccessToken
+    AccessToken(AccessToken),
     /// Secret
     Secret(Secret),
     /// A kind of Skupper's that this version does not act on.
@@ -96,6 +101,8 @@ impl Spec {
             Self::Listener(_) => Kind::Listener,
             Self::Connector(_) => Kind::Connector,
             Self::RouterAccess(_) => Kind::RouterAccess,
+            Self::AccessGrant(_) => Kind::AccessGrant,
+            Self::AccessToken(_) => Kind::AccessToken,
             Self::Secret(_) => Kind::Secret,
             Self::Unserved(kind) => *kind,
         }

@@ -50,6 +50,8 @@ impl ConditionType {
             Kind::Link => &[Self::Configured, Self::Operational],
             Kind::Listener | Kind::Connector => &[Self::Configured, Self::Matched],
             Kind::RouterAccess => &[Self::Configured, Self::Resolved],
+            Kind::AccessGrant => &[Self::Processed, Self::Resolved],
+            Kind::AccessToken => &[Self::Redeemed],
             _ => &[Self::Configured],
         }
     }

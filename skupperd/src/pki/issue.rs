@@ -3,7 +3,7 @@
 
 use super::PkiError;
 use crate::{
-    model::Secret,
+    model::{Code, Secret},
     store::{PRIVATE, lock, read_text, write_file},
 };
 use rcgen::{
@@ -20,6 +20,7 @@ const DAYS: i64 = 5 * 365;
 const RENEW_DAYS: i64 = 30;
 
 /// A CA and its key.
+#[derive(Clone)]
 pub struct Issuer {
     name: String,
     certificate: String,
@@ -28,6 +29,13 @@ pub struct Issuer {
 
 /// Credentials that were issued, with the CA that signed them.
 pub type Issued = Secret;
+
+impl Issuer {
+    /// Its certificate (PEM).
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+}
 
 /// The CA in `dir`; made when there is none.
 pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
@@ -145,6 +153,22 @@ fn sign(issuer: &Issuer, name: &str, hosts: &[String]) -> Result<Secret, PkiErro
 /// Client credentials for one remote site.
 pub fn issue_client(issuer: &Issuer, name: &str) -> Result<Issued, PkiError> {
     sign(issuer, name, &[])
+}
+
+/// A text that nobody guesses: 24 characters of 62 are 142 bits.
+pub fn new_code() -> Result<Code, PkiError> {
+    const CHARACTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut code = Zeroizing::new(String::with_capacity(24));
+    let mut bytes = Zeroizing::new([0; 64]);
+    while code.len() < 24 {
+        aws_lc_rs::rand::fill(&mut *bytes).map_err(|_| PkiError::Randomness)?;
+        // Bytes from 248 on would make the first characters likelier than the others.
+        let fair = bytes.iter().filter(|b| **b < 248);
+        let picked = fair.map(|b| char::from(CHARACTERS[usize::from(*b % 62)]));
+        let missing = 24 - code.len();
+        code.extend(picked.take(missing));
+    }
+    Ok(Code::new(code.as_str()))
 }
 
 /// The server credentials in `dir`, issued anew when there are none, when they are for other hosts

@@ -31,34 +31,43 @@ struct Parts {
     key: PrivateKeyDer<'static>,
 }
 
-fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
-    let malformed = |what, reason: String| PkiError::Malformed {
+fn malformed(what: &'static str, name: &str, reason: String) -> PkiError {
+    PkiError::Malformed {
         what,
         name: name.into(),
         reason,
-    };
-    let certificates = |what, pem: &str| {
-        let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        match list {
-            Ok(list) if !list.is_empty() => Ok(list),
-            Ok(_) => Err(malformed(what, "no certificate in it".to_owned())),
-            Err(e) => Err(malformed(what, e.to_string())),
-        }
-    };
+    }
+}
+
+fn certificates(
+    what: &'static str,
+    name: &str,
+    pem: &str,
+) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match list {
+        Ok(list) if !list.is_empty() => Ok(list),
+        Ok(_) => Err(malformed(what, name, "no certificate in it".to_owned())),
+        Err(e) => Err(malformed(what, name, e.to_string())),
+    }
+}
+
+fn roots(name: &str, pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
-    for ca in certificates("ca.crt", &secret.ca)? {
+    for ca in certificates("ca.crt", name, pem)? {
         roots
             .add(ca)
-            .map_err(|e| malformed("ca.crt", e.to_string()))?;
+            .map_err(|e| malformed("ca.crt", name, e.to_string()))?;
     }
+    Ok(Arc::new(roots))
+}
+
+fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
+    let roots = roots(name, &secret.ca)?;
     let key = PrivateKeyDer::from_pem_slice(secret.key.as_bytes())
-        .map_err(|e| malformed("tls.key", e.to_string()))?;
-    let chain = certificates("tls.crt", &secret.certificate)?;
-    Ok(Parts {
-        roots: Arc::new(roots),
-        chain,
-        key,
-    })
+        .map_err(|e| malformed("tls.key", name, e.to_string()))?;
+    let chain = certificates("tls.crt", name, &secret.certificate)?;
+    Ok(Parts { roots, chain, key })
 }
 
 /// For accepting links: the peer must have a certificate of the same CA.
@@ -98,5 +107,34 @@ pub fn client_config(name: &str, secret: &Secret) -> Result<Arc<ClientConfig>, P
         .map_err(unusable)?;
     config.enable_secret_extraction = true;
     config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// For those who redeem tokens: whoever has a code needs no certificate.
+pub fn grant_config(name: &str, secret: &Secret) -> Result<Arc<ServerConfig>, PkiError> {
+    let unusable = |source| PkiError::Unusable {
+        name: name.into(),
+        source,
+    };
+    let Parts { chain, key, .. } = parts(name, secret)?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    Ok(Arc::new(config))
+}
+
+/// For redeeming a token: its own CA and no other, no certificate of ours.
+pub fn token_config(ca: &str) -> Result<Arc<ClientConfig>, PkiError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|source| PkiError::Unusable {
+            name: "of the token".into(),
+            source,
+        })?
+        .with_root_certificates(roots("of the token", ca)?)
+        .with_no_client_auth();
     Ok(Arc::new(config))
 }

@@ -263,6 +263,20 @@ impl Executor {
         self.memory.as_mut().ok_or_else(|| "no memory".to_owned())
     }
 
+    /// A port that was chosen here in an earlier run.
+    pub(super) fn port(&mut self, of: &str) -> Option<u16> {
+        self.memory.as_ref()?.ports.get(of).copied()
+    }
+
+    /// Remembers a port that was chosen here.
+    pub(super) fn keep_port(&mut self, of: &str, port: u16) -> Done {
+        let ports = &mut self.remember(None)?.ports;
+        if ports.insert(of.to_owned(), port) == Some(port) {
+            return Ok(());
+        }
+        self.save()
+    }
+
     fn save(&self) -> Done {
         let path = self.namespace.internal().join("site.json");
         let text = serde_json::to_string_pretty(&self.memory)
@@ -358,7 +372,7 @@ fn ended() -> String {
     "the daemon is ending".to_owned()
 }
 
-fn new_id() -> String {
+pub(super) fn new_id() -> String {
     let mut bytes = [0; 16];
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         // The system has no randomness: time still tells sites apart.
@@ -420,7 +434,7 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Binds a port for links; with `search` the next free one when it is taken.
-async fn bind(
+pub(super) async fn bind(
     host: Option<&Host>,
     port: u16,
     search: bool,
@@ -474,6 +488,20 @@ fn certificate_hosts(access: &RouterAccess) -> Vec<String> {
     hosts.sort();
     hosts.dedup();
     hosts
+}
+
+/// The host that others can really use: an address rather than a name, which may mean nothing
+/// elsewhere, and never one that is this host to everybody.
+pub(crate) fn reachable(hosts: &[String]) -> Option<String> {
+    let usable = |host: &&String| match host.parse::<IpAddr>() {
+        Ok(ip) => !ip.is_unspecified() && !ip.is_loopback(),
+        Err(_) => *host != "localhost",
+    };
+    let (ips, names): (Vec<&String>, Vec<&String>) = hosts
+        .iter()
+        .filter(usable)
+        .partition(|h| h.parse::<IpAddr>().is_ok());
+    ips.into_iter().chain(names).next().cloned()
 }
 
 /// The host's own name and the addresses of its interfaces, loopback and link-local ones left out.

@@ -1,6 +1,10 @@
 //! One namespace: what is wanted, what was applied, what came of it.
 
-use super::execute::Executor;
+use super::{
+    execute::Executor,
+    grants::Grants,
+    tokens::{FROM, Tokens},
+};
 use crate::{
     link::core::CoreSender,
     manifest::{Located, ManifestError},
@@ -8,7 +12,8 @@ use crate::{
     plan::{Action, Picture, plan},
     store::{Loader, NamespaceDir, StatusDir, StoreError},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::Notify;
 
 /// The state.
 pub struct NamespaceState {
@@ -23,7 +28,12 @@ pub struct NamespaceState {
     /// What could not be applied, and why.
     pub(super) failures: BTreeMap<Key, String>,
     pub(super) executor: Executor,
+    pub(super) grants: Grants,
+    pub(super) tokens: Tokens,
 }
+
+/// Name under which the port of the grant server is remembered.
+const GRANT_PORT_OF: &str = "grant-server";
 
 /// Key of the RouterAccess that stands for a site's `linkAccess`.
 pub(super) fn access_of_site(site: &Name) -> Name {
@@ -31,10 +41,16 @@ pub(super) fn access_of_site(site: &Name) -> Name {
 }
 
 impl NamespaceState {
-    pub(super) fn new(namespace: NamespaceDir, trunk: usize) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        namespace: NamespaceDir,
+        trunk: usize,
+        poke: Arc<Notify>,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
             executor: Executor::new(namespace.clone(), trunk),
+            grants: Grants::new(namespace.clone(), poke.clone()),
+            tokens: Tokens::new(namespace.clone(), poke),
             loader: Loader::new(namespace.clone()),
             namespace,
             resources: Vec::new(),
@@ -47,7 +63,7 @@ impl NamespaceState {
 
     /// Something is to be tried again.
     pub(super) fn has_failures(&self) -> bool {
-        !self.failures.is_empty()
+        !self.failures.is_empty() || self.grants.has_failures() || self.tokens.has_failures()
     }
 
     /// The running site's id in the core.
@@ -84,7 +100,10 @@ impl NamespaceState {
                 Spec::RouterAccess(access) => {
                     picture.accesses.insert(name, access.clone());
                 }
-                Spec::Secret(_) | Spec::Unserved(_) => {}
+                Spec::AccessGrant(_)
+                | Spec::AccessToken(_)
+                | Spec::Secret(_)
+                | Spec::Unserved(_) => {}
             }
         }
         if let Some((name, site)) = &picture.site
@@ -130,7 +149,41 @@ impl NamespaceState {
             Kind::RouterAccess => wanted.accesses.contains_key(&key.name),
             _ => wanted.site.is_some(),
         });
+        self.sync_access(&wanted).await;
         Ok(())
+    }
+
+    /// Grants and tokens.
+    async fn sync_access(&mut self, wanted: &Picture) {
+        let (mut grants, mut tokens) = (BTreeMap::new(), BTreeMap::new());
+        for located in &self.resources {
+            let name = located.resource.name().clone();
+            match &located.resource.spec {
+                Spec::AccessGrant(grant) => drop(grants.insert(name, grant.clone())),
+                Spec::AccessToken(token) => drop(tokens.insert(name, token.clone())),
+                _ => {}
+            }
+        }
+        let port = self.executor.port(GRANT_PORT_OF);
+        self.grants.port = self.grants.port.or(port);
+        self.grants
+            .sync(grants, wanted, &self.executor.accesses)
+            .await;
+        if let Some(port) = self.grants.port
+            && let Err(error) = self.executor.keep_port(GRANT_PORT_OF, port)
+        {
+            tracing::error!(namespace = %self.namespace.name(), error, "grant server");
+        }
+        let resources = &self.resources;
+        let holder = |name: &Name| {
+            let kinds = [Kind::Link, Kind::Secret];
+            let same =
+                |l: &&Located| kinds.contains(&l.resource.kind()) && l.resource.name() == name;
+            let annotations = &resources.iter().find(same)?.resource.meta.annotations;
+            Some(annotations.get(FROM).cloned().unwrap_or_default())
+        };
+        let site = wanted.site.as_ref().map(|(name, _)| name);
+        self.tokens.sync(&tokens, holder, site);
     }
 
     async fn step(&mut self, core: &CoreSender, wanted: &Picture, action: Action) {

@@ -182,6 +182,11 @@ impl NamespaceState {
         })
     }
 
+    fn is_edge(&self) -> bool {
+        let edge = |l: &Located| matches!(&l.resource.spec, Spec::Site(site) if site.edge);
+        self.resources.iter().any(edge)
+    }
+
     fn draft(&self, located: &Located, observed: &Observed) -> Draft {
         let key = located.key();
         let (kind, name) = (key.kind, &key.name);
@@ -259,6 +264,11 @@ impl NamespaceState {
             Spec::RouterAccess(_) => {
                 access_status(name, self.executor.accesses.get(name), configured(failure))
             }
+            Spec::AccessGrant(_) => {
+                self.grants
+                    .draft(name, self.is_edge(), (!running).then(no_site))
+            }
+            Spec::AccessToken(_) => self.tokens.draft(name, (!running).then(no_site)),
             Spec::Secret(_) => {
                 Draft::new(kind, false).with(ConditionType::Configured, configured(failure))
             }
@@ -301,7 +311,7 @@ fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
         name: format!("{name}-{}", role.role),
         host: host.cloned().unwrap_or_default(),
         port: role.port.to_string(),
-        group: "skupper-router".to_owned(),
+        group: super::grants::GROUP.to_owned(),
     };
     access.ports.iter().map(endpoint).collect()
 }

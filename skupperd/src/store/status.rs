@@ -73,11 +73,12 @@ impl StatusDir {
             .and_then(Value::as_i64);
         // Files have no generations: every form of a resource is the first.
         let status = draft.finish(before.as_ref(), generation.unwrap_or(1), now);
-        document["status"] = serde_json::to_value(&status)
-            .map_err(|e| StoreError::io("encoding", &path)(e.into()))?;
+        // What its file said is secret; the code of a grant is what its status is for.
         if key.kind.is_confidential() {
             redact(&mut document);
         }
+        document["status"] = serde_json::to_value(&status)
+            .map_err(|e| StoreError::io("encoding", &path)(e.into()))?;
         if previous == Some(&document) && path.exists() {
             return Ok(false);
         }

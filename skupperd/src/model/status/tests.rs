@@ -41,8 +41,8 @@ fn the_first_that_is_missing_or_false_decides() {
         summary(Draft::error(Kind::Link, "no")),
         (Phase::Error, "no".to_owned())
     );
-    let unserved = summary(Draft::unserved(Kind::AccessGrant));
-    let text = "AccessGrant is not supported yet by this version";
+    let unserved = summary(Draft::unserved(Kind::SecuredAccess));
+    let text = "SecuredAccess is not supported yet by this version";
     assert_eq!(unserved, (Phase::Error, text.to_owned()));
 }
 
