@@ -16,6 +16,8 @@
 //!
 //! - **main** runs [`reconcile`]: manifests -> [`plan::plan`] -> executor -> calls into the core;
 //!   what the core says of links and listeners -> status files. A slow disk holds nobody else.
+//!   Tasks beside it: the grant server of each namespace that has grants ([`access::Server`]), one for
+//!   each connection to it, one for each token that is being redeemed; they wake the loop when one is.
 //! - **core** owns each site's [`router::Router`], the dialling and accepting tasks, and decides which
 //!   worker gets which connection. It takes events from one channel (`CoreEvent`) and never waits.
 //! - **worker-N** owns sockets: a task for each connection of a link (`link::driver`), one for each

@@ -15,8 +15,9 @@ mod syntax;
 
 pub use access::{AccessGrant, AccessToken, Code};
 pub use details::{
-    AccessDetails, ConnectorDetails, Details, EndpointStatus, GrantDetails, LinkDetails,
-    LinkRecord, ListenerDetails, ServiceRecord, SiteDetails, SiteRecord, TokenDetails,
+    AccessDetails, CertificateRecord, ConnectorDetails, Details, EndpointStatus, GrantDetails,
+    IncomingRecord, LinkDetails, LinkRecord, ListenerDetails, ServiceRecord, SiteDetails,
+    SiteRecord, TokenDetails,
 };
 pub use duration::parse_duration;
 pub use kind::{Key, Kind};

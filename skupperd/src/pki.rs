@@ -1,8 +1,10 @@
 //! Certificates: the site's own CA, what it signs, and what rustls needs of them.
 
+mod identity;
 mod issue;
 mod tls;
 
+pub use identity::{Identity, canonical, identify, identify_pem, issued};
 pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client, new_code};
 pub use tls::{client_config, grant_config, server_config, token_config};
 

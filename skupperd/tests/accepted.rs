@@ -272,12 +272,12 @@ fn anchors_and_block_scalars() {
 
 #[test]
 fn kinds_not_served_yet_are_kept_whole() {
-    let text = "apiVersion: skupper.io/v2alpha1\nkind: AccessToken\nmetadata:\n  name: t\nspec:\n  url: \
+    let text = "apiVersion: skupper.io/v2alpha1\nkind: SecuredAccess\nmetadata:\n  name: t\nspec:\n  url: \
                 https://a.example\n  ca: x\n  code: y\n";
     let located = one(text);
-    assert_eq!(located.resource.spec, Spec::Unserved(Kind::AccessToken));
+    assert_eq!(located.resource.spec, Spec::Unserved(Kind::SecuredAccess));
     assert_eq!(located.document["spec"]["url"], "https://a.example");
-    assert!(!Kind::AccessToken.is_served() && Kind::Link.is_served());
+    assert!(!Kind::SecuredAccess.is_served() && Kind::Link.is_served());
 }
 
 #[test]
@@ -291,7 +291,11 @@ fn what_is_written_is_read_again() {
          ---\napiVersion: skupper.io/v2alpha1\nkind: Connector\nmetadata: {name: a}\n\
          spec: {routingKey: k, host: h, port: 1, useClientCert: true}\n\
          ---\napiVersion: skupper.io/v2alpha1\nkind: RouterAccess\nmetadata: {name: a}\n\
-         spec: {roles: [{name: edge, port: 9}], bindHost: '::1', issuer: i, subjectAlternativeNames: [h]}\n",
+         spec: {roles: [{name: edge, port: 9}], bindHost: '::1', issuer: i, subjectAlternativeNames: [h]}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: AccessGrant\nmetadata: {name: a}\n\
+         spec: {redemptionsAllowed: 3, expirationWindow: 1h30m0.5s, code: c, issuer: i, settings: {x: y}}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: AccessToken\nmetadata: {name: a}\n\
+         spec: {url: 'https://h:1/i', code: c, ca: '-----BEGIN CERTIFICATE-----', linkCost: 7}\n",
     );
     for located in all(&text) {
         let mut expected = located.resource.clone();

@@ -300,11 +300,44 @@ fn secrets() {
 }
 
 #[test]
+fn grants_and_tokens() {
+    let pem = "\"-----BEGIN CERTIFICATE-----\"";
+    let token = |spec: &str| ("token", skupper("AccessToken", spec));
+    let grant = |spec: &str| ("grant", skupper("AccessGrant", spec));
+    let cases = [
+        grant("redemptionsAllowed: -1"),
+        grant("redemptionsAllowed: 4294967296"),
+        grant("redemptionsAllowed: many"),
+        grant("expirationWindow: 15"),
+        grant("expirationWindow: 15 minutes"),
+        grant("expirationWindow: 0s"),
+        grant("issuer: No/Name"),
+        grant("code: [a]"),
+        grant("kode: a"),
+        grant(&format!("code: {}", "c".repeat(1025))),
+        token("{}"),
+        token("{url: 'http://a.example', code: c, ca: x}"),
+        token("{url: 'https://a.example', code: c}"),
+        token("{url: 'https://a.example', code: c, ca: x}"),
+        token(&format!("{{url: 'https://a.example', ca: {pem}}}")),
+        token(&format!(
+            "{{url: 'https://a.example', code: c, ca: {pem}, linkCost: 4294967296}}"
+        )),
+        token(&format!(
+            "{{url: 'https://a.example', code: c, ca: {pem}, cost: 1}}"
+        )),
+        (
+            "token",
+            "apiVersion: skupper.io/v2alpha1\nkind: AccessToken\nmetadata: {name: a}\n".to_owned(),
+        ),
+    ];
+    insta::assert_snapshot!(said(&cases));
+}
+
+#[test]
 fn kinds_that_are_not_served_yet() {
     let kinds = [
         "MultiKeyListener",
-        "AccessGrant",
-        "AccessToken",
         "SecuredAccess",
         "Certificate",
         "AttachedConnector",

@@ -2,9 +2,15 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use skupper_tests::{SOON, free_addr, free_port, site::Site, wait_until};
+use skupper_tests::{
+    SOON,
+    echo::{Server, connect, refused, round_trip, works},
+    free_addr, free_port,
+    site::Site,
+    wait_until,
+};
 use std::{
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -477,7 +483,7 @@ fn the_grant_server_bears_strangers() {
     let first_bytes: [&[u8]; 3] = [b"", &[0xee; 700], b"\x16\x03\x01\x02\x00\x01"];
     let mut held = Vec::new();
     for n in 0..1000 {
-        let mut socket = skupper_tests::echo::connect(addr).expect("accepted");
+        let mut socket = connect(addr).expect("accepted");
         // Those that are ended already take nothing more.
         drop(socket.write_all(first_bytes[n % 3]));
         held.push(socket);
@@ -504,4 +510,81 @@ fn the_grant_server_bears_strangers() {
         begin.elapsed()
     );
     drop(held);
+}
+
+/// The serial number of the certificate that a remote site shows.
+fn serial(a: &Site, remote: &str) -> Option<String> {
+    let status = a.status("Site", "a")?;
+    let links = status["status"]["incomingLinks"].as_array()?;
+    let link = links.iter().find(|l| l["remoteSiteName"] == remote)?;
+    Some(link["certificate"]["serial"].as_str()?.to_owned())
+}
+
+#[test]
+fn l31_l29_one_site_is_shut_out_at_once_and_for_good_and_others_stay() {
+    let (mut a, b, c) = (issuer(), running("b"), running("c"));
+    let file = issue(&a, &["--name", "in", "--redemptions-allowed", "2"]);
+    for site in [&b, &c] {
+        assert!(redeem(site, &file).status.success());
+        let link = site.status("Link", "in").expect("a link");
+        let expires = &link["status"]["certificateExpirationTime"];
+        assert!(
+            expires.as_str().is_some_and(|t| t.ends_with('Z')),
+            "{link:#}"
+        );
+    }
+    let server = Server::echo(free_addr());
+    a.connector("echo", "echo", server.addr);
+    let [at_b, at_c] = [&b, &c].map(|site| {
+        let addr = free_addr();
+        site.listener("echo", "echo", addr);
+        wait_until("the service", SOON, || works(addr));
+        addr
+    });
+    let (mut from_b, mut from_c) = (connect(at_b).expect("open"), connect(at_c).expect("open"));
+    round_trip(&mut from_b, b"before").expect("works");
+    round_trip(&mut from_c, b"before").expect("works");
+    wait_until("both in the status", SOON, || {
+        serial(&a, "b").is_some() && serial(&a, "c").is_some()
+    });
+    let of_b = serial(&a, "b").expect("a serial");
+    assert!(errors(&a.skupper(&["link", "revoke", "nobody"])).contains("no certificate of"));
+    let begin = Instant::now();
+    let said = a.ok(&["link", "revoke", "b"]);
+    assert!(
+        said.contains(&of_b) && said.contains("is revoked"),
+        "{said}"
+    );
+    // The connection over that link ends; whether as a reset or an end does not matter.
+    assert!(!matches!(from_b.read(&mut [0; 1]), Ok(1..)));
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begin.elapsed()
+    );
+    b.wait_status("Link", "in", "Pending");
+    wait_until("a refusal in the log", SOON, || {
+        a.log()
+            .contains(&format!("certificate {of_b} of \"b\" has been revoked"))
+    });
+    round_trip(&mut from_c, b"after").expect("c is not concerned");
+    assert!(
+        a.ok(&["link", "revoke", &of_b])
+            .contains("was revoked before")
+    );
+    a.kill();
+    a.start();
+    c.wait_status("Link", "in", "Ready");
+    wait_until("the service at c", SOON, || works(at_c));
+    let refusals = a.log().matches("has been revoked").count();
+    wait_until("another refusal", SOON, || {
+        a.log().matches("has been revoked").count() > refusals
+    });
+    assert_eq!(serial(&a, "b"), None);
+    assert!(refused(at_b), "nothing can be reached from b");
+    // Taken back, it comes in again.
+    let text = std::fs::read_to_string(a.input().join("Site-a.yaml")).expect("the site");
+    assert!(text.contains(&of_b), "{text}");
+    a.file("Site-a.yaml", &text.replace(&of_b, "ab"));
+    b.wait_status("Link", "in", "Ready");
 }

@@ -1,5 +1,7 @@
 //! `skupper link`
 
+mod revoke;
+
 use super::{
     Failure, Outcome, edit, invalid,
     output::{self, Format},
@@ -35,6 +37,11 @@ pub(super) enum Verb {
         #[command(flatten)]
         format: Format,
     },
+    /// Take back the access of a remote site: its links end, and its certificates are refused
+    Revoke {
+        /// Name or identity of the site, or subject or serial number of a certificate
+        name: String,
+    },
     /// Delete a link, and its credentials when nothing else uses them
     Delete {
         /// Name
@@ -46,6 +53,7 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
     match verb {
         Verb::Generate { host, cost, name } => generate(namespace, host, cost, name),
         Verb::Delete { name } => delete(namespace, &name),
+        Verb::Revoke { name } => revoke::run(namespace, &name),
         Verb::Status { name, format } => {
             let none = "There are no link resources in the namespace";
             let missing = format!(
@@ -75,6 +83,10 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
                         ("Cost", cost(v)),
                         ("Message", message),
                         ("Remote Site", edit::text(v, "/status/remoteSiteName")),
+                        (
+                            "Certificate Expires",
+                            edit::text(v, "/status/certificateExpirationTime"),
+                        ),
                     ]
                 },
             };

@@ -2,7 +2,7 @@
 
 use super::{
     core::{CoreEvent, CoreSender},
-    handshake::{self, Security},
+    handshake::{self, Revoked, Security},
 };
 use crate::{amqp::connection::Config, model::Role, sys::prepare, telemetry};
 use nix::sys::socket::{SockFlag, accept4};
@@ -28,6 +28,8 @@ pub(crate) enum Port {
         role: Role,
         /// Certificates.
         tls: Arc<ServerConfig>,
+        /// Certificates that are not taken any more.
+        revoked: Revoked,
     },
     /// AMQP clients of this host.
     Local,
@@ -69,7 +71,7 @@ pub(crate) async fn port(
                 return;
             }
             let security = match &port {
-                Port::Links { tls, .. } => Security::Server(tls.clone()),
+                Port::Links { tls, revoked, .. } => Security::Server(tls.clone(), revoked.clone()),
                 Port::Local => Security::None,
             };
             match handshake::run(socket, security, open()).await {

@@ -9,10 +9,12 @@ use crate::amqp::{
     performative::Open,
     sasl::{ANONYMOUS, EXTERNAL, Sasl, SaslError},
 };
+use crate::pki::Identity;
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     future::poll_fn,
     net::SocketAddr,
     sync::Arc,
@@ -48,6 +50,9 @@ pub(super) enum HandshakeError {
     /// The peer closed.
     #[error("peer closed the connection before it was open")]
     Closed,
+    /// Its access was taken back.
+    #[error("certificate {} of {:?} has been revoked", .0.serial, .0.subject)]
+    Revoked(Identity),
     /// Too slow.
     #[error("no AMQP connection within {} s", TIMEOUT.as_secs())]
     Timeout,
@@ -63,14 +68,19 @@ pub(crate) struct Established {
     pub(crate) rest: VecDeque<Bytes>,
     pub(crate) native: bool,
     pub(crate) peer: SocketAddr,
+    /// Whose certificate the peer has shown.
+    pub(crate) identity: Option<Identity>,
 }
+
+/// Serial numbers of certificates that are not taken any more.
+pub(crate) type Revoked = Arc<ArcSwap<BTreeSet<String>>>;
 
 /// How the transport is secured.
 pub(crate) enum Security {
     /// We dial: verify the peer's certificate for this name.
     Client(Arc<ClientConfig>, ServerName<'static>),
     /// We accept.
-    Server(Arc<ServerConfig>),
+    Server(Arc<ServerConfig>, Revoked),
     /// A local listener without TLS.
     None,
 }
@@ -96,19 +106,27 @@ async fn establish(
         source,
     };
     let peer = socket.peer_addr().map_err(io)?;
-    let (parts, early, mut sasl) = match security {
+    let (parts, identity, early, mut sasl) = match security {
         Security::Client(config, name) => {
             let secured = tls::connect(socket, config, name).await?;
-            (secured.parts, secured.early, Sasl::client(&[EXTERNAL]))
+            let sasl = Sasl::client(&[EXTERNAL]);
+            (secured.parts, secured.identity, secured.early, sasl)
         }
-        Security::Server(config) => {
+        Security::Server(config, revoked) => {
             let secured = tls::accept(socket, config).await?;
-            (secured.parts, secured.early, Sasl::server(&[EXTERNAL]))
+            if let Some(identity) = &secured.identity
+                && revoked.load().contains(&identity.serial)
+            {
+                return Err(HandshakeError::Revoked(identity.clone()));
+            }
+            let sasl = Sasl::server(&[EXTERNAL]);
+            (secured.parts, secured.identity, secured.early, sasl)
         }
         Security::None => {
             let socket = socket.into_std().map_err(io)?;
             (
                 Parts::new(socket, None, BytesMut::new()),
+                None,
                 None,
                 Sasl::server(&[ANONYMOUS]),
             )
@@ -148,6 +166,7 @@ async fn establish(
                         rest,
                         native,
                         peer,
+                        identity,
                     });
                 }
                 Ok(Some(Event::Close(error))) => {

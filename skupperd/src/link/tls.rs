@@ -2,6 +2,7 @@
 
 use super::record::{RecordError, Session};
 use super::wire::Parts;
+use crate::pki::{Identity, identify};
 use bytes::{Bytes, BytesMut};
 use rustls::{
     ClientConfig, ServerConfig,
@@ -47,6 +48,8 @@ pub(super) enum TlsError {
 #[derive(Debug)]
 pub(crate) struct Secured {
     pub(crate) parts: Parts,
+    /// Whose certificate the peer has shown.
+    pub(crate) identity: Option<Identity>,
     /// Application data that came along with the handshake's last message.
     pub(crate) early: Option<Bytes>,
 }
@@ -106,10 +109,12 @@ macro_rules! handshake {
                 Next::Done => break,
             }
         }
+        let certificate = conn.peer_certificates().and_then(<[_]>::first);
+        let identity = certificate.and_then(|c| identify(c));
         let session = $into(conn.dangerous_into_kernel_connection().map_err(TlsError::Refused)?)?;
         let socket = socket.into_std().map_err(|source| TlsError::Io { op: "detaching", source })?;
         let early = (!early.is_empty()).then(|| Bytes::from(early));
-        Ok(Secured { parts: Parts::new(socket, Some(session), incoming), early })
+        Ok(Secured { parts: Parts::new(socket, Some(session), incoming), identity, early })
     }};
 }
 

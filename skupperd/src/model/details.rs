@@ -79,6 +79,37 @@ pub struct SiteDetails {
     /// The network as this site sees it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub network: Vec<SiteRecord>,
+    /// Links that came in and are up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub incoming_links: Vec<IncomingRecord>,
+}
+
+/// A link that came in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IncomingRecord {
+    /// Identity of the site on the other side; empty while it is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_site_id: String,
+    /// Its name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote_site_name: String,
+    /// Where it came from.
+    pub address: String,
+    /// What it has shown.
+    pub certificate: CertificateRecord,
+}
+
+/// What tells a certificate from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CertificateRecord {
+    /// Serial number, hexadecimal.
+    pub serial: String,
+    /// Common name.
+    pub subject: String,
+    /// End of its validity (RFC 3339).
+    pub expiration_time: String,
 }
 
 /// An address where links come in.
@@ -160,6 +191,9 @@ pub struct LinkDetails {
     /// Its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_site_name: String,
+    /// End of the validity of our certificate there (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate_expiration_time: String,
 }
 
 /// Of a Listener.

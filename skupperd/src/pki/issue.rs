@@ -1,7 +1,10 @@
 //! Issuing: CAs on first need, server certificates when their names change, client certificates one
 //! for each link.
 
-use super::PkiError;
+use super::{
+    PkiError,
+    identity::{identify_pem, note},
+};
 use crate::{
     model::{Code, Secret},
     store::{PRIVATE, lock, read_text, write_file},
@@ -10,7 +13,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
-use std::{collections::BTreeSet, net::IpAddr, path::Path, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -22,6 +30,7 @@ const RENEW_DAYS: i64 = 30;
 /// A CA and its key.
 #[derive(Clone)]
 pub struct Issuer {
+    dir: PathBuf,
     name: String,
     certificate: String,
     key: Zeroizing<String>,
@@ -49,6 +58,7 @@ pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
     let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
     if certificate.exists() || key.exists() {
         return Ok(Issuer {
+            dir: dir.to_owned(),
             name: name.to_owned(),
             certificate: read(&certificate)?,
             key: Zeroizing::new(read(&key)?),
@@ -70,6 +80,7 @@ pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
     };
     save(dir, &secret)?;
     Ok(Issuer {
+        dir: dir.to_owned(),
         name: name.to_owned(),
         certificate: secret.certificate,
         key: secret.key,
@@ -150,9 +161,13 @@ fn sign(issuer: &Issuer, name: &str, hosts: &[String]) -> Result<Secret, PkiErro
     })
 }
 
-/// Client credentials for one remote site.
+/// Client credentials for one remote site, which are noted beside the CA.
 pub fn issue_client(issuer: &Issuer, name: &str) -> Result<Issued, PkiError> {
-    sign(issuer, name, &[])
+    let secret = sign(issuer, name, &[])?;
+    if let Some(identity) = identify_pem(&secret.certificate) {
+        note(&issuer.dir, &identity)?;
+    }
+    Ok(secret)
 }
 
 /// A text that nobody guesses: 24 characters of 62 are 142 bits.

@@ -6,7 +6,7 @@ use crate::{
         core::{AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, Site, SiteSpec},
         view::TargetHost,
     },
-    model::{AccessRole, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
+    model::{AccessRole, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId},
     pki,
     plan::{Action, Picture},
     steer::{Plain, Steer},
@@ -15,7 +15,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::Arc,
@@ -28,6 +28,8 @@ const PORT_TRIES: u16 = 200;
 const LOCAL_AMQP: &str = "local-amqp-port";
 /// Setting of a site: data connections of each link, a number or `auto`.
 const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
+/// Setting of a site: serial numbers of certificates that are not taken any more.
+pub(crate) const REVOKED: &str = "revoked-certificates";
 /// Version of the memory file; a later one is not touched.
 const MEMORY_VERSION: u32 = 1;
 
@@ -90,7 +92,7 @@ impl Executor {
                     .await
                     .ok_or_else(ended)
             }
-            Action::UpdateSite => Ok(()),
+            Action::UpdateSite => self.revoke(core, wanted).await,
             Action::SetAccess(name) => match wanted.accesses.get(name) {
                 Some(access) => self.set_access(core, wanted, name, access).await,
                 None => Ok(()),
@@ -219,6 +221,7 @@ impl Executor {
             .await
             .ok_or_else(ended)?;
         self.site = Some(id);
+        self.revoke(core, wanted).await?;
         if let Some(port) = site.settings.get(LOCAL_AMQP) {
             let field = format!("spec.settings[{LOCAL_AMQP}]");
             let port: u16 = port
@@ -234,6 +237,16 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// Takes the certificates that the site names no more.
+    async fn revoke(&self, core: &CoreSender, wanted: &Picture) -> Done {
+        let Some((_, site)) = &wanted.site else {
+            return Ok(());
+        };
+        let serials = revoked(&site.settings)?;
+        self.on_site(core, move |s, c| s.set_revoked(c, serials))
+            .await
     }
 
     /// Identity and ports from earlier runs; made on first need.
@@ -366,6 +379,20 @@ impl Executor {
             .insert(name.clone(), OpenAccess { ports, hosts });
         Ok(())
     }
+}
+
+/// Serial numbers that a site's settings take back, apart by commas or blanks.
+pub(crate) fn revoked(settings: &Settings) -> Result<BTreeSet<String>, String> {
+    let list = settings
+        .get(REVOKED)
+        .map(String::as_str)
+        .unwrap_or_default();
+    let serials = list.split([',', ' ', '\n']).filter(|s| !s.is_empty());
+    let read = |serial: &str| {
+        let bad = || format!("spec.settings[{REVOKED}]: {serial:?} is not a serial number");
+        pki::canonical(serial).ok_or_else(bad)
+    };
+    serials.map(read).collect()
 }
 
 fn ended() -> String {

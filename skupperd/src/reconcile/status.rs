@@ -5,13 +5,14 @@ use super::{
     namespace::{NamespaceState, access_of_site},
 };
 use crate::{
-    link::core::{CoreSender, LinkState, ListenerState},
+    link::core::{CoreSender, IncomingLink, LinkState, ListenerState},
     manifest::Located,
     model::{
-        AccessDetails, AccessRole, ConditionType, ConnectorDetails, Draft, EndpointStatus, Key,
-        Kind, LinkDetails, LinkRecord, ListenerDetails, Name, ServiceRecord, Site, SiteDetails,
-        SiteRecord, Spec, State, check_name,
+        AccessDetails, AccessRole, CertificateRecord, ConditionType, ConnectorDetails, Draft,
+        EndpointStatus, IncomingRecord, Key, Kind, LinkDetails, LinkRecord, ListenerDetails, Name,
+        ServiceRecord, Site, SiteDetails, SiteRecord, Spec, State, check_name,
     },
+    pki::identify_pem,
     router::NetworkRouter,
     store::{StatusDir, StoreError},
 };
@@ -37,6 +38,7 @@ struct Observed {
     links: BTreeMap<String, LinkState>,
     listeners: BTreeMap<String, ListenerState>,
     network: Vec<NetworkRouter>,
+    incoming: Vec<IncomingLink>,
 }
 
 /// A site of the network.
@@ -99,6 +101,7 @@ impl NamespaceState {
                         links: s.link_states(),
                         listeners: s.listener_states(),
                         network: s.network(),
+                        incoming: s.incoming_links(),
                     })
                 });
                 seen.await.flatten().unwrap_or_default()
@@ -179,7 +182,22 @@ impl NamespaceState {
                 .collect(),
             sites_in_network: network.len(),
             network,
+            incoming_links: observed
+                .incoming
+                .iter()
+                .map(|l| incoming(l, observed))
+                .collect(),
         })
+    }
+
+    /// End of the validity of the certificate in a Secret; empty when there is none.
+    fn expiry(&self, credentials: &Name) -> String {
+        let secret = self.resources.iter().find_map(|l| match &l.resource.spec {
+            Spec::Secret(secret) if l.resource.name() == credentials => Some(secret),
+            _ => None,
+        });
+        let identity = secret.and_then(|s| identify_pem(&s.certificate));
+        identity.map(|i| i.expires.to_string()).unwrap_or_default()
     }
 
     fn is_edge(&self) -> bool {
@@ -202,7 +220,7 @@ impl NamespaceState {
         let running = self.site().is_some();
         match &located.resource.spec {
             Spec::Site(site) => self.site_draft(name, site, configured(failure), observed),
-            Spec::Link(_) => {
+            Spec::Link(link) => {
                 let state = observed.links.get(name.as_str());
                 let remote = state.and_then(|s| s.remote.as_deref());
                 let known = remote
@@ -219,12 +237,11 @@ impl NamespaceState {
                         ConditionType::Operational,
                         pending(remote.is_some(), Some(missing)),
                     )
-                    .details(
-                        known.map_or_else(LinkDetails::default, |known| LinkDetails {
-                            remote_site_id: known.id,
-                            remote_site_name: known.name,
-                        }),
-                    )
+                    .details(LinkDetails {
+                        remote_site_id: known.as_ref().map(|k| k.id.clone()).unwrap_or_default(),
+                        remote_site_name: known.map(|k| k.name).unwrap_or_default(),
+                        certificate_expiration_time: self.expiry(&link.tls_credentials),
+                    })
             }
             Spec::Listener(_) => {
                 let state = observed.listeners.get(name.as_str());
@@ -314,6 +331,21 @@ fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
         group: super::grants::GROUP.to_owned(),
     };
     access.ports.iter().map(endpoint).collect()
+}
+
+fn incoming(link: &IncomingLink, observed: &Observed) -> IncomingRecord {
+    let known = observed.network.iter().find(|r| r.id == link.remote);
+    let known = known.map(Known::of);
+    IncomingRecord {
+        remote_site_id: known.as_ref().map_or_else(String::new, |k| k.id.clone()),
+        remote_site_name: known.map_or_else(|| site_name(&link.remote).to_owned(), |k| k.name),
+        address: link.peer.to_string(),
+        certificate: CertificateRecord {
+            serial: link.identity.serial.clone(),
+            subject: link.identity.subject.clone(),
+            expiration_time: link.identity.expires.to_string(),
+        },
+    }
 }
 
 /// The network as this site sees it.

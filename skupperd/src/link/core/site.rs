@@ -7,17 +7,18 @@ use crate::{
         accept::{self, Port},
         conn::{ConnKey, Kind},
         dial::{self, Dialled, LinkSpec},
-        handshake::Established,
+        handshake::{Established, Revoked},
         view::SiteView,
         worker::{Command, NewConnection},
     },
     model::Role,
+    pki::Identity,
     router::{Config, NetworkRouter, Output, Router, Treatment},
 };
 use bytes::Bytes;
 use rustls::ServerConfig;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
@@ -70,8 +71,21 @@ struct Dialling {
     failure: Option<String>,
 }
 
+/// A link that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncomingLink {
+    /// The remote router.
+    pub remote: String,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// Its certificate.
+    pub identity: Identity,
+}
+
 struct Peer {
     remote: String,
+    /// Whose certificate it has shown.
+    identity: Option<Identity>,
     cost: u32,
     /// Name of the link, when we dialled.
     link: Option<String>,
@@ -101,6 +115,7 @@ pub struct Site {
     /// Data connections without a control connection yet.
     waiting: Vec<(Instant, String, Established)>,
     accesses: HashMap<String, Vec<AbortHandle>>,
+    revoked: Revoked,
     /// Dropped to tell a dialling task that its connection has ended.
     alive: HashMap<ConnKey, oneshot::Sender<()>>,
     pub(super) services: Services,
@@ -121,6 +136,7 @@ impl Site {
             peers: BTreeMap::new(),
             waiting: Vec::new(),
             accesses: HashMap::new(),
+            revoked: Revoked::default(),
             alive: HashMap::new(),
             services: Services::default(),
             clients: Clients::default(),
@@ -210,11 +226,52 @@ impl Site {
     pub fn set_access(&mut self, core: &Core, spec: AccessSpec) {
         self.remove_access(core, &spec.name.clone(), false);
         let tasks = spec.sockets.into_iter().map(|(role, socket)| {
-            let (access, tls) = (spec.name.clone(), spec.tls.clone());
-            self.accept_on(core, socket, Port::Links { access, role, tls })
+            let port = Port::Links {
+                access: spec.name.clone(),
+                role,
+                tls: spec.tls.clone(),
+                revoked: self.revoked.clone(),
+            };
+            self.accept_on(core, socket, port)
         });
         let tasks = tasks.collect();
         self.accesses.insert(spec.name.to_string(), tasks);
+    }
+
+    /// Takes no certificate with one of these serial numbers any more, and ends the links that came in
+    /// with one.
+    pub fn set_revoked(&mut self, core: &Core, serials: BTreeSet<String>) {
+        let ours = |p: &Peer| p.link.is_none();
+        let cut = |p: &Peer| {
+            p.identity
+                .as_ref()
+                .is_some_and(|i| serials.contains(&i.serial))
+        };
+        for (key, peer) in self.peers.iter().filter(|(_, p)| ours(p) && cut(p)) {
+            close(core, *key, peer, "its certificate was revoked");
+        }
+        self.waiting.retain(|(_, _, established)| {
+            let identity = established.identity.as_ref();
+            identity.is_none_or(|i| !serials.contains(&i.serial))
+        });
+        self.revoked.store(Arc::new(serials));
+    }
+
+    /// The links that came in and are up.
+    pub fn incoming_links(&self) -> Vec<IncomingLink> {
+        let link = |p: &Peer| {
+            Some(IncomingLink {
+                remote: p.remote.clone(),
+                peer: p.addr,
+                identity: p.identity.clone()?,
+            })
+        };
+        let came_in = |p: &&Peer| p.link.is_none() && p.neighbour;
+        self.peers
+            .values()
+            .filter(came_in)
+            .filter_map(link)
+            .collect()
     }
 
     /// Accepts AMQP clients of this host.
@@ -355,6 +412,7 @@ impl Site {
         let worker = usize::try_from(key).unwrap_or(0) % core.workers.count();
         let peer = Peer {
             remote: established.open.container_id.clone(),
+            identity: established.identity.clone(),
             cost,
             link: link.clone(),
             addr: established.peer,
