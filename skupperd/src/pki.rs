@@ -1,11 +1,13 @@
 //! Certificates: the site's own CA, what it signs, and what rustls needs of them.
 
+mod given;
 mod identity;
 mod issue;
 mod tls;
 
+pub use given::{Served, given_server, issuer_for, server_for};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
-pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client, new_code};
+pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client, new_code, renewal};
 pub use tls::{client_config, grant_config, server_config, token_config};
 
 use std::path::PathBuf;
@@ -48,6 +50,14 @@ pub enum PkiError {
     Malformed {
         /// Which part.
         what: &'static str,
+        /// Name of the credentials.
+        name: String,
+        /// Reason.
+        reason: String,
+    },
+    /// Credentials that the user supplied and that can not do what they are for.
+    #[error("credentials {name}: {reason}")]
+    Unfit {
         /// Name of the credentials.
         name: String,
         /// Reason.

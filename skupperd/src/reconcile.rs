@@ -106,6 +106,16 @@ impl Reconciler {
             if failed {
                 next_sync = next_sync.min(Instant::now() + RETRY);
             }
+            let now = jiff::Timestamp::now();
+            let due = self
+                .namespaces
+                .values()
+                .filter_map(NamespaceState::renewal)
+                .min();
+            if let Some(due) = due {
+                let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+                next_sync = next_sync.min(Instant::now() + left.clamp(RETRY, RESYNC));
+            }
             let report_at = next_report.unwrap_or(next_sync);
             // All arms are cancel-safe: channels keep what was not received, times are kept here.
             tokio::select! {

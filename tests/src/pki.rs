@@ -50,3 +50,27 @@ pub fn replace(link: &str, certificate: &str, key: &str) -> String {
     };
     link.lines().map(line).collect::<Vec<_>>().join("\n")
 }
+
+/// A CA of somebody's own, and its key in PKCS#8.
+pub fn ca(name: &str) -> (String, String) {
+    let key = key();
+    let mut params = params(name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).expect("signed");
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// A server certificate of a CA, for these hosts, and its key.
+pub fn server((ca, ca_key): &(String, String), hosts: &[&str]) -> (String, String) {
+    let key = key();
+    let ca_key = KeyPair::from_pem(ca_key).expect("the CA's key");
+    let issuer = Issuer::from_ca_cert_pem(ca, ca_key).expect("the CA");
+    let mut params = params("server");
+    let name = |host: &&str| match host.parse() {
+        Ok(ip) => rcgen::SanType::IpAddress(ip),
+        Err(_) => rcgen::SanType::DnsName((*host).try_into().expect("a name")),
+    };
+    params.subject_alt_names = hosts.iter().map(name).collect();
+    let certificate = params.signed_by(&key, &issuer).expect("signed");
+    (certificate.pem(), key.serialize_pem())
+}

@@ -98,6 +98,8 @@ impl Refusal {
 pub struct Offer {
     /// Where links come in.
     pub endpoints: Vec<Endpoint>,
+    /// CAs by which the site is recognised, when they are not that of the issuer.
+    pub authority: Option<String>,
     /// Issuers of credentials: by the grant's name for it, and the site's own.
     pub issuers: BTreeMap<Option<Name>, Issuer>,
 }
@@ -163,6 +165,7 @@ impl Desk {
             specs: BTreeMap::new(),
             offer: Offer {
                 endpoints: Vec::new(),
+                authority: None,
                 issuers: BTreeMap::new(),
             },
         })
@@ -266,10 +269,13 @@ impl Desk {
         let name = name.unwrap_or_else(|| grant.clone());
         let subject = subject.filter(|s| !s.is_empty()).unwrap_or(&name);
         // Everything that can fail comes before the count.
-        let secret = pki::issue_client(issuer, subject).map_err(|error| {
+        let mut secret = pki::issue_client(issuer, subject).map_err(|error| {
             tracing::error!(grant = %grant, error = crate::telemetry::chain(&error), "issuing");
             Refusal::NoIssuer
         })?;
+        if let Some(authority) = &self.offer.authority {
+            secret.ca.clone_from(authority);
+        }
         let link = Link {
             endpoints: self.offer.endpoints.clone(),
             tls_credentials: name.clone(),

@@ -142,6 +142,7 @@ fn delete(namespace: &NamespaceDir, name: &str) -> Outcome {
 /// A link access of this site: issuer, host names and ports.
 struct Access {
     issuer: Name,
+    credentials: Name,
     hosts: Vec<String>,
     ports: Vec<AccessRole>,
 }
@@ -179,6 +180,7 @@ fn generate(
             let issuer = access.issuer.unwrap_or(site_issuer);
             Access {
                 issuer,
+                credentials: access.tls_credentials,
                 hosts,
                 ports: access.roles,
             }
@@ -187,6 +189,7 @@ fn generate(
             let ports = opened_ports(namespace, &site_name)?;
             Access {
                 issuer: site_issuer,
+                credentials: site_name.clone(),
                 hosts: Vec::new(),
                 ports,
             }
@@ -200,9 +203,20 @@ fn generate(
     let name = name.unwrap_or_else(|| format!("link-{site_name}"));
     let name = Name::new(name).map_err(|e| invalid(format!("link name is not valid: {e}")))?;
     let failed = |e: pki::PkiError| Failure::Failed(anyhow::Error::new(e));
-    let issuer = pki::ensure_issuer(&namespace.runtime_issuer(&access.issuer), &access.issuer)
-        .map_err(failed)?;
-    let secret = pki::issue_client(&issuer, &name).map_err(failed)?;
+    let secret_of = |name: &Name| {
+        loaded.iter().find_map(|l| match &l.resource.spec {
+            Spec::Secret(secret) if l.resource.name() == name => Some(secret),
+            _ => None,
+        })
+    };
+    let issuer = pki::issuer_for(namespace, &access.issuer, secret_of(&access.issuer));
+    let mut secret = pki::issue_client(&issuer.map_err(failed)?, &name).map_err(failed)?;
+    // Where the user supplied what the port shows, its CA is what the other site must know.
+    let shown = &access.credentials;
+    let given = pki::given_server(namespace, shown, secret_of(shown)).map_err(failed)?;
+    if let Some(given) = given {
+        secret.ca = given.ca;
+    }
     let host = Host::new(host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
     let endpoint = |r: &AccessRole| Endpoint {
         role: r.role,

@@ -1,12 +1,11 @@
 //! Accepting: links of other routers, AMQP clients, and clients of listeners.
 
 use super::{
-    core::{CoreEvent, CoreSender},
+    core::{CoreEvent, CoreSender, ServerTls},
     handshake::{self, Revoked, Security},
 };
 use crate::{amqp::connection::Config, model::Role, sys::prepare, telemetry};
 use nix::sys::socket::{SockFlag, accept4};
-use rustls::ServerConfig;
 use socket2::SockRef;
 use std::{io, net::TcpListener, os::fd::AsRawFd, sync::Arc, time::Duration};
 use tokio::{io::unix::AsyncFd, sync::Semaphore};
@@ -27,7 +26,7 @@ pub(crate) enum Port {
         /// Which routers.
         role: Role,
         /// Certificates.
-        tls: Arc<ServerConfig>,
+        tls: ServerTls,
         /// Certificates that are not taken any more.
         revoked: Revoked,
     },
@@ -71,7 +70,9 @@ pub(crate) async fn port(
                 return;
             }
             let security = match &port {
-                Port::Links { tls, revoked, .. } => Security::Server(tls.clone(), revoked.clone()),
+                Port::Links { tls, revoked, .. } => {
+                    Security::Server(tls.load_full(), revoked.clone())
+                }
                 Port::Local => Security::None,
             };
             match handshake::run(socket, security, open()).await {

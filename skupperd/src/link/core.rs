@@ -7,7 +7,7 @@ mod services;
 mod site;
 
 pub use services::{ConnectorSpec, LISTENER_ADVERT, ListenerSpec, ListenerState};
-pub use site::{AccessSpec, IncomingLink, LinkState, Site, SiteSpec};
+pub use site::{AccessSpec, IncomingLink, LinkState, ServerTls, Site, SiteSpec};
 
 use super::{
     accept::Port,

@@ -9,6 +9,7 @@ use crate::{
     model::{Code, Secret},
     store::{PRIVATE, lock, read_text, write_file},
 };
+use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -17,13 +18,15 @@ use std::{
     collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// Validity of what we issue, as upstream's: 5 years.
 const DAYS: i64 = 5 * 365;
+/// How long before they are made certificates are valid, in seconds.
+const EARLY: i64 = 3600;
 /// A server certificate with less than this left is issued anew.
 const RENEW_DAYS: i64 = 30;
 
@@ -40,6 +43,16 @@ pub struct Issuer {
 pub type Issued = Secret;
 
 impl Issuer {
+    /// A CA that the user supplied. `dir`: where what it signs is noted.
+    pub(super) fn given(dir: PathBuf, name: &str, secret: Secret) -> Self {
+        Self {
+            dir,
+            name: name.to_owned(),
+            certificate: secret.certificate,
+            key: secret.key,
+        }
+    }
+
     /// Its certificate (PEM).
     pub fn certificate(&self) -> &str {
         &self.certificate
@@ -69,7 +82,7 @@ pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
         source,
     };
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-    let mut params = params(name, &[]).map_err(fail)?;
+    let mut params = params(name, &[], None).map_err(fail)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let pem = params.self_signed(&pair).map_err(fail)?.pem();
@@ -113,14 +126,19 @@ fn save(dir: &Path, secret: &Secret) -> Result<(), PkiError> {
     Ok(())
 }
 
-fn params(name: &str, hosts: &[String]) -> Result<CertificateParams, rcgen::Error> {
+fn params(
+    name: &str,
+    hosts: &[String],
+    validity: Option<Duration>,
+) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, name);
     let now = SystemTime::now();
-    let day = std::time::Duration::from_secs(24 * 3600);
-    // An hour back: a peer's clock may be behind ours.
-    params.not_before = (now - day / 24).into();
-    params.not_after = (now + day * u32::try_from(DAYS).unwrap_or(1)).into();
+    let day = Duration::from_secs(24 * 3600);
+    // Some time back: a peer's clock may be behind ours.
+    params.not_before = (now - Duration::from_secs(EARLY.unsigned_abs())).into();
+    let validity = validity.unwrap_or(day * u32::try_from(DAYS).unwrap_or(1));
+    params.not_after = (now + validity).into();
     for host in hosts {
         if let Ok(ip) = host.parse::<IpAddr>() {
             params.subject_alt_names.push(SanType::IpAddress(ip));
@@ -133,7 +151,12 @@ fn params(name: &str, hosts: &[String]) -> Result<CertificateParams, rcgen::Erro
     Ok(params)
 }
 
-fn sign(issuer: &Issuer, name: &str, hosts: &[String]) -> Result<Secret, PkiError> {
+fn sign(
+    issuer: &Issuer,
+    name: &str,
+    hosts: &[String],
+    validity: Option<Duration>,
+) -> Result<Secret, PkiError> {
     let fail = |source| PkiError::Issue {
         name: name.to_owned(),
         source,
@@ -146,7 +169,7 @@ fn sign(issuer: &Issuer, name: &str, hosts: &[String]) -> Result<Secret, PkiErro
         }
     })?;
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-    let mut params = params(name, hosts).map_err(fail)?;
+    let mut params = params(name, hosts, validity).map_err(fail)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
@@ -163,7 +186,7 @@ fn sign(issuer: &Issuer, name: &str, hosts: &[String]) -> Result<Secret, PkiErro
 
 /// Client credentials for one remote site, which are noted beside the CA.
 pub fn issue_client(issuer: &Issuer, name: &str) -> Result<Issued, PkiError> {
-    let secret = sign(issuer, name, &[])?;
+    let secret = sign(issuer, name, &[], None)?;
     if let Some(identity) = identify_pem(&secret.certificate) {
         note(&issuer.dir, &identity)?;
     }
@@ -187,12 +210,13 @@ pub fn new_code() -> Result<Code, PkiError> {
 }
 
 /// The server credentials in `dir`, issued anew when there are none, when they are for other hosts
-/// or of another CA, or when they run out.
+/// or of another CA, or when they run out. `validity`: of what is issued, 5 years without.
 pub fn ensure_server(
     issuer: &Issuer,
     dir: &Path,
     name: &str,
     hosts: &[String],
+    validity: Option<Duration>,
 ) -> Result<Issued, PkiError> {
     let files = ["ca.crt", "tls.crt", "tls.key"].map(|f| dir.join(f));
     if files.iter().all(|f| f.exists()) {
@@ -202,17 +226,17 @@ pub fn ensure_server(
             certificate: read(certificate)?,
             key: Zeroizing::new(read(key)?),
         };
-        if known.ca == issuer.certificate && serves(&known.certificate, hosts) {
+        if known.ca == issuer.certificate && serves(&known.certificate, hosts, validity) {
             return Ok(known);
         }
     }
-    let secret = sign(issuer, name, hosts)?;
+    let secret = sign(issuer, name, hosts, validity)?;
     save(dir, &secret)?;
     Ok(secret)
 }
 
 /// The certificate has just these names and is valid for a while yet.
-fn serves(pem: &str, hosts: &[String]) -> bool {
+fn serves(pem: &str, hosts: &[String], wanted: Option<Duration>) -> bool {
     let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
         return false;
     };
@@ -226,7 +250,28 @@ fn serves(pem: &str, hosts: &[String]) -> bool {
         Ok(None) => BTreeSet::new(),
         Err(_) => return false,
     };
-    left > RENEW_DAYS * 24 * 3600 && names == hosts.iter().cloned().collect()
+    let validity = certificate.validity();
+    let whole = validity.not_after.timestamp() - validity.not_before.timestamp() - EARLY;
+    // One that is good for longer than is wanted now is not kept until its end.
+    let wanted = wanted.and_then(|w| i64::try_from(w.as_secs()).ok());
+    let short = wanted.is_none_or(|wanted| whole <= wanted + 1);
+    short && left > margin(&certificate) && names == hosts.iter().cloned().collect()
+}
+
+/// Time before its end at which a certificate is renewed, in seconds.
+fn margin(certificate: &X509Certificate<'_>) -> i64 {
+    let validity = certificate.validity();
+    let whole = validity.not_after.timestamp() - validity.not_before.timestamp();
+    // Of a short one, which begins an hour early, a third of what it is good for.
+    ((whole - EARLY) / 3).clamp(1, RENEW_DAYS * 24 * 3600)
+}
+
+/// When a certificate is to be renewed.
+pub fn renewal(pem: &str) -> Option<Timestamp> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
+    let at = certificate.validity().not_after.timestamp() - margin(&certificate);
+    Timestamp::from_second(at).ok()
 }
 
 fn text(name: &GeneralName<'_>) -> Option<String> {

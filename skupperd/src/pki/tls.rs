@@ -8,6 +8,7 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
+    sign::CertifiedKey,
     version::TLS13,
 };
 use std::sync::Arc;
@@ -68,6 +69,21 @@ fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
         .map_err(|e| malformed("tls.key", name, e.to_string()))?;
     let chain = certificates("tls.crt", name, &secret.certificate)?;
     Ok(Parts { roots, chain, key })
+}
+
+/// The key is that of the certificate.
+pub(super) fn key_matches(name: &str, secret: &Secret) -> Result<bool, PkiError> {
+    let key = PrivateKeyDer::from_pem_slice(secret.key.as_bytes())
+        .map_err(|e| malformed("tls.key", name, e.to_string()))?;
+    let chain = certificates("tls.crt", name, &secret.certificate)?;
+    match CertifiedKey::from_der(chain, key, &provider()) {
+        Ok(_) => Ok(true),
+        Err(rustls::Error::InconsistentKeys(_)) => Ok(false),
+        Err(source) => Err(PkiError::Unusable {
+            name: name.into(),
+            source,
+        }),
+    }
 }
 
 /// For accepting links: the peer must have a certificate of the same CA.

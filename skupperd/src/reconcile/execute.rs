@@ -3,23 +3,28 @@
 use crate::{
     link::{
         LinkSpec,
-        core::{AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, Site, SiteSpec},
+        core::{
+            AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, ServerTls, Site, SiteSpec,
+        },
         view::TargetHost,
     },
-    model::{AccessRole, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId},
-    pki,
+    model::{
+        AccessRole, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId, parse_duration,
+    },
+    pki::{self, Served},
     plan::{Action, Picture},
     steer::{Plain, Steer},
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// Ports tried for a site's own link access when the usual one is taken.
@@ -30,6 +35,10 @@ const LOCAL_AMQP: &str = "local-amqp-port";
 const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
 /// Setting of a site: serial numbers of certificates that are not taken any more.
 pub(crate) const REVOKED: &str = "revoked-certificates";
+/// Setting of a site: validity of the server certificates that it issues.
+const VALIDITY: &str = "server-certificate-validity";
+/// Shorter ones would be renewed without a pause.
+const MIN_VALIDITY: Duration = Duration::from_secs(3);
 /// Version of the memory file; a later one is not touched.
 const MEMORY_VERSION: u32 = 1;
 
@@ -44,11 +53,20 @@ struct Memory {
 }
 
 /// An open link access.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OpenAccess {
     pub(super) ports: Vec<AccessRole>,
     /// Names in the certificate.
     pub(super) hosts: Vec<String>,
+    /// What it shows and trusts; replaced under the open sockets.
+    served: Served,
+    tls: ServerTls,
+}
+
+impl OpenAccess {
+    /// The CA by which others recognise it, when the user supplied its credentials.
+    pub(super) fn given(&self) -> Option<&str> {
+        Some(&*self.served.authority).filter(|_| self.served.given)
+    }
 }
 
 /// Carries out steps for one namespace.
@@ -58,6 +76,8 @@ pub(super) struct Executor {
     pub(super) site: Option<u32>,
     pub(super) site_id: String,
     pub(super) accesses: BTreeMap<Name, OpenAccess>,
+    /// Credentials among the resources.
+    pub(super) secrets: BTreeMap<Name, Secret>,
     memory: Option<Memory>,
 }
 
@@ -71,6 +91,7 @@ impl Executor {
             site: None,
             site_id: String::new(),
             accesses: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             memory: None,
         }
     }
@@ -323,26 +344,17 @@ impl Executor {
         name: &Name,
         access: &RouterAccess,
     ) -> Done {
+        let own = wanted.site.as_ref().is_some_and(|(site, _)| site == name)
+            && access.bind_host.is_none();
+        let hosts = certificate_hosts(access);
+        let served = self.credentials(wanted, name, access, &hosts)?;
+        let tls = pki::server_config(&access.tls_credentials, &served.secret);
+        let tls = ServerTls::new(ArcSwap::new(tls.map_err(|e| chain(&e))?));
         let removed = name.to_string();
         self.accesses.remove(name);
         // The old sockets go first: the new ones may want their ports.
         self.on_site(core, move |s, c| s.remove_access(c, &removed, false))
             .await?;
-        let own = wanted.site.as_ref().is_some_and(|(site, _)| site == name)
-            && access.bind_host.is_none();
-        let hosts = certificate_hosts(access);
-        let site_issuer = wanted
-            .site
-            .as_ref()
-            .and_then(|(_, s)| s.default_issuer.clone());
-        let issuer_name = access.issuer.clone().or(site_issuer);
-        let issuer_name = issuer_name.map_or_else(|| Name::new(pki::SITE_CA), Ok);
-        let issuer_name = issuer_name.map_err(|e| e.to_string())?;
-        let issuer = pki::ensure_issuer(&self.namespace.runtime_issuer(&issuer_name), &issuer_name)
-            .map_err(|e| chain(&e))?;
-        let dir = self.namespace.runtime_certs(&access.tls_credentials);
-        let secret = pki::ensure_server(&issuer, &dir, name, &hosts).map_err(|e| chain(&e))?;
-        let tls = pki::server_config(&access.tls_credentials, &secret).map_err(|e| chain(&e))?;
         let mut sockets = Vec::new();
         let mut ports = Vec::new();
         for AccessRole { role, port } in &access.roles {
@@ -365,7 +377,7 @@ impl Executor {
         let spec = AccessSpec {
             name: Arc::from(name.as_str()),
             sockets,
-            tls,
+            tls: tls.clone(),
         };
         self.on_site(core, move |s, c| s.set_access(c, spec))
             .await?;
@@ -375,9 +387,96 @@ impl Executor {
             ports = ?ports.iter().map(|r| r.port).collect::<Vec<_>>(),
             "link access is open"
         );
-        self.accesses
-            .insert(name.clone(), OpenAccess { ports, hosts });
+        let open = OpenAccess {
+            ports,
+            hosts,
+            served,
+            tls,
+        };
+        self.accesses.insert(name.clone(), open);
         Ok(())
+    }
+
+    /// What an access shows and trusts by now: the user's, or ours, issued anew when it runs out.
+    fn credentials(
+        &self,
+        wanted: &Picture,
+        name: &Name,
+        access: &RouterAccess,
+        hosts: &[String],
+    ) -> Result<Served, String> {
+        let site = wanted.site.as_ref().map(|(_, site)| site);
+        let issuer = access.issuer.clone();
+        let issuer = issuer.or_else(|| site.and_then(|s| s.default_issuer.clone()));
+        let issuer = issuer.map_or_else(|| Name::new(pki::SITE_CA), Ok);
+        let issuer = issuer.map_err(|e| e.to_string())?;
+        let validity = site.and_then(|s| s.settings.get(VALIDITY)).map(|text| {
+            let duration = parse_duration(text).filter(|d| *d >= MIN_VALIDITY);
+            duration.ok_or_else(|| {
+                format!("spec.settings[{VALIDITY}]: {text} is not a duration of 3s or more")
+            })
+        });
+        let validity = validity.transpose()?;
+        let secret = self.secrets.get(&issuer);
+        let issuer = pki::issuer_for(&self.namespace, &issuer, secret).map_err(|e| chain(&e))?;
+        let credentials = &access.tls_credentials;
+        let asked: Vec<String> = access
+            .subject_alternative_names
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let given = (self.secrets.get(credentials), validity);
+        pki::server_for(
+            &self.namespace,
+            &issuer,
+            credentials,
+            (name, hosts),
+            &asked,
+            given,
+        )
+        .map_err(|e| chain(&e))
+    }
+
+    /// Replaces what the open accesses show and trust where that has changed. Links that are up stay
+    /// as they are. Gives what could not be replaced, and why.
+    pub(super) fn refresh(&mut self, wanted: &Picture) -> BTreeMap<Name, String> {
+        let mut failed = BTreeMap::new();
+        for name in self.accesses.keys().cloned().collect::<Vec<_>>() {
+            let (Some(access), Some(open)) = (wanted.accesses.get(&name), self.accesses.get(&name))
+            else {
+                continue;
+            };
+            let fresh = self
+                .credentials(wanted, &name, access, &open.hosts)
+                .and_then(|served| {
+                    let tls = pki::server_config(&access.tls_credentials, &served.secret);
+                    Ok((tls.map_err(|e| chain(&e))?, served))
+                });
+            match fresh {
+                Ok((_, served)) if served == open.served => {}
+                Ok((tls, served)) => {
+                    tracing::info!(
+                        namespace = %self.namespace.name(),
+                        access = %name,
+                        expires = served.identity.as_ref().map(|i| i.expires.to_string()),
+                        "credentials of link access are replaced"
+                    );
+                    open.tls.store(tls);
+                    if let Some(open) = self.accesses.get_mut(&name) {
+                        open.served = served;
+                    }
+                }
+                Err(error) => drop(failed.insert(name, error)),
+            }
+        }
+        failed
+    }
+
+    /// When the first certificate of ours is to be renewed.
+    pub(super) fn renewal(&self) -> Option<jiff::Timestamp> {
+        let ours = self.accesses.values().filter(|a| !a.served.given);
+        ours.filter_map(|a| pki::renewal(&a.served.secret.certificate))
+            .min()
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     access::{Desk, Offer, Server, serve},
     model::{
         AccessGrant, ConditionType, Draft, Endpoint, GRANT_PORT, GrantDetails, Host, Kind, Name,
-        Settings, State,
+        Secret, Settings, State,
     },
     pki,
     plan::Picture,
@@ -82,12 +82,13 @@ impl Grants {
         wanted: BTreeMap<Name, AccessGrant>,
         picture: &Picture,
         accesses: &BTreeMap<Name, OpenAccess>,
+        secrets: &BTreeMap<Name, Secret>,
     ) {
         // Nothing was ever granted here: no file is made.
         if wanted.is_empty() && self.desk.is_none() && !self.file().exists() {
             return;
         }
-        let error = self.apply(wanted, picture, accesses).await.err();
+        let error = self.apply(wanted, picture, accesses, secrets).await.err();
         if let Some(error) = error.as_ref().filter(|e| self.error.as_ref() != Some(e)) {
             tracing::error!(namespace = %self.namespace.name(), "grants: {error}");
         }
@@ -103,6 +104,7 @@ impl Grants {
         wanted: BTreeMap<Name, AccessGrant>,
         picture: &Picture,
         accesses: &BTreeMap<Name, OpenAccess>,
+        secrets: &BTreeMap<Name, Secret>,
     ) -> Result<(), String> {
         let desk = match &self.desk {
             Some(desk) => desk.clone(),
@@ -112,7 +114,7 @@ impl Grants {
             }
         };
         let served = !wanted.is_empty() && picture.site.as_ref().is_some_and(|(_, s)| !s.edge);
-        let offer = self.prepare(&wanted, picture, accesses)?;
+        let offer = self.prepare(&wanted, picture, accesses, secrets)?;
         {
             let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
             desk.offer(offer);
@@ -140,6 +142,7 @@ impl Grants {
         wanted: &BTreeMap<Name, AccessGrant>,
         picture: &Picture,
         accesses: &BTreeMap<Name, OpenAccess>,
+        secrets: &BTreeMap<Name, Secret>,
     ) -> Result<Offer, String> {
         let site_issuer = picture
             .site
@@ -159,12 +162,16 @@ impl Grants {
                 let text = format!("spec.issuer: no link access of this site trusts {issuer}");
                 self.errors.insert(name.clone(), text);
             } else if !issuers.contains_key(&grant.issuer) {
-                let dir = self.namespace.runtime_issuer(issuer);
-                let made = pki::ensure_issuer(&dir, issuer).map_err(|e| chain(&e))?;
+                let secret = secrets.get(issuer);
+                let made = pki::issuer_for(&self.namespace, issuer, secret);
+                let made = made.map_err(|e| chain(&e))?;
                 issuers.insert(grant.issuer.clone(), made);
             }
         }
+        let mut authorities: Vec<&str> = accesses.values().filter_map(OpenAccess::given).collect();
+        authorities.dedup();
         Ok(Offer {
+            authority: (!authorities.is_empty()).then(|| authorities.join("\n")),
             endpoints: accesses.values().flat_map(endpoints).collect(),
             issuers,
         })
@@ -188,7 +195,7 @@ impl Grants {
         let dir = self.namespace.runtime_issuer(&name(pki::GRANT_CA)?);
         let issuer = pki::ensure_issuer(&dir, pki::GRANT_CA).map_err(|e| chain(&e))?;
         let dir = self.namespace.runtime_certs(&name(CREDENTIALS)?);
-        let secret = pki::ensure_server(&issuer, &dir, CREDENTIALS, &hosts);
+        let secret = pki::ensure_server(&issuer, &dir, CREDENTIALS, &hosts, None);
         let secret = secret.map_err(|e| chain(&e))?;
         let tls = pki::grant_config(CREDENTIALS, &secret).map_err(|e| chain(&e))?;
         // A port that somebody named is that port; ours may be the next free one.

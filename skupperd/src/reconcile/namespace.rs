@@ -139,6 +139,14 @@ impl NamespaceState {
         self.errors = loaded.errors;
         self.held = loaded.held;
         let wanted = self.wanted();
+        self.executor.secrets = self
+            .resources
+            .iter()
+            .filter_map(|l| match &l.resource.spec {
+                Spec::Secret(secret) => Some((l.resource.name().clone(), secret.clone())),
+                _ => None,
+            })
+            .collect();
         for action in plan(&wanted, &self.applied) {
             self.step(core, &wanted, action).await;
         }
@@ -149,8 +157,29 @@ impl NamespaceState {
             Kind::RouterAccess => wanted.accesses.contains_key(&key.name),
             _ => wanted.site.is_some(),
         });
+        let failed = self.executor.refresh(&wanted);
+        let (applied, open) = (&self.applied.accesses, &self.executor.accesses);
+        self.failures.retain(|key, _| {
+            let good = open.contains_key(&key.name) && applied.contains_key(&key.name);
+            key.kind != Kind::RouterAccess || !good || failed.contains_key(&key.name)
+        });
+        for (name, error) in failed {
+            self.failed(key(Kind::RouterAccess, &name), error);
+        }
         self.sync_access(&wanted).await;
         Ok(())
+    }
+
+    /// When something is to be renewed.
+    pub(super) fn renewal(&self) -> Option<jiff::Timestamp> {
+        self.executor.renewal()
+    }
+
+    fn failed(&mut self, key: Key, error: String) {
+        if self.failures.get(&key) != Some(&error) {
+            tracing::error!(namespace = %self.namespace.name(), resource = %key, "{error}");
+        }
+        self.failures.insert(key, error);
     }
 
     /// Grants and tokens.
@@ -167,7 +196,12 @@ impl NamespaceState {
         let port = self.executor.port(GRANT_PORT_OF);
         self.grants.port = self.grants.port.or(port);
         self.grants
-            .sync(grants, wanted, &self.executor.accesses)
+            .sync(
+                grants,
+                wanted,
+                &self.executor.accesses,
+                &self.executor.secrets,
+            )
             .await;
         if let Some(port) = self.grants.port
             && let Err(error) = self.executor.keep_port(GRANT_PORT_OF, port)
@@ -235,9 +269,6 @@ impl NamespaceState {
                 }
             }
             Err(error) => {
-                if self.failures.get(&key) != Some(&error) {
-                    tracing::error!(namespace = %self.namespace.name(), resource = %key, "{error}");
-                }
                 // It is not what was applied before either: the next look tries again.
                 match key.kind {
                     Kind::Listener => drop(self.applied.listeners.remove(name)),
@@ -246,7 +277,7 @@ impl NamespaceState {
                     Kind::RouterAccess => drop(self.applied.accesses.remove(name)),
                     _ => {}
                 }
-                self.failures.insert(key, error);
+                self.failed(key, error);
             }
         }
     }

@@ -31,6 +31,7 @@ fn desk(dir: &std::path::Path, grant: AccessGrant) -> Desk {
             port: 55671,
             group: String::new(),
         }],
+        authority: None,
         issuers: BTreeMap::from([(None, issuer)]),
     });
     let wanted = BTreeMap::from([(name("g"), grant)]);

@@ -15,6 +15,7 @@ use crate::{
     pki::Identity,
     router::{Config, NetworkRouter, Output, Router, Treatment},
 };
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rustls::ServerConfig;
 use std::{
@@ -46,6 +47,9 @@ pub struct SiteSpec {
     pub advert: String,
 }
 
+/// Certificates for accepting, which can be replaced while ports are open.
+pub type ServerTls = Arc<ArcSwap<ServerConfig>>;
+
 /// A port for links.
 pub struct AccessSpec {
     /// Name of the RouterAccess.
@@ -53,7 +57,7 @@ pub struct AccessSpec {
     /// Listening sockets with their roles.
     pub sockets: Vec<(Role, TcpListener)>,
     /// Certificates.
-    pub tls: Arc<ServerConfig>,
+    pub tls: ServerTls,
 }
 
 /// How a dialled link stands.

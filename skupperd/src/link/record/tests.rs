@@ -13,7 +13,7 @@ async fn pair() -> (Wire, Wire) {
     let dir = tempfile::tempdir().expect("a directory");
     let ca = pki::ensure_issuer(&dir.path().join("ca"), "ca").expect("a CA");
     let hosts = ["127.0.0.1".to_owned()];
-    let server = pki::ensure_server(&ca, &dir.path().join("s"), "s", &hosts).expect("issued");
+    let server = pki::ensure_server(&ca, &dir.path().join("s"), "s", &hosts, None).expect("issued");
     let client = pki::issue_client(&ca, "c").expect("issued");
     let server = pki::server_config("s", &server).expect("usable");
     let client = pki::client_config("c", &client).expect("usable");

@@ -1,0 +1,205 @@
+//! Credentials that the user supplies: taken in place of ours, after a look at whether they can do
+//! what they are for.
+
+use super::{
+    Identity, Issued, Issuer, PkiError, ensure_issuer, ensure_server, identify_pem,
+    tls::key_matches,
+};
+use crate::{
+    model::{Name, Secret},
+    store::{NamespaceDir, read_text},
+};
+use std::{io, path::Path, time::SystemTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use zeroize::Zeroizing;
+
+/// Server credentials, and whom they are to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Certificate and key; `ca` are all CAs whose clients are let in.
+    pub secret: Secret,
+    /// When the certificate ends; none when it does not read as one.
+    pub identity: Option<Identity>,
+    /// The CA by which others recognise the server.
+    pub authority: String,
+    /// The user supplied them: they are not ours to renew.
+    pub given: bool,
+}
+
+/// The CA of that name: from `input/issuers`, from a Secret, or one of our own, made on first need.
+pub fn issuer_for(
+    namespace: &NamespaceDir,
+    name: &Name,
+    secret: Option<&Secret>,
+) -> Result<Issuer, PkiError> {
+    let dir = namespace.input_issuer(name);
+    let given = match read(&dir, name, &["tls.crt", "tls.key"])? {
+        Some(given) => Some(given),
+        None => secret.filter(|s| s.has_certificate()).cloned(),
+    };
+    let Some(given) = given else {
+        return ensure_issuer(&namespace.runtime_issuer(name), name);
+    };
+    check(name, &given, None)?;
+    Ok(Issuer::given(namespace.runtime_issuer(name), name, given))
+}
+
+/// Credentials for accepting links: from `input/certs`, from a Secret, or issued for `hosts`. `asked`:
+/// those of the hosts that somebody asked for, which a supplied certificate must have.
+pub fn server_for(
+    namespace: &NamespaceDir,
+    issuer: &Issuer,
+    credentials: &Name,
+    (name, hosts): (&Name, &[String]),
+    asked: &[String],
+    (secret, validity): (Option<&Secret>, Option<std::time::Duration>),
+) -> Result<Served, PkiError> {
+    if let Some(mut given) = given_server(namespace, credentials, secret)? {
+        check(credentials, &given, Some(asked))?;
+        let authority = given.ca.clone();
+        // Whoever got credentials from us is let in beside those of the user's own CA.
+        if !given.ca.contains(issuer.certificate().trim()) {
+            given.ca.push('\n');
+            given.ca.push_str(issuer.certificate());
+        }
+        return Ok(Served {
+            identity: identify_pem(&given.certificate),
+            secret: given,
+            authority,
+            given: true,
+        });
+    }
+    let dir = namespace.runtime_certs(credentials);
+    let secret: Issued = ensure_server(issuer, &dir, name, hosts, validity)?;
+    Ok(Served {
+        identity: identify_pem(&secret.certificate),
+        authority: secret.ca.clone(),
+        secret,
+        given: false,
+    })
+}
+
+/// Server credentials that the user supplies: in `input/certs`, or as a Secret.
+pub fn given_server(
+    namespace: &NamespaceDir,
+    credentials: &Name,
+    secret: Option<&Secret>,
+) -> Result<Option<Secret>, PkiError> {
+    let dir = namespace.input_certs(credentials);
+    let given = read(&dir, credentials, &["ca.crt", "tls.crt", "tls.key"])?;
+    let whole = |s: &&Secret| s.has_certificate() && !s.ca.is_empty();
+    Ok(given.or_else(|| secret.filter(whole).cloned()))
+}
+
+/// Credentials in a directory of the user's; none when there is no such directory. One that lacks a
+/// part is an error: who made it wants it used.
+fn read(dir: &Path, name: &Name, needed: &[&'static str]) -> Result<Option<Secret>, PkiError> {
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let part = |file: &'static str| -> Result<String, PkiError> {
+        let path = dir.join(file);
+        match read_text(&path) {
+            Ok(text) => Ok(text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !needed.contains(&file) => {
+                Ok(String::new())
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(unfit(name, format!("{} is missing", path.display())))
+            }
+            Err(source) => Err(PkiError::File {
+                op: "reading",
+                path,
+                source,
+            }),
+        }
+    };
+    Ok(Some(Secret {
+        ca: part("ca.crt")?,
+        certificate: part("tls.crt")?,
+        key: Zeroizing::new(part("tls.key")?),
+    }))
+}
+
+fn unfit(name: &Name, reason: String) -> PkiError {
+    PkiError::Unfit {
+        name: name.to_string(),
+        reason,
+    }
+}
+
+/// Whether credentials can do what they are for: `hosts` of a server, or none of a CA.
+fn check(name: &Name, secret: &Secret, hosts: Option<&[String]>) -> Result<(), PkiError> {
+    let bad = |reason: &str| unfit(name, reason.to_owned());
+    if !key_matches(name, secret)? {
+        return Err(bad("the key is not that of the certificate"));
+    }
+    let (_, pem) = x509_parser::pem::parse_x509_pem(secret.certificate.as_bytes())
+        .map_err(|_| bad("tls.crt does not read as PEM"))?;
+    let (_, certificate) =
+        X509Certificate::from_der(&pem.contents).map_err(|_| bad("tls.crt is no certificate"))?;
+    let validity = certificate.validity();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    if validity.not_after.timestamp() < now {
+        return Err(unfit(
+            name,
+            format!("the certificate has expired ({})", validity.not_after),
+        ));
+    }
+    if validity.not_before.timestamp() > now {
+        let text = format!(
+            "the certificate is not valid before {}",
+            validity.not_before
+        );
+        return Err(unfit(name, text));
+    }
+    let Some(hosts) = hosts else {
+        let ca = certificate.basic_constraints().ok().flatten();
+        if !ca.is_some_and(|b| b.value.ca) {
+            return Err(bad("the certificate is not that of a CA"));
+        }
+        let usage = certificate.key_usage().ok().flatten();
+        if usage.is_some_and(|u| !u.value.key_cert_sign()) {
+            return Err(bad(
+                "the usage of the certificate does not include signing others",
+            ));
+        }
+        return Ok(());
+    };
+    let usage = certificate.extended_key_usage().ok().flatten();
+    if usage.is_some_and(|u| !u.value.server_auth && !u.value.any) {
+        return Err(bad("the usage of the certificate does not include servers"));
+    }
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names
+        .map(|n| n.value.general_names.clone())
+        .unwrap_or_default();
+    if names.is_empty() {
+        return Err(bad("the certificate has no subject alternative name"));
+    }
+    match hosts
+        .iter()
+        .find(|host| !names.iter().any(|name| covers(name, host)))
+    {
+        Some(host) => Err(unfit(name, format!("the certificate is not for {host}"))),
+        None => Ok(()),
+    }
+}
+
+fn covers(name: &GeneralName<'_>, host: &str) -> bool {
+    match name {
+        GeneralName::DNSName(name) => match name.strip_prefix("*.") {
+            Some(domain) => host
+                .split_once('.')
+                .is_some_and(|(_, d)| d.eq_ignore_ascii_case(domain)),
+            None => name.eq_ignore_ascii_case(host),
+        },
+        GeneralName::IPAddress(bytes) => match host.parse() {
+            Ok(std::net::IpAddr::V4(ip)) => ip.octets() == *bytes,
+            Ok(std::net::IpAddr::V6(ip)) => ip.octets() == *bytes,
+            Err(_) => false,
+        },
+        _ => false,
+    }
+}

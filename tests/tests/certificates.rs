@@ -1,0 +1,179 @@
+//! Credentials: the user's own, and ours as they run out.
+
+use skupper_tests::{
+    SOON,
+    echo::{Server, connect, round_trip, works},
+    free_addr, pki,
+    site::{Site, service},
+    wait_for, wait_until,
+};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Puts credentials into a directory of the input, the last file last.
+fn put(dir: &Path, files: &[(&str, &str)]) {
+    fs::create_dir_all(dir).expect("a directory");
+    for (name, text) in files {
+        fs::write(dir.join(name), text).expect("a file");
+    }
+}
+
+/// The CA in the Secret of a generated link.
+fn ca_of(link: &str) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let line = link.lines().find_map(|l| l.trim().strip_prefix("ca.crt: "));
+    let bytes = STANDARD.decode(line.expect("a CA")).expect("base64");
+    String::from_utf8(bytes).expect("PEM")
+}
+
+#[test]
+fn l26_l27_own_ca_signs_and_own_certificate_is_shown() {
+    let (mut a, mut b, mut c) = (Site::new("a"), Site::new("b"), Site::new("c"));
+    let addr = free_addr();
+    a.access(addr);
+    let ca = pki::ca("Our Company");
+    let issuers = a
+        .root()
+        .join("namespaces/default/input/issuers/skupper-site-ca");
+    put(&issuers, &[("tls.crt", &ca.0), ("tls.key", &ca.1)]);
+    assert!(ca.1.contains("BEGIN PRIVATE KEY"), "PKCS#8");
+    a.start();
+    assert_eq!(ca_of(&a.link(addr, 1)), ca.0);
+    b.link_to(&a, addr, 1);
+    b.start();
+    b.wait_status("Link", "to-a", "Ready");
+    // A certificate of another CA for the port: links that are up stay, new ones know the new CA.
+    let web = pki::ca("Web CA");
+    let own = pki::server(&web, &["127.0.0.1", "a.example"]);
+    let certs = a.root().join("namespaces/default/input/certs/access");
+    put(
+        &certs,
+        &[("ca.crt", &web.0), ("tls.crt", &own.0), ("tls.key", &own.1)],
+    );
+    wait_until("the credentials to be taken", SOON, || {
+        a.log().contains("credentials of link access are replaced")
+    });
+    assert_eq!(ca_of(&a.link(addr, 1)), web.0);
+    c.link_to(&a, addr, 1);
+    c.start();
+    c.wait_status("Link", "to-a", "Ready");
+    b.wait_status("Link", "to-a", "Ready");
+}
+
+#[test]
+fn l26_credentials_that_can_not_do_it_are_refused_with_the_reason_and_change_nothing() {
+    let (a, _b, _server, addr) = service();
+    let mut held = connect(addr).expect("a connection");
+    round_trip(&mut held, b"before").expect("works");
+    let ca = pki::ca("ca");
+    let (good, other) = (
+        pki::server(&ca, &["127.0.0.1"]),
+        pki::server(&ca, &["127.0.0.1"]),
+    );
+    let elsewhere = pki::server(&ca, &["192.0.2.1"]);
+    let nameless = pki::server(&ca, &[]);
+    let (expired, expired_key) = pki::expired("x", &ca.0, &ca.1);
+    let certs = a.root().join("namespaces/default/input/certs/access");
+    let text = fs::read_to_string(a.input().join("RouterAccess-access.yaml")).expect("a manifest");
+    let named = text.replace("bindHost", "subjectAlternativeNames: [127.0.0.1], bindHost");
+    a.file("RouterAccess-access.yaml", &named);
+    let says = |why: &str| {
+        wait_for(why, SOON, || {
+            let status = a.status("RouterAccess", "access")?;
+            let message = status["status"]["message"].as_str()?.to_owned();
+            message.contains(why).then_some(())
+        });
+    };
+    for (certificate, key, why) in [
+        (&good.0, &other.1, "the key is not that of the certificate"),
+        (&expired, &expired_key, "the certificate has expired"),
+        (
+            &nameless.0,
+            &nameless.1,
+            "the certificate has no subject alternative name",
+        ),
+        (
+            &elsewhere.0,
+            &elsewhere.1,
+            "the certificate is not for 127.0.0.1",
+        ),
+    ] {
+        put(
+            &certs,
+            &[
+                ("ca.crt", &ca.0),
+                ("tls.crt", certificate),
+                ("tls.key", key),
+            ],
+        );
+        says(why);
+    }
+    fs::remove_file(certs.join("tls.key")).expect("a file");
+    says("tls.key is missing");
+    let issuers = a
+        .root()
+        .join("namespaces/default/input/issuers/skupper-site-ca");
+    fs::remove_dir_all(&certs).expect("a directory");
+    put(&issuers, &[("tls.crt", &good.0), ("tls.key", &good.1)]);
+    says("is not that of a CA");
+    fs::remove_dir_all(&issuers).expect("a directory");
+    a.wait_status("RouterAccess", "access", "Ready");
+    round_trip(&mut held, b"after").expect("nothing was disturbed");
+}
+
+#[test]
+fn l28_server_certificates_are_renewed_under_a_running_stream() {
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let link = free_addr();
+    a.resource("Site", "a", "{settings: {server-certificate-validity: 6s}}");
+    a.access(link);
+    b.link_to(&a, link, 1);
+    a.start();
+    b.start();
+    b.wait_status("Link", "to-a", "Ready");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("echo", "echo", server.addr);
+    b.listener("echo", "echo", addr);
+    wait_until("the service", SOON, || works(addr));
+    let file = a
+        .root()
+        .join("namespaces/default/runtime/certs/access/tls.crt");
+    let now = || fs::read_to_string(&file).expect("a certificate");
+    let mut held = connect(addr).expect("a connection");
+    let (mut seen, begin) = (vec![now()], Instant::now());
+    let block = vec![7; 64 * 1024];
+    let mut bytes = 0;
+    while seen.len() < 3 {
+        assert_eq!(
+            round_trip(&mut held, &block).expect("not a byte lost"),
+            block
+        );
+        bytes += block.len();
+        let current = now();
+        if seen.last() != Some(&current) {
+            seen.push(current);
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "{} certificates",
+            seen.len()
+        );
+    }
+    println!(
+        "{} MiB while the certificate was renewed twice",
+        bytes >> 20
+    );
+    // The first has run out by now; who comes anew sees the last.
+    wait_until("the end of the first", SOON, || {
+        begin.elapsed() > Duration::from_secs(7)
+    });
+    let mut c = Site::new("c");
+    c.link_to(&a, link, 1);
+    c.start();
+    c.wait_status("Link", "to-a", "Ready");
+    b.wait_status("Link", "to-a", "Ready");
+}
