@@ -20,7 +20,7 @@ pub mod view;
 mod wire;
 pub mod worker;
 
-pub use dial::LinkSpec;
+pub use dial::{LinkSpec, Target};
 
 /// Application property of a stream's head by which an end of our own kind is known to the other.
 /// It goes from hop to hop for as long as routers of our own kind pass it on.

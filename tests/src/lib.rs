@@ -1,6 +1,7 @@
 //! A harness for black-box tests: daemons in directories of their own, real sockets on loopback.
 
 pub mod echo;
+pub mod forward;
 pub mod pki;
 pub mod site;
 pub mod skip;

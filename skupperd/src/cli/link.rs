@@ -83,6 +83,9 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
                         ("Cost", cost(v)),
                         ("Message", message),
                         ("Remote Site", edit::text(v, "/status/remoteSiteName")),
+                        ("Endpoint", edit::text(v, "/status/endpoint")),
+                        ("Up Since", edit::text(v, "/status/upSince")),
+                        ("Last Failure", edit::text(v, "/status/lastFailure")),
                         (
                             "Certificate Expires",
                             edit::text(v, "/status/certificateExpirationTime"),

@@ -265,6 +265,8 @@ pub struct Inner {
     next_name: u64,
     /// Streams go over this connection.
     carries_streams: bool,
+    /// It ends when its last stream has.
+    pub(super) retire: bool,
     /// Set by `fail`; the task ends the connection.
     pub(super) failed: Option<AmqpError>,
 }
@@ -309,6 +311,7 @@ impl Inner {
             data_capability: kind == Kind::Control,
             next_name: 0,
             carries_streams: kind == Kind::Data,
+            retire: false,
             failed: None,
         }
     }

@@ -79,6 +79,8 @@ pub(crate) enum CoreEvent {
         link: String,
         failure: LinkFailure,
     },
+    /// Another connection has taken over from this one, which ends when its streams have.
+    Retire { site: u32, key: ConnKey },
     /// A connection has ended.
     Ended {
         key: ConnKey,
@@ -283,6 +285,9 @@ impl Core {
                 failure,
             } => {
                 self.site(site, |s, core| s.dial_failed(core, &link, failure));
+            }
+            CoreEvent::Retire { site, key } => {
+                self.site(site, |s, core| s.retire(core, key));
             }
             CoreEvent::Ended { key, group, why } => {
                 if let Some(owner) = self.conns.remove(&key) {

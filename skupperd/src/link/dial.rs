@@ -16,24 +16,37 @@ use crate::{
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::SockRef;
 use std::{sync::Arc, time::Duration};
-use tokio::{net::TcpStream, sync::oneshot, task::JoinSet};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 
-/// Time for one TCP connection attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for one TCP connection attempt; the second when there is another endpoint to go to.
+const CONNECT_TIMEOUT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(2)];
+/// Interval of attempts at an endpoint before the one in use, and at new credentials.
+const PROBE: Duration = Duration::from_secs(5);
 /// First and longest pause between attempts. Upstream waits 2 to 5 s; a link that is back sooner
 /// cuts the outage of every service on it.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Where a router can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
 
 /// What a link dials.
 #[derive(Clone, Debug)]
 pub struct LinkSpec {
     /// Name of the resource.
     pub name: String,
-    /// Host and port of the remote site's inter-router endpoint.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    /// Endpoints of the remote site for our role, in order of preference.
+    pub targets: Vec<Target>,
     /// Cost, at least 1.
     pub cost: u32,
     /// Credentials, to see whether they have changed.
@@ -79,10 +92,17 @@ pub(crate) fn properties(key: ConnKey) -> Vec<(Value, Value)> {
     ]
 }
 
-fn open(router: &str, spec: &LinkSpec, key: ConnKey, correlator: &str, data: bool) -> Config {
+fn open(
+    router: &str,
+    spec: &LinkSpec,
+    target: &Target,
+    key: ConnKey,
+    correlator: &str,
+    data: bool,
+) -> Config {
     let symbol = |name: &'static str| Value::Symbol(Symbol::from(name));
     let mut config = Config::new(router);
-    config.hostname = Some(spec.host.clone());
+    config.hostname = Some(target.host.clone());
     config.capabilities = capabilities();
     config.properties = properties(key);
     if spec.cost > 1 {
@@ -138,40 +158,40 @@ fn correlator() -> String {
 async fn dial(
     router: &str,
     spec: &LinkSpec,
+    target: &Target,
     key: ConnKey,
     correlator: &str,
     data: bool,
 ) -> Result<Established, LinkFailure> {
     let fail = |stage: &'static str, error: String| LinkFailure {
-        host: spec.host.clone(),
-        port: spec.port,
+        host: target.host.clone(),
+        port: target.port,
         stage,
         error,
     };
-    let name = ServerName::try_from(spec.host.clone())
+    let patience = CONNECT_TIMEOUT[usize::from(spec.targets.len() > 1)];
+    let name = ServerName::try_from(target.host.clone())
         .map_err(|e| fail("reading the host name", e.to_string()))?;
-    let addrs = tokio::net::lookup_host((spec.host.as_str(), spec.port))
+    let addrs = tokio::net::lookup_host((target.host.as_str(), target.port))
         .await
         .map_err(|e| fail("looking up the host", e.to_string()))?;
     let mut last = fail("looking up the host", "no address".to_owned());
     for addr in addrs {
-        let socket = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
+        let socket = match tokio::time::timeout(patience, TcpStream::connect(addr)).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(e)) => {
                 last = fail("connecting", e.to_string());
                 continue;
             }
             Err(_) => {
-                last = fail(
-                    "connecting",
-                    format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
-                );
+                let text = format!("no answer within {} s", patience.as_secs());
+                last = fail("connecting", text);
                 continue;
             }
         };
         sys::prepare(SockRef::from(&socket)).map_err(|e| fail("connecting", e.to_string()))?;
         let security = Security::Client(spec.tls.clone(), name.clone());
-        let config = open(router, spec, key, correlator, data);
+        let config = open(router, spec, target, key, correlator, data);
         match handshake::run(socket, security, config).await {
             Ok(established) => return Ok(established),
             Err(e) => last = fail("opening the link", telemetry::chain(&e)),
@@ -180,95 +200,172 @@ async fn dial(
     Err(last)
 }
 
-/// Keeps a link up until dropped.
+/// What the tasks of a link know.
+#[derive(Clone)]
+struct Line {
+    site: u32,
+    router: String,
+    trunk: usize,
+    specs: watch::Receiver<LinkSpec>,
+    core: CoreSender,
+}
+
+/// A link that is up: its control connection, and the tasks that keep its trunk up.
+struct Up {
+    key: ConnKey,
+    /// Which of the endpoints.
+    index: usize,
+    gone: oneshot::Receiver<()>,
+    /// Aborted when dropped.
+    data: JoinSet<()>,
+}
+
+/// Keeps a link up until dropped: over its first endpoint that can be reached, and back over an earlier
+/// one when that can be reached again. `specs`: what is dialled; a change of the credentials is taken
+/// up beside the connection that is up.
 pub(crate) async fn keep(
     site: u32,
     router: String,
-    spec: LinkSpec,
+    specs: watch::Receiver<LinkSpec>,
     trunk: usize,
     core: CoreSender,
 ) {
+    let mut line = Line {
+        site,
+        router,
+        trunk,
+        specs,
+        core,
+    };
     let mut backoff = Backoff::new();
+    let mut first = 0;
     loop {
-        let correlator = correlator();
-        let key = core.next_key();
-        match dial(&router, &spec, key, &correlator, false).await {
-            Err(failure) => {
-                core.send(CoreEvent::DialFailed {
-                    site,
-                    link: spec.name.clone(),
-                    failure,
-                });
-                tokio::time::sleep(backoff.next()).await;
+        let spec = line.specs.borrow_and_update().clone();
+        let count = spec.targets.len();
+        let order = (0..count).map(|n| (first + n) % count.max(1));
+        let Some(up) = line.connect(&spec, order).await else {
+            first = 0;
+            // Cancel-safe: a change that is not seen here is seen at the next turn.
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                _ = line.specs.changed() => {}
             }
-            Ok(established) => {
-                let trunking = established.open.offers("qd.connection_trunking");
-                let (alive, gone) = oneshot::channel();
-                let link = spec.name.clone();
-                let dialled = Dialled {
-                    link,
-                    key,
-                    data_of: None,
-                    established,
-                    alive,
-                };
-                core.send(CoreEvent::Dialled {
-                    site,
-                    dialled: Box::new(dialled),
-                });
-                // Dropped, and with it all its tasks, when the control connection is gone.
-                let mut data = JoinSet::new();
-                for _ in 0..if trunking { trunk } else { 0 } {
-                    data.spawn(keep_data(
-                        site,
-                        router.clone(),
-                        spec.clone(),
-                        key,
-                        correlator.clone(),
-                        core.clone(),
-                    ));
-                }
-                drop(gone.await);
-                backoff = Backoff::new();
-                tokio::time::sleep(backoff.next()).await;
-            }
-        }
+            continue;
+        };
+        // Whoever lost an endpoint goes to the next one: the first may answer nothing for a while.
+        first = line.hold(up, &spec).await + 1;
+        backoff = Backoff::new();
+        tokio::time::sleep(backoff.next()).await;
     }
 }
 
-async fn keep_data(
-    site: u32,
-    router: String,
-    spec: LinkSpec,
-    control: ConnKey,
-    correlator: String,
-    core: CoreSender,
-) {
-    let mut backoff = Backoff::new();
-    loop {
-        let key = core.next_key();
-        match dial(&router, &spec, key, &correlator, true).await {
-            Ok(established) => {
-                let (alive, gone) = oneshot::channel();
-                let link = spec.name.clone();
-                let dialled = Dialled {
-                    link,
-                    key,
-                    data_of: Some(control),
-                    established,
-                    alive,
-                };
-                core.send(CoreEvent::Dialled {
-                    site,
-                    dialled: Box::new(dialled),
-                });
-                drop(gone.await);
-                backoff = Backoff::new();
-            }
-            Err(failure) => {
-                tracing::debug!(link = spec.name, %failure, "data connection failed");
+impl Line {
+    /// Dials endpoints in this order until one answers.
+    async fn connect(&self, spec: &LinkSpec, order: impl Iterator<Item = usize>) -> Option<Up> {
+        for index in order {
+            let Some(target) = spec.targets.get(index) else {
+                continue;
+            };
+            let correlator = correlator();
+            let key = self.core.next_key();
+            match dial(&self.router, spec, target, key, &correlator, false).await {
+                Err(failure) => self.core.send(CoreEvent::DialFailed {
+                    site: self.site,
+                    link: spec.name.clone(),
+                    failure,
+                }),
+                Ok(established) => {
+                    let trunking = established.open.offers("qd.connection_trunking");
+                    let gone = self.give(spec, key, None, established);
+                    let mut data = JoinSet::new();
+                    for _ in 0..if trunking { self.trunk } else { 0 } {
+                        let (line, target) = (self.clone(), target.clone());
+                        data.spawn(line.keep_data(target, key, correlator.clone()));
+                    }
+                    return Some(Up {
+                        key,
+                        index,
+                        gone,
+                        data,
+                    });
+                }
             }
         }
-        tokio::time::sleep(backoff.next()).await;
+        None
+    }
+
+    fn give(
+        &self,
+        spec: &LinkSpec,
+        key: ConnKey,
+        data_of: Option<ConnKey>,
+        established: Established,
+    ) -> oneshot::Receiver<()> {
+        let (alive, gone) = oneshot::channel();
+        let dialled = Dialled {
+            link: spec.name.clone(),
+            key,
+            data_of,
+            established,
+            alive,
+        };
+        self.core.send(CoreEvent::Dialled {
+            site: self.site,
+            dialled: Box::new(dialled),
+        });
+        gone
+    }
+
+    /// Waits until the link has ended, and moves it meanwhile where it should be. Gives the endpoint
+    /// it ended on.
+    async fn hold(&mut self, mut up: Up, begun: &LinkSpec) -> usize {
+        let mut spec = begun.clone();
+        let mut renew = false;
+        loop {
+            // All arms are cancel-safe: channels keep what was not received.
+            tokio::select! {
+                _ = &mut up.gone => return up.index,
+                changed = self.specs.changed() => {
+                    if changed.is_err() {
+                        // The link is being removed, and this task with it.
+                        drop((&mut up.gone).await);
+                        return up.index;
+                    }
+                    let next = self.specs.borrow_and_update().clone();
+                    renew |= next.credentials != spec.credentials;
+                    spec = next;
+                }
+                () = tokio::time::sleep(PROBE), if renew || up.index > 0 => {}
+            }
+            let order = 0..if renew { spec.targets.len() } else { up.index };
+            if let Some(new) = self.connect(&spec, order).await {
+                // The new one takes the streams to come; the old one ends when its last has ended.
+                up.data.abort_all();
+                self.core.send(CoreEvent::Retire {
+                    site: self.site,
+                    key: up.key,
+                });
+                up = new;
+                renew = false;
+            }
+        }
+    }
+
+    async fn keep_data(self, target: Target, control: ConnKey, correlator: String) {
+        let mut backoff = Backoff::new();
+        loop {
+            let key = self.core.next_key();
+            let spec = self.specs.borrow().clone();
+            match dial(&self.router, &spec, &target, key, &correlator, true).await {
+                Ok(established) => {
+                    drop(self.give(&spec, key, Some(control), established).await);
+                    backoff = Backoff::new();
+                }
+                Err(failure) => {
+                    tracing::debug!(link = spec.name, %failure, "data connection failed");
+                }
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
     }
 }

@@ -91,6 +91,11 @@ fn turn(
             break;
         }
     }
+    if inner.retire && inner.streams() == 0 {
+        let why = "another connection has taken over";
+        inner.amqp.close(None);
+        return Poll::Ready(Ended::ByUs(why.to_owned()));
+    }
     if let Err(why) = timers(inner, timer, cx) {
         return Poll::Ready(Ended::Failed(why));
     }

@@ -113,6 +113,8 @@ pub enum Command {
     ClientSettle(ConnKey, DeliveryId, bool),
     /// Close a connection.
     Close(ConnKey, String),
+    /// Close a connection when it has no stream any more.
+    Retire(ConnKey),
     /// Stop accepting and end when nothing is left.
     Drain(oneshot::Sender<()>),
     /// Answer when the event loop comes round.
@@ -372,6 +374,10 @@ impl Worker {
             Command::Close(key, why) => {
                 self.on_conn(key, |inner| inner.fail("amqp:connection:forced", &why));
             }
+            Command::Retire(key) => self.on_conn(key, |inner| {
+                inner.retire = true;
+                inner.kick();
+            }),
             Command::Ping(answer) => {
                 let _ = answer.send(self.acceptor.open_connections());
             }

@@ -194,6 +194,15 @@ pub struct LinkDetails {
     /// End of the validity of our certificate there (RFC 3339).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub certificate_expiration_time: String,
+    /// Address of the endpoint in use.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub endpoint: String,
+    /// Since when it is up (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub up_since: String,
+    /// What went wrong last, be it over or not.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_failure: String,
 }
 
 /// Of a Listener.

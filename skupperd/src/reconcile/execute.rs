@@ -2,14 +2,15 @@
 
 use crate::{
     link::{
-        LinkSpec,
+        LinkSpec, Target,
         core::{
             AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, ServerTls, Site, SiteSpec,
         },
         view::TargetHost,
     },
     model::{
-        AccessRole, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId, parse_duration,
+        AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId,
+        parse_duration,
     },
     pki::{self, Served},
     plan::{Action, Picture},
@@ -531,17 +532,21 @@ fn prepare_link(
     let secret = secret.ok_or_else(|| format!("secret {credentials:?} not found"))?;
     let edge = wanted.site.as_ref().is_some_and(|(_, s)| s.edge);
     let role = if edge { Role::Edge } else { Role::InterRouter };
-    let endpoint = link.endpoints.iter().find(|e| e.role == role);
-    let endpoint = endpoint.ok_or_else(|| {
-        format!(
-            "spec.endpoints: no endpoint for the role of this site, {}",
-            role.as_str()
-        )
-    })?;
-    Ok(LinkSpec {
-        name: name.to_owned(),
+    let target = |endpoint: &Endpoint| Target {
         host: endpoint.host.to_string(),
         port: endpoint.port,
+    };
+    let ours = link.endpoints.iter().filter(|e| e.role == role);
+    let targets: Vec<Target> = ours.map(target).collect();
+    if targets.is_empty() {
+        let role = role.as_str();
+        return Err(format!(
+            "spec.endpoints: no endpoint for the role of this site, {role}"
+        ));
+    }
+    Ok(LinkSpec {
+        name: name.to_owned(),
+        targets,
         cost: link.cost,
         credentials: secret.clone(),
         tls: pki::client_config(credentials, secret).map_err(|e| chain(&e))?,

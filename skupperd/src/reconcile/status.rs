@@ -241,6 +241,11 @@ impl NamespaceState {
                         remote_site_id: known.as_ref().map(|k| k.id.clone()).unwrap_or_default(),
                         remote_site_name: known.map(|k| k.name).unwrap_or_default(),
                         certificate_expiration_time: self.expiry(&link.tls_credentials),
+                        endpoint: text(state.and_then(|s| s.endpoint)),
+                        up_since: text(state.and_then(|s| s.since)),
+                        last_failure: state
+                            .and_then(|s| s.last_failure.clone())
+                            .unwrap_or_default(),
                     })
             }
             Spec::Listener(_) => {
@@ -292,6 +297,10 @@ impl NamespaceState {
             Spec::Unserved(kind) => Draft::unserved(*kind),
         }
     }
+}
+
+fn text(value: Option<impl std::fmt::Display>) -> String {
+    value.map(|v| v.to_string()).unwrap_or_default()
 }
 
 fn no_site() -> String {

@@ -9,6 +9,7 @@ use super::{
 use crate::amqp::message::Message;
 use bytes::{Bytes, BytesMut};
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
@@ -814,7 +815,9 @@ impl Router {
         if !std::mem::take(&mut self.routes_dirty) {
             return;
         }
-        let best = |id: &str| self.links_to(id).min().map(|(_, link)| link);
+        // The newest of those that cost the same: it is there to take over from the others.
+        let order = |(cost, link): &(u32, ConnId)| (*cost, Reverse(*link));
+        let best = |id: &str| self.links_to(id).min_by_key(order).map(|(_, link)| link);
         let routers: BTreeMap<String, RouterRoute> = self
             .paths
             .iter()

@@ -17,6 +17,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use jiff::Timestamp;
 use rustls::ServerConfig;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,7 +25,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::oneshot, task::AbortHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::AbortHandle,
+};
 
 /// How long a data connection waits for its control connection, and a control connection of a peer
 /// that trunks for its first data connection.
@@ -67,10 +71,17 @@ pub struct LinkState {
     pub remote: Option<String>,
     /// The last failure since.
     pub failure: Option<String>,
+    /// Address of the endpoint in use.
+    pub endpoint: Option<SocketAddr>,
+    /// Since when it is operational.
+    pub since: Option<Timestamp>,
+    /// The last failure, be it over or not.
+    pub last_failure: Option<String>,
 }
 
 struct Dialling {
     spec: LinkSpec,
+    specs: watch::Sender<LinkSpec>,
     task: AbortHandle,
     failure: Option<String>,
 }
@@ -107,6 +118,11 @@ struct Peer {
     worker: usize,
     /// Two-way contact with the neighbour.
     neighbour: bool,
+    up_since: Option<Timestamp>,
+    /// Another connection has taken over.
+    retired: bool,
+    /// Name of the RouterAccess it came in on.
+    access: Option<String>,
 }
 
 /// A site.
@@ -150,28 +166,29 @@ impl Site {
 
     // ---- links ----
 
-    /// Dials a link, or changes what it dials. A changed cost alone keeps the connection.
+    /// Dials a link, or changes what it dials. A changed cost keeps the connection, and so do new
+    /// credentials until a connection with them is up.
     pub fn set_link(&mut self, core: &Core, spec: LinkSpec) {
-        if let Some(old) = self.links.get_mut(&spec.name) {
-            let same = (&old.spec.host, old.spec.port) == (&spec.host, spec.port)
-                && old.spec.credentials == spec.credentials;
-            if same {
-                old.spec.cost = spec.cost;
-                for (key, peer) in &mut self.peers {
-                    if peer.link.as_ref() == Some(&spec.name) {
-                        peer.cost = spec.cost;
-                        self.router.link_cost(*key, spec.cost, Instant::now());
-                    }
+        if let Some(old) = self.links.get_mut(&spec.name)
+            && old.spec.targets == spec.targets
+        {
+            old.spec = spec.clone();
+            old.specs.send_replace(spec.clone());
+            for (key, peer) in &mut self.peers {
+                if peer.link.as_ref() == Some(&spec.name) && !peer.retired {
+                    peer.cost = spec.cost;
+                    self.router.link_cost(*key, spec.cost, Instant::now());
                 }
-                return;
             }
+            return;
         }
         self.remove_link(core, &spec.name.clone(), "link changed");
         let router = self.spec.router_id.clone();
+        let (specs, receiver) = watch::channel(spec.clone());
         let task = tokio::task::spawn(dial::keep(
             self.id,
             router,
-            spec.clone(),
+            receiver,
             self.spec.trunk,
             core.sender.clone(),
         ));
@@ -179,6 +196,7 @@ impl Site {
             task: task.abort_handle(),
             failure: None,
             spec,
+            specs,
         };
         self.links.insert(dialling.spec.name.clone(), dialling);
     }
@@ -205,8 +223,12 @@ impl Site {
             let up = self
                 .peers
                 .values()
-                .find(|p| p.link.as_ref() == Some(name) && p.neighbour);
+                .filter(|p| p.link.as_ref() == Some(name) && p.neighbour)
+                .max_by_key(|p| !p.retired);
             let state = LinkState {
+                endpoint: up.map(|p| p.addr),
+                since: up.and_then(|p| p.up_since),
+                last_failure: link.failure.clone(),
                 remote: up.map(|p| p.remote.clone()),
                 failure: if up.is_some() {
                     None
@@ -303,8 +325,8 @@ impl Site {
         };
         tasks.iter().for_each(AbortHandle::abort);
         if cut {
-            let accepted = self.peers.iter().filter(|(_, p)| p.link.is_none());
-            for (key, peer) in accepted {
+            let own = |p: &Peer| p.access.as_deref() == Some(name);
+            for (key, peer) in self.peers.iter().filter(|(_, p)| own(p)) {
                 close(core, *key, peer, "link access removed");
             }
         }
@@ -351,7 +373,8 @@ impl Site {
             remote = established.open.container_id,
             "link accepted"
         );
-        self.add_control(core, key, None, correlator.clone(), cost, established);
+        let group = (Some(access), correlator.clone());
+        self.add_control(core, key, None, group, cost, established);
         let (now, later) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<Vec<_>, _>(|(_, waits, _)| Some(waits) == correlator.as_ref());
@@ -376,7 +399,7 @@ impl Site {
             None => {
                 let cost = dialling.spec.cost.max(cost(&established.open));
                 self.alive.insert(key, alive);
-                self.add_control(core, key, Some(link), None, cost, established);
+                self.add_control(core, key, Some(link), (None, None), cost, established);
             }
             Some(group) if self.peers.contains_key(&group) => {
                 self.alive.insert(key, alive);
@@ -393,14 +416,33 @@ impl Site {
         let failure = failure.to_string();
         if dialling.failure.as_ref() != Some(&failure) {
             // Once for each new reason: attempts repeat every two seconds.
-            tracing::warn!(
-                namespace = self.spec.namespace,
-                link,
-                failure,
-                "link is down"
-            );
+            let namespace = &self.spec.namespace;
+            if self.peers.values().any(|p| p.link.as_deref() == Some(link)) {
+                tracing::info!(
+                    namespace,
+                    link,
+                    failure,
+                    "no better connection for the link"
+                );
+            } else {
+                tracing::warn!(namespace, link, failure, "link is down");
+            }
             dialling.failure = Some(failure);
             core.changed();
+        }
+    }
+
+    /// Another connection has taken over from this one: it ends when its streams have.
+    pub(super) fn retire(&mut self, core: &Core, key: ConnKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.retired = true;
+        for data in peer.data.keys() {
+            core.tell(*data, Command::Retire(*data));
+        }
+        if peer.data.is_empty() || peer.on_control {
+            core.tell(key, Command::Retire(key));
         }
     }
 
@@ -409,7 +451,7 @@ impl Site {
         core: &mut Core,
         key: ConnKey,
         link: Option<String>,
-        correlator: Option<String>,
+        (access, correlator): (Option<&str>, Option<String>),
         cost: u32,
         established: Established,
     ) {
@@ -429,6 +471,9 @@ impl Site {
             on_control: false,
             worker,
             neighbour: false,
+            up_since: None,
+            retired: false,
+            access: access.map(str::to_owned),
         };
         if peer.remote == self.spec.router_id {
             tracing::warn!(peer = %peer.addr, "link to this very router refused");
@@ -525,6 +570,9 @@ impl Site {
             if let Some(peer) = self.peers.get_mut(&group) {
                 peer.data.remove(&key);
                 self.view_dirty = true;
+                if peer.retired && peer.data.is_empty() {
+                    core.tell(group, Command::Retire(group));
+                }
             }
             return;
         }
@@ -539,7 +587,7 @@ impl Site {
         let link = peer.link.as_deref().unwrap_or("");
         let (namespace, remote) = (&self.spec.namespace, &peer.remote);
         tracing::info!(namespace, link, remote, peer = %peer.addr, why, "link has ended");
-        if let Some(dialling) = self.links.get_mut(link) {
+        if let Some(dialling) = self.links.get_mut(link).filter(|_| !peer.retired) {
             dialling.failure = Some(why.to_owned());
         }
         for data in peer.data.keys() {
@@ -583,6 +631,7 @@ impl Site {
                 Output::NeighbourUp { link, id } => {
                     if let Some(peer) = self.peers.get_mut(&link) {
                         peer.neighbour = true;
+                        peer.up_since = Some(Timestamp::now());
                         let namespace = &self.spec.namespace;
                         tracing::info!(namespace, remote = id, peer = %peer.addr, "link is up");
                     }
@@ -593,6 +642,16 @@ impl Site {
                         peer.neighbour = false;
                         let namespace = &self.spec.namespace;
                         tracing::warn!(namespace, remote = id, peer = %peer.addr, "neighbour lost");
+                        // Where there is another endpoint nobody waits for this one to come back.
+                        let dialling = peer.link.as_ref().and_then(|name| self.links.get(name));
+                        if dialling.is_some_and(|d| d.spec.targets.len() > 1) {
+                            close(
+                                core,
+                                link,
+                                peer,
+                                "neighbour lost: another endpoint is tried",
+                            );
+                        }
                     }
                     core.changed();
                 }
