@@ -25,7 +25,7 @@ pub use resource::{
     AccessRole, Connector, Endpoint, Link, LinkAccess, Listener, Meta, Observer, Resource, Role,
     RouterAccess, Settings, Site, Spec,
 };
-pub use secret::Secret;
+pub use secret::{Proxy, Secret};
 pub use status::{Condition, ConditionStatus, ConditionType, Draft, Phase, State, Status};
 pub use syntax::{
     Host, Name, Namespace, RoutingKey, SiteId, SyntaxError, check_host, check_name,

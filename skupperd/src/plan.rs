@@ -13,9 +13,18 @@ pub struct Picture {
     /// Connectors by name.
     pub connectors: BTreeMap<Name, Connector>,
     /// Links by name, each with its credentials.
-    pub links: BTreeMap<Name, (Link, Option<Secret>)>,
+    pub links: BTreeMap<Name, (Link, LinkSecrets)>,
     /// Link accesses by name.
     pub accesses: BTreeMap<Name, RouterAccess>,
+}
+
+/// Secrets that a link names, where they are there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LinkSecrets {
+    /// Credentials.
+    pub credentials: Option<Secret>,
+    /// What `proxy-configuration` in its settings names.
+    pub proxy: Option<Secret>,
 }
 
 /// One step.

@@ -310,3 +310,88 @@ fn silent_connections_to_the_link_port_do_not_hold_it() {
     b.wait_status("Link", "to-a", "Ready");
     drop(silent);
 }
+
+struct TinyProxy(Child);
+
+impl TinyProxy {
+    fn start(dir: &Path, port: u16, login: Option<&str>) -> Self {
+        let login = login.map_or(String::new(), |login| format!("BasicAuth {login}\n"));
+        let conf = format!(
+            "Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 50\nAllow 127.0.0.1\n\
+             LogFile \"{}/tinyproxy.log\"\n{login}",
+            dir.display()
+        );
+        let path = dir.join("tinyproxy.conf");
+        std::fs::write(&path, conf).expect("configuration");
+        let child = Command::new("tinyproxy")
+            .args(["-d", "-c"])
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("tinyproxy starts");
+        wait_until("tinyproxy", SOON, || {
+            !refused(([127, 0, 0, 1], port).into())
+        });
+        Self(child)
+    }
+}
+
+impl Drop for TinyProxy {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn l24_a_link_goes_through_a_connect_proxy_with_and_without_a_password() {
+    if !have(Path::new("tinyproxy"), &["-v"]) {
+        return;
+    }
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let (at_a, port) = (free_addr(), free_port());
+    a.access(at_a);
+    a.start();
+    let link = a.link(at_a, 1);
+    let link = format!("{link}  settings: {{proxy-configuration: way-out}}\n");
+    b.file("link.yaml", &link);
+    b.start();
+    b.wait_status("Site", "b", "Ready");
+    let says = |why: &str| {
+        wait_until(why, SOON, || {
+            let link = b.status("Link", "to-a").unwrap_or_default();
+            let message = link["status"]["message"].as_str().unwrap_or_default();
+            message.contains(why)
+        });
+    };
+    says("secret \"way-out\" not found");
+    let secret = |login: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: way-out}}\n\
+             stringData: {{host: 127.0.0.1, port: \"{port}\"{login}}}\n"
+        );
+        b.file("way-out.yaml", &text);
+    };
+    secret("");
+    says("Connection refused");
+    let proxy = TinyProxy::start(b.root(), port, None);
+    b.wait_status("Link", "to-a", "Ready");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("echo", "echo", server.addr);
+    b.listener("echo", "echo", addr);
+    wait_until("the service", SOON, || works(addr));
+    let log = std::fs::read_to_string(b.root().join("tinyproxy.log")).expect("a log");
+    assert!(log.contains(&format!("CONNECT {at_a}")), "{log}");
+    drop(proxy);
+    let _proxy = TinyProxy::start(b.root(), port, Some("me sesame"));
+    says("the proxy asks for a user name and password");
+    secret(", username: me, password: wrong");
+    says("the proxy does not take this user name and password");
+    secret(", username: me, password: sesame");
+    b.wait_status("Link", "to-a", "Ready");
+    wait_until("the service", SOON, || works(addr));
+    assert!(!b.log().contains("sesame"), "the password is in the log");
+}

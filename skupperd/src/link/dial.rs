@@ -1,5 +1,7 @@
 //! Dialling: one task for each link, which keeps its control connection and trunk up.
 
+mod connect;
+
 use super::{
     conn::ConnKey,
     core::{CoreEvent, CoreSender, LinkFailure},
@@ -10,7 +12,7 @@ use crate::{
         connection::Config,
         value::{Symbol, Value},
     },
-    model::Secret,
+    model::{Proxy, Secret},
     sys, telemetry,
 };
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -51,6 +53,8 @@ pub struct LinkSpec {
     pub cost: u32,
     /// Credentials, to see whether they have changed.
     pub credentials: Secret,
+    /// HTTP proxy on the way.
+    pub proxy: Option<Proxy>,
     /// The same for rustls.
     pub tls: Arc<ClientConfig>,
 }
@@ -172,12 +176,15 @@ async fn dial(
     let patience = CONNECT_TIMEOUT[usize::from(spec.targets.len() > 1)];
     let name = ServerName::try_from(target.host.clone())
         .map_err(|e| fail("reading the host name", e.to_string()))?;
-    let addrs = tokio::net::lookup_host((target.host.as_str(), target.port))
+    // Behind a proxy it is the proxy that looks up the target.
+    let via = spec.proxy.as_ref();
+    let (host, port) = via.map_or((&target.host, target.port), |p| (&p.host, p.port));
+    let addrs = tokio::net::lookup_host((host.as_str(), port))
         .await
         .map_err(|e| fail("looking up the host", e.to_string()))?;
     let mut last = fail("looking up the host", "no address".to_owned());
     for addr in addrs {
-        let socket = match tokio::time::timeout(patience, TcpStream::connect(addr)).await {
+        let mut socket = match tokio::time::timeout(patience, TcpStream::connect(addr)).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(e)) => {
                 last = fail("connecting", e.to_string());
@@ -190,6 +197,15 @@ async fn dial(
             }
         };
         sys::prepare(SockRef::from(&socket)).map_err(|e| fail("connecting", e.to_string()))?;
+        if let Some(proxy) = via {
+            let asked = connect::connect(&mut socket, target, proxy);
+            let asked = tokio::time::timeout(handshake::TIMEOUT, asked).await;
+            let asked = asked.unwrap_or(Err(connect::ConnectError::Malformed("it does not come")));
+            if let Err(e) = asked {
+                last = fail("connecting by way of the proxy", telemetry::chain(&e));
+                continue;
+            }
+        }
         let security = Security::Client(spec.tls.clone(), name.clone());
         let config = open(router, spec, target, key, correlator, data);
         match handshake::run(socket, security, config).await {
@@ -332,7 +348,7 @@ impl Line {
                         return up.index;
                     }
                     let next = self.specs.borrow_and_update().clone();
-                    renew |= next.credentials != spec.credentials;
+                    renew |= next.credentials != spec.credentials || next.proxy != spec.proxy;
                     spec = next;
                 }
                 () = tokio::time::sleep(PROBE), if renew || up.index > 0 => {}

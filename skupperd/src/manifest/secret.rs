@@ -23,6 +23,7 @@ pub(super) fn convert(raw: &raw::Secret) -> Result<model::Secret, Problem> {
         ca: part(raw, "ca.crt")?.to_string(),
         certificate: part(raw, "tls.crt")?.to_string(),
         key: part(raw, "tls.key")?,
+        proxy: proxy(raw)?,
     };
     if raw.secret_type.as_deref() == Some(TLS) {
         for (name, text) in [("tls.crt", &secret.certificate), ("tls.key", &*secret.key)] {
@@ -37,8 +38,34 @@ pub(super) fn convert(raw: &raw::Secret) -> Result<model::Secret, Problem> {
     Ok(secret)
 }
 
+/// The proxy that a Secret describes, if it describes one.
+fn proxy(raw: &raw::Secret) -> Result<Option<model::Proxy>, Problem> {
+    let (_, host) = text(raw, "host")?;
+    let (path, port) = text(raw, "port")?;
+    let ((_, user), (_, password)) = (text(raw, "username")?, text(raw, "password")?);
+    if host.is_empty() || port.is_empty() {
+        return Ok(None);
+    }
+    let number = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let number = number.ok_or_else(|| field(&path, "is not a port (1..65535)"))?;
+    Ok(Some(model::Proxy {
+        host: host.trim().to_owned(),
+        port: number,
+        login: (!user.is_empty()).then(|| (user.to_string(), password)),
+    }))
+}
+
 /// A part as PEM; empty when there is none.
 fn part(raw: &raw::Secret, name: &str) -> Result<Zeroizing<String>, Problem> {
+    let (path, text) = text(raw, name)?;
+    if !text.is_empty() && !text.contains("-----BEGIN ") {
+        return Err(field(&path, "is not PEM"));
+    }
+    Ok(text)
+}
+
+/// Where a part is, and what it says; empty when there is none.
+fn text(raw: &raw::Secret, name: &str) -> Result<(String, Zeroizing<String>), Problem> {
     let get = |data: &Option<BTreeMap<_, Option<raw::Hidden>>>| {
         let text = data.as_ref()?.get(name)?.as_ref()?;
         Some(text.0.clone()).filter(|text| !text.is_empty())
@@ -47,10 +74,10 @@ fn part(raw: &raw::Secret, name: &str) -> Result<Zeroizing<String>, Problem> {
     let (path, text) = if let Some(text) = get(&raw.string_data) {
         (format!("stringData.{name}"), text)
     } else {
-        let Some(encoded) = get(&raw.data) else {
-            return Ok(Zeroizing::default());
-        };
         let path = format!("data.{name}");
+        let Some(encoded) = get(&raw.data) else {
+            return Ok((path, Zeroizing::default()));
+        };
         let compact: Zeroizing<Vec<u8>> = Zeroizing::new(
             encoded
                 .bytes()
@@ -59,13 +86,10 @@ fn part(raw: &raw::Secret, name: &str) -> Result<Zeroizing<String>, Problem> {
         );
         let bytes = STANDARD.decode(compact.as_slice());
         let bytes = Zeroizing::new(bytes.map_err(|_| field(&path, "is not base64"))?);
-        let text = std::str::from_utf8(&bytes).map_err(|_| field(&path, "is not PEM"))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| field(&path, "is not text"))?;
         (path, Zeroizing::new(text.to_owned()))
     };
-    if !text.contains("-----BEGIN ") {
-        return Err(field(&path, "is not PEM"));
-    }
-    Ok(text)
+    Ok((path, text))
 }
 
 /// Takes out of a document what is secret: data of a Secret that is not for everybody, the code of a

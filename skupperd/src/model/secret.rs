@@ -12,6 +12,28 @@ pub struct Secret {
     pub certificate: String,
     /// Private key (`tls.key`); wiped from memory when dropped.
     pub key: Zeroizing<String>,
+    /// An HTTP proxy (`host`, `port`, and maybe `username` with `password`).
+    pub proxy: Option<Proxy>,
+}
+
+/// An HTTP proxy for links that go out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User name and password.
+    pub login: Option<(String, Zeroizing<String>)>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Secret {

@@ -118,6 +118,7 @@ fn read(dir: &Path, name: &Name, needed: &[&'static str]) -> Result<Option<Secre
         ca: part("ca.crt")?,
         certificate: part("tls.crt")?,
         key: Zeroizing::new(part("tls.key")?),
+        ..Secret::default()
     }))
 }
 

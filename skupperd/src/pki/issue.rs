@@ -90,6 +90,7 @@ pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
         ca: pem.clone(),
         certificate: pem,
         key: Zeroizing::new(pair.serialize_pem()),
+        ..Secret::default()
     };
     save(dir, &secret)?;
     Ok(Issuer {
@@ -181,6 +182,7 @@ fn sign(
         ca: issuer.certificate.clone(),
         certificate,
         key: Zeroizing::new(pair.serialize_pem()),
+        ..Secret::default()
     })
 }
 
@@ -225,6 +227,7 @@ pub fn ensure_server(
             ca: read(ca)?,
             certificate: read(certificate)?,
             key: Zeroizing::new(read(key)?),
+            ..Secret::default()
         };
         if known.ca == issuer.certificate && serves(&known.certificate, hosts, validity) {
             return Ok(known);

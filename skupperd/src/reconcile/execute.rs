@@ -13,7 +13,7 @@ use crate::{
         parse_duration,
     },
     pki::{self, Served},
-    plan::{Action, Picture},
+    plan::{Action, LinkSecrets, Picture},
     steer::{Plain, Steer},
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
@@ -36,6 +36,8 @@ const LOCAL_AMQP: &str = "local-amqp-port";
 const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
 /// Setting of a site: serial numbers of certificates that are not taken any more.
 pub(crate) const REVOKED: &str = "revoked-certificates";
+/// Setting of a link: Secret with the HTTP proxy on its way.
+pub(super) const PROXY: &str = "proxy-configuration";
 /// Setting of a site: validity of the server certificates that it issues.
 const VALIDITY: &str = "server-certificate-validity";
 /// Shorter ones would be renewed without a pause.
@@ -126,10 +128,7 @@ impl Executor {
                     .await
             }
             Action::SetLink(name) => match wanted.links.get(name) {
-                Some((link, secret)) => {
-                    self.set_link(core, wanted, name, link, secret.as_ref())
-                        .await
-                }
+                Some((link, secrets)) => self.set_link(core, wanted, name, link, secrets).await,
                 None => Ok(()),
             },
             Action::RemoveLink(name) => self.remove_link(core, name).await,
@@ -326,9 +325,9 @@ impl Executor {
         wanted: &Picture,
         name: &str,
         link: &Link,
-        secret: Option<&Secret>,
+        secrets: &LinkSecrets,
     ) -> Done {
-        let prepared = prepare_link(wanted, name, link, secret);
+        let prepared = prepare_link(wanted, name, link, secrets);
         match prepared {
             Ok(spec) => self.on_site(core, move |s, c| s.set_link(c, spec)).await,
             Err(error) => {
@@ -526,10 +525,22 @@ fn prepare_link(
     wanted: &Picture,
     name: &str,
     link: &Link,
-    secret: Option<&Secret>,
+    secrets: &LinkSecrets,
 ) -> Result<LinkSpec, String> {
     let credentials = &link.tls_credentials;
+    let secret = secrets.credentials.as_ref();
     let secret = secret.ok_or_else(|| format!("secret {credentials:?} not found"))?;
+    let proxy = match (link.settings.get(PROXY), &secrets.proxy) {
+        (None, _) => None,
+        (Some(name), None) => {
+            return Err(format!("spec.settings[{PROXY}]: secret {name:?} not found"));
+        }
+        (Some(name), Some(secret)) => {
+            let missing =
+                || format!("spec.settings[{PROXY}]: secret {name:?} has no host and port");
+            Some(secret.proxy.clone().ok_or_else(missing)?)
+        }
+    };
     let edge = wanted.site.as_ref().is_some_and(|(_, s)| s.edge);
     let role = if edge { Role::Edge } else { Role::InterRouter };
     let target = |endpoint: &Endpoint| Target {
@@ -549,6 +560,7 @@ fn prepare_link(
         targets,
         cost: link.cost,
         credentials: secret.clone(),
+        proxy,
         tls: pki::client_config(credentials, secret).map_err(|e| chain(&e))?,
     })
 }

@@ -1,7 +1,7 @@
 //! One namespace: what is wanted, what was applied, what came of it.
 
 use super::{
-    execute::Executor,
+    execute::{Executor, PROXY},
     grants::Grants,
     tokens::{FROM, Tokens},
 };
@@ -9,7 +9,7 @@ use crate::{
     link::core::CoreSender,
     manifest::{Located, ManifestError},
     model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Secret, Spec},
-    plan::{Action, Picture, plan},
+    plan::{Action, LinkSecrets, Picture, plan},
     store::{Loader, NamespaceDir, StatusDir, StoreError},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -92,10 +92,15 @@ impl NamespaceState {
                     picture.connectors.insert(name, connector.clone());
                 }
                 Spec::Link(link) => {
-                    let secret = secrets.get(&link.tls_credentials);
-                    picture
-                        .links
-                        .insert(name, (link.clone(), secret.map(|s| (*s).clone())));
+                    let secret = |name: &str| {
+                        let found = secrets.iter().find(|(known, _)| ***known == *name);
+                        found.map(|(_, secret)| (*secret).clone())
+                    };
+                    let needed = LinkSecrets {
+                        credentials: secret(&link.tls_credentials),
+                        proxy: link.settings.get(PROXY).and_then(|name| secret(name)),
+                    };
+                    picture.links.insert(name, (link.clone(), needed));
                 }
                 Spec::RouterAccess(access) => {
                     picture.accesses.insert(name, access.clone());

@@ -44,6 +44,7 @@ pub(super) const TEST: &[Need] = &[
     CURL,
     NGINX,
     program("iperf3", "iperf3", "iperf3"),
+    program("tinyproxy", "tinyproxy-bin", "tinyproxy"),
     program("nft", "nftables", "nftables"),
     program("ip", "iproute2", "iproute"),
     program("setpriv", "util-linux", "util-linux"),

@@ -25,6 +25,7 @@ fn answer(its: &str) -> String {
         ca: pem.to_owned(),
         certificate: pem.to_owned(),
         key: pem.to_owned().into(),
+        ..Secret::default()
     };
     let link = Link {
         endpoints: vec![Endpoint {
