@@ -49,13 +49,14 @@ pub(super) async fn connect(
         }
         head.extend_from_slice(&piece[..n]);
         match head.windows(4).position(|w| w == b"\r\n\r\n") {
-            // Nobody speaks before we do: what is behind the head was not asked for.
-            Some(end) if end + 4 < head.len() => {
-                return Err(ConnectError::Malformed(
-                    "there is something behind its head",
-                ));
+            Some(end) => {
+                // A refusal may have a page behind its head.
+                answer(&head[..end], proxy)?;
+                // The target does not speak before we do: nobody asked for what is behind the head.
+                let text = "there is something behind its head";
+                let alone = end + 4 == head.len();
+                return alone.then_some(()).ok_or(ConnectError::Malformed(text));
             }
-            Some(end) => return answer(&head[..end], proxy),
             None if head.len() > MAX_HEAD => {
                 return Err(ConnectError::Malformed("its head is too long"));
             }
@@ -131,6 +132,35 @@ mod tests {
         assert_eq!(&*text, expected);
         let text = request(&target("a.example"), &proxy(Some(("me", "pass word"))));
         assert!(text.contains("\r\nProxy-Authorization: Basic bWU6cGFzcyB3b3Jk\r\n\r\n"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_may_have_a_page_and_a_connection_may_not() {
+        for (said, why) in [
+            (
+                "HTTP/1.1 403 No\r\n\r\n<html>",
+                "answers \"HTTP/1.1 403 No\"",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\n\r\nSSH-2.0",
+                "something behind its head",
+            ),
+            ("HTTP/1.1 200 OK\r\n", "ends in the middle"),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n\r\n", ""),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let dialled = TcpStream::connect(listener.local_addr().unwrap());
+            let (socket, accepted) = tokio::join!(dialled, listener.accept());
+            let (mut socket, mut peer) = (socket.unwrap(), accepted.unwrap().0);
+            peer.write_all(said.as_bytes()).await.unwrap();
+            peer.shutdown().await.unwrap();
+            let result = connect(&mut socket, &target("a"), &proxy(None)).await;
+            let error = result.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(
+                error.contains(why) && error.is_empty() == why.is_empty(),
+                "{said}: {error}"
+            );
+        }
     }
 
     #[test]
