@@ -1,6 +1,10 @@
 //! A site: a directory, its daemon, and the command.
 
-use crate::{SOON, program, wait_for};
+use crate::{
+    SOON,
+    echo::{Server, works},
+    program, wait_for,
+};
 use serde_json::Value;
 use std::{
     fs::{self, File},
@@ -252,12 +256,18 @@ pub fn linked() -> (Site, Site) {
 }
 
 /// A pair of linked sites with an echo server at the first and a listener at the second.
-pub fn service() -> (Site, Site, crate::echo::Server, SocketAddr) {
+pub fn service() -> (Site, Site, Server, SocketAddr) {
     let (a, b) = linked();
-    let server = crate::echo::Server::echo(crate::free_addr());
-    let addr = crate::free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    crate::wait_until("the service to work", SOON, || crate::echo::works(addr));
+    let (server, addr) = echo(&a, &b);
     (a, b, server, addr)
+}
+
+/// An echo server behind a connector at one site, and a listener for it at another; it works.
+pub fn echo(at: &Site, from: &Site) -> (Server, SocketAddr) {
+    let server = Server::echo(crate::free_addr());
+    let addr = crate::free_addr();
+    at.connector("echo", "echo", server.addr);
+    from.listener("echo", "echo", addr);
+    crate::wait_until("the service to work", SOON, || works(addr));
+    (server, addr)
 }

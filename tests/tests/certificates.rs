@@ -2,9 +2,9 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, round_trip, works},
+    echo::{connect, round_trip},
     free_addr, pki,
-    site::{Site, service},
+    site::{Site, echo, service},
     wait_for, wait_until,
 };
 use std::{
@@ -134,11 +134,7 @@ fn l28_server_certificates_are_renewed_under_a_running_stream() {
     a.start();
     b.start();
     b.wait_status("Link", "to-a", "Ready");
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service", SOON, || works(addr));
+    let (_server, addr) = echo(&a, &b);
     let file = a
         .root()
         .join("namespaces/default/runtime/certs/access/tls.crt");

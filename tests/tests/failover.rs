@@ -2,10 +2,10 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, round_trip, works},
+    echo::{connect, round_trip, works},
     forward::Forwarder,
     free_addr,
-    site::{Site, service},
+    site::{Site, echo, service},
     wait_for, wait_until,
 };
 use std::{
@@ -45,11 +45,7 @@ fn another_endpoint_takes_over_within_seconds_and_the_first_comes_back_without_a
     a.start();
     b.start();
     b.wait_status("Link", "to-a", "Ready");
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service", SOON, || works(addr));
+    let (_server, addr) = echo(&a, &b);
     assert_eq!(endpoint(&b), Some(first.addr.to_string()));
     first.cut(true);
     let begin = Instant::now();

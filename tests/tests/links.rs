@@ -5,7 +5,7 @@ use skupper_tests::{
     SOON,
     echo::{Server, connect, hear, refused, round_trip, works},
     free_addr, free_port,
-    site::{Site, linked},
+    site::{Site, echo, linked},
     wait_until,
 };
 use std::{
@@ -525,11 +525,7 @@ fn r6_second_daemon_refuses() {
 #[test]
 fn r11_c25_invalid_change_leaves_what_runs() {
     let (a, b) = linked();
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service", SOON, || works(addr));
+    let (_server, addr) = echo(&a, &b);
     let mut held = connect(addr).expect("a connection");
     b.file("broken.yaml", "kind: Listener\n  nonsense: [");
     b.file(
@@ -575,11 +571,7 @@ fn r14_newer_state_is_refused_with_a_message() {
 #[test]
 fn sigterm_drains_open_connections() {
     let (a, mut b) = linked();
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service", SOON, || works(addr));
+    let (_server, addr) = echo(&a, &b);
     let mut held = connect(addr).expect("a connection");
     round_trip(&mut held, b"before").expect("works");
     b.signal(Signal::SIGTERM);
@@ -592,11 +584,7 @@ fn sigterm_drains_open_connections() {
 #[test]
 fn l6_hostile_peers_are_refused_logged_once_and_harmless() {
     let (a, b) = linked();
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service", SOON, || works(addr));
+    let (_server, addr) = echo(&a, &b);
     let mut held = connect(addr).expect("a connection");
     let text = std::fs::read_to_string(a.input().join("RouterAccess-access.yaml")).expect("access");
     let port = text

@@ -4,7 +4,7 @@ use skupper_tests::{
     SOON,
     echo::{Server, connect, refused, round_trip, works},
     free_addr, free_port, pki,
-    site::{Site, linked},
+    site::{Site, echo, linked},
     skip::skip,
     wait_until,
 };
@@ -173,11 +173,7 @@ fn v21_nginx_and_curl_1_gib_both_directions_and_200_at_once() {
 #[test]
 fn long_lived_echo_for_60_seconds() {
     let (a, b) = linked();
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service", SOON, || works(addr));
+    let (_server, addr) = echo(&a, &b);
     let mut socket = connect(addr).expect("a connection");
     let begin = Instant::now();
     let mut count = 0u64;
@@ -378,11 +374,7 @@ fn l24_a_link_goes_through_a_connect_proxy_with_and_without_a_password() {
     says("Connection refused");
     let proxy = TinyProxy::start(b.root(), port, None);
     b.wait_status("Link", "to-a", "Ready");
-    let server = Server::echo(free_addr());
-    let addr = free_addr();
-    a.connector("echo", "echo", server.addr);
-    b.listener("echo", "echo", addr);
-    wait_until("the service", SOON, || works(addr));
+    let (_server, addr) = echo(&a, &b);
     let log = std::fs::read_to_string(b.root().join("tinyproxy.log")).expect("a log");
     assert!(log.contains(&format!("CONNECT {at_a}")), "{log}");
     drop(proxy);
