@@ -3,11 +3,14 @@
 mod given;
 mod identity;
 mod issue;
+mod issuer;
 mod tls;
 
 pub use given::{Served, given_server, issuer_for, server_for};
+use identity::authority;
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
-pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client, new_code, renewal};
+pub use issue::{Issued, ensure_server, issue_client, new_code, renewal};
+pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};
 pub use tls::{client_config, grant_config, server_config, token_config};
 
 use std::path::PathBuf;

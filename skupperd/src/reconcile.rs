@@ -6,7 +6,7 @@ mod namespace;
 mod status;
 mod tokens;
 
-pub(crate) use execute::{REVOKED, host_names, reachable, revoked};
+pub(crate) use execute::{OVERLAP, REVOKED, ROTATE, host_names, reachable, revoked};
 pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 
 pub use namespace::NamespaceState;

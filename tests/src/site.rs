@@ -38,6 +38,11 @@ impl Site {
         site
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Directory of everything.
     pub fn root(&self) -> &Path {
         self.dir.path()

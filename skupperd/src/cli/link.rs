@@ -212,7 +212,7 @@ fn generate(
             _ => None,
         })
     };
-    let issuer = pki::issuer_for(namespace, &access.issuer, secret_of(&access.issuer));
+    let issuer = pki::issuer_for(namespace, &access.issuer, secret_of(&access.issuer), None);
     let mut secret = pki::issue_client(&issuer.map_err(failed)?, &name).map_err(failed)?;
     // Where the user supplied what the port shows, its CA is what the other site must know.
     let shown = &access.credentials;

@@ -110,6 +110,9 @@ pub struct CertificateRecord {
     pub subject: String,
     /// End of its validity (RFC 3339).
     pub expiration_time: String,
+    /// End of the overlap in which the CA that has signed it is still trusted; empty for a CA in use.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub trusted_until: String,
 }
 
 /// An address where links come in.

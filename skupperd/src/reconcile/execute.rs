@@ -2,7 +2,7 @@
 
 use crate::{
     link::{
-        LinkSpec, Target,
+        LinkSpec, Refused, Target,
         core::{
             AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, ServerTls, Site, SiteSpec,
         },
@@ -12,13 +12,14 @@ use crate::{
         AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId,
         parse_duration,
     },
-    pki::{self, Served},
+    pki::{self, Rotation, Served},
     plan::{Action, LinkSecrets, Picture},
     steer::{Plain, Steer},
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,6 +37,10 @@ const LOCAL_AMQP: &str = "local-amqp-port";
 const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
 /// Setting of a site: serial numbers of certificates that are not taken any more.
 pub(crate) const REVOKED: &str = "revoked-certificates";
+/// Setting of a site: CAs of ours that were made before this time are replaced.
+pub(crate) const ROTATE: &str = "rotate-issuers-before";
+/// Setting of a site: how long a replaced CA is trusted.
+pub(crate) const OVERLAP: &str = "issuer-overlap";
 /// Setting of a link: Secret with the HTTP proxy on its way.
 pub(super) const PROXY: &str = "proxy-configuration";
 /// Setting of a site: validity of the server certificates that it issues.
@@ -82,6 +87,7 @@ pub(super) struct Executor {
     /// Credentials among the resources.
     pub(super) secrets: BTreeMap<Name, Secret>,
     memory: Option<Memory>,
+    refused: Refused,
 }
 
 type Done = Result<(), String>;
@@ -96,6 +102,7 @@ impl Executor {
             accesses: BTreeMap::new(),
             secrets: BTreeMap::new(),
             memory: None,
+            refused: Refused::default(),
         }
     }
 
@@ -261,13 +268,12 @@ impl Executor {
     }
 
     /// Takes the certificates that the site names no more.
-    async fn revoke(&self, core: &CoreSender, wanted: &Picture) -> Done {
+    async fn revoke(&mut self, core: &CoreSender, wanted: &Picture) -> Done {
         let Some((_, site)) = &wanted.site else {
             return Ok(());
         };
-        let serials = revoked(&site.settings)?;
-        self.on_site(core, move |s, c| s.set_revoked(c, serials))
-            .await
+        self.refused.serials = revoked(&site.settings)?;
+        self.refuse(core).await
     }
 
     /// Identity and ports from earlier runs; made on first need.
@@ -418,7 +424,9 @@ impl Executor {
         });
         let validity = validity.transpose()?;
         let secret = self.secrets.get(&issuer);
-        let issuer = pki::issuer_for(&self.namespace, &issuer, secret).map_err(|e| chain(&e))?;
+        let rotation = site.map(|s| rotation(&s.settings)).transpose()?;
+        let issuer = pki::issuer_for(&self.namespace, &issuer, secret, rotation.as_ref());
+        let issuer = issuer.map_err(|e| chain(&e))?;
         let credentials = &access.tls_credentials;
         let asked: Vec<String> = access
             .subject_alternative_names
@@ -472,12 +480,55 @@ impl Executor {
         failed
     }
 
-    /// When the first certificate of ours is to be renewed.
-    pub(super) fn renewal(&self) -> Option<jiff::Timestamp> {
-        let ours = self.accesses.values().filter(|a| !a.served.given);
-        ours.filter_map(|a| pki::renewal(&a.served.secret.certificate))
-            .min()
+    /// When the first of our credentials is to be renewed, or stops being trusted.
+    pub(super) fn renewal(&self) -> Option<Timestamp> {
+        let due = self.accesses.values().filter_map(|a| a.served.changes);
+        due.min()
     }
+
+    /// Until when a retired CA, known by its key identifier, is trusted; empty for one that is not.
+    pub(super) fn trusted_until(&self, authority: &str) -> String {
+        let mut retired = self.accesses.values().flat_map(|a| &a.served.retired);
+        let found = retired.find(|(key, _)| key == authority);
+        found
+            .map(|(_, until)| until.to_string())
+            .unwrap_or_default()
+    }
+
+    /// Ends the links that came in by a CA whose overlap is over.
+    pub(super) async fn retire(&mut self, core: &CoreSender) -> Done {
+        let now = Timestamp::now();
+        let retired = self.accesses.values().flat_map(|a| &a.served.retired);
+        let over = retired.filter(|(_, until)| *until <= now);
+        let over: BTreeSet<String> = over.map(|(key, _)| key.clone()).collect();
+        if over == self.refused.authorities {
+            return Ok(());
+        }
+        self.refused.authorities = over;
+        self.refuse(core).await
+    }
+
+    async fn refuse(&self, core: &CoreSender) -> Done {
+        let refused = self.refused.clone();
+        self.on_site(core, move |s, c| s.set_refused(c, refused))
+            .await
+    }
+}
+
+/// When a site's settings have its CAs replaced.
+pub(crate) fn rotation(settings: &Settings) -> Result<Rotation, String> {
+    let before = settings.get(ROTATE).map(|text| {
+        let time = text.parse::<Timestamp>();
+        time.map_err(|e| format!("spec.settings[{ROTATE}]: {text:?} is not a time: {e}"))
+    });
+    let overlap = settings.get(OVERLAP).map(|text| {
+        let bad = || format!("spec.settings[{OVERLAP}]: {text:?} is not a duration");
+        parse_duration(text).ok_or_else(bad)
+    });
+    Ok(Rotation {
+        before: before.transpose()?,
+        overlap: overlap.transpose()?.unwrap_or(pki::OVERLAP),
+    })
 }
 
 /// Serial numbers that a site's settings take back, apart by commas or blanks.

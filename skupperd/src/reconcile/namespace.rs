@@ -163,6 +163,9 @@ impl NamespaceState {
             _ => wanted.site.is_some(),
         });
         let failed = self.executor.refresh(&wanted);
+        if let Err(error) = self.executor.retire(core).await {
+            tracing::debug!(namespace = %self.namespace.name(), error, "retired CAs");
+        }
         let (applied, open) = (&self.applied.accesses, &self.executor.accesses);
         self.failures.retain(|key, _| {
             let good = open.contains_key(&key.name) && applied.contains_key(&key.name);

@@ -1,6 +1,7 @@
 //! Statuses: what was applied and what the network does, as conditions.
 
 use super::{
+    execute::Executor,
     execute::OpenAccess,
     namespace::{NamespaceState, access_of_site},
 };
@@ -185,7 +186,7 @@ impl NamespaceState {
             incoming_links: observed
                 .incoming
                 .iter()
-                .map(|l| incoming(l, observed))
+                .map(|l| incoming(l, observed, &self.executor))
                 .collect(),
         })
     }
@@ -342,7 +343,7 @@ fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
     access.ports.iter().map(endpoint).collect()
 }
 
-fn incoming(link: &IncomingLink, observed: &Observed) -> IncomingRecord {
+fn incoming(link: &IncomingLink, observed: &Observed, executor: &Executor) -> IncomingRecord {
     let known = observed.network.iter().find(|r| r.id == link.remote);
     let known = known.map(Known::of);
     IncomingRecord {
@@ -353,6 +354,7 @@ fn incoming(link: &IncomingLink, observed: &Observed) -> IncomingRecord {
             serial: link.identity.serial.clone(),
             subject: link.identity.subject.clone(),
             expiration_time: link.identity.expires.to_string(),
+            trusted_until: executor.trusted_until(&link.identity.authority),
         },
     }
 }

@@ -151,9 +151,14 @@ impl NamespaceDir {
         self.state.join("runtime/certs").join(name.as_str())
     }
 
+    /// All CAs of our own.
+    pub fn runtime_issuers(&self) -> PathBuf {
+        self.state.join("runtime/issuers")
+    }
+
     /// A CA of our own.
     pub fn runtime_issuer(&self, name: &Name) -> PathBuf {
-        self.state.join("runtime/issuers").join(name.as_str())
+        self.runtime_issuers().join(name.as_str())
     }
 
     /// Links for other sites.
