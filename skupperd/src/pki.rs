@@ -11,7 +11,9 @@ use identity::authority;
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
 pub use issue::{Issued, ensure_server, issue_client, new_code, renewal};
 pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};
-pub use tls::{client_config, grant_config, server_config, token_config};
+pub use tls::{
+    client_config, explain, grant_config, passes_with_time, server_config, token_config,
+};
 
 use std::path::PathBuf;
 

@@ -3,10 +3,12 @@
 mod execute;
 mod grants;
 mod namespace;
+mod settings;
 mod status;
 mod tokens;
 
-pub(crate) use execute::{OVERLAP, REVOKED, ROTATE, host_names, reachable, revoked};
+pub(crate) use execute::{host_names, reachable};
+pub(crate) use settings::{HOSTS, OVERLAP, REVOKED, ROTATE, named_hosts, revoked};
 pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 
 pub use namespace::NamespaceState;

@@ -1,10 +1,13 @@
 //! A harness for black-box tests: daemons in directories of their own, real sockets on loopback.
 
+pub mod clock;
 pub mod echo;
 pub mod forward;
+pub mod netns;
 pub mod pki;
 pub mod site;
 pub mod skip;
+pub mod token;
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -2,11 +2,13 @@
 
 use crate::{
     SOON,
+    clock::Clock,
     echo::{Server, works},
     program, wait_for,
 };
 use serde_json::Value;
 use std::{
+    ffi::OsString,
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -147,6 +149,15 @@ impl Site {
 
     /// Starts the daemon with further arguments.
     pub fn start_with(&mut self, args: &[&str]) {
+        self.spawn(args, &[]);
+    }
+
+    /// Starts the daemon on a host with this clock.
+    pub fn start_at(&mut self, clock: &Clock) {
+        self.spawn(&[], &clock.environment());
+    }
+
+    fn spawn(&mut self, args: &[&str], environment: &[(&str, OsString)]) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -156,6 +167,7 @@ impl Site {
             .arg("--root")
             .arg(self.root())
             .args(args)
+            .envs(environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

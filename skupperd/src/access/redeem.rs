@@ -154,6 +154,9 @@ async fn ask(
     let stream = stream.map_err(|e| {
         let tls = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
         match tls {
+            Some(error) if pki::passes_with_time(error) => {
+                unreachable("recognising", pki::explain(error))
+            }
             Some(error @ rustls::Error::InvalidCertificate(_)) => RedeemError::Server {
                 server: server.to_string(),
                 reason: error.to_string(),

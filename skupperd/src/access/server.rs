@@ -182,8 +182,14 @@ async fn redeem(
     let id = head.uri.path().trim_start_matches('/');
     let result = lock(&shared.desk).redeem(id, &code, name, subject, jiff::Timestamp::now());
     match &result {
-        Ok(_) => {
-            tracing::info!(%peer, grant = id, subject, "access token was redeemed");
+        Ok(redeemed) => {
+            tracing::info!(
+                %peer,
+                grant = %redeemed.grant,
+                subject = redeemed.subject,
+                serial = redeemed.serial,
+                "access token was redeemed"
+            );
             shared.redeemed.notify_one();
         }
         Err(refusal @ (Refusal::WrongCode | Refusal::Unknown)) => {
@@ -193,5 +199,5 @@ async fn redeem(
         }
         Err(refusal) => tracing::warn!(%peer, reason = refusal.text(), "redemption refused"),
     }
-    result
+    result.map(|redeemed| redeemed.documents)
 }

@@ -1,5 +1,6 @@
 //! Carrying out one step of a plan.
 
+use super::settings::{self, PROXY};
 use crate::{
     link::{
         LinkSpec, Refused, Target,
@@ -8,11 +9,8 @@ use crate::{
         },
         view::TargetHost,
     },
-    model::{
-        AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId,
-        parse_duration,
-    },
-    pki::{self, Rotation, Served},
+    model::{AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
+    pki::{self, Served},
     plan::{Action, LinkSecrets, Picture},
     steer::{Plain, Steer},
     store::{NamespaceDir, SHARED, read_text, write_file},
@@ -26,27 +24,11 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 /// Ports tried for a site's own link access when the usual one is taken.
 const PORT_TRIES: u16 = 200;
-/// Setting of a site: port on 127.0.0.1 for AMQP clients of this host, without TLS.
-const LOCAL_AMQP: &str = "local-amqp-port";
-/// Setting of a site: data connections of each link, a number or `auto`.
-const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
-/// Setting of a site: serial numbers of certificates that are not taken any more.
-pub(crate) const REVOKED: &str = "revoked-certificates";
-/// Setting of a site: CAs of ours that were made before this time are replaced.
-pub(crate) const ROTATE: &str = "rotate-issuers-before";
-/// Setting of a site: how long a replaced CA is trusted.
-pub(crate) const OVERLAP: &str = "issuer-overlap";
-/// Setting of a link: Secret with the HTTP proxy on its way.
-pub(super) const PROXY: &str = "proxy-configuration";
-/// Setting of a site: validity of the server certificates that it issues.
-const VALIDITY: &str = "server-certificate-validity";
-/// Shorter ones would be renewed without a pause.
-const MIN_VALIDITY: Duration = Duration::from_secs(3);
 /// Version of the memory file; a later one is not touched.
 const MEMORY_VERSION: u32 = 1;
 
@@ -233,15 +215,11 @@ impl Executor {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let trunk = TRUNK.iter().find_map(|key| site.settings.get(*key));
-        let trunk = trunk
-            .and_then(|n| n.parse::<usize>().ok())
-            .filter(|n| (1..=64).contains(n));
         let spec = SiteSpec {
             namespace: self.namespace.name().to_string(),
             router_id: format!("{name}-{}-{}", now.as_secs(), now.subsec_nanos()),
             instance: i64::try_from(now.as_secs()).unwrap_or(0),
-            trunk: trunk.unwrap_or(self.trunk),
+            trunk: settings::trunk(&site.settings).unwrap_or(self.trunk),
             advert: super::status::advert(&self.site_id, name, self.namespace.name()),
         };
         let id = core
@@ -250,11 +228,8 @@ impl Executor {
             .ok_or_else(ended)?;
         self.site = Some(id);
         self.revoke(core, wanted).await?;
-        if let Some(port) = site.settings.get(LOCAL_AMQP) {
-            let field = format!("spec.settings[{LOCAL_AMQP}]");
-            let port: u16 = port
-                .parse()
-                .map_err(|_| format!("{field}: {port} is not a port"))?;
+        if let Some(port) = settings::local_amqp(&site.settings)? {
+            let field = format!("spec.settings[{}]", settings::LOCAL_AMQP);
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
             let sockets = Plain
                 .open(addr, 1)
@@ -272,7 +247,8 @@ impl Executor {
         let Some((_, site)) = &wanted.site else {
             return Ok(());
         };
-        self.refused.serials = revoked(&site.settings)?;
+        self.refused.serials = settings::revoked(&site.settings)?;
+        settings::named_hosts(&site.settings)?;
         self.refuse(core).await
     }
 
@@ -416,15 +392,10 @@ impl Executor {
         let issuer = issuer.or_else(|| site.and_then(|s| s.default_issuer.clone()));
         let issuer = issuer.map_or_else(|| Name::new(pki::SITE_CA), Ok);
         let issuer = issuer.map_err(|e| e.to_string())?;
-        let validity = site.and_then(|s| s.settings.get(VALIDITY)).map(|text| {
-            let duration = parse_duration(text).filter(|d| *d >= MIN_VALIDITY);
-            duration.ok_or_else(|| {
-                format!("spec.settings[{VALIDITY}]: {text} is not a duration of 3s or more")
-            })
-        });
-        let validity = validity.transpose()?;
+        let validity = site.map(|s| settings::validity(&s.settings)).transpose()?;
+        let validity = validity.flatten();
         let secret = self.secrets.get(&issuer);
-        let rotation = site.map(|s| rotation(&s.settings)).transpose()?;
+        let rotation = site.map(|s| settings::rotation(&s.settings)).transpose()?;
         let issuer = pki::issuer_for(&self.namespace, &issuer, secret, rotation.as_ref());
         let issuer = issuer.map_err(|e| chain(&e))?;
         let credentials = &access.tls_credentials;
@@ -513,36 +484,6 @@ impl Executor {
         self.on_site(core, move |s, c| s.set_refused(c, refused))
             .await
     }
-}
-
-/// When a site's settings have its CAs replaced.
-pub(crate) fn rotation(settings: &Settings) -> Result<Rotation, String> {
-    let before = settings.get(ROTATE).map(|text| {
-        let time = text.parse::<Timestamp>();
-        time.map_err(|e| format!("spec.settings[{ROTATE}]: {text:?} is not a time: {e}"))
-    });
-    let overlap = settings.get(OVERLAP).map(|text| {
-        let bad = || format!("spec.settings[{OVERLAP}]: {text:?} is not a duration");
-        parse_duration(text).ok_or_else(bad)
-    });
-    Ok(Rotation {
-        before: before.transpose()?,
-        overlap: overlap.transpose()?.unwrap_or(pki::OVERLAP),
-    })
-}
-
-/// Serial numbers that a site's settings take back, apart by commas or blanks.
-pub(crate) fn revoked(settings: &Settings) -> Result<BTreeSet<String>, String> {
-    let list = settings
-        .get(REVOKED)
-        .map(String::as_str)
-        .unwrap_or_default();
-    let serials = list.split([',', ' ', '\n']).filter(|s| !s.is_empty());
-    let read = |serial: &str| {
-        let bad = || format!("spec.settings[{REVOKED}]: {serial:?} is not a serial number");
-        pki::canonical(serial).ok_or_else(bad)
-    };
-    serials.map(read).collect()
 }
 
 fn ended() -> String {

@@ -1,8 +1,9 @@
 //! One namespace: what is wanted, what was applied, what came of it.
 
 use super::{
-    execute::{Executor, PROXY},
+    execute::Executor,
     grants::Grants,
+    settings::{PROXY, named_hosts},
     tokens::{FROM, Tokens},
 };
 use crate::{
@@ -127,7 +128,8 @@ impl NamespaceState {
                     tls_credentials: name,
                     issuer: site.default_issuer.clone(),
                     bind_host: None,
-                    subject_alternative_names: Vec::new(),
+                    // Where they make no sense, the site says so.
+                    subject_alternative_names: named_hosts(&site.settings).unwrap_or_default(),
                     settings: BTreeMap::new(),
                 });
         }

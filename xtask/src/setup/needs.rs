@@ -45,6 +45,7 @@ pub(super) const TEST: &[Need] = &[
     NGINX,
     program("iperf3", "iperf3", "iperf3"),
     program("tinyproxy", "tinyproxy-bin", "tinyproxy"),
+    program("faketime", "faketime", "libfaketime"),
     program("nft", "nftables", "nftables"),
     program("ip", "iproute2", "iproute"),
     program("setpriv", "util-linux", "util-linux"),
