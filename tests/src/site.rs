@@ -10,7 +10,9 @@ use serde_json::Value;
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io::{Read, Write},
     net::SocketAddr,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -140,6 +142,17 @@ impl Site {
             &format!("link-{}.yaml", other.name),
             &other.link(addr, cost),
         );
+    }
+
+    /// What the daemon answers to this request on its own socket: the status line and the body.
+    pub fn http(&self, request: &str) -> String {
+        let mut socket =
+            UnixStream::connect(self.root().join("run/metrics.sock")).expect("a socket");
+        let text = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        socket.write_all(text.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        answer
     }
 
     /// Starts the daemon.

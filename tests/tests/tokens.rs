@@ -491,6 +491,22 @@ fn l31_l29_one_site_is_shut_out_at_once_and_for_good_and_others_stay() {
             "{link:#}"
         );
     }
+    // Expiry as a metric too, on both sides.
+    let metric = "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",";
+    for (site, rest) in [
+        (&b, "kind=\"Link\",name=\"in\",subject=\"\"}"),
+        (&a, "kind=\"RouterAccess\",name=\"access\",subject=\"\"}"),
+        (&a, "kind=\"Site\",name=\"a\",subject=\"c\"}"),
+    ] {
+        let line = format!("{metric}{rest} ");
+        wait_until(&line, SOON, || {
+            let text = site.http("GET /metrics");
+            let value = text.lines().find_map(|l| l.strip_prefix(&line));
+            value.is_some_and(|v| v.parse::<u64>().is_ok_and(|v| v > 1_900_000_000))
+        });
+    }
+    assert!(a.http("GET /healthz").starts_with("HTTP/1.1 200"));
+    assert!(a.http("POST /metrics").starts_with("HTTP/1.1 405"));
     let server = Server::echo(free_addr());
     a.connector("echo", "echo", server.addr);
     let [at_b, at_c] = [&b, &c].map(|site| {

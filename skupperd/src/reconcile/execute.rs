@@ -48,7 +48,7 @@ pub(super) struct OpenAccess {
     /// Names in the certificate.
     pub(super) hosts: Vec<String>,
     /// What it shows and trusts; replaced under the open sockets.
-    served: Served,
+    pub(super) served: Served,
     tls: ServerTls,
 }
 

@@ -324,6 +324,10 @@ fn access_status(name: &Name, open: Option<&OpenAccess>, configured: State) -> D
             endpoints: open
                 .map(|access| endpoints(name, access))
                 .unwrap_or_default(),
+            certificate_expiration_time: open
+                .and_then(|access| access.served.identity.as_ref())
+                .map(|i| i.expires.to_string())
+                .unwrap_or_default(),
         })
 }
 
