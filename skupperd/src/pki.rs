@@ -5,7 +5,7 @@ mod identity;
 mod issue;
 mod tls;
 
-pub use given::{Served, given_server, issuer_for, server_for};
+pub use given::{Served, check, given_server, issuer_for, server_for};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
 pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client, new_code, renewal};
 pub use tls::{client_config, grant_config, server_config, token_config};
