@@ -1,7 +1,9 @@
-//! A harness for black-box tests: daemons in directories of their own, real sockets on loopback.
+//! A harness for black-box tests: daemons in directories of their own, real sockets on loopback; and
+//! what strangers send, for fuzzing ([`fuzz`]).
 
 pub mod echo;
 pub mod forward;
+pub mod fuzz;
 pub mod pki;
 pub mod site;
 pub mod skip;
