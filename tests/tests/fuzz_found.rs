@@ -202,7 +202,10 @@ fn a_close_about_octets_too_many_does_not_repeat_them() {
 #[test]
 fn the_highest_sequence_of_addresses_has_no_next() {
     let seeds = fuzz::seeds("router");
-    let (_, seed) = seeds.iter().find(|(name, _)| name == "highest").expect("it");
+    let (_, seed) = seeds
+        .iter()
+        .find(|(name, _)| name == "highest")
+        .expect("it");
     assert_eq!(fuzz::router(seed), "4 good 0 bad");
 }
 

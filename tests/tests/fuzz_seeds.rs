@@ -3,20 +3,10 @@
 
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 use skupper_tests::fuzz::{self, heap::Heap};
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 #[global_allocator]
 static HEAP: Heap = Heap;
-
-/// What the bodies tell of the seeds, by the names of these.
-fn told(target: &str) -> BTreeMap<String, String> {
-    let (_, body) = fuzz::TARGETS
-        .into_iter()
-        .find(|(name, _)| *name == target)
-        .expect("a target");
-    let seeds = fuzz::seeds(target).into_iter();
-    seeds.map(|(name, data)| (name, body(&data))).collect()
-}
 
 #[test]
 fn every_target_has_its_file_and_its_seeds() {
@@ -37,19 +27,58 @@ fn every_target_has_its_file_and_its_seeds() {
     assert_eq!(names("seeds"), targets);
 }
 
+/// What the bodies tell of seeds, in part. Where they stop short, changes of them try nothing.
+const TOLD: &[(&str, &str, &str)] = &[
+    ("answer", "good", "Secret Link"),
+    ("answer", "chunked", "Secret Link"),
+    ("answer", "until-close", "Secret Link"),
+    (
+        "answer",
+        "refused",
+        "403: Redemption of access token refused",
+    ),
+    ("answer", "not-asked-for", "Secret other was not asked for"),
+    ("answer", "no-http", "invalid HTTP version"),
+    ("connection", "edge-C", "45 events"),
+    ("connection", "edge-L", "38 events"),
+    ("connection", "interior-control-C", "46 events"),
+    ("connection", "interior-control-L", "45 events"),
+    ("credentials", "server.der", "server; server: fit"),
+    ("credentials", "texts", "server; server: fit"),
+    ("credentials", "ca.der", "CA: fit"),
+    ("manifest", "answer.yaml", "Secret Link 0 bad"),
+    ("manifest", "token.yaml", "AccessToken 0 bad"),
+    ("manifest", "secrets.yaml", "Secret Secret Secret 0 bad"),
+    ("manifest", "wrong.yaml", "5 bad"),
+    ("message", "value", "value"),
+    ("message", "lsu-1", "message"),
+    ("message", "stream-1", "stream"),
+    ("request", "right-code", "HTTP/1.1 500"),
+    ("request", "chunked", "HTTP/1.1 500"),
+    ("request", "one-dot-zero", "HTTP/1.0 500"),
+    ("request", "wrong-code", "HTTP/1.1 403"),
+    ("request", "unknown", "HTTP/1.1 404"),
+    ("request", "get", "HTTP/1.1 405"),
+    ("request", "bad-name", "HTTP/1.1 400"),
+    ("request", "too-long", "HTTP/1.1 400"),
+    ("router", "each", "12 good 0 bad"),
+    ("router", "side-C", "18 good 0 bad"),
+];
+
 #[test]
 fn seeds_get_where_they_are_meant_to_get() {
-    let expected = |target, list: &[(&str, &str)]| {
-        let told = told(target);
-        for (seed, expected) in list {
-            let told = told.get(*seed).expect("a seed of that name");
-            assert!(told.contains(expected), "{target}/{seed}: {told}");
+    let mut seen = 0;
+    for (target, body) in fuzz::TARGETS {
+        for (seed, data) in fuzz::seeds(target) {
+            let told = body(&data);
+            println!("{target}/{seed}: {told}");
+            for (.., expected) in TOLD.iter().filter(|(t, s, _)| (*t, *s) == (target, &*seed)) {
+                assert!(told.contains(expected), "{target}/{seed}: {told}");
+                seen += 1;
+            }
         }
-    };
-    for target in fuzz::TARGETS {
-        println!("{}: {:#?}", target.0, told(target.0));
     }
-    expected("request", &[]);
+    assert_eq!(seen, TOLD.len(), "a seed is missing");
 }
 
 /// A change of an input: at which place of it, and what.
@@ -162,6 +191,6 @@ macro_rules! survives {
 }
 
 survives! {
-    answer: 1000, connection: 2000, credentials: 1000, manifest: 500, message: 5000, request: 1000,
+    answer: 1000, connection: 1000, credentials: 1000, manifest: 500, message: 5000, request: 1000,
     router: 1000
 }

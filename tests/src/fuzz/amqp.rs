@@ -146,7 +146,8 @@ impl Talk {
     }
 
     fn dial(&mut self) {
-        for _ in 0..4 {
+        // As many as a router has.
+        for _ in 0..11 {
             if let Ok(session) = self.conn.begin() {
                 self.attach(session);
             }
