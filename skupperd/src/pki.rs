@@ -6,8 +6,7 @@ mod issue;
 mod issuer;
 mod tls;
 
-pub use given::{Served, given_server, issuer_for, server_for};
-use identity::authority;
+pub use given::{Served, check, given_server, issuer_for, server_for};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
 pub use issue::{Issued, ensure_server, issue_client, new_code, renewal};
 pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};
@@ -15,6 +14,7 @@ pub use tls::{
     client_config, explain, grant_config, passes_with_time, server_config, token_config,
 };
 
+use identity::authority;
 use std::path::PathBuf;
 
 /// CA that signs link credentials when nothing else is named.

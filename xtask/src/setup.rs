@@ -30,6 +30,8 @@ pub(crate) enum Group {
     Test,
     /// The side-by-side benchmark
     Bench,
+    /// Fuzzing
+    Fuzz,
 }
 
 /// Something to install.
@@ -100,6 +102,10 @@ fn plan(groups: &[Group], distribution: Distribution) -> Result<Vec<Step>> {
     if groups.contains(&Group::Bench) {
         packages.extend(needs::missing(needs::BENCH, distribution));
         others.extend(cargo::missing(cargo::BENCH));
+    }
+    if groups.contains(&Group::Fuzz) {
+        packages.extend(needs::missing(needs::FUZZ, distribution));
+        others.extend(cargo::missing(cargo::FUZZ));
     }
     packages.sort();
     packages.dedup();

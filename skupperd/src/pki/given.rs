@@ -150,7 +150,7 @@ fn unfit(name: &Name, reason: String) -> PkiError {
 }
 
 /// Whether credentials can do what they are for: `hosts` of a server, or none of a CA.
-fn check(name: &Name, secret: &Secret, hosts: Option<&[String]>) -> Result<(), PkiError> {
+pub fn check(name: &Name, secret: &Secret, hosts: Option<&[String]>) -> Result<(), PkiError> {
     let bad = |reason: &str| unfit(name, reason.to_owned());
     if !key_matches(name, secret)? {
         return Err(bad("the key is not that of the certificate"));

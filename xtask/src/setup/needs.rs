@@ -88,6 +88,13 @@ pub(super) const BENCH: &[Need] = &[
     },
 ];
 
+pub(super) const FUZZ: &[Need] = &[
+    CC,
+    LIBC,
+    // libFuzzer is built from source.
+    program("c++", "g++", "gcc-c++"),
+];
+
 /// Packages for the needs that are not met.
 pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String> {
     needs
