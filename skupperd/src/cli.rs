@@ -1,16 +1,17 @@
 //! The `skupper` command: words that Skupper users know, on files. The daemon sees what changes.
 
-mod edit;
 mod issuer;
 mod link;
 mod output;
 mod service;
+mod show;
 mod site;
 mod system;
 mod token;
 
 use crate::{
     model::{DEFAULT_NAMESPACE, Namespace},
+    operate::OperateError,
     store::{Layout, NamespaceDir},
 };
 use clap::{Args, Parser, Subcommand};
@@ -34,6 +35,15 @@ impl From<anyhow::Error> for Failure {
 impl From<crate::store::StoreError> for Failure {
     fn from(e: crate::store::StoreError) -> Self {
         Self::Failed(e.into())
+    }
+}
+
+impl From<OperateError> for Failure {
+    fn from(e: OperateError) -> Self {
+        match e {
+            OperateError::Invalid(lines) => Self::Invalid(lines),
+            OperateError::Failed(text) => Self::Failed(anyhow::anyhow!(text)),
+        }
     }
 }
 

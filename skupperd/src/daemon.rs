@@ -1,6 +1,7 @@
 //! The daemon: builds everything, runs it, and takes it down again.
 
 use crate::{
+    control::{self, Bus, Control},
     link::{
         core::{self, Core},
         worker::{Command, Senders, Worker},
@@ -33,6 +34,8 @@ pub struct Options {
     pub workers: usize,
     /// Time that open connections have to end after a request to stop.
     pub drain: Option<Duration>,
+    /// Bus to serve on.
+    pub bus: Option<Bus>,
     /// Address of the metrics, beside the socket in the runtime directory.
     pub metrics: Option<SocketAddr>,
 }
@@ -48,6 +51,7 @@ pub fn run(options: Options) -> Result<()> {
         layout,
         workers,
         drain,
+        bus,
         metrics,
     } = options;
     raise_descriptors();
@@ -81,10 +85,27 @@ pub fn run(options: Options) -> Result<()> {
             .await
             .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        let published = reconciler.published();
+        let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
+        let (end, mut ends) = mpsc::channel(1);
+        let control = Control {
+            layout: layout.clone(),
+            published,
+            reload: reload.clone(),
+            stop: end.clone(),
+        };
+        let (bus_ready, bus_tried) = oneshot::channel();
+        let served = bus.map(|bus| control::serve(bus, control, bus_ready));
+        if served.is_some() {
+            // Whoever waits for the daemon may call it next.
+            drop(bus_tried.await);
+        }
         tracing::info!(workers, namespaces = %layout.input_namespaces().display(), "ready");
         tell(&[NotifyState::Ready]);
-        let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
-        signals(&reload).await?;
+        tokio::select! {
+            ended = signals(&reload) => ended?,
+            _ = ends.recv() => {}
+        }
         tell(&[NotifyState::Stopping]);
         // Nothing is applied any more.
         drop(stop);

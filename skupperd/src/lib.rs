@@ -10,7 +10,9 @@
 //! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens |
 //! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics |
 //! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
-//! | 7 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
+//! | 6 | [`operate`]: what people do with a namespace |
+//! | 7 | [`control`]: D-Bus |
+//! | 8 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
 //!
 //! # Threads, tasks and channels
 //!
@@ -40,11 +42,14 @@ pub mod amqp;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "daemon")]
+pub mod control;
+#[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod link;
 pub mod manifest;
 pub mod model;
 pub mod observe;
+pub mod operate;
 pub mod pki;
 pub mod plan;
 pub mod proxy;

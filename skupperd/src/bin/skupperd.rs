@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use skupperd::{
+    control::Bus,
     daemon::{self, Options},
     store::Layout,
     telemetry,
@@ -27,9 +28,19 @@ struct Args {
     /// Seconds that open connections have to end after SIGTERM
     #[arg(long, value_name = "SECONDS")]
     drain: Option<u64>,
+    /// Bus to serve D-Bus on [default: that of the scope; none with --root]
+    #[arg(long, value_enum)]
+    bus: Option<BusName>,
     /// Serve metrics on this address too, for example 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS", env = "SKUPPER_METRICS")]
     metrics: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum BusName {
+    System,
+    Session,
+    None,
 }
 
 /// Bad configuration (EX_USAGE of sysexits.h).
@@ -52,6 +63,13 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let bus = match (args.bus, &args.root) {
+        (Some(BusName::System), _) => Some(Bus::System),
+        (Some(BusName::Session), _) => Some(Bus::Session),
+        (Some(BusName::None), _) | (None, Some(_)) => None,
+        (None, None) if layout == Layout::system() => Some(Bus::System),
+        (None, None) => Some(Bus::Session),
+    };
     let workers = args
         .workers
         .map_or_else(daemon::default_workers, usize::from);
@@ -60,6 +78,7 @@ fn main() -> ExitCode {
         layout,
         workers,
         drain,
+        bus,
         metrics: args.metrics,
     }) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,19 +1,14 @@
 //! `skupper issuer`
 
 use super::{
-    Failure, Outcome, edit, invalid,
+    Outcome,
     output::{self, Format},
+    show,
 };
-use crate::{
-    model::{Kind, Name, Spec, parse_duration},
-    pki,
-    reconcile::{OVERLAP, ROTATE},
-    store::NamespaceDir,
-};
+use crate::{model::Name, operate, pki, store::NamespaceDir};
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::{fs, io};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -33,62 +28,17 @@ pub(super) enum Verb {
 
 pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
     match verb {
-        Verb::Rotate { overlap } => rotate(namespace, overlap),
+        Verb::Rotate { overlap } => rotate(namespace, overlap.as_deref()),
         Verb::Status { format } => status(namespace, &format),
     }
 }
 
-fn rotate(namespace: &NamespaceDir, overlap: Option<String>) -> Outcome {
-    if let Some(text) = &overlap
-        && parse_duration(text).is_none()
-    {
-        return Err(invalid(format!(
-            "overlap is not valid: {text:?} is not a duration"
-        )));
-    }
-    let mut editor = namespace.edit()?;
-    let sites = edit::wanted(namespace, Kind::Site)?;
-    let site = sites
-        .iter()
-        .find(|l| matches!(l.resource.spec, Spec::Site(_)))
-        .ok_or_else(|| invalid("there is no active site in this namespace"))?;
-    let mut document = (*site.document).clone();
-    let settings = &mut document["spec"]["settings"];
-    settings[ROTATE] = Timestamp::now().to_string().into();
-    if let Some(overlap) = overlap {
-        settings[OVERLAP] = overlap.into();
-    }
-    edit::write(&mut editor, &document)?;
+fn rotate(namespace: &NamespaceDir, overlap: Option<&str>) -> Outcome {
+    operate::rotate(namespace, overlap)?;
     output::print(
         "The site's CAs are replaced by the running skupperd. Give linked sites new tokens or links \
          before the old ones stop being trusted: skupper issuer status",
     )
-}
-
-/// The CAs of our own that there are, by name.
-fn issuers(namespace: &NamespaceDir) -> Result<Vec<(Name, pki::Issuer)>, Failure> {
-    let dir = namespace.runtime_issuers();
-    let entries = match fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => {
-            let text = format!("reading {}", dir.display());
-            return Err(anyhow::Error::new(e).context(text).into());
-        }
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let Some(name) = entry.file_name().to_str().and_then(|n| Name::new(n).ok()) else {
-            continue;
-        };
-        if entry.path().join("tls.key").exists() {
-            let issuer = pki::ensure_issuer(&entry.path(), &name).map_err(anyhow::Error::from)?;
-            found.push((name, issuer));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
 }
 
 fn status(namespace: &NamespaceDir, format: &Format) -> Outcome {
@@ -110,7 +60,7 @@ fn status(namespace: &NamespaceDir, format: &Format) -> Outcome {
             "retired": retired.collect::<Vec<Value>>(),
         })
     };
-    let all: Vec<Value> = issuers(namespace)?.iter().map(describe).collect();
+    let all: Vec<Value> = operate::issuers(namespace)?.iter().map(describe).collect();
     if let Some(encoding) = encoding {
         return output::document(&Value::Array(all), encoding);
     }
@@ -121,11 +71,11 @@ fn status(namespace: &NamespaceDir, format: &Format) -> Outcome {
         let retired = v["retired"].as_array().into_iter().flatten();
         let until = retired
             .filter(|r| r["trusted"] == true)
-            .map(|r| edit::text(r, "/trustedUntil"));
+            .map(|r| show::text(r, "/trustedUntil"));
         vec![
-            edit::text(v, "/name"),
-            edit::text(v, "/serial"),
-            edit::text(v, "/expirationTime"),
+            show::text(v, "/name"),
+            show::text(v, "/serial"),
+            show::text(v, "/expirationTime"),
             until.collect::<Vec<_>>().join(", "),
         ]
     };

@@ -1,11 +1,13 @@
 //! `skupper listener` and `skupper connector`
 
 use super::{
-    Failure, Outcome, edit, invalid,
+    Failure, Outcome, invalid,
     output::{self, Encoding, Format},
+    show,
 };
 use crate::{
     model::{API_VERSION, Kind, check_host, check_name, parse_port},
+    operate,
     store::NamespaceDir,
 };
 use clap::{Args, Subcommand};
@@ -193,14 +195,14 @@ fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
 fn create(namespace: &NamespaceDir, kind: Kind, create: &Create) -> Outcome {
     let value = resource(kind, create)?;
     let mut editor = namespace.edit()?;
-    let path = edit::write(&mut editor, &value)?;
+    let path = operate::write(&mut editor, &value)?;
     output::print(&format!("File written to {}", path.display()))
 }
 
 fn update(namespace: &NamespaceDir, kind: Kind, update: &Update) -> Outcome {
     let (noun, name) = (noun(kind), &update.name);
     let mut editor = namespace.edit()?;
-    let found = edit::find(namespace, kind, name)?.ok_or_else(|| {
+    let found = operate::find(namespace, kind, name)?.ok_or_else(|| {
         let namespace = namespace.name();
         invalid(format!(
             "{noun} {name} must exist in namespace {namespace} to be updated"
@@ -209,13 +211,13 @@ fn update(namespace: &NamespaceDir, kind: Kind, update: &Update) -> Outcome {
     // Everything this command knows nothing of stays as it is.
     let mut value = (*found.document).clone();
     apply(kind, &mut value, update.port.as_deref(), &update.fields)?;
-    let path = edit::write(&mut editor, &value)?;
+    let path = operate::write(&mut editor, &value)?;
     output::print(&format!("File written to {}", path.display()))
 }
 
 fn delete(namespace: &NamespaceDir, kind: Kind, name: String) -> Outcome {
     let mut editor = namespace.edit()?;
-    if !edit::remove(&mut editor, kind, &name)? {
+    if !operate::remove(&mut editor, kind, &name)? {
         return Err(invalid(format!("{} {name} does not exist", noun(kind))));
     }
     output::print(&format!("{kind} {name:?} is deleted"))
@@ -248,7 +250,7 @@ pub(super) fn listener(namespace: &NamespaceDir, verb: ListenerVerb) -> Outcome 
         ListenerVerb::Delete { name } => delete(namespace, kind, name),
         ListenerVerb::Generate { create, format } => generate(kind, &create, &format),
         ListenerVerb::Status { name, format } => {
-            let show = edit::Show {
+            let show = show::Show {
                 kind,
                 none: "No listeners found",
                 missing: missing(namespace, kind, name.as_deref()),
@@ -262,26 +264,26 @@ pub(super) fn listener(namespace: &NamespaceDir, verb: ListenerVerb) -> Outcome 
                     "MESSAGE",
                 ],
                 row: |v| {
-                    let (name, status, message) = edit::status(v);
-                    let spec = |field: &str| edit::text(v, &format!("/spec/{field}"));
+                    let (name, status, message) = show::status(v);
+                    let spec = |field: &str| show::text(v, &format!("/spec/{field}"));
                     let matched = yes(v, "hasMatchingConnector");
                     let (key, host, port) = (spec("routingKey"), spec("host"), spec("port"));
                     vec![name, status, key, host, port, matched, message]
                 },
                 details: |v| {
-                    let (name, status, message) = edit::status(v);
+                    let (name, status, message) = show::status(v);
                     vec![
                         ("Name", name),
                         ("Status", status),
-                        ("Routing key", edit::text(v, "/spec/routingKey")),
-                        ("Host", edit::text(v, "/spec/host")),
-                        ("Port", edit::text(v, "/spec/port")),
+                        ("Routing key", show::text(v, "/spec/routingKey")),
+                        ("Host", show::text(v, "/spec/host")),
+                        ("Port", show::text(v, "/spec/port")),
                         ("Has Matching Connector", yes(v, "hasMatchingConnector")),
                         ("Message", message),
                     ]
                 },
             };
-            edit::show(namespace, name.as_deref(), &format, &show)
+            show::show(namespace, name.as_deref(), &format, &show)
         }
     }
 }
@@ -294,7 +296,7 @@ pub(super) fn connector(namespace: &NamespaceDir, verb: ConnectorVerb) -> Outcom
         ConnectorVerb::Delete { name } => delete(namespace, kind, name),
         ConnectorVerb::Generate { create, format } => generate(kind, &create, &format),
         ConnectorVerb::Status { name, format } => {
-            let show = edit::Show {
+            let show = show::Show {
                 kind,
                 none: "No connectors found",
                 missing: missing(namespace, kind, name.as_deref()),
@@ -309,8 +311,8 @@ pub(super) fn connector(namespace: &NamespaceDir, verb: ConnectorVerb) -> Outcom
                     "MESSAGE",
                 ],
                 row: |v| {
-                    let (name, status, message) = edit::status(v);
-                    let spec = |field: &str| edit::text(v, &format!("/spec/{field}"));
+                    let (name, status, message) = show::status(v);
+                    let spec = |field: &str| show::text(v, &format!("/spec/{field}"));
                     let matched = yes(v, "hasMatchingListener");
                     let (key, selector) = (spec("routingKey"), spec("selector"));
                     vec![
@@ -325,20 +327,20 @@ pub(super) fn connector(namespace: &NamespaceDir, verb: ConnectorVerb) -> Outcom
                     ]
                 },
                 details: |v| {
-                    let (name, status, message) = edit::status(v);
+                    let (name, status, message) = show::status(v);
                     vec![
                         ("Name", name),
                         ("Status", status),
-                        ("Routing key", edit::text(v, "/spec/routingKey")),
-                        ("Selector", edit::text(v, "/spec/selector")),
-                        ("Host", edit::text(v, "/spec/host")),
-                        ("Port", edit::text(v, "/spec/port")),
+                        ("Routing key", show::text(v, "/spec/routingKey")),
+                        ("Selector", show::text(v, "/spec/selector")),
+                        ("Host", show::text(v, "/spec/host")),
+                        ("Port", show::text(v, "/spec/port")),
                         ("Has Matching Listener", yes(v, "hasMatchingListener")),
                         ("Message", message),
                     ]
                 },
             };
-            edit::show(namespace, name.as_deref(), &format, &show)
+            show::show(namespace, name.as_deref(), &format, &show)
         }
     }
 }

@@ -1,11 +1,13 @@
 //! `skupper site`
 
 use super::{
-    Failure, Outcome, edit, invalid,
+    Failure, Outcome, invalid,
     output::{self, Encoding, Format},
+    show,
 };
 use crate::{
     model::{API_VERSION, Kind, check_host, check_name},
+    operate,
     reconcile::HOSTS,
     store::NamespaceDir,
 };
@@ -116,7 +118,7 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
         Verb::Create { name, wish } => {
             let site = resource(&name, &wish)?;
             let mut editor = namespace.edit()?;
-            let other = edit::wanted(namespace, Kind::Site)?;
+            let other = operate::wanted(namespace, Kind::Site)?;
             if let Some(other) = other.iter().find(|l| *l.resource.name() != *name) {
                 let text = format!(
                     "there is already a site created for this namespace: {}",
@@ -124,22 +126,22 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
                 );
                 return Err(invalid(text));
             }
-            let path = edit::write(&mut editor, &site)?;
+            let path = operate::write(&mut editor, &site)?;
             output::print(&format!("File written to {}", path.display()))
         }
         Verb::Update { name, wish } => {
             let mut editor = namespace.edit()?;
-            let site = edit::find(namespace, Kind::Site, &name)?;
+            let site = operate::find(namespace, Kind::Site, &name)?;
             let site =
                 site.ok_or_else(|| invalid(format!("site {name} must exist to be updated")))?;
             let mut value = (*site.document).clone();
             wish.apply(&mut value)?;
-            let path = edit::write(&mut editor, &value)?;
+            let path = operate::write(&mut editor, &value)?;
             output::print(&format!("File written to {}", path.display()))
         }
         Verb::Delete { name, all } => {
             let mut editor = namespace.edit()?;
-            if !edit::remove(&mut editor, Kind::Site, &name)? {
+            if !operate::remove(&mut editor, Kind::Site, &name)? {
                 return Err(invalid(format!("site {name} does not exist")));
             }
             if all {
@@ -149,11 +151,11 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
             }
             output::print(&format!("Site {name:?} is deleted"))
         }
-        Verb::Status { name, format } => edit::show(
+        Verb::Status { name, format } => show::show(
             namespace,
             name.as_deref(),
             &format,
-            &edit::Show {
+            &show::Show {
                 kind: Kind::Site,
                 none: "There is no existing Skupper site resource",
                 missing: format!(
@@ -162,21 +164,21 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
                 ),
                 header: &["NAME", "STATUS", "MESSAGE", "SITES-IN-NETWORK"],
                 row: |v| {
-                    let (name, status, message) = edit::status(v);
+                    let (name, status, message) = show::status(v);
                     vec![
                         name,
                         status,
                         message,
-                        edit::text(v, "/status/sitesInNetwork"),
+                        show::text(v, "/status/sitesInNetwork"),
                     ]
                 },
                 details: |v| {
-                    let (name, status, message) = edit::status(v);
+                    let (name, status, message) = show::status(v);
                     vec![
                         ("Name", name),
                         ("Status", status),
                         ("Message", message),
-                        ("Sites In Network", edit::text(v, "/status/sitesInNetwork")),
+                        ("Sites In Network", show::text(v, "/status/sitesInNetwork")),
                     ]
                 },
             },

@@ -2,8 +2,8 @@
 
 use super::{Failure, Outcome, invalid, output};
 use crate::{
-    manifest::{Located, MAX_FILE_SIZE, parse},
-    model::Kind,
+    manifest::MAX_FILE_SIZE,
+    operate,
     store::{NamespaceDir, read_text},
 };
 use anyhow::anyhow;
@@ -29,18 +29,7 @@ pub(super) enum Verb {
     },
 }
 
-/// Kinds in the order they are applied.
-fn order(kind: Kind) -> usize {
-    Kind::ALL
-        .iter()
-        .position(|k| *k == kind)
-        .unwrap_or(Kind::ALL.len())
-}
-
-fn read(
-    namespace: &NamespaceDir,
-    filename: Option<PathBuf>,
-) -> Result<(Vec<Located>, String), Failure> {
+fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
     let path = filename.ok_or_else(|| {
         invalid("You need to provide a file to apply or use standard input.... (-f FILE or -f -)")
     })?;
@@ -68,48 +57,22 @@ fn read(
             other => other?,
         }
     };
-    let (good, bad): (Vec<_>, Vec<_>) = parse(&path, text.as_bytes(), Some(namespace.name()))
-        .into_iter()
-        .partition(Result::is_ok);
-    if !bad.is_empty() {
-        let lines: Vec<String> = bad
-            .into_iter()
-            .filter_map(Result::err)
-            .map(|e| e.to_string())
-            .collect();
-        return Err(Failure::Failed(anyhow!(
-            "{}\nnothing was changed",
-            lines.join("\n")
-        )));
-    }
-    let mut resources: Vec<Located> = good.into_iter().filter_map(Result::ok).collect();
-    resources.sort_by_key(|l| order(l.resource.kind()));
-    Ok((resources, text))
+    Ok((path, text))
 }
 
 pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
     match verb {
         Verb::Apply { filename } => {
-            let (resources, text) = read(namespace, filename)?;
-            let mut editor = namespace.edit()?;
-            let conflicts = editor.conflicts(&resources)?;
-            if !conflicts.is_empty() {
-                let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
-                return Err(Failure::Failed(anyhow!(
-                    "{}\nnothing was changed",
-                    lines.join("\n")
-                )));
-            }
-            for located in &resources {
-                let document = text.get(located.body.clone()).unwrap_or_default();
-                let path = editor.write_resource(document)?;
-                output::print(&format!("File written to {}", path.display()))?;
-                output::print(&format!("{} added", located.key()))?;
+            let (path, text) = read(filename)?;
+            for (key, file) in operate::apply(namespace, &path, &text)? {
+                output::print(&format!("File written to {}", file.display()))?;
+                output::print(&format!("{key} added"))?;
             }
             output::print("Custom resources are applied.")
         }
         Verb::Delete { filename } => {
-            let (resources, _) = read(namespace, filename)?;
+            let (path, text) = read(filename)?;
+            let resources = operate::applied(namespace, &path, &text)?;
             let mut editor = namespace.edit()?;
             let mut missing = Vec::new();
             for located in &resources {

@@ -76,6 +76,7 @@ pub(super) const RULES: Rules = Rules {
         &["link", "access"],
         &["proxy", "observe"],
         &["plan", "reconcile"],
+        &["operate"],
         &["control"],
         &["daemon", "cli"],
     ],
@@ -98,7 +99,7 @@ pub(super) const RULES: Rules = Rules {
             reason: "pki makes and reads certificates",
         },
         Crates {
-            names: &["zbus"],
+            names: &["zbus", "zbus_polkit"],
             modules: Only(&["control"]),
             reason: "control is the D-Bus",
         },

@@ -1,7 +1,7 @@
-//! `skupper link revoke`
+//! Taking back what a remote site was given.
 
+use super::{Outcome, edit, invalid};
 use crate::{
-    cli::{Failure, Outcome, edit, invalid, output},
     model::{Kind, Name, Site, SiteDetails, Spec, Status},
     pki::{self, Identity},
     reconcile::{REVOKED, revoked},
@@ -9,8 +9,19 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A certificate that is not taken any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Serial number.
+    pub serial: String,
+    /// Common name.
+    pub subject: String,
+    /// It was so before.
+    pub before: bool,
+}
+
 /// Adds the certificates of `name` to those that the site does not take any more.
-pub(super) fn run(namespace: &NamespaceDir, name: &str) -> Outcome {
+pub fn revoke(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<Revoked>> {
     let mut editor = namespace.edit()?;
     let loaded = editor.load()?.resources;
     let site = loaded.iter().find_map(|l| match &l.resource.spec {
@@ -35,15 +46,12 @@ pub(super) fn run(namespace: &NamespaceDir, name: &str) -> Outcome {
     let list: Vec<String> = all.iter().cloned().collect();
     document["spec"]["settings"][REVOKED] = list.join(",").into();
     edit::write(&mut editor, &document)?;
-    for (serial, subject) in &found {
-        let done = if before.contains(serial) {
-            "was revoked before"
-        } else {
-            "is revoked"
-        };
-        output::print(&format!("Certificate {serial} of {subject:?} {done}"))?;
-    }
-    Ok(())
+    let revoked = |(serial, subject)| Revoked {
+        before: before.contains(&serial),
+        serial,
+        subject,
+    };
+    Ok(found.into_iter().map(revoked).collect())
 }
 
 /// Serial numbers and subjects of certificates that go by a name.
@@ -52,15 +60,14 @@ fn certificates(
     name: &str,
     site: &Site,
     loaded: &[crate::manifest::Located],
-) -> Result<BTreeMap<String, String>, Failure> {
+) -> Outcome<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let serial = pki::canonical(name);
     for value in namespace.statuses(Kind::Site)?.values() {
         let Some(status) = value.get("status") else {
             continue;
         };
-        let status: Status<SiteDetails> =
-            serde_json::from_value(status.clone()).map_err(anyhow::Error::from)?;
+        let status: Status<SiteDetails> = serde_json::from_value(status.clone())?;
         for link in status.details.incoming_links {
             let known_as = [
                 &link.remote_site_name,
@@ -77,14 +84,13 @@ fn certificates(
         .default_issuer
         .clone()
         .map_or_else(|| Name::new(pki::SITE_CA), Ok);
-    let mut issuers = BTreeSet::from([issuer.map_err(anyhow::Error::from)?]);
+    let mut issuers = BTreeSet::from([issuer?]);
     issuers.extend(loaded.iter().filter_map(|l| match &l.resource.spec {
         Spec::RouterAccess(access) => access.issuer.clone(),
         _ => None,
     }));
     for issuer in issuers {
-        let issued =
-            pki::issued(&namespace.runtime_issuer(&issuer)).map_err(anyhow::Error::from)?;
+        let issued = pki::issued(&namespace.runtime_issuer(&issuer))?;
         for Identity {
             serial: its,
             subject,

@@ -1,0 +1,403 @@
+//! The service's own object: its methods.
+
+use super::{
+    Error, PATH,
+    authority::{Action, Authority},
+};
+use crate::{
+    manifest::MAX_FILE_SIZE,
+    model::{Key, Kind, Name, Namespace, parse_duration},
+    operate::{self, GrantWish, LinkWish, OperateError},
+    store::{NamespaceDir, Published},
+};
+use serde_json::{Value, json};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, timeout_at},
+};
+use zbus::{Connection, OwnedVariant, message::Header};
+
+/// Calls that work on files at a time; more wait their turn.
+const WORKERS: usize = 4;
+/// Longest wait for a grant to be served.
+const GRANTED: Duration = Duration::from_secs(60);
+/// Validity of a token when none is asked for, as the command's.
+const WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// Requests to the daemon itself.
+#[derive(Clone, Debug)]
+pub(super) struct Requests {
+    pub(super) reload: mpsc::Sender<()>,
+    pub(super) stop: mpsc::Sender<()>,
+}
+
+/// The object.
+pub(super) struct Manager {
+    authority: Authority,
+    published: watch::Receiver<Arc<Published>>,
+    requests: Requests,
+    turns: Arc<Semaphore>,
+}
+
+type Options = HashMap<String, OwnedVariant>;
+
+impl Manager {
+    pub(super) fn new(
+        authority: Authority,
+        published: watch::Receiver<Arc<Published>>,
+        requests: Requests,
+    ) -> Self {
+        Self {
+            authority,
+            published,
+            requests,
+            turns: Arc::new(Semaphore::new(WORKERS)),
+        }
+    }
+
+    /// The namespace, when the caller may do that there.
+    async fn place(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        action: Action,
+        namespace: &str,
+    ) -> Result<NamespaceDir, Error> {
+        let name = Namespace::new(namespace)
+            .map_err(|e| Error::Invalid(format!("namespace is not valid: {e}")))?;
+        self.authority
+            .check(connection, header, action, Some(&name))
+            .await?;
+        Ok(self.authority.layout.namespace(&name))
+    }
+
+    /// Does work on files where it holds nobody up.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, OperateError> + Send + 'static,
+    ) -> Result<T, Error> {
+        let failed =
+            |e: &dyn std::fmt::Display| Error::Failed(format!("the work was given up: {e}"));
+        let turn = self.turns.clone().acquire_owned().await;
+        let _turn = turn.map_err(|e| failed(&e))?;
+        let done = tokio::task::spawn_blocking(work).await;
+        Ok(done.map_err(|e| failed(&e))??)
+    }
+}
+
+fn kind_of(text: &str) -> Result<Kind, Error> {
+    Kind::parse(text).ok_or_else(|| Error::Invalid(format!("{text:?} is not a kind of resource")))
+}
+
+fn small(document: &str) -> Result<(), Error> {
+    if document.len() as u64 > MAX_FILE_SIZE {
+        let text = format!("the document is larger than {MAX_FILE_SIZE} bytes");
+        return Err(Error::Invalid(text));
+    }
+    Ok(())
+}
+
+/// Takes an option of this name; one of another type is an error.
+fn option<T: TryFrom<OwnedVariant>>(options: &mut Options, name: &str) -> Result<Option<T>, Error> {
+    let value = options.remove(name).map(T::try_from).transpose();
+    value.map_err(|_| Error::Invalid(format!("option {name}: wrong type")))
+}
+
+/// What is left of the options is not known.
+fn nothing_else(options: &Options) -> Result<(), Error> {
+    match options.keys().next() {
+        Some(name) => Err(Error::Invalid(format!(
+            "option {name}: there is no such option"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Skupper sites on this host.
+#[zbus::interface(name = "io.skupper.Skupper1")]
+impl Manager {
+    /// Version of the daemon.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    /// Namespaces that there are.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn namespaces(&self) -> Vec<String> {
+        self.published
+            .borrow()
+            .keys()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// Applies the resources of a document (YAML, several with `---` between them): all of them, or
+    /// none. Gives each as `<Kind>/<name>` with the file it is in.
+    async fn apply(
+        &self,
+        namespace: &str,
+        document: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let place = self
+            .place(connection, &header, Action::Manage, namespace)
+            .await?;
+        small(&document)?;
+        let applied = self.work(move || operate::apply(&place, Path::new("-"), &document));
+        let applied = applied.await?.into_iter();
+        Ok(applied
+            .map(|(key, path)| (key.to_string(), path.display().to_string()))
+            .collect())
+    }
+
+    /// Deletes a resource; with a link go its credentials where nothing else uses them. Gives what was
+    /// deleted.
+    async fn delete(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<String>, Error> {
+        let place = self
+            .place(connection, &header, Action::Manage, namespace)
+            .await?;
+        let of = kind_of(kind)?;
+        let text = format!("{of} {name:?} does not exist");
+        let removed = self.work(move || {
+            if of == Kind::Link && operate::find(&place, of, &name)?.is_some() {
+                return operate::delete_link(&place, &name);
+            }
+            let removed = operate::remove(&mut place.edit()?, of, &name)?;
+            let key = Name::new(name.as_str()).ok().map(|name| Key::new(of, name));
+            Ok(key.filter(|_| removed).into_iter().collect())
+        });
+        let removed = removed.await?;
+        if removed.is_empty() {
+            return Err(Error::NotFound(text));
+        }
+        Ok(removed.iter().map(ToString::to_string).collect())
+    }
+
+    /// The resources of a kind with their statuses, as JSON documents. Nothing secret is in them.
+    async fn list(&self, namespace: &str, kind: &str) -> Result<Vec<String>, Error> {
+        let name = Namespace::new(namespace)
+            .map_err(|e| Error::Invalid(format!("namespace is not valid: {e}")))?;
+        let of = kind_of(kind)?;
+        let place = self.authority.layout.namespace(&name);
+        let documents = self.work(move || operate::documents(&place, of)).await?;
+        let documents = documents.into_iter().map(|mut document| {
+            if of.is_confidential() {
+                crate::manifest::redact(&mut document);
+                if let Some(status) = document.get_mut("status").and_then(Value::as_object_mut) {
+                    status.remove("code");
+                }
+            }
+            document.to_string()
+        });
+        Ok(documents.collect())
+    }
+
+    /// A Link and its Secret (YAML) for another site to apply. Options: `host` (s) by which that site
+    /// reaches this one, `cost` (u), `name` (s).
+    async fn generate_link(
+        &self,
+        namespace: &str,
+        mut options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Error> {
+        let place = self
+            .place(connection, &header, Action::Credentials, namespace)
+            .await?;
+        let wish = LinkWish {
+            host: option(&mut options, "host")?,
+            cost: option(&mut options, "cost")?,
+            name: option(&mut options, "name")?,
+        };
+        nothing_else(&options)?;
+        self.work(move || operate::generate_link(&place, wish))
+            .await
+    }
+
+    /// A token (YAML) that lets other sites link to this one. Options: `name` (s), `cost` (u),
+    /// `redemptions-allowed` (u, 1 without), `expiration-window` (s, for example `15m`).
+    async fn issue_token(
+        &self,
+        namespace: &str,
+        mut options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Error> {
+        let place = self
+            .place(connection, &header, Action::Credentials, namespace)
+            .await?;
+        let window: Option<String> = option(&mut options, "expiration-window")?;
+        let window = match window {
+            None => WINDOW,
+            Some(text) => parse_duration(&text)
+                .filter(|d| !d.is_zero())
+                .ok_or_else(|| {
+                    Error::Invalid(format!(
+                        "option expiration-window: {text:?} is not a duration"
+                    ))
+                })?,
+        };
+        let wish = GrantWish {
+            name: option(&mut options, "name")?,
+            redemptions_allowed: option(&mut options, "redemptions-allowed")?
+                .unwrap_or(1)
+                .max(1),
+            expiration_window: window,
+        };
+        let cost = option::<u32>(&mut options, "cost")?.unwrap_or(1).max(1);
+        nothing_else(&options)?;
+        let (at, of) = (place.clone(), place.name().clone());
+        let name = self.work(move || operate::grant(&at, wish)).await?;
+        let key = Key::new(Kind::AccessGrant, name.clone());
+        match self.granted(&of, &key).await {
+            Ok(details) => {
+                self.work(move || operate::token(&place, name, details, cost))
+                    .await
+            }
+            Err(error) => {
+                // Nobody has its code: a grant without a token is for nothing.
+                self.work(move || operate::remove(&mut place.edit()?, key.kind, &key.name))
+                    .await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Links the site to the one that issued a token (YAML). Gives the name of the Link.
+    async fn redeem_token(
+        &self,
+        namespace: &str,
+        token: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Error> {
+        let place = self
+            .place(connection, &header, Action::Credentials, namespace)
+            .await?;
+        small(&token)?;
+        let name = operate::redeem(&place, Path::new("-"), &token).await?;
+        Ok(name.to_string())
+    }
+
+    /// Takes back what a remote site was given: `name` is its name or identity, or subject or serial
+    /// number of a certificate. Gives serial number and subject of what is revoked.
+    async fn revoke_link(
+        &self,
+        namespace: &str,
+        name: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let place = self
+            .place(connection, &header, Action::Credentials, namespace)
+            .await?;
+        let revoked = self.work(move || operate::revoke(&place, &name)).await?;
+        Ok(revoked.into_iter().map(|r| (r.serial, r.subject)).collect())
+    }
+
+    /// Replaces the site's own CAs. `overlap`: how long the old ones are trusted, for example `720h`;
+    /// as before when empty.
+    async fn rotate_issuers(
+        &self,
+        namespace: &str,
+        overlap: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let place = self
+            .place(connection, &header, Action::Credentials, namespace)
+            .await?;
+        self.work(move || {
+            let overlap = Some(overlap.as_str()).filter(|o| !o.is_empty());
+            operate::rotate(&place, overlap)
+        })
+        .await
+    }
+
+    /// Reads all resources again.
+    async fn reload(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        self.authority
+            .check(connection, &header, Action::Manage, None)
+            .await?;
+        // Full: a reload is waiting already.
+        let _ = self.requests.reload.try_send(());
+        Ok(())
+    }
+
+    /// Ends the daemon as systemctl stop does: nothing new is accepted, open connections get their time.
+    async fn drain(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        self.authority
+            .check(connection, &header, Action::Manage, None)
+            .await?;
+        // Full: it is ending already.
+        let _ = self.requests.stop.try_send(());
+        Ok(())
+    }
+
+    /// Everything that is known, as JSON, for a report. Nothing secret is in it.
+    async fn dump(&self) -> Result<String, Error> {
+        let published = self.published.borrow().clone();
+        let documents = published.iter().map(|(namespace, documents)| {
+            let shown = documents
+                .iter()
+                .filter_map(|(key, d)| super::publish::shown(key, d));
+            let shown: Vec<Value> = shown.map(|d| (*d).clone()).collect();
+            (namespace.to_string(), Value::from(shown))
+        });
+        let dump = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "path": PATH,
+            "namespaces": documents.collect::<serde_json::Map<String, Value>>(),
+        });
+        Ok(dump.to_string())
+    }
+}
+
+impl Manager {
+    /// Waits until a grant is served.
+    async fn granted(
+        &self,
+        namespace: &Namespace,
+        key: &Key,
+    ) -> Result<crate::model::GrantDetails, Error> {
+        let deadline = Instant::now() + GRANTED;
+        let mut published = self.published.clone();
+        loop {
+            let document = {
+                let all = published.borrow_and_update();
+                all.get(namespace).and_then(|d| d.get(key)).cloned()
+            };
+            let last = match operate::granted(&key.name, document.as_deref())? {
+                Ok(details) => return Ok(details),
+                Err(last) => last,
+            };
+            match timeout_at(deadline, published.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Error::Failed("the daemon is ending".to_owned())),
+                Err(_) => {
+                    let (name, seconds) = (&key.name, GRANTED.as_secs());
+                    let text = format!("grant {name:?} is not ready after {seconds} s: {last}");
+                    return Err(Error::Timeout(text));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Resources: reading them with their statuses, writing, removing.
+
+use super::{OperateError, Outcome, invalid};
+use crate::{
+    manifest::{Located, MAX_FILE_SIZE, parse, to_yaml},
+    model::{Key, Kind, Name, Spec},
+    store::{Editor, NamespaceDir},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// Resources that are wanted, good ones only.
+pub fn wanted(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Located>> {
+    let loaded = namespace.load()?.resources.into_iter();
+    Ok(loaded.filter(|l| l.resource.kind() == kind).collect())
+}
+
+/// One resource that is wanted.
+pub fn find(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Option<Located>> {
+    let mut wanted = wanted(namespace, kind)?.into_iter();
+    Ok(wanted.find(|l| *l.resource.name() == *name))
+}
+
+/// Resources of a kind with their status, by name: what the daemon wrote, or what is wanted where it
+/// has not written anything yet.
+pub fn documents(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Value>> {
+    let mut found: BTreeMap<Name, Value> = wanted(namespace, kind)?
+        .into_iter()
+        .map(|located| (located.resource.name().clone(), (*located.document).clone()))
+        .collect();
+    found.extend(namespace.statuses(kind)?);
+    Ok(found.into_values().collect())
+}
+
+/// Writes a resource to the file that it is in, or to its own. Gives the file.
+pub fn write(editor: &mut Editor, document: &Value) -> Outcome<PathBuf> {
+    Ok(editor.write_resource(&to_yaml(document)?)?)
+}
+
+/// Removes a resource, from whatever file it is in. False: there is none.
+pub fn remove(editor: &mut Editor, kind: Kind, name: &str) -> Outcome<bool> {
+    // A name that can not be is nobody's.
+    let Ok(name) = Name::new(name) else {
+        return Ok(false);
+    };
+    Ok(!editor.remove_resource(&Key { kind, name })?.is_empty())
+}
+
+/// Removes a link, and its credentials where nothing else uses them. Gives what was removed.
+pub fn delete_link(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<Key>> {
+    let mut editor = namespace.edit()?;
+    let missing = || {
+        invalid(format!(
+            "There is no link resource in the namespace with the name {name:?}"
+        ))
+    };
+    let link = find(namespace, Kind::Link, name)?.ok_or_else(missing)?;
+    editor.remove_resource(&link.key())?;
+    let mut removed = vec![link.key()];
+    let Spec::Link(link) = &link.resource.spec else {
+        return Ok(removed);
+    };
+    let credentials = link.tls_credentials.clone();
+    let uses = |spec: &Spec| match spec {
+        Spec::Link(l) => l.tls_credentials == credentials,
+        Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
+        Spec::Connector(c) => c.tls_credentials.as_ref() == Some(&credentials),
+        Spec::RouterAccess(a) => a.tls_credentials == credentials,
+        _ => false,
+    };
+    let rest = namespace.load()?.resources;
+    let used = rest.iter().any(|l| uses(&l.resource.spec));
+    let key = Key {
+        kind: Kind::Secret,
+        name: credentials,
+    };
+    if !used && !editor.remove_resource(&key)?.is_empty() {
+        removed.push(key);
+    }
+    Ok(removed)
+}
+
+/// Kinds in the order they are applied.
+fn order(kind: Kind) -> usize {
+    let place = Kind::ALL.iter().position(|k| *k == kind);
+    place.unwrap_or(Kind::ALL.len())
+}
+
+/// The resources of a text, in the order they are applied; all of them are good. `path`: of the file,
+/// or `-`.
+pub fn applied(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcome<Vec<Located>> {
+    if text.len() as u64 > MAX_FILE_SIZE {
+        let text = format!("{}: is larger than {MAX_FILE_SIZE} bytes", path.display());
+        return Err(invalid(text));
+    }
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for document in parse(path, text.as_bytes(), Some(namespace.name())) {
+        match document {
+            Ok(located) => good.push(located),
+            Err(error) => bad.push(error.to_string()),
+        }
+    }
+    if !bad.is_empty() {
+        return Err(nothing_changed(&bad));
+    }
+    good.sort_by_key(|l| order(l.resource.kind()));
+    Ok(good)
+}
+
+fn nothing_changed(lines: &[String]) -> OperateError {
+    OperateError::Failed(format!("{}\nnothing was changed", lines.join("\n")))
+}
+
+/// Applies the resources of a text: all of them, or none. Gives each with its file.
+pub fn apply(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcome<Vec<(Key, PathBuf)>> {
+    let resources = applied(namespace, path, text)?;
+    let mut editor = namespace.edit()?;
+    let conflicts = editor.conflicts(&resources)?;
+    if !conflicts.is_empty() {
+        let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+        return Err(nothing_changed(&lines));
+    }
+    let mut done = Vec::new();
+    for located in &resources {
+        let document = text.get(located.body.clone()).unwrap_or_default();
+        done.push((located.key(), editor.write_resource(document)?));
+    }
+    Ok(done)
+}
