@@ -2,6 +2,7 @@
 
 pub mod echo;
 pub mod forward;
+pub mod machine;
 pub mod pki;
 pub mod site;
 pub mod skip;

@@ -10,6 +10,7 @@ mod bench;
 mod demo;
 mod layers;
 mod lint;
+mod package;
 mod setup;
 mod sh;
 mod test;
@@ -42,6 +43,12 @@ enum Word {
     Bench(bench::Args),
     /// Format, clippy, layers, dependencies, scripts
     Lint,
+    /// Make Debian packages
+    Deb(package::Args),
+    /// Make RPM packages
+    Rpm(package::Args),
+    /// Make the manual pages and the completions, and check the pages
+    Man,
     /// Check that modules use only lower layers, and crates stay where they belong
     Layers,
 }
@@ -54,6 +61,9 @@ fn main() -> ExitCode {
         Word::Test(args) => return test::run(&args),
         Word::Bench(args) => bench::run(&args),
         Word::Lint => lint::run(),
+        Word::Deb(args) => package::run(&args, package::Format::Deb),
+        Word::Rpm(args) => package::run(&args, package::Format::Rpm),
+        Word::Man => package::man(),
         Word::Layers => layers::run(),
     };
     match done {

@@ -19,6 +19,9 @@ enum Has {
     Works(&'static str, &'static [&'static str]),
 }
 
+/// What a distribution does not have is done without there.
+const NOWHERE: &str = "";
+
 const fn program(name: &'static str, apt: &'static str, dnf: &'static str) -> Need {
     Need {
         has: Has::Program(name),
@@ -49,6 +52,7 @@ pub(super) const TEST: &[Need] = &[
     program("ip", "iproute2", "iproute"),
     program("setpriv", "util-linux", "util-linux"),
     program("shellcheck", "shellcheck", "ShellCheck"),
+    program("mandoc", "mandoc", "mandoc"),
     // python-qpid-proton comes as source: an AMQP peer that is not ours.
     CC,
     PKG_CONFIG,
@@ -87,6 +91,17 @@ pub(super) const BENCH: &[Need] = &[
     },
 ];
 
+pub(super) const PACKAGE: &[Need] = &[
+    CC,
+    program("strip", "binutils", "binutils"),
+    program("dpkg-shlibdeps", "dpkg-dev", "dpkg-dev"),
+    program("rpm", "rpm", "rpm"),
+    program("lintian", "lintian", NOWHERE),
+    program("rpmlint", "rpmlint", "rpmlint"),
+    program("systemd-nspawn", "systemd-container", "systemd-container"),
+    program("mmdebstrap", "mmdebstrap", "mmdebstrap"),
+];
+
 /// Packages for the needs that are not met.
 pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String> {
     needs
@@ -104,7 +119,7 @@ pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String>
                     distribution == Distribution::Other || distribution.installed(package)
                 }
             };
-            (!met).then(|| package.to_owned())
+            (!met && package != NOWHERE).then(|| package.to_owned())
         })
         .collect()
 }
