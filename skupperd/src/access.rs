@@ -3,7 +3,8 @@
 //!
 //! The wire is upstream's: `POST` of the code to the URL of the grant; the answer is a Secret with
 //! new credentials and a Link for each way in. What decides about a redemption is [`Desk`], without
-//! a socket; [`Server`] is the HTTPS around it, [`redeem`] the other side.
+//! a socket; [`Window`] is the HTTP around it and [`Server`] the TLS around that, [`redeem`] the other
+//! side.
 
 mod attempts;
 mod desk;
@@ -11,8 +12,8 @@ mod redeem;
 mod server;
 
 pub use desk::{Desk, DeskError, Offer, Refusal};
-pub use redeem::{RedeemError, redeem};
-pub use server::{Server, serve};
+pub use redeem::{RedeemError, redeem, redeem_over};
+pub use server::{Server, Window, serve};
 
 use crate::{
     manifest::{document_of, to_yaml},

@@ -1,6 +1,7 @@
 //! The `skupper` command: words that Skupper users know, on files. The daemon sees what changes.
 
 mod edit;
+mod issuer;
 mod link;
 mod output;
 mod service;
@@ -100,6 +101,9 @@ enum Noun {
     /// Tokens: link sites without copying keys
     #[command(subcommand)]
     Token(token::Verb),
+    /// Issuers: the CAs that sign the credentials of links
+    #[command(subcommand)]
+    Issuer(issuer::Verb),
     /// Resources from files
     #[command(subcommand)]
     System(system::Verb),
@@ -143,6 +147,7 @@ fn dispatch(command: Command) -> Outcome {
         Noun::Connector(verb) => service::connector(&namespace, verb),
         Noun::Link(verb) => link::run(&namespace, verb),
         Noun::Token(verb) => token::run(&namespace, verb),
+        Noun::Issuer(verb) => issuer::run(&namespace, verb),
         Noun::System(verb) => system::run(&namespace, verb),
         Noun::Version { .. } => Ok(()),
     }

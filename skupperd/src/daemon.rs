@@ -5,13 +5,15 @@ use crate::{
         core::{self, Core},
         worker::{Command, Senders, Worker},
     },
+    observe,
     proxy::Proxy,
     reconcile::Reconciler,
     store::{Layout, Watcher},
+    telemetry,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::{NotifyState, notify};
-use std::{thread::JoinHandle, time::Duration};
+use std::{net::SocketAddr, thread::JoinHandle, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -31,6 +33,8 @@ pub struct Options {
     pub workers: usize,
     /// Time that open connections have to end after a request to stop.
     pub drain: Option<Duration>,
+    /// Address of the metrics, beside the socket in the runtime directory.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Workers for this machine: one for each core.
@@ -44,6 +48,7 @@ pub fn run(options: Options) -> Result<()> {
         layout,
         workers,
         drain,
+        metrics,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -71,6 +76,10 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let mut reconciler = Reconciler::new(layout.clone(), events, workers);
+        // Who can not be watched can still work.
+        let _metrics = observe::serve(layout.runtime(), metrics, reconciler.published())
+            .await
+            .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
         tracing::info!(workers, namespaces = %layout.input_namespaces().display(), "ready");
         tell(&[NotifyState::Ready]);

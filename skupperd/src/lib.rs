@@ -8,7 +8,7 @@
 //! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
 //! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`steer`]: accept sockets |
 //! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens |
-//! | 4 | [`proxy`]: TCP connections and the streams they are bridged to |
+//! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics |
 //! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
 //! | 7 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
 //!
@@ -18,6 +18,7 @@
 //!   what the core says of links and listeners -> status files. A slow disk holds nobody else.
 //!   Tasks beside it: the grant server of each namespace that has grants ([`access::Server`]), one for
 //!   each connection to it, one for each token that is being redeemed; they wake the loop when one is.
+//!   Whoever shows statuses ([`observe`]) has them from one `watch` channel of the loop.
 //! - **core** owns each site's [`router::Router`], the dialling and accepting tasks, and decides which
 //!   worker gets which connection. It takes events from one channel (`CoreEvent`) and never waits.
 //! - **worker-N** owns sockets: a task for each connection of a link (`link::driver`), one for each
@@ -43,6 +44,7 @@ pub mod daemon;
 pub mod link;
 pub mod manifest;
 pub mod model;
+pub mod observe;
 pub mod pki;
 pub mod plan;
 pub mod proxy;

@@ -21,6 +21,7 @@ mod wire;
 pub mod worker;
 
 pub use dial::{LinkSpec, Target};
+pub use handshake::Refused;
 
 /// Application property of a stream's head by which an end of our own kind is known to the other.
 /// It goes from hop to hop for as long as routers of our own kind pass it on.

@@ -3,13 +3,18 @@
 mod given;
 mod identity;
 mod issue;
+mod issuer;
 mod tls;
 
-pub use given::{Served, given_server, issuer_for, server_for};
+pub use given::{Served, check, given_server, issuer_for, server_for};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
-pub use issue::{Issued, Issuer, ensure_issuer, ensure_server, issue_client, new_code, renewal};
-pub use tls::{client_config, grant_config, server_config, token_config};
+pub use issue::{Issued, ensure_server, issue_client, new_code, renewal};
+pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};
+pub use tls::{
+    client_config, explain, grant_config, passes_with_time, server_config, token_config,
+};
 
+use identity::authority;
 use std::path::PathBuf;
 
 /// CA that signs link credentials when nothing else is named.

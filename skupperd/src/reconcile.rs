@@ -3,10 +3,12 @@
 mod execute;
 mod grants;
 mod namespace;
+mod settings;
 mod status;
 mod tokens;
 
-pub(crate) use execute::{REVOKED, host_names, reachable, revoked};
+pub(crate) use execute::{host_names, reachable};
+pub(crate) use settings::{HOSTS, OVERLAP, REVOKED, ROTATE, named_hosts, revoked};
 pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 
 pub use namespace::NamespaceState;
@@ -14,7 +16,7 @@ pub use namespace::NamespaceState;
 use crate::{
     link::core::CoreSender,
     model::Namespace,
-    store::{Layout, StoreError, Watcher},
+    store::{Layout, Published, StoreError, Watcher},
     telemetry,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -38,6 +40,8 @@ pub struct Reconciler {
     namespaces: BTreeMap<Namespace, NamespaceState>,
     /// A token was redeemed, here or by others.
     poke: Arc<Notify>,
+    /// Resources and statuses, for those who show them.
+    published: watch::Sender<Arc<Published>>,
 }
 
 impl Reconciler {
@@ -49,7 +53,13 @@ impl Reconciler {
             trunk,
             namespaces: BTreeMap::new(),
             poke: Arc::default(),
+            published: watch::Sender::default(),
         }
+    }
+
+    /// Resources and statuses, as they change.
+    pub fn published(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.subscribe()
     }
 
     /// Applies everything that is on disk.
@@ -88,6 +98,17 @@ impl Reconciler {
                 tracing::error!(namespace = %name, error = telemetry::chain(&error), "status");
             }
         }
+        let namespaces = self.namespaces.iter();
+        let all: Published = namespaces
+            .map(|(name, state)| (name.clone(), state.statuses.documents().clone()))
+            .collect();
+        self.published.send_if_modified(|known| {
+            let changed = **known != all;
+            if changed {
+                *known = Arc::new(all);
+            }
+            changed
+        });
     }
 
     /// Runs until `stop` is dropped.

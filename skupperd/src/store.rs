@@ -20,7 +20,7 @@ pub use format::FORMAT_VERSION;
 pub use layout::{Layout, NamespaceDir};
 pub use load::{Loaded, Loader};
 pub use lock::{Instance, lock};
-pub use status::StatusDir;
+pub use status::{Documents, Published, StatusDir};
 pub use watch::{Change, Watcher};
 
 use crate::manifest::ManifestError;

@@ -1,11 +1,16 @@
-//! A harness for black-box tests: daemons in directories of their own, real sockets on loopback.
+//! A harness for black-box tests: daemons in directories of their own, real sockets on loopback; and
+//! what strangers send, for fuzzing ([`fuzz`]).
 
+pub mod clock;
 pub mod echo;
 pub mod forward;
+pub mod fuzz;
 pub mod machine;
+pub mod netns;
 pub mod pki;
 pub mod site;
 pub mod skip;
+pub mod token;
 
 use std::{
     net::{SocketAddr, TcpListener},

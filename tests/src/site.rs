@@ -2,13 +2,17 @@
 
 use crate::{
     SOON,
+    clock::Clock,
     echo::{Server, works},
     program, wait_for,
 };
 use serde_json::Value;
 use std::{
+    ffi::OsString,
     fs::{self, File},
+    io::{Read, Write},
     net::SocketAddr,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -36,6 +40,11 @@ impl Site {
         };
         site.resource("Site", name, "{}");
         site
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Directory of everything.
@@ -135,6 +144,17 @@ impl Site {
         );
     }
 
+    /// What the daemon answers to this request on its own socket: the status line and the body.
+    pub fn http(&self, request: &str) -> String {
+        let mut socket =
+            UnixStream::connect(self.root().join("run/metrics.sock")).expect("a socket");
+        let text = format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        socket.write_all(text.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
     /// Starts the daemon.
     pub fn start(&mut self) {
         self.start_with(&[]);
@@ -142,6 +162,15 @@ impl Site {
 
     /// Starts the daemon with further arguments.
     pub fn start_with(&mut self, args: &[&str]) {
+        self.spawn(args, &[]);
+    }
+
+    /// Starts the daemon on a host with this clock.
+    pub fn start_at(&mut self, clock: &Clock) {
+        self.spawn(&[], &clock.environment());
+    }
+
+    fn spawn(&mut self, args: &[&str], environment: &[(&str, OsString)]) {
         let log = File::options()
             .create(true)
             .append(true)
@@ -151,6 +180,7 @@ impl Site {
             .arg("--root")
             .arg(self.root())
             .args(args)
+            .envs(environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -173,3 +173,71 @@ fn l28_server_certificates_are_renewed_under_a_running_stream() {
     c.wait_status("Link", "to-a", "Ready");
     b.wait_status("Link", "to-a", "Ready");
 }
+
+#[test]
+fn l30_a_rotated_ca_cuts_nobody_who_has_new_credentials_by_the_end_of_the_overlap() {
+    let (mut a, mut b, mut c) = (Site::new("a"), Site::new("b"), Site::new("c"));
+    let link = free_addr();
+    a.access(link);
+    for site in [&b, &c] {
+        site.link_to(&a, link, 1);
+    }
+    let before = ca_of(&a.link(link, 1));
+    for site in [&mut a, &mut b, &mut c] {
+        site.start();
+    }
+    for site in [&b, &c] {
+        site.wait_status("Link", "to-a", "Ready");
+    }
+    let (_server, addr) = echo(&a, &b);
+    let mut held = connect(addr).expect("a connection");
+    let block = vec![7; 64 * 1024];
+    let mut beside = || {
+        let back = round_trip(&mut held, &block).expect("not a byte lost");
+        assert_eq!(back, block);
+    };
+    let rotated = Instant::now();
+    a.ok(&["issuer", "rotate", "--overlap", "8s"]);
+    wait_until("another CA", SOON, || {
+        beside();
+        ca_of(&a.link(link, 1)) != before
+    });
+    // Whoever knows the old CA only still comes in, by the chain that leads to it.
+    let mut late = Site::new("late");
+    let old = fs::read_to_string(c.input().join("link-a.yaml")).expect("a link");
+    late.file("link-a.yaml", &old);
+    late.start();
+    late.wait_status("Link", "to-a", "Ready");
+    assert!(rotated.elapsed() < Duration::from_secs(8), "in the overlap");
+    let shown = a.ok(&["issuer", "status"]);
+    assert!(shown.contains("skupper-site-ca"), "{shown}");
+    b.link_to(&a, link, 1);
+    // Of a site that has come again, the connection with its last streams is listed too.
+    let renewed = |site: &Site| {
+        let status = a.status("Site", "a").unwrap_or_default();
+        let links = status["status"]["incomingLinks"].as_array().cloned();
+        let of = |l: &serde_json::Value| {
+            l["remoteSiteName"] == site.name() && l["certificate"]["trustedUntil"].is_null()
+        };
+        links.into_iter().flatten().any(|l| of(&l))
+    };
+    wait_until("b to have new credentials", SOON, || {
+        beside();
+        renewed(&b)
+    });
+    assert!(!renewed(&c) && !renewed(&late), "nobody else has");
+    wait_until("the end of the overlap", SOON, || {
+        beside();
+        let log = a.log();
+        log.matches("its certificate or CA was revoked").count() >= 2
+    });
+    for site in [&c, &late] {
+        wait_until("the stranger to be refused", SOON, || {
+            beside();
+            let link = site.status("Link", "to-a").unwrap_or_default();
+            link["status"]["status"] == "Error" || link["status"]["status"] == "Pending"
+        });
+    }
+    b.wait_status("Link", "to-a", "Ready");
+    beside();
+}

@@ -4,7 +4,7 @@ use skupper_tests::{
     SOON,
     echo::{connect, round_trip, works},
     forward::Forwarder,
-    free_addr,
+    free_addr, netns,
     site::{Site, echo, service},
     wait_for, wait_until,
 };
@@ -104,4 +104,52 @@ fn l28_credentials_that_change_are_taken_up_beside_the_running_streams() {
     });
     assert!(works(addr), "and the new one goes on");
     b.wait_status("Link", "to-a", "Ready");
+}
+
+#[test]
+fn packets_that_vanish_are_noticed_and_another_access_of_the_site_takes_over() {
+    if !netns::enter() {
+        return;
+    }
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let at: [SocketAddr; 2] = ["127.0.0.2:5671", "127.0.0.3:5672"].map(|a| a.parse().expect("ok"));
+    for (name, addr) in ["one", "two"].into_iter().zip(at) {
+        let spec = format!(
+            "{{bindHost: {}, roles: [{{name: inter-router, port: {}}}]}}",
+            addr.ip(),
+            addr.port()
+        );
+        a.resource("RouterAccess", name, &spec);
+    }
+    b.file("link.yaml", &with_endpoints(&a.link(at[0], 1), &at));
+    a.start();
+    b.start();
+    for name in ["one", "two"] {
+        a.wait_status("RouterAccess", name, "Ready");
+    }
+    b.wait_status("Link", "to-a", "Ready");
+    let (_server, addr) = echo(&a, &b);
+    assert_eq!(endpoint(&b), Some(at[0].to_string()));
+    netns::run("nft", &["add table inet cut"]);
+    netns::run(
+        "nft",
+        &["add chain inet cut in { type filter hook input priority 0; }"],
+    );
+    let begin = Instant::now();
+    netns::run("nft", &["add rule inet cut in ip daddr 127.0.0.2 drop"]);
+    netns::run("nft", &["add rule inet cut in ip saddr 127.0.0.2 drop"]);
+    wait_until("the second access", SOON, || {
+        endpoint(&b) == Some(at[1].to_string())
+    });
+    let up = begin.elapsed();
+    println!("up over the second access {up:?} after packets to the first vanished");
+    assert!(up < Duration::from_secs(5), "{up:?}");
+    wait_until("the service", SOON, || works(addr));
+    let mut held = connect(addr).expect("a connection");
+    round_trip(&mut held, b"over the second").expect("works");
+    netns::run("nft", &["delete table inet cut"]);
+    wait_until("the first access again", SOON, || {
+        endpoint(&b) == Some(at[0].to_string())
+    });
+    round_trip(&mut held, b"still here").expect("nothing was cut");
 }

@@ -5,60 +5,18 @@ use serde_json::Value;
 use skupper_tests::{
     SOON,
     echo::{Server, connect, refused, round_trip, works},
-    free_addr, free_port,
+    free_addr,
     site::Site,
+    token::{issue, issuer, redeem, running},
     wait_until,
 };
 use std::{
     io::{Read, Write},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
     time::{Duration, Instant},
 };
-
-/// A site that links may come in to, with a grant server on loopback.
-fn issuer() -> Site {
-    let mut a = Site::new("a");
-    let port = free_port();
-    let spec = format!(
-        "{{settings: {{grant-server-port: \"{port}\", grant-server-bind-host: 127.0.0.1, grant-server-host: 127.0.0.1}}}}"
-    );
-    a.resource("Site", "a", &spec);
-    a.access(free_addr());
-    a.start();
-    a.wait_status("RouterAccess", "access", "Ready");
-    a
-}
-
-fn running(name: &str) -> Site {
-    let mut site = Site::new(name);
-    site.start();
-    site.wait_status("Site", name, "Ready");
-    site
-}
-
-fn issue(a: &Site, args: &[&str]) -> PathBuf {
-    let file = a.root().join("token.yaml");
-    let mut all = vec!["token", "issue", file.to_str().expect("a path")];
-    all.extend(args);
-    let said = a.ok(&all);
-    assert!(
-        said.contains("is ready") && said.contains("created"),
-        "{said}"
-    );
-    file
-}
-
-fn redeem(site: &Site, file: &Path) -> Output {
-    site.skupper(&[
-        "token",
-        "redeem",
-        file.to_str().expect("a path"),
-        "--timeout",
-        "20s",
-    ])
-}
 
 fn errors(output: &Output) -> String {
     assert!(!output.status.success(), "it was not refused");
@@ -533,6 +491,22 @@ fn l31_l29_one_site_is_shut_out_at_once_and_for_good_and_others_stay() {
             "{link:#}"
         );
     }
+    // Expiry as a metric too, on both sides.
+    let metric = "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",";
+    for (site, rest) in [
+        (&b, "kind=\"Link\",name=\"in\",subject=\"\"}"),
+        (&a, "kind=\"RouterAccess\",name=\"access\",subject=\"\"}"),
+        (&a, "kind=\"Site\",name=\"a\",subject=\"c\"}"),
+    ] {
+        let line = format!("{metric}{rest} ");
+        wait_until(&line, SOON, || {
+            let text = site.http("GET /metrics");
+            let value = text.lines().find_map(|l| l.strip_prefix(&line));
+            value.is_some_and(|v| v.parse::<u64>().is_ok_and(|v| v > 1_900_000_000))
+        });
+    }
+    assert!(a.http("GET /healthz").starts_with("HTTP/1.1 200"));
+    assert!(a.http("POST /metrics").starts_with("HTTP/1.1 405"));
     let server = Server::echo(free_addr());
     a.connector("echo", "echo", server.addr);
     let [at_b, at_c] = [&b, &c].map(|site| {

@@ -8,6 +8,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod layers;
 mod lint;
 mod package;
@@ -41,6 +42,8 @@ enum Word {
     Test(test::Args),
     /// Measure skupperd beside other TCP tunnels
     Bench(bench::Args),
+    /// Feed the decoders of what others send, to find what breaks them
+    Fuzz(fuzz::Args),
     /// Format, clippy, layers, dependencies, scripts
     Lint,
     /// Make Debian packages
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         // Ends with its counts, not with an error.
         Word::Test(args) => return test::run(&args),
         Word::Bench(args) => bench::run(&args),
+        Word::Fuzz(args) => fuzz::run(&args),
         Word::Lint => lint::run(),
         Word::Deb(args) => package::run(&args, package::Format::Deb),
         Word::Rpm(args) => package::run(&args, package::Format::Rpm),

@@ -32,6 +32,8 @@ pub(crate) enum Group {
     Bench,
     /// Packages, their checks, and machines to test them in
     Package,
+    /// Fuzzing
+    Fuzz,
 }
 
 /// Something to install.
@@ -106,6 +108,10 @@ fn plan(groups: &[Group], distribution: Distribution) -> Result<Vec<Step>> {
     if groups.contains(&Group::Package) {
         packages.extend(needs::missing(needs::PACKAGE, distribution));
         others.extend(cargo::missing(cargo::PACKAGE));
+    }
+    if groups.contains(&Group::Fuzz) {
+        packages.extend(needs::missing(needs::FUZZ, distribution));
+        others.extend(cargo::missing(cargo::FUZZ));
     }
     packages.sort();
     packages.dedup();

@@ -119,6 +119,19 @@ struct File {
     grants: BTreeMap<Name, Kept>,
 }
 
+/// What a redemption gives.
+#[derive(Debug)]
+pub struct Redeemed {
+    /// The Link and its credentials.
+    pub documents: String,
+    /// Of which grant.
+    pub grant: Name,
+    /// Whom the certificate names.
+    pub subject: String,
+    /// Its serial number.
+    pub serial: String,
+}
+
 /// What can be told of a grant.
 #[derive(Clone, Debug)]
 pub struct Seen {
@@ -217,6 +230,12 @@ impl Desk {
                         expires,
                         redemptions: 0,
                     };
+                    tracing::info!(
+                        grant = %name,
+                        redemptions_allowed = grant.redemptions_allowed,
+                        expires = %expires,
+                        "access grant is open"
+                    );
                     self.file.grants.insert(name.clone(), kept);
                     changed = true;
                 }
@@ -238,8 +257,7 @@ impl Desk {
     }
 
     /// Redeems the grant of that id. `name`: of the token, which becomes that of the Link; `subject`:
-    /// who asks, which becomes that of the certificate. Gives the documents of the Link and its
-    /// credentials.
+    /// who asks, which becomes that of the certificate.
     pub fn redeem(
         &mut self,
         id: &str,
@@ -247,7 +265,7 @@ impl Desk {
         name: Option<Name>,
         subject: Option<&str>,
         now: Timestamp,
-    ) -> Result<String, Refusal> {
+    ) -> Result<Redeemed, Refusal> {
         let found = self.file.grants.iter().find(|(_, kept)| kept.id == id);
         let (grant, kept) = found.ok_or(Refusal::Unknown)?;
         let spec = self.specs.get(grant).ok_or(Refusal::Unknown)?;
@@ -268,14 +286,16 @@ impl Desk {
         let issuer = issuer.ok_or(Refusal::NoIssuer)?;
         let name = name.unwrap_or_else(|| grant.clone());
         let subject = subject.filter(|s| !s.is_empty()).unwrap_or(&name);
+        let subject = subject.to_owned();
         // Everything that can fail comes before the count.
-        let mut secret = pki::issue_client(issuer, subject).map_err(|error| {
+        let mut secret = pki::issue_client(issuer, &subject).map_err(|error| {
             tracing::error!(grant = %grant, error = crate::telemetry::chain(&error), "issuing");
             Refusal::NoIssuer
         })?;
         if let Some(authority) = &self.offer.authority {
             secret.ca.clone_from(authority);
         }
+        let serial = pki::identify_pem(&secret.certificate).map(|i| i.serial);
         let link = Link {
             endpoints: self.offer.endpoints.clone(),
             tls_credentials: name.clone(),
@@ -292,7 +312,12 @@ impl Desk {
             self.count(&grant, -1);
             return Err(Refusal::Internal);
         }
-        Ok(documents)
+        Ok(Redeemed {
+            documents,
+            grant,
+            subject,
+            serial: serial.unwrap_or_default(),
+        })
     }
 
     fn count(&mut self, grant: &Name, by: i32) {

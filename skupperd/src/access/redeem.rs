@@ -12,8 +12,12 @@ use hyper::{Request, StatusCode, Uri, header::HOST};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::{path::Path, time::Duration};
-use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Time for everything, as upstream's clients give it.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -87,17 +91,46 @@ pub async fn redeem(
     namespace: &Namespace,
 ) -> Result<Vec<Located>, RedeemError> {
     let server = server(&token.url)?;
-    match timeout(DEADLINE, ask(token, name, subject, &server)).await {
-        Ok(answer) => documents(&answer?, token, name, namespace).map_err(|reason| {
-            let server = server.to_string();
-            RedeemError::Answer { server, reason }
-        }),
+    let all = async {
+        let stream = dial(token, &server).await?;
+        converse(stream, &server, token, name, subject, namespace).await
+    };
+    match timeout(DEADLINE, all).await {
+        Ok(done) => done,
         Err(_) => Err(RedeemError::Unreachable {
             stage: "waiting for",
             server: server.to_string(),
             reason: format!("no answer within {} s", DEADLINE.as_secs()),
         }),
     }
+}
+
+/// The part of [`redeem`] that follows the greeting, over a connection that is there already: the
+/// request, and an answer that may be anything. There is no time limit.
+pub async fn redeem_over<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    token: &AccessToken,
+    name: &Name,
+    subject: &str,
+    namespace: &Namespace,
+) -> Result<Vec<Located>, RedeemError> {
+    let server = server(&token.url)?;
+    converse(stream, &server, token, name, subject, namespace).await
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    server: &Address,
+    token: &AccessToken,
+    name: &Name,
+    subject: &str,
+    namespace: &Namespace,
+) -> Result<Vec<Located>, RedeemError> {
+    let answer = ask(stream, server, token, name, subject).await?;
+    documents(&answer, token, name, namespace).map_err(|reason| {
+        let server = server.to_string();
+        RedeemError::Answer { server, reason }
+    })
 }
 
 struct Address {
@@ -130,17 +163,16 @@ fn server(url: &str) -> Result<Address, RedeemError> {
     Ok(Address { uri, host, port })
 }
 
-async fn ask(
-    token: &AccessToken,
-    name: &Name,
-    subject: &str,
-    server: &Address,
-) -> Result<Bytes, RedeemError> {
-    let unreachable = |stage, reason: String| RedeemError::Unreachable {
+fn unreachable(server: &Address, stage: &'static str, reason: String) -> RedeemError {
+    RedeemError::Unreachable {
         stage,
         server: server.to_string(),
         reason,
-    };
+    }
+}
+
+async fn dial(token: &AccessToken, server: &Address) -> Result<TlsStream<TcpStream>, RedeemError> {
+    let unreachable = |stage, reason| unreachable(server, stage, reason);
     let config = pki::token_config(&token.ca)?;
     let server_name = ServerName::try_from(server.host.clone())
         .map_err(|_| RedeemError::Url(token.url.clone(), "has a host that no server can have"))?;
@@ -151,16 +183,29 @@ async fn ask(
     let stream = TlsConnector::from(config)
         .connect(server_name, socket)
         .await;
-    let stream = stream.map_err(|e| {
+    stream.map_err(|e| {
         let tls = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
         match tls {
+            Some(error) if pki::passes_with_time(error) => {
+                unreachable("recognising", pki::explain(error))
+            }
             Some(error @ rustls::Error::InvalidCertificate(_)) => RedeemError::Server {
                 server: server.to_string(),
                 reason: error.to_string(),
             },
             _ => unreachable("greeting", chain(&e)),
         }
-    })?;
+    })
+}
+
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    server: &Address,
+    token: &AccessToken,
+    name: &Name,
+    subject: &str,
+) -> Result<Bytes, RedeemError> {
+    let unreachable = |stage, reason| unreachable(server, stage, reason);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|e| unreachable("greeting", chain(&e)))?;

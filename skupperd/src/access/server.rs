@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::{AbortHandle, JoinSet},
@@ -45,12 +46,12 @@ pub struct Server {
     _tasks: JoinSet<()>,
 }
 
-struct Shared {
+/// Where requests are heard: the desk, and what is remembered of who guessed.
+pub struct Window {
     desk: Arc<Mutex<Desk>>,
     attempts: Mutex<Attempts>,
     /// Told of each redemption.
     redeemed: Arc<Notify>,
-    tls: TlsAcceptor,
 }
 
 /// Nothing that holds a lock panics in the middle of a change.
@@ -65,21 +66,18 @@ pub fn serve(
     desk: Arc<Mutex<Desk>>,
     redeemed: Arc<Notify>,
 ) -> io::Result<Server> {
-    let shared = Arc::new(Shared {
-        desk,
-        attempts: Mutex::default(),
-        redeemed,
-        tls: TlsAcceptor::from(tls),
-    });
+    let window = Arc::new(Window::new(desk, redeemed));
+    let tls = TlsAcceptor::from(tls);
     let mut tasks = JoinSet::new();
     for socket in sockets {
         socket.set_nonblocking(true)?;
-        tasks.spawn(accept(TcpListener::from_std(socket)?, shared.clone()));
+        let listener = TcpListener::from_std(socket)?;
+        tasks.spawn(accept(listener, tls.clone(), window.clone()));
     }
     Ok(Server { _tasks: tasks })
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: TlsAcceptor, window: Arc<Window>) {
     // Dropped with this task, and its connections with it.
     let mut open = JoinSet::new();
     let mut oldest: VecDeque<AbortHandle> = VecDeque::new();
@@ -99,9 +97,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         {
             task.abort();
         }
-        let shared = shared.clone();
+        let (tls, window) = (tls.clone(), window.clone());
         oldest.push_back(open.spawn(async move {
-            match timeout(DEADLINE, connection(shared, socket, peer)).await {
+            match timeout(DEADLINE, connection(tls, &window, socket, peer)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "redemption"),
                 Err(_) => tracing::debug!(%peer, "redemption took too long"),
@@ -110,28 +108,51 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
-    let stream = shared.tls.accept(socket).await?;
-    let service = service_fn(|request| {
-        let shared = shared.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(&shared, peer, request).await) }
-    });
-    hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(DEADLINE)
-        .max_buf_size(MAX_HEAD)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .map_err(io::Error::other)
+async fn connection(
+    tls: TlsAcceptor,
+    window: &Window,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> io::Result<()> {
+    window.hear(tls.accept(socket).await?, peer).await
+}
+
+impl Window {
+    /// A window of this desk. `redeemed` is told of each redemption.
+    pub fn new(desk: Arc<Mutex<Desk>>, redeemed: Arc<Notify>) -> Self {
+        Self {
+            desk,
+            attempts: Mutex::default(),
+            redeemed,
+        }
+    }
+
+    /// Hears one request and answers it. Below is TLS, or whatever a test has in its place.
+    pub async fn hear<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+    ) -> io::Result<()> {
+        let service = service_fn(|request| async move {
+            Ok::<_, std::convert::Infallible>(answer(self, peer, request).await)
+        });
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(DEADLINE)
+            .max_buf_size(MAX_HEAD)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+            .map_err(io::Error::other)
+    }
 }
 
 async fn answer(
-    shared: &Shared,
+    window: &Window,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    match redeem(shared, peer, request).await {
+    match redeem(window, peer, request).await {
         Ok(documents) => {
             let mut response = Response::new(Full::from(documents));
             let kind = HeaderValue::from_static("application/yaml");
@@ -154,14 +175,14 @@ async fn answer(
 }
 
 async fn redeem(
-    shared: &Shared,
+    window: &Window,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<String, Refusal> {
     if request.method() != Method::POST {
         return Err(Refusal::Method);
     }
-    if lock(&shared.attempts)
+    if lock(&window.attempts)
         .wait(peer.ip(), Instant::now())
         .is_some()
     {
@@ -180,18 +201,27 @@ async fn redeem(
     let name = name.transpose().map_err(|_| Refusal::Body)?;
     let subject = header("subject").filter(|s| s.len() <= 256);
     let id = head.uri.path().trim_start_matches('/');
-    let result = lock(&shared.desk).redeem(id, &code, name, subject, jiff::Timestamp::now());
+    let result = lock(&window.desk).redeem(id, &code, name, subject, jiff::Timestamp::now());
     match &result {
-        Ok(_) => {
-            tracing::info!(%peer, grant = id, subject, "access token was redeemed");
-            shared.redeemed.notify_one();
+        Ok(redeemed) => {
+            tracing::info!(
+                %peer,
+                grant = %redeemed.grant,
+                subject = redeemed.subject,
+                serial = redeemed.serial,
+                "access token was redeemed"
+            );
+            window.redeemed.notify_one();
         }
         Err(refusal @ (Refusal::WrongCode | Refusal::Unknown)) => {
-            let late = lock(&shared.attempts).wrong(peer.ip(), Instant::now());
+            let late = lock(&window.attempts).wrong(peer.ip(), Instant::now());
             tracing::warn!(%peer, reason = refusal.text(), "redemption refused");
-            tokio::time::sleep(late).await;
+            // Even a sleep of no time waits for the clock's next tick.
+            if !late.is_zero() {
+                tokio::time::sleep(late).await;
+            }
         }
         Err(refusal) => tracing::warn!(%peer, reason = refusal.text(), "redemption refused"),
     }
-    result
+    result.map(|redeemed| redeemed.documents)
 }

@@ -8,6 +8,8 @@ const MAX_DEPTH: usize = 16;
 /// Values in one decoded value, nested ones included: an array of a million empty lists is nine bytes
 /// on the wire.
 const MAX_VALUES: usize = 1 << 17;
+/// Elements of an array that take no bytes.
+const MAX_EMPTY: usize = 16;
 
 /// Why bytes are not an AMQP value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -224,8 +226,19 @@ impl<'a> Reader<'a> {
         let mut code = self.u8()?;
         let mut descriptor = None;
         if code == 0 {
+            let before = self.buf.len();
             descriptor = Some(self.nested(depth)?);
+            // Each element gets a copy of it: paid for as if it were written out that often.
+            let copies = (before - self.buf.len()).saturating_mul(count);
+            self.values = self
+                .values
+                .checked_sub(copies)
+                .ok_or(DecodeError::Limit("number of values"))?;
             code = self.u8()?;
+        }
+        // Some elements take no bytes: a few of them are an array, a million are a trap.
+        if count > self.buf.len().max(MAX_EMPTY) {
+            return Err(DecodeError::Limit("number of values"));
         }
         let mut items = Vec::with_capacity(count.min(64));
         for _ in 0..count {
@@ -533,16 +546,24 @@ fn array(items: &[Value], out: &mut impl BufMut) {
                 body.put_slice(text.as_bytes());
             }
         }
-        Some(first) => {
-            let code = wide(first);
-            body.put_u8(code);
-            for item in items {
-                wide_body(item, &mut body);
-            }
-        }
-        None => body.put_u8(0x40),
+        _ => elements(items, &mut body),
     }
     compound(0xe0, items.len(), &body, out);
+}
+
+/// The constructor that an array's elements share, with their descriptor if they have one, and the
+/// elements.
+fn elements(items: &[Value], out: &mut Vec<u8>) {
+    let mut first = items.first();
+    if let Some(Value::Described(parts)) = first {
+        out.put_u8(0);
+        encode(&parts.0, out);
+        first = Some(&parts.1);
+    }
+    out.put_u8(first.map_or(0x40, wide));
+    for item in items {
+        wide_body(item, out);
+    }
 }
 
 fn wide(value: &Value) -> u8 {
@@ -579,7 +600,8 @@ fn wide(value: &Value) -> u8 {
 
 fn wide_body(value: &Value, out: &mut Vec<u8>) {
     match value {
-        Value::Null | Value::Described(_) => {}
+        Value::Null => {}
+        Value::Described(parts) => wide_body(&parts.1, out),
         Value::Bool(b) => out.put_u8(u8::from(*b)),
         Value::Ubyte(n) => out.put_u8(*n),
         Value::Ushort(n) => out.put_u16(*n),
@@ -622,8 +644,7 @@ fn wide_body(value: &Value, out: &mut Vec<u8>) {
         }
         Value::Array(items) => {
             let mut body = Vec::new();
-            body.put_u8(items.first().map_or(0x40, wide));
-            items.iter().for_each(|item| wide_body(item, &mut body));
+            elements(items, &mut body);
             out.put_u32(body.len() as u32 + 4);
             out.put_u32(items.len() as u32);
             out.put_slice(&body);

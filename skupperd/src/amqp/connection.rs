@@ -20,6 +20,7 @@ use input::Parser;
 use session::{Link, Session};
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -190,8 +191,8 @@ pub enum Event {
         link: LinkId,
         /// For good.
         closed: bool,
-        /// Reason.
-        error: Option<Error>,
+        /// Reason: one for all links of a session that ends.
+        error: Option<Arc<Error>>,
     },
     /// A sending link's credit changed.
     Flow {
@@ -232,8 +233,8 @@ pub enum Event {
         delivery: DeliveryId,
         /// Settled by the peer.
         settled: bool,
-        /// State.
-        state: Option<DeliveryState>,
+        /// State: one for all deliveries that the peer spoke of at once.
+        state: Option<Arc<DeliveryState>>,
     },
 }
 

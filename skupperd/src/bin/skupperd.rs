@@ -6,7 +6,7 @@ use skupperd::{
     store::Layout,
     telemetry,
 };
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Skupper sites on this host.
 #[derive(Parser)]
@@ -27,6 +27,9 @@ struct Args {
     /// Seconds that open connections have to end after SIGTERM
     #[arg(long, value_name = "SECONDS")]
     drain: Option<u64>,
+    /// Serve metrics on this address too, for example 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS", env = "SKUPPER_METRICS")]
+    metrics: Option<SocketAddr>,
 }
 
 /// Bad configuration (EX_USAGE of sysexits.h).
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         layout,
         workers,
         drain,
+        metrics: args.metrics,
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,7 +10,7 @@ use crate::{
     access::link_documents,
     model::{AccessRole, Endpoint, Host, Key, Kind, Link, Name, Role, Settings, Spec, check_host},
     pki,
-    reconcile::{host_names, reachable},
+    reconcile::{host_names, named_hosts, reachable},
     store::NamespaceDir,
 };
 use clap::Subcommand;
@@ -37,6 +37,17 @@ pub(super) enum Verb {
         #[command(flatten)]
         format: Format,
     },
+    /// Change a link: connections that are open stay, new ones follow
+    Update {
+        /// Name
+        name: String,
+        /// Cost of the link
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        cost: Option<u32>,
+        /// Secret with the credentials
+        #[arg(long)]
+        tls_credentials: Option<String>,
+    },
     /// Take back the access of a remote site: its links end, and its certificates are refused
     Revoke {
         /// Name or identity of the site, or subject or serial number of a certificate
@@ -52,6 +63,11 @@ pub(super) enum Verb {
 pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
     match verb {
         Verb::Generate { host, cost, name } => generate(namespace, host, cost, name),
+        Verb::Update {
+            name,
+            cost,
+            tls_credentials,
+        } => update(namespace, &name, cost, tls_credentials),
         Verb::Delete { name } => delete(namespace, &name),
         Verb::Revoke { name } => revoke::run(namespace, &name),
         Verb::Status { name, format } => {
@@ -107,13 +123,43 @@ fn cost(value: &Value) -> String {
     }
 }
 
+fn missing(name: &str) -> Failure {
+    invalid(format!(
+        "There is no link resource in the namespace with the name {name:?}"
+    ))
+}
+
+fn update(
+    namespace: &NamespaceDir,
+    name: &str,
+    cost: Option<u32>,
+    credentials: Option<String>,
+) -> Outcome {
+    if cost.is_none() && credentials.is_none() {
+        return Err(invalid(
+            "nothing to change: name --cost or --tls-credentials",
+        ));
+    }
+    let mut editor = namespace.edit()?;
+    let link = edit::find(namespace, Kind::Link, name)?.ok_or_else(|| missing(name))?;
+    let mut value = (*link.document).clone();
+    if let Some(cost) = cost {
+        value["spec"]["cost"] = cost.into();
+    }
+    if let Some(credentials) = credentials {
+        let secret = edit::find(namespace, Kind::Secret, &credentials)?;
+        if secret.is_none() {
+            return Err(invalid(format!("there is no Secret {credentials:?}")));
+        }
+        value["spec"]["tlsCredentials"] = credentials.into();
+    }
+    let path = edit::write(&mut editor, &value)?;
+    output::print(&format!("File written to {}", path.display()))
+}
+
 fn delete(namespace: &NamespaceDir, name: &str) -> Outcome {
     let mut editor = namespace.edit()?;
-    let link = edit::find(namespace, Kind::Link, name)?.ok_or_else(|| {
-        invalid(format!(
-            "There is no link resource in the namespace with the name {name:?}"
-        ))
-    })?;
+    let link = edit::find(namespace, Kind::Link, name)?.ok_or_else(|| missing(name))?;
     editor.remove_resource(&link.key())?;
     output::print(&format!("Link {name:?} is deleted"))?;
     let Spec::Link(link) = &link.resource.spec else {
@@ -152,7 +198,7 @@ struct Access {
 
 fn generate(
     namespace: &NamespaceDir,
-    host: Option<String>,
+    mut host: Option<String>,
     cost: u32,
     name: Option<String>,
 ) -> Outcome {
@@ -190,6 +236,9 @@ fn generate(
         }
         None if site.link_access.is_enabled() => {
             let ports = opened_ports(namespace, &site_name)?;
+            let named = named_hosts(&site.settings).map_err(invalid)?;
+            // What the site names is what it wants to be dialled by, whatever it is.
+            host = host.or_else(|| named.first().map(ToString::to_string));
             Access {
                 issuer: site_issuer,
                 credentials: site_name.clone(),
@@ -212,7 +261,7 @@ fn generate(
             _ => None,
         })
     };
-    let issuer = pki::issuer_for(namespace, &access.issuer, secret_of(&access.issuer));
+    let issuer = pki::issuer_for(namespace, &access.issuer, secret_of(&access.issuer), None);
     let mut secret = pki::issue_client(&issuer.map_err(failed)?, &name).map_err(failed)?;
     // Where the user supplied what the port shows, its CA is what the other site must know.
     let shown = &access.credentials;

@@ -194,9 +194,9 @@ fn handle(
             state,
         } => {
             if matches!(inner.out_link(link), Outgoing::Fixed) {
-                worker.message_outcome(conn, link, delivery, settled, state.as_ref());
+                worker.message_outcome(conn, link, delivery, settled, state.as_deref());
             } else {
-                inner.disposed(link, delivery, settled, state.as_ref());
+                inner.disposed(link, delivery, settled, state.as_deref());
             }
         }
         Event::Flow {
@@ -227,7 +227,7 @@ fn handle(
         } => {
             attached(worker, conn, inner, link, remote_initiated, &attach);
         }
-        Event::Detach { link, error, .. } => detached(worker, conn, inner, link, error.as_ref()),
+        Event::Detach { link, error, .. } => detached(worker, conn, inner, link, error.as_deref()),
         Event::Close(error) => return Err(Ended::ByPeer(error.map(|e| e.to_string()))),
         Event::Open(_) | Event::Begin { .. } => {}
         Event::End { session, error } => {

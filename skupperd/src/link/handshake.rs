@@ -72,8 +72,24 @@ pub(crate) struct Established {
     pub(crate) identity: Option<Identity>,
 }
 
-/// Serial numbers of certificates that are not taken any more.
-pub(crate) type Revoked = Arc<ArcSwap<BTreeSet<String>>>;
+/// Certificates that are not taken any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Serial numbers.
+    pub serials: BTreeSet<String>,
+    /// Key identifiers of CAs, whoever they have signed for.
+    pub authorities: BTreeSet<String>,
+}
+
+impl Refused {
+    /// This one is among them.
+    pub fn contains(&self, identity: &Identity) -> bool {
+        self.serials.contains(&identity.serial) || self.authorities.contains(&identity.authority)
+    }
+}
+
+/// What is not taken any more, as known to the tasks that accept.
+pub(crate) type Revoked = Arc<ArcSwap<Refused>>;
 
 /// How the transport is secured.
 pub(crate) enum Security {
@@ -115,7 +131,7 @@ async fn establish(
         Security::Server(config, revoked) => {
             let secured = tls::accept(socket, config).await?;
             if let Some(identity) = &secured.identity
-                && revoked.load().contains(&identity.serial)
+                && revoked.load().contains(identity)
             {
                 return Err(HandshakeError::Revoked(identity.clone()));
             }

@@ -2,7 +2,7 @@
 
 use super::record::{RecordError, Session};
 use super::wire::Parts;
-use crate::pki::{Identity, identify};
+use crate::pki::{Identity, explain, identify};
 use bytes::{Bytes, BytesMut};
 use rustls::{
     ClientConfig, ServerConfig,
@@ -31,8 +31,8 @@ pub(super) enum TlsError {
         source: io::Error,
     },
     /// rustls refused the peer: wrong CA, expired, no certificate, no TLS 1.3, not TLS at all.
-    #[error("TLS handshake refused")]
-    Refused(#[source] rustls::Error),
+    #[error("TLS handshake refused: {}", explain(.0))]
+    Refused(rustls::Error),
     /// The peer closed the connection before the handshake was complete.
     #[error("peer closed the connection during the TLS handshake")]
     Closed,

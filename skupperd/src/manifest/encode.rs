@@ -24,7 +24,10 @@ pub fn document_of(resource: &Resource) -> Value {
     });
     match &resource.spec {
         Spec::Secret(secret) => {
-            document["type"] = json!("kubernetes.io/tls");
+            // That type must have both; a CA or a proxy alone is of no type that anybody defines.
+            if secret.has_certificate() {
+                document["type"] = json!("kubernetes.io/tls");
+            }
             document["data"] = data(secret);
         }
         Spec::Unserved(_) => {}
@@ -39,10 +42,17 @@ pub fn to_yaml(document: &impl Serialize) -> Result<String, serde_yaml::Error> {
 }
 
 fn data(secret: &Secret) -> Value {
+    let proxy = secret.proxy.as_ref();
+    let port = proxy.map(|proxy| proxy.port.to_string());
+    let login = proxy.and_then(|proxy| proxy.login.as_ref());
     let parts = [
         ("ca.crt", secret.ca.as_str()),
         ("tls.crt", secret.certificate.as_str()),
         ("tls.key", secret.key.as_str()),
+        ("host", proxy.map_or("", |proxy| proxy.host.as_str())),
+        ("port", port.as_deref().unwrap_or_default()),
+        ("username", login.map_or("", |(user, _)| user.as_str())),
+        ("password", login.map_or("", |(_, word)| word.as_str())),
     ];
     let parts = parts.into_iter().filter(|(_, text)| !text.is_empty());
     parts

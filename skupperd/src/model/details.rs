@@ -110,6 +110,9 @@ pub struct CertificateRecord {
     pub subject: String,
     /// End of its validity (RFC 3339).
     pub expiration_time: String,
+    /// End of the overlap in which the CA that has signed it is still trusted; empty for a CA in use.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub trusted_until: String,
 }
 
 /// An address where links come in.
@@ -223,11 +226,14 @@ pub struct ConnectorDetails {
 
 /// Of a RouterAccess.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct AccessDetails {
     /// Where links come in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointStatus>,
+    /// End of the validity of the certificate that is shown there (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate_expiration_time: String,
 }
 
 /// Of an AccessGrant. The code is for whoever may read the file.

@@ -2,13 +2,14 @@
 //! what they are for.
 
 use super::{
-    Identity, Issued, Issuer, PkiError, ensure_issuer, ensure_server, identify_pem,
-    tls::key_matches,
+    Identity, Issued, Issuer, PkiError, Retired, Rotation, authority, ensure_issuer, ensure_server,
+    identify_pem, renewal, rotated_issuer, tls::key_matches,
 };
 use crate::{
     model::{Name, Secret},
     store::{NamespaceDir, read_text},
 };
+use jiff::Timestamp;
 use std::{io, path::Path, time::SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
@@ -24,13 +25,19 @@ pub struct Served {
     pub authority: String,
     /// The user supplied them: they are not ours to renew.
     pub given: bool,
+    /// CAs that were trusted: key identifier, and until when.
+    pub retired: Vec<(String, Timestamp)>,
+    /// When something of this changes by itself.
+    pub changes: Option<Timestamp>,
 }
 
-/// The CA of that name: from `input/issuers`, from a Secret, or one of our own, made on first need.
+/// The CA of that name: from `input/issuers`, from a Secret, or one of our own, made on first need
+/// and replaced where `rotation` asks for it.
 pub fn issuer_for(
     namespace: &NamespaceDir,
     name: &Name,
     secret: Option<&Secret>,
+    rotation: Option<&Rotation>,
 ) -> Result<Issuer, PkiError> {
     let dir = namespace.input_issuer(name);
     let given = match read(&dir, name, &["tls.crt", "tls.key"])? {
@@ -38,7 +45,11 @@ pub fn issuer_for(
         None => secret.filter(|s| s.has_certificate()).cloned(),
     };
     let Some(given) = given else {
-        return ensure_issuer(&namespace.runtime_issuer(name), name);
+        let dir = namespace.runtime_issuer(name);
+        return match rotation {
+            Some(rotation) => rotated_issuer(&dir, name, rotation),
+            None => ensure_issuer(&dir, name),
+        };
     };
     check(name, &given, None)?;
     Ok(Issuer::given(namespace.runtime_issuer(name), name, given))
@@ -54,28 +65,37 @@ pub fn server_for(
     asked: &[String],
     (secret, validity): (Option<&Secret>, Option<std::time::Duration>),
 ) -> Result<Served, PkiError> {
+    let key = |r: &Retired| Some((authority(&r.certificate)?, r.until));
+    let retired = issuer.retired().iter().filter_map(key).collect();
     if let Some(mut given) = given_server(namespace, credentials, secret)? {
         check(credentials, &given, Some(asked))?;
         let authority = given.ca.clone();
         // Whoever got credentials from us is let in beside those of the user's own CA.
         if !given.ca.contains(issuer.certificate().trim()) {
             given.ca.push('\n');
-            given.ca.push_str(issuer.certificate());
+            given.ca.push_str(&issuer.trusted());
         }
         return Ok(Served {
             identity: identify_pem(&given.certificate),
             secret: given,
             authority,
             given: true,
+            retired,
+            changes: issuer.changes(),
         });
     }
     let dir = namespace.runtime_certs(credentials);
     let secret: Issued = ensure_server(issuer, &dir, name, hosts, validity)?;
     Ok(Served {
         identity: identify_pem(&secret.certificate),
-        authority: secret.ca.clone(),
+        authority: issuer.certificate().to_owned(),
+        changes: [renewal(&secret.certificate), issuer.changes()]
+            .into_iter()
+            .flatten()
+            .min(),
         secret,
         given: false,
+        retired,
     })
 }
 
@@ -130,7 +150,7 @@ fn unfit(name: &Name, reason: String) -> PkiError {
 }
 
 /// Whether credentials can do what they are for: `hosts` of a server, or none of a CA.
-fn check(name: &Name, secret: &Secret, hosts: Option<&[String]>) -> Result<(), PkiError> {
+pub fn check(name: &Name, secret: &Secret, hosts: Option<&[String]>) -> Result<(), PkiError> {
     let bad = |reason: &str| unfit(name, reason.to_owned());
     if !key_matches(name, secret)? {
         return Err(bad("the key is not that of the certificate"));

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 /// What tells a certificate from others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,21 +21,49 @@ pub struct Identity {
     pub subject: String,
     /// End of its validity.
     pub expires: Timestamp,
+    /// Key identifier of the CA that has signed it, in lower-case hexadecimal; empty when the
+    /// certificate does not say.
+    #[serde(default)]
+    pub authority: String,
 }
 
 /// Who a certificate (DER) is of; none when it does not read as one.
 pub fn identify(der: &[u8]) -> Option<Identity> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let name = certificate.subject().iter_common_name().next();
-    let serial = certificate.raw_serial().iter().map(|b| format!("{b:02x}"));
     Some(Identity {
-        serial: canonical(&serial.collect::<String>()).unwrap_or_default(),
+        serial: canonical(&hex(certificate.raw_serial())).unwrap_or_default(),
         subject: name
             .and_then(|n| n.as_str().ok())
             .unwrap_or_default()
             .to_owned(),
         expires: Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?,
+        authority: certificate
+            .iter_extensions()
+            .find_map(|e| match e.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    id.key_identifier.as_ref().map(|k| hex(k.0))
+                }
+                _ => None,
+            })
+            .unwrap_or_default(),
     })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Key identifier of a CA (PEM), by which what it has signed refers to it.
+pub(super) fn authority(pem: &str) -> Option<String> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;
+    certificate
+        .iter_extensions()
+        .find_map(|e| match e.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(hex(id.0)),
+            _ => None,
+        })
 }
 
 /// The same of the first certificate in a PEM text.

@@ -1,107 +1,39 @@
-//! Issuing: CAs on first need, server certificates when their names change, client certificates one
-//! for each link.
+//! Issuing: server certificates when their names change or they run out, client certificates one for
+//! each link.
 
 use super::{
-    PkiError,
+    Issuer, PkiError,
     identity::{identify_pem, note},
 };
 use crate::{
     model::{Code, Secret},
-    store::{PRIVATE, lock, read_text, write_file},
+    store::{PRIVATE, read_text, write_file},
 };
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType,
 };
 use std::{
     collections::BTreeSet,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, SystemTime},
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// Validity of what we issue, as upstream's: 5 years.
-const DAYS: i64 = 5 * 365;
+pub(super) const DAYS: i64 = 5 * 365;
 /// How long before they are made certificates are valid, in seconds.
-const EARLY: i64 = 3600;
+pub(super) const EARLY: i64 = 3600;
 /// A server certificate with less than this left is issued anew.
-const RENEW_DAYS: i64 = 30;
-
-/// A CA and its key.
-#[derive(Clone)]
-pub struct Issuer {
-    dir: PathBuf,
-    name: String,
-    certificate: String,
-    key: Zeroizing<String>,
-}
+pub(super) const RENEW_DAYS: i64 = 30;
 
 /// Credentials that were issued, with the CA that signed them.
 pub type Issued = Secret;
 
-impl Issuer {
-    /// A CA that the user supplied. `dir`: where what it signs is noted.
-    pub(super) fn given(dir: PathBuf, name: &str, secret: Secret) -> Self {
-        Self {
-            dir,
-            name: name.to_owned(),
-            certificate: secret.certificate,
-            key: secret.key,
-        }
-    }
-
-    /// Its certificate (PEM).
-    pub fn certificate(&self) -> &str {
-        &self.certificate
-    }
-}
-
-/// The CA in `dir`; made when there is none.
-pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
-    // The daemon and the command may be the first at the same time: one makes it, the other waits.
-    let path = dir.join(".lock");
-    let _turn = lock(&path, true).map_err(|source| PkiError::File {
-        op: "locking",
-        path,
-        source,
-    })?;
-    let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
-    if certificate.exists() || key.exists() {
-        return Ok(Issuer {
-            dir: dir.to_owned(),
-            name: name.to_owned(),
-            certificate: read(&certificate)?,
-            key: Zeroizing::new(read(&key)?),
-        });
-    }
-    let fail = |source| PkiError::Issue {
-        name: name.to_owned(),
-        source,
-    };
-    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-    let mut params = params(name, &[], None).map_err(fail)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let pem = params.self_signed(&pair).map_err(fail)?.pem();
-    let secret = Secret {
-        ca: pem.clone(),
-        certificate: pem,
-        key: Zeroizing::new(pair.serialize_pem()),
-        ..Secret::default()
-    };
-    save(dir, &secret)?;
-    Ok(Issuer {
-        dir: dir.to_owned(),
-        name: name.to_owned(),
-        certificate: secret.certificate,
-        key: secret.key,
-    })
-}
-
-fn read(path: &Path) -> Result<String, PkiError> {
+pub(super) fn read(path: &Path) -> Result<String, PkiError> {
     let wrap = |source| PkiError::File {
         op: "reading",
         path: path.to_owned(),
@@ -110,7 +42,7 @@ fn read(path: &Path) -> Result<String, PkiError> {
     read_text(path).map_err(wrap)
 }
 
-fn save(dir: &Path, secret: &Secret) -> Result<(), PkiError> {
+pub(super) fn save(dir: &Path, secret: &Secret) -> Result<(), PkiError> {
     // The key last: whoever finds it finds its certificate too.
     for (file, text) in [
         ("ca.crt", secret.ca.as_str()),
@@ -127,7 +59,7 @@ fn save(dir: &Path, secret: &Secret) -> Result<(), PkiError> {
     Ok(())
 }
 
-fn params(
+pub(super) fn params(
     name: &str,
     hosts: &[String],
     validity: Option<Duration>,
@@ -162,13 +94,7 @@ fn sign(
         name: name.to_owned(),
         source,
     };
-    let ca_key = KeyPair::from_pem(&issuer.key).map_err(fail)?;
-    let ca = rcgen::Issuer::from_ca_cert_pem(&issuer.certificate, ca_key).map_err(|source| {
-        PkiError::Issue {
-            name: issuer.name.clone(),
-            source,
-        }
-    })?;
+    let ca = issuer.signer()?;
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
     let mut params = params(name, hosts, validity).map_err(fail)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -179,7 +105,7 @@ fn sign(
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&pair, &ca).map_err(fail)?.pem();
     Ok(Secret {
-        ca: issuer.certificate.clone(),
+        ca: issuer.certificate().to_owned(),
         certificate,
         key: Zeroizing::new(pair.serialize_pem()),
         ..Secret::default()
@@ -190,7 +116,7 @@ fn sign(
 pub fn issue_client(issuer: &Issuer, name: &str) -> Result<Issued, PkiError> {
     let secret = sign(issuer, name, &[], None)?;
     if let Some(identity) = identify_pem(&secret.certificate) {
-        note(&issuer.dir, &identity)?;
+        note(issuer.dir(), &identity)?;
     }
     Ok(secret)
 }
@@ -229,11 +155,16 @@ pub fn ensure_server(
             key: Zeroizing::new(read(key)?),
             ..Secret::default()
         };
-        if known.ca == issuer.certificate && serves(&known.certificate, hosts, validity) {
+        let chained = known.certificate.ends_with(&issuer.cross());
+        let of_this = chained && known.ca == issuer.trusted();
+        if of_this && serves(&known.certificate, hosts, validity) {
             return Ok(known);
         }
     }
-    let secret = sign(issuer, name, hosts, validity)?;
+    let mut secret = sign(issuer, name, hosts, validity)?;
+    // Whoever knows a retired CA only recognises this one by its certificate from that one.
+    secret.certificate.push_str(&issuer.cross());
+    secret.ca = issuer.trusted();
     save(dir, &secret)?;
     Ok(secret)
 }
@@ -257,8 +188,10 @@ fn serves(pem: &str, hosts: &[String], wanted: Option<Duration>) -> bool {
     let whole = validity.not_after.timestamp() - validity.not_before.timestamp() - EARLY;
     // One that is good for longer than is wanted now is not kept until its end.
     let wanted = wanted.and_then(|w| i64::try_from(w.as_secs()).ok());
+    // Made while the clock was ahead: nobody takes it yet.
+    let early = validity.not_before.timestamp() > x509_parser::time::ASN1Time::now().timestamp();
     let short = wanted.is_none_or(|wanted| whole <= wanted + 1);
-    short && left > margin(&certificate) && names == hosts.iter().cloned().collect()
+    !early && short && left > margin(&certificate) && names == hosts.iter().cloned().collect()
 }
 
 /// Time before its end at which a certificate is renewed, in seconds.
@@ -289,34 +222,5 @@ fn text(name: &GeneralName<'_>) -> Option<String> {
                 .map(|b| IpAddr::from(b).to_string()),
         },
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{sync::Barrier, thread};
-
-    #[test]
-    fn all_who_need_a_ca_first_get_the_same_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let together = Barrier::new(8);
-        let certificates: BTreeSet<String> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        together.wait();
-                        ensure_issuer(&dir.path().join("ca"), "ca")
-                            .unwrap()
-                            .certificate
-                    })
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
-        });
-        assert_eq!(certificates.len(), 1);
     }
 }

@@ -2,11 +2,12 @@
 
 use super::PkiError;
 use crate::model::Secret;
+use jiff::Timestamp;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
     server::WebPkiClientVerifier,
     sign::CertifiedKey,
     version::TLS13,
@@ -24,6 +25,42 @@ fn provider() -> Arc<CryptoProvider> {
         cipher_suites: suites,
         ..aws_lc_rs::default_provider()
     })
+}
+
+/// What TLS says of a peer, in words. Where time is the matter, with what the clock of this host says:
+/// an operator then sees which of two clocks is off.
+pub fn explain(error: &rustls::Error) -> String {
+    use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
+    let (when, is, time) = match error {
+        rustls::Error::InvalidCertificate(NotValidYetContext { not_before, time }) => {
+            (not_before, "is not valid before", time)
+        }
+        rustls::Error::InvalidCertificate(ExpiredContext { not_after, time }) => {
+            (not_after, "was valid until", time)
+        }
+        other => return other.to_string(),
+    };
+    let read = |t: &UnixTime| {
+        let seconds = i64::try_from(t.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+    };
+    format!(
+        "the peer's certificate {is} {}, and the clock of this host says {}",
+        read(when),
+        read(time)
+    )
+}
+
+/// A certificate was refused for a reason that time, or a clock that is set, may end.
+pub fn passes_with_time(error: &rustls::Error) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let rustls::Error::InvalidCertificate(why) = error else {
+        return false;
+    };
+    matches!(
+        why,
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
+    )
 }
 
 struct Parts {

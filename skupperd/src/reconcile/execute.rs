@@ -1,17 +1,15 @@
 //! Carrying out one step of a plan.
 
+use super::settings::{self, PROXY};
 use crate::{
     link::{
-        LinkSpec, Target,
+        LinkSpec, Refused, Target,
         core::{
             AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, ServerTls, Site, SiteSpec,
         },
         view::TargetHost,
     },
-    model::{
-        AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, Settings, SiteId,
-        parse_duration,
-    },
+    model::{AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
     pki::{self, Served},
     plan::{Action, LinkSecrets, Picture},
     steer::{Plain, Steer},
@@ -19,29 +17,18 @@ use crate::{
     telemetry::chain,
 };
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 /// Ports tried for a site's own link access when the usual one is taken.
 const PORT_TRIES: u16 = 200;
-/// Setting of a site: port on 127.0.0.1 for AMQP clients of this host, without TLS.
-const LOCAL_AMQP: &str = "local-amqp-port";
-/// Setting of a site: data connections of each link, a number or `auto`.
-const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
-/// Setting of a site: serial numbers of certificates that are not taken any more.
-pub(crate) const REVOKED: &str = "revoked-certificates";
-/// Setting of a link: Secret with the HTTP proxy on its way.
-pub(super) const PROXY: &str = "proxy-configuration";
-/// Setting of a site: validity of the server certificates that it issues.
-const VALIDITY: &str = "server-certificate-validity";
-/// Shorter ones would be renewed without a pause.
-const MIN_VALIDITY: Duration = Duration::from_secs(3);
 /// Version of the memory file; a later one is not touched.
 const MEMORY_VERSION: u32 = 1;
 
@@ -61,7 +48,7 @@ pub(super) struct OpenAccess {
     /// Names in the certificate.
     pub(super) hosts: Vec<String>,
     /// What it shows and trusts; replaced under the open sockets.
-    served: Served,
+    pub(super) served: Served,
     tls: ServerTls,
 }
 
@@ -82,6 +69,7 @@ pub(super) struct Executor {
     /// Credentials among the resources.
     pub(super) secrets: BTreeMap<Name, Secret>,
     memory: Option<Memory>,
+    refused: Refused,
 }
 
 type Done = Result<(), String>;
@@ -96,6 +84,7 @@ impl Executor {
             accesses: BTreeMap::new(),
             secrets: BTreeMap::new(),
             memory: None,
+            refused: Refused::default(),
         }
     }
 
@@ -226,15 +215,11 @@ impl Executor {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let trunk = TRUNK.iter().find_map(|key| site.settings.get(*key));
-        let trunk = trunk
-            .and_then(|n| n.parse::<usize>().ok())
-            .filter(|n| (1..=64).contains(n));
         let spec = SiteSpec {
             namespace: self.namespace.name().to_string(),
             router_id: format!("{name}-{}-{}", now.as_secs(), now.subsec_nanos()),
             instance: i64::try_from(now.as_secs()).unwrap_or(0),
-            trunk: trunk.unwrap_or(self.trunk),
+            trunk: settings::trunk(&site.settings).unwrap_or(self.trunk),
             advert: super::status::advert(&self.site_id, name, self.namespace.name()),
         };
         let id = core
@@ -243,11 +228,8 @@ impl Executor {
             .ok_or_else(ended)?;
         self.site = Some(id);
         self.revoke(core, wanted).await?;
-        if let Some(port) = site.settings.get(LOCAL_AMQP) {
-            let field = format!("spec.settings[{LOCAL_AMQP}]");
-            let port: u16 = port
-                .parse()
-                .map_err(|_| format!("{field}: {port} is not a port"))?;
+        if let Some(port) = settings::local_amqp(&site.settings)? {
+            let field = format!("spec.settings[{}]", settings::LOCAL_AMQP);
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
             let sockets = Plain
                 .open(addr, 1)
@@ -261,13 +243,13 @@ impl Executor {
     }
 
     /// Takes the certificates that the site names no more.
-    async fn revoke(&self, core: &CoreSender, wanted: &Picture) -> Done {
+    async fn revoke(&mut self, core: &CoreSender, wanted: &Picture) -> Done {
         let Some((_, site)) = &wanted.site else {
             return Ok(());
         };
-        let serials = revoked(&site.settings)?;
-        self.on_site(core, move |s, c| s.set_revoked(c, serials))
-            .await
+        self.refused.serials = settings::revoked(&site.settings)?;
+        settings::named_hosts(&site.settings)?;
+        self.refuse(core).await
     }
 
     /// Identity and ports from earlier runs; made on first need.
@@ -410,15 +392,12 @@ impl Executor {
         let issuer = issuer.or_else(|| site.and_then(|s| s.default_issuer.clone()));
         let issuer = issuer.map_or_else(|| Name::new(pki::SITE_CA), Ok);
         let issuer = issuer.map_err(|e| e.to_string())?;
-        let validity = site.and_then(|s| s.settings.get(VALIDITY)).map(|text| {
-            let duration = parse_duration(text).filter(|d| *d >= MIN_VALIDITY);
-            duration.ok_or_else(|| {
-                format!("spec.settings[{VALIDITY}]: {text} is not a duration of 3s or more")
-            })
-        });
-        let validity = validity.transpose()?;
+        let validity = site.map(|s| settings::validity(&s.settings)).transpose()?;
+        let validity = validity.flatten();
         let secret = self.secrets.get(&issuer);
-        let issuer = pki::issuer_for(&self.namespace, &issuer, secret).map_err(|e| chain(&e))?;
+        let rotation = site.map(|s| settings::rotation(&s.settings)).transpose()?;
+        let issuer = pki::issuer_for(&self.namespace, &issuer, secret, rotation.as_ref());
+        let issuer = issuer.map_err(|e| chain(&e))?;
         let credentials = &access.tls_credentials;
         let asked: Vec<String> = access
             .subject_alternative_names
@@ -472,26 +451,39 @@ impl Executor {
         failed
     }
 
-    /// When the first certificate of ours is to be renewed.
-    pub(super) fn renewal(&self) -> Option<jiff::Timestamp> {
-        let ours = self.accesses.values().filter(|a| !a.served.given);
-        ours.filter_map(|a| pki::renewal(&a.served.secret.certificate))
-            .min()
+    /// When the first of our credentials is to be renewed, or stops being trusted.
+    pub(super) fn renewal(&self) -> Option<Timestamp> {
+        let due = self.accesses.values().filter_map(|a| a.served.changes);
+        due.min()
     }
-}
 
-/// Serial numbers that a site's settings take back, apart by commas or blanks.
-pub(crate) fn revoked(settings: &Settings) -> Result<BTreeSet<String>, String> {
-    let list = settings
-        .get(REVOKED)
-        .map(String::as_str)
-        .unwrap_or_default();
-    let serials = list.split([',', ' ', '\n']).filter(|s| !s.is_empty());
-    let read = |serial: &str| {
-        let bad = || format!("spec.settings[{REVOKED}]: {serial:?} is not a serial number");
-        pki::canonical(serial).ok_or_else(bad)
-    };
-    serials.map(read).collect()
+    /// Until when a retired CA, known by its key identifier, is trusted; empty for one that is not.
+    pub(super) fn trusted_until(&self, authority: &str) -> String {
+        let mut retired = self.accesses.values().flat_map(|a| &a.served.retired);
+        let found = retired.find(|(key, _)| key == authority);
+        found
+            .map(|(_, until)| until.to_string())
+            .unwrap_or_default()
+    }
+
+    /// Ends the links that came in by a CA whose overlap is over.
+    pub(super) async fn retire(&mut self, core: &CoreSender) -> Done {
+        let now = Timestamp::now();
+        let retired = self.accesses.values().flat_map(|a| &a.served.retired);
+        let over = retired.filter(|(_, until)| *until <= now);
+        let over: BTreeSet<String> = over.map(|(key, _)| key.clone()).collect();
+        if over == self.refused.authorities {
+            return Ok(());
+        }
+        self.refused.authorities = over;
+        self.refuse(core).await
+    }
+
+    async fn refuse(&self, core: &CoreSender) -> Done {
+        let refused = self.refused.clone();
+        self.on_site(core, move |s, c| s.set_refused(c, refused))
+            .await
+    }
 }
 
 fn ended() -> String {

@@ -163,7 +163,7 @@ impl Grants {
                 self.errors.insert(name.clone(), text);
             } else if !issuers.contains_key(&grant.issuer) {
                 let secret = secrets.get(issuer);
-                let made = pki::issuer_for(&self.namespace, issuer, secret);
+                let made = pki::issuer_for(&self.namespace, issuer, secret, None);
                 let made = made.map_err(|e| chain(&e))?;
                 issuers.insert(grant.issuer.clone(), made);
             }

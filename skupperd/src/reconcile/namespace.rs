@@ -1,8 +1,9 @@
 //! One namespace: what is wanted, what was applied, what came of it.
 
 use super::{
-    execute::{Executor, PROXY},
+    execute::Executor,
     grants::Grants,
+    settings::{PROXY, named_hosts},
     tokens::{FROM, Tokens},
 };
 use crate::{
@@ -127,7 +128,8 @@ impl NamespaceState {
                     tls_credentials: name,
                     issuer: site.default_issuer.clone(),
                     bind_host: None,
-                    subject_alternative_names: Vec::new(),
+                    // Where they make no sense, the site says so.
+                    subject_alternative_names: named_hosts(&site.settings).unwrap_or_default(),
                     settings: BTreeMap::new(),
                 });
         }
@@ -163,6 +165,9 @@ impl NamespaceState {
             _ => wanted.site.is_some(),
         });
         let failed = self.executor.refresh(&wanted);
+        if let Err(error) = self.executor.retire(core).await {
+            tracing::debug!(namespace = %self.namespace.name(), error, "retired CAs");
+        }
         let (applied, open) = (&self.applied.accesses, &self.executor.accesses);
         self.failures.retain(|key, _| {
             let good = open.contains_key(&key.name) && applied.contains_key(&key.name);

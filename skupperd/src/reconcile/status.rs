@@ -1,6 +1,7 @@
 //! Statuses: what was applied and what the network does, as conditions.
 
 use super::{
+    execute::Executor,
     execute::OpenAccess,
     namespace::{NamespaceState, access_of_site},
 };
@@ -185,7 +186,7 @@ impl NamespaceState {
             incoming_links: observed
                 .incoming
                 .iter()
-                .map(|l| incoming(l, observed))
+                .map(|l| incoming(l, observed, &self.executor))
                 .collect(),
         })
     }
@@ -323,6 +324,10 @@ fn access_status(name: &Name, open: Option<&OpenAccess>, configured: State) -> D
             endpoints: open
                 .map(|access| endpoints(name, access))
                 .unwrap_or_default(),
+            certificate_expiration_time: open
+                .and_then(|access| access.served.identity.as_ref())
+                .map(|i| i.expires.to_string())
+                .unwrap_or_default(),
         })
 }
 
@@ -342,7 +347,7 @@ fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
     access.ports.iter().map(endpoint).collect()
 }
 
-fn incoming(link: &IncomingLink, observed: &Observed) -> IncomingRecord {
+fn incoming(link: &IncomingLink, observed: &Observed, executor: &Executor) -> IncomingRecord {
     let known = observed.network.iter().find(|r| r.id == link.remote);
     let known = known.map(Known::of);
     IncomingRecord {
@@ -353,6 +358,7 @@ fn incoming(link: &IncomingLink, observed: &Observed) -> IncomingRecord {
             serial: link.identity.serial.clone(),
             subject: link.identity.subject.clone(),
             expiration_time: link.identity.expires.to_string(),
+            trusted_until: executor.trusted_until(&link.identity.authority),
         },
     }
 }

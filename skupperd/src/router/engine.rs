@@ -512,7 +512,7 @@ impl Router {
                 let Some(remote) = self.remotes.get_mut(&id) else {
                     return;
                 };
-                if seq == remote.mobile_seq + 1 {
+                if Some(seq) == remote.mobile_seq.checked_add(1) {
                     remote.mobile_seq = seq;
                     for key in del {
                         remote.mobile.remove(key.strip_prefix('M').unwrap_or(&key));

@@ -14,20 +14,32 @@ use std::{
 pub struct Layout {
     input: PathBuf,
     state: PathBuf,
+    runtime: PathBuf,
 }
 
 impl Layout {
-    /// The system's: input below `/etc/skupper`, state below `/var/lib/skupper`.
+    /// The system's: input below `/etc/skupper`, state below `/var/lib/skupper`, sockets in
+    /// `/run/skupper`.
     pub fn system() -> Self {
         Self {
             input: "/etc/skupper".into(),
             state: "/var/lib/skupper".into(),
+            runtime: "/run/skupper".into(),
         }
     }
 
-    /// The calling user's: both below `$XDG_DATA_HOME/skupper`, by default `~/.local/share/skupper`.
+    /// The calling user's: both below `$XDG_DATA_HOME/skupper`, by default `~/.local/share/skupper`;
+    /// sockets in `$XDG_RUNTIME_DIR/skupper` where there is such a directory.
     pub fn user() -> Result<Self, StoreError> {
-        Self::of_user(std::env::var_os("XDG_DATA_HOME"), std::env::home_dir())
+        let layout = Self::of_user(std::env::var_os("XDG_DATA_HOME"), std::env::home_dir())?;
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        Ok(match runtime.filter(|path| path.is_absolute()) {
+            Some(runtime) => Self {
+                runtime: runtime.join("skupper"),
+                ..layout
+            },
+            None => layout,
+        })
     }
 
     fn of_user(data: Option<OsString>, home: Option<PathBuf>) -> Result<Self, StoreError> {
@@ -44,7 +56,13 @@ impl Layout {
         Self {
             input: dir.to_owned(),
             state: dir.to_owned(),
+            runtime: dir.join("run"),
         }
+    }
+
+    /// Directory of the daemon's sockets, which a restart of the host empties.
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
     }
 
     /// Directory of all namespaces' input.
@@ -151,9 +169,14 @@ impl NamespaceDir {
         self.state.join("runtime/certs").join(name.as_str())
     }
 
+    /// All CAs of our own.
+    pub fn runtime_issuers(&self) -> PathBuf {
+        self.state.join("runtime/issuers")
+    }
+
     /// A CA of our own.
     pub fn runtime_issuer(&self, name: &Name) -> PathBuf {
-        self.state.join("runtime/issuers").join(name.as_str())
+        self.runtime_issuers().join(name.as_str())
     }
 
     /// Links for other sites.
@@ -230,6 +253,7 @@ mod tests {
         let layout = Layout {
             input: root.path().join("in"),
             state: root.path().join("state"),
+            runtime: root.path().join("run"),
         };
         assert!(layout.namespaces().unwrap().is_empty());
         for dir in [

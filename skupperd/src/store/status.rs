@@ -14,13 +14,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+/// Resources of a namespace with their statuses.
+pub type Documents = BTreeMap<Key, Arc<Value>>;
+
+/// The same of all namespaces, as the daemon makes it known.
+pub type Published = BTreeMap<Namespace, Documents>;
 
 /// The status files of a namespace and what is in them. There is one of it, in the daemon.
 #[derive(Debug)]
 pub struct StatusDir {
     dir: PathBuf,
-    written: BTreeMap<Key, Value>,
+    written: Documents,
 }
 
 impl NamespaceDir {
@@ -51,7 +58,7 @@ impl StatusDir {
             let Some(key) = key_of(&path) else { continue };
             // What does not read is known to be there, and differs from whatever is written.
             let value = read_value(&path).unwrap_or(Value::Null);
-            written.insert(key, value);
+            written.insert(key, Arc::new(value));
         }
         Ok(Self { dir, written })
     }
@@ -79,7 +86,7 @@ impl StatusDir {
         }
         document["status"] = serde_json::to_value(&status)
             .map_err(|e| StoreError::io("encoding", &path)(e.into()))?;
-        if previous == Some(&document) && path.exists() {
+        if previous.is_some_and(|p| **p == document) && path.exists() {
             return Ok(false);
         }
         let text = to_yaml(&document).map_err(|source| StoreError::Encode {
@@ -93,8 +100,13 @@ impl StatusDir {
         };
         write_file(&path, text.as_bytes(), mode).map_err(StoreError::io("writing", &path))?;
         // Numbers and nulls as they will be read again.
-        self.written.insert(key.clone(), document);
+        self.written.insert(key.clone(), Arc::new(document));
         Ok(true)
+    }
+
+    /// What was written, and is there.
+    pub fn documents(&self) -> &Documents {
+        &self.written
     }
 
     /// Removes the files of all other resources.

@@ -113,6 +113,11 @@ pub(super) const RULES: Rules = Rules {
             reason: "store watches the resources",
         },
         Crates {
+            names: &["prometheus_client"],
+            modules: Only(&["observe"]),
+            reason: "observe gives the metrics",
+        },
+        Crates {
             names: &["nix", "libc"],
             modules: Only(&["sys"]),
             reason: "sys makes the system calls",

@@ -51,6 +51,8 @@ pub(super) const PACKAGE: Programs = &[
     ),
 ];
 
+pub(super) const FUZZ: Programs = &[("cargo-fuzz", "cargo-fuzz@^0.13", &["--locked"])];
+
 pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
     programs
         .iter()

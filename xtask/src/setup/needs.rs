@@ -48,6 +48,7 @@ pub(super) const TEST: &[Need] = &[
     NGINX,
     program("iperf3", "iperf3", "iperf3"),
     program("tinyproxy", "tinyproxy-bin", "tinyproxy"),
+    program("faketime", "faketime", "libfaketime"),
     program("nft", "nftables", "nftables"),
     program("ip", "iproute2", "iproute"),
     program("setpriv", "util-linux", "util-linux"),
@@ -100,6 +101,13 @@ pub(super) const PACKAGE: &[Need] = &[
     program("rpmlint", "rpmlint", "rpmlint"),
     program("systemd-nspawn", "systemd-container", "systemd-container"),
     program("mmdebstrap", "mmdebstrap", "mmdebstrap"),
+];
+
+pub(super) const FUZZ: &[Need] = &[
+    CC,
+    LIBC,
+    // libFuzzer is built from source.
+    program("c++", "g++", "gcc-c++"),
 ];
 
 /// Packages for the needs that are not met.

@@ -12,7 +12,7 @@ use crate::amqp::{
     },
 };
 use bytes::{Buf, Bytes, BytesMut};
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// Where the parser stands between two calls.
 #[derive(Debug, Default)]
@@ -191,8 +191,9 @@ impl Connection {
         }
         let event = match performative {
             Performative::Transfer(t) => Some(self.on_transfer(head.channel, t, payload)?),
-            other if payload > 0 => {
-                let text = format!("{payload} bytes behind {other:?}");
+            _ if payload > 0 => {
+                // Not what they are behind: as text that could be longer than a frame.
+                let text = format!("{payload} bytes behind a performative other than transfer");
                 return Err(self.violation("amqp:connection:framing-error", text));
             }
             Performative::Open(open) => {
@@ -412,6 +413,15 @@ impl Connection {
             let text = format!("handle {index} is in use");
             return Err(self.violation("amqp:session:handle-in-use", text));
         }
+        // A link costs the peer a few bytes, whatever its handle: tables with little in them must not
+        // add up, session by session.
+        let more = (index + 1).saturating_sub(session.remote_handles.len());
+        let tables = self.sessions.iter().flatten();
+        let all: usize = tables.map(|s| s.remote_handles.len()).sum();
+        if more > 0 && all + more > limit * 2 {
+            let text = "handles of links lie too far apart";
+            return Err(self.violation("amqp:resource-limit-exceeded", text));
+        }
         let role = match attach.role {
             Role::Sender => Role::Receiver,
             Role::Receiver => Role::Sender,
@@ -573,6 +583,7 @@ impl Connection {
                 table.remove(id);
             }
         }
+        let state = d.state.map(Arc::new);
         for (id, link) in ids {
             self.events.push_back(Event::Disposition {
                 link,
@@ -582,7 +593,7 @@ impl Connection {
                     id,
                 },
                 settled: d.settled,
-                state: d.state.clone(),
+                state: state.clone(),
             });
         }
         Ok(None)
@@ -596,7 +607,7 @@ impl Connection {
         Ok(Some(Event::Detach {
             link,
             closed: d.closed,
-            error: d.error,
+            error: d.error.map(Arc::new),
         }))
     }
 
@@ -612,12 +623,13 @@ impl Connection {
             .filter(|(_, l)| l.as_ref().is_some_and(|l| l.session == channel))
             .map(|(n, _)| LinkId(n))
             .collect();
+        let shared = error.clone().map(Arc::new);
         for link in links {
             self.drop_link(link);
             self.events.push_back(Event::Detach {
                 link,
                 closed: true,
-                error: error.clone(),
+                error: shared.clone(),
             });
         }
         self.unanswered

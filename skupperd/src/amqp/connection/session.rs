@@ -322,6 +322,9 @@ impl Connection {
         {
             *place = 0;
         }
+        while session.remote_handles.last() == Some(&0) {
+            session.remote_handles.pop();
+        }
         session.unsettled_out.retain(|_, l| *l != link);
         session.unsettled_in.retain(|_, l| *l != link);
     }

@@ -128,7 +128,7 @@ impl Pair {
 
 fn disposition(_: &mut Connection, event: Event) -> Option<(bool, Option<DeliveryState>)> {
     match event {
-        Event::Disposition { settled, state, .. } => Some((settled, state)),
+        Event::Disposition { settled, state, .. } => Some((settled, state.as_deref().cloned())),
         _ => None,
     }
 }

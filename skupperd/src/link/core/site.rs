@@ -7,7 +7,7 @@ use crate::{
         accept::{self, Port},
         conn::{ConnKey, Kind},
         dial::{self, Dialled, LinkSpec},
-        handshake::{Established, Revoked},
+        handshake::{Established, Refused, Revoked},
         view::SiteView,
         worker::{Command, NewConnection},
     },
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
@@ -264,23 +264,30 @@ impl Site {
         self.accesses.insert(spec.name.to_string(), tasks);
     }
 
-    /// Takes no certificate with one of these serial numbers any more, and ends the links that came in
-    /// with one.
-    pub fn set_revoked(&mut self, core: &Core, serials: BTreeSet<String>) {
+    /// Takes none of these certificates any more, and ends the links that came in with one. Of a CA
+    /// that is over, a connection stays whose peer has come again with better credentials: only its
+    /// last streams are on it.
+    pub fn set_refused(&mut self, core: &Core, refused: Refused) {
         let ours = |p: &Peer| p.link.is_none();
+        let good = |p: &Peer| p.identity.as_ref().is_some_and(|i| !refused.contains(i));
+        let came_again = |p: &Peer| {
+            let later = |q: &Peer| q.remote == p.remote && q.since > p.since && ours(q) && good(q);
+            self.peers.values().any(later)
+        };
         let cut = |p: &Peer| {
-            p.identity
-                .as_ref()
-                .is_some_and(|i| serials.contains(&i.serial))
+            p.identity.as_ref().is_some_and(|i| {
+                refused.serials.contains(&i.serial)
+                    || (refused.authorities.contains(&i.authority) && !came_again(p))
+            })
         };
         for (key, peer) in self.peers.iter().filter(|(_, p)| ours(p) && cut(p)) {
-            close(core, *key, peer, "its certificate was revoked");
+            close(core, *key, peer, "its certificate or CA was revoked");
         }
         self.waiting.retain(|(_, _, established)| {
             let identity = established.identity.as_ref();
-            identity.is_none_or(|i| !serials.contains(&i.serial))
+            identity.is_none_or(|i| !refused.contains(i))
         });
-        self.revoked.store(Arc::new(serials));
+        self.revoked.store(Arc::new(refused));
     }
 
     /// The links that came in and are up.

@@ -188,7 +188,7 @@ fn dispositions_reach_the_sender_once() {
             link,
             delivery,
             settled: false,
-            state: Some(received)
+            state: Some(received.into())
         }]
     );
     pair.b
@@ -196,7 +196,7 @@ fn dispositions_reach_the_sender_once() {
     pair.b
         .disposition(*theirs, Some(DeliveryState::Released), true);
     let (to_a, _) = pair.exchange();
-    let accepted = Some(DeliveryState::Accepted);
+    let accepted = Some(DeliveryState::Accepted.into());
     assert_eq!(
         to_a,
         [Event::Disposition {

@@ -1,0 +1,249 @@
+//! Prometheus metrics (OpenMetrics text) of what resources and their statuses say.
+
+use crate::{
+    model::{Details, Key, Kind, Namespace},
+    store::{Documents, Published},
+};
+use jiff::Timestamp;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{family::Family, gauge::Gauge, info::Info},
+    registry::{Registry, Unit},
+};
+use serde_json::Value;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Resource {
+    namespace: String,
+    kind: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Certificate {
+    namespace: String,
+    kind: String,
+    name: String,
+    /// Of the one who shows it: ours, or the subject of what a remote site has shown.
+    subject: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Site {
+    namespace: String,
+    site_id: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Links {
+    site_id: String,
+    role: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSite {
+    site_id: String,
+}
+
+#[derive(Default)]
+struct Families {
+    ready: Family<Resource, Gauge>,
+    expiry: Family<Certificate, Gauge>,
+    site: Family<Site, Gauge>,
+    links: Family<Links, Gauge>,
+    listeners: Family<OfSite, Gauge>,
+    connectors: Family<OfSite, Gauge>,
+    sites: Family<OfSite, Gauge>,
+    redemptions: Family<Resource, Gauge>,
+}
+
+impl Families {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "skupper_resource_ready",
+            "1 for a resource whose condition Ready is true, else 0",
+            self.ready.clone(),
+        );
+        registry.register_with_unit(
+            "skupper_certificate_expiration_timestamp",
+            "End of a certificate's validity in seconds since the epoch",
+            Unit::Seconds,
+            self.expiry.clone(),
+        );
+        registry.register(
+            "skupper_site_info",
+            "1 for each site of this host",
+            self.site.clone(),
+        );
+        registry.register(
+            "skupper_site_links_total",
+            "Links by role and status; role incoming counts those that other sites have made",
+            self.links.clone(),
+        );
+        registry.register(
+            "skupper_site_listeners_total",
+            "Listeners",
+            self.listeners.clone(),
+        );
+        registry.register(
+            "skupper_site_connectors_total",
+            "Connectors",
+            self.connectors.clone(),
+        );
+        registry.register(
+            "skupper_site_sites_in_network",
+            "Sites that can be reached, this one included",
+            self.sites.clone(),
+        );
+        registry.register(
+            "skupper_access_grant_redemptions",
+            "Redemptions of an access grant",
+            self.redemptions.clone(),
+        );
+    }
+
+    fn namespace(&self, namespace: &Namespace, documents: &Documents) {
+        // Without a site nothing of the namespace runs, and its id is empty.
+        let site = documents.iter().find(|(key, _)| key.kind == Kind::Site);
+        let site_id = site
+            .and_then(|(_, document)| document.pointer("/metadata/uid"))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        for (key, document) in documents {
+            self.resource(namespace, &site_id, key, document);
+        }
+    }
+
+    fn resource(&self, namespace: &Namespace, site_id: &str, key: &Key, document: &Value) {
+        let Some(status) = document.get("status") else {
+            return;
+        };
+        let of = Resource {
+            namespace: namespace.to_string(),
+            kind: key.kind.as_str().to_owned(),
+            name: key.name.to_string(),
+        };
+        let of_site = || OfSite {
+            site_id: site_id.to_owned(),
+        };
+        let ready = status["status"] == "Ready";
+        self.ready.get_or_create(&of).set(i64::from(ready));
+        // Written by ourselves: what does not read is of a version to come, and left out.
+        match Details::read(key.kind, status) {
+            Ok(Details::Site(site)) => {
+                let info = Site {
+                    namespace: namespace.to_string(),
+                    site_id: site_id.to_owned(),
+                    name: key.name.to_string(),
+                };
+                self.site.get_or_create(&info).set(1);
+                let count = i64::try_from(site.sites_in_network).unwrap_or(i64::MAX);
+                self.sites.get_or_create(&of_site()).set(count);
+                let incoming = Links {
+                    site_id: site_id.to_owned(),
+                    role: "incoming",
+                    status: "up",
+                };
+                self.links.get_or_create(&incoming).set(0);
+                for link in &site.incoming_links {
+                    self.links.get_or_create(&incoming).inc();
+                    let certificate = &link.certificate;
+                    self.expires(&of, &certificate.subject, &certificate.expiration_time);
+                }
+            }
+            Ok(Details::Link(link)) => {
+                let links = Links {
+                    site_id: site_id.to_owned(),
+                    role: "inter-router",
+                    status: if ready { "up" } else { "down" },
+                };
+                self.links.get_or_create(&links).inc();
+                self.expires(&of, "", &link.certificate_expiration_time);
+            }
+            Ok(Details::RouterAccess(access)) => {
+                self.expires(&of, "", &access.certificate_expiration_time);
+            }
+            Ok(Details::Listener(_)) => drop(self.listeners.get_or_create(&of_site()).inc()),
+            Ok(Details::Connector(_)) => drop(self.connectors.get_or_create(&of_site()).inc()),
+            Ok(Details::AccessGrant(grant)) => {
+                let redemptions = i64::from(grant.redemptions);
+                self.redemptions.get_or_create(&of).set(redemptions);
+            }
+            Ok(Details::AccessToken(_) | Details::None) | Err(_) => {}
+        }
+    }
+
+    fn expires(&self, of: &Resource, subject: &str, time: &str) {
+        let Ok(time) = time.parse::<Timestamp>() else {
+            return;
+        };
+        let certificate = Certificate {
+            namespace: of.namespace.clone(),
+            kind: of.kind.clone(),
+            name: of.name.clone(),
+            subject: subject.to_owned(),
+        };
+        self.expiry
+            .get_or_create(&certificate)
+            .set(time.as_second());
+    }
+}
+
+/// The metrics of all namespaces as OpenMetrics text.
+pub fn render(published: &Published) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::default();
+    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("skupperd_build", "Version of the daemon", build);
+    let families = Families::default();
+    families.register(&mut registry);
+    for (namespace, documents) in published {
+        families.namespace(namespace, documents);
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn statuses_become_metrics_and_no_secret_does() {
+        let link = json!({
+            "status": {
+                "status": "Ready",
+                "certificateExpirationTime": "2031-01-02T03:04:05Z",
+                "remoteSiteName": "west",
+            },
+        });
+        let grant = json!({
+            "status": {"status": "Ready", "code": "open-sesame", "redemptions": 3},
+        });
+        let documents = [(Kind::Link, "west", link), (Kind::AccessGrant, "in", grant)];
+        let documents: Documents = documents
+            .into_iter()
+            .map(|(kind, name, document)| {
+                let name = Name::new(name).unwrap();
+                (Key { kind, name }, Arc::new(document))
+            })
+            .collect();
+        let published = Published::from([(Namespace::default_namespace(), documents)]);
+        let text = render(&published).unwrap();
+        for line in [
+            "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
+            "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",
+            "skupper_access_grant_redemptions{namespace=\"default\",kind=\"AccessGrant\",name=\"in\"} 3",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("sesame"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}

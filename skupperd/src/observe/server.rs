@@ -1,0 +1,157 @@
+//! The HTTP server of metrics and health: `GET /metrics` and `GET /healthz`, nothing else.
+
+use super::metrics::render;
+use crate::store::Published;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE,
+    server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+/// Requests at a time; more wait.
+const MAX_OPEN: usize = 32;
+/// Time for the head of a request. Scrapers send it at once.
+const HEAD: Duration = Duration::from_secs(5);
+/// Time for a whole connection: they are not kept open.
+const WHOLE: Duration = Duration::from_secs(10);
+/// Pause after an accept that failed, for example for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Form of the text, as the OpenMetrics specification names it.
+const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Why nobody can watch.
+#[derive(Debug, thiserror::Error)]
+#[error("{op} {at}")]
+pub struct ObserveError {
+    op: &'static str,
+    at: String,
+    #[source]
+    source: io::Error,
+}
+
+fn error(op: &'static str, at: impl ToString) -> impl FnOnce(io::Error) -> ObserveError {
+    let at = at.to_string();
+    move |source| ObserveError { op, at, source }
+}
+
+/// Serves on `metrics.sock` in `dir`, and on an address when one is named, until the result is dropped.
+pub async fn serve(
+    dir: &Path,
+    address: Option<SocketAddr>,
+    published: watch::Receiver<Arc<Published>>,
+) -> Result<JoinSet<()>, ObserveError> {
+    let mut tasks = JoinSet::new();
+    let limit = Arc::new(Semaphore::new(MAX_OPEN));
+    let listener = local(dir)?;
+    let (seen, permits) = (published.clone(), limit.clone());
+    tasks.spawn(async move {
+        loop {
+            let accepted = listener.accept().await.map(|(socket, _)| socket);
+            each(accepted, &seen, &permits).await;
+        }
+    });
+    if let Some(address) = address {
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.map_err(error("binding the metrics address", address))?;
+        tasks.spawn(async move {
+            loop {
+                let accepted = listener.accept().await.map(|(socket, _)| socket);
+                each(accepted, &published, &limit).await;
+            }
+        });
+    }
+    Ok(tasks)
+}
+
+fn local(dir: &Path) -> Result<UnixListener, ObserveError> {
+    fs::create_dir_all(dir).map_err(error("making directory", dir.display()))?;
+    let path: PathBuf = dir.join("metrics.sock");
+    // One daemon has these directories: a socket that is there is left from its last life.
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(error("removing", path.display())(e));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(error("binding", path.display()))?;
+    // Metrics name sites and services; who may see them is up to the directory.
+    let mode = fs::Permissions::from_mode(0o666);
+    fs::set_permissions(&path, mode).map_err(error("opening to readers", path.display()))?;
+    Ok(listener)
+}
+
+async fn each<S>(
+    accepted: io::Result<S>,
+    published: &watch::Receiver<Arc<Published>>,
+    limit: &Arc<Semaphore>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let socket = match accepted {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "accepting a reader of metrics");
+            tokio::time::sleep(PAUSE).await;
+            return;
+        }
+    };
+    let Ok(permit) = limit.clone().acquire_owned().await else {
+        return;
+    };
+    let published = published.clone();
+    tokio::spawn(async move {
+        let _permit = permit;
+        let service = service_fn(|request: Request<Incoming>| {
+            let answer = answer(&request, &published);
+            async move { answer }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(socket), service);
+        match tokio::time::timeout(WHOLE, connection).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "reader of metrics"),
+            Err(_) => tracing::debug!("reader of metrics took too long"),
+        }
+    });
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    published: &watch::Receiver<Arc<Published>>,
+) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
+    let text = |status: StatusCode, text: &'static str| {
+        Response::builder()
+            .status(status)
+            .body(Full::from(text.as_bytes()))
+    };
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/healthz") => text(StatusCode::OK, "OK\n"),
+        (&Method::GET, "/metrics") => match render(&published.borrow().clone()) {
+            Ok(metrics) => Response::builder()
+                .header(CONTENT_TYPE, TYPE)
+                .body(Full::from(metrics)),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding metrics\n"),
+        },
+        (&Method::GET, _) => text(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n"),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
+    }
+}

@@ -1,0 +1,92 @@
+//! What the settings of sites and links mean: their keys, and what may stand behind them.
+
+use crate::{
+    model::{Host, Settings, parse_duration},
+    pki::{self, Rotation},
+};
+use jiff::Timestamp;
+use std::{collections::BTreeSet, time::Duration};
+
+/// Setting of a site: port on 127.0.0.1 for AMQP clients of this host, without TLS.
+pub(super) const LOCAL_AMQP: &str = "local-amqp-port";
+/// Setting of a site: data connections of each link, a number or `auto`.
+const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
+/// Setting of a site: serial numbers of certificates that are not taken any more.
+pub(crate) const REVOKED: &str = "revoked-certificates";
+/// Setting of a site: hosts by which others reach it, apart by commas or blanks.
+pub(crate) const HOSTS: &str = "link-access-hosts";
+/// Setting of a site: CAs of ours that were made before this time are replaced.
+pub(crate) const ROTATE: &str = "rotate-issuers-before";
+/// Setting of a site: how long a replaced CA is trusted.
+pub(crate) const OVERLAP: &str = "issuer-overlap";
+/// Setting of a link: Secret with the HTTP proxy on its way.
+pub(super) const PROXY: &str = "proxy-configuration";
+/// Setting of a site: validity of the server certificates that it issues.
+const VALIDITY: &str = "server-certificate-validity";
+/// Shorter ones would be renewed without a pause.
+const MIN_VALIDITY: Duration = Duration::from_secs(3);
+
+/// Data connections of each link that a site dials; none for as many as fit.
+pub(super) fn trunk(settings: &Settings) -> Option<usize> {
+    let count = TRUNK.iter().find_map(|key| settings.get(*key))?;
+    count.parse().ok().filter(|n| (1..=64).contains(n))
+}
+
+/// Port for AMQP clients of this host.
+pub(super) fn local_amqp(settings: &Settings) -> Result<Option<u16>, String> {
+    let port = settings.get(LOCAL_AMQP).map(|port| {
+        let bad = |_| format!("spec.settings[{LOCAL_AMQP}]: {port} is not a port");
+        port.parse().map_err(bad)
+    });
+    port.transpose()
+}
+
+/// Validity of server certificates.
+pub(super) fn validity(settings: &Settings) -> Result<Option<Duration>, String> {
+    let validity = settings.get(VALIDITY).map(|text| {
+        let duration = parse_duration(text).filter(|d| *d >= MIN_VALIDITY);
+        duration.ok_or_else(|| {
+            format!("spec.settings[{VALIDITY}]: {text} is not a duration of 3s or more")
+        })
+    });
+    validity.transpose()
+}
+
+/// When a site's settings have its CAs replaced.
+pub(crate) fn rotation(settings: &Settings) -> Result<Rotation, String> {
+    let before = settings.get(ROTATE).map(|text| {
+        let time = text.parse::<Timestamp>();
+        time.map_err(|e| format!("spec.settings[{ROTATE}]: {text:?} is not a time: {e}"))
+    });
+    let overlap = settings.get(OVERLAP).map(|text| {
+        let bad = || format!("spec.settings[{OVERLAP}]: {text:?} is not a duration");
+        parse_duration(text).ok_or_else(bad)
+    });
+    Ok(Rotation {
+        before: before.transpose()?,
+        overlap: overlap.transpose()?.unwrap_or(pki::OVERLAP),
+    })
+}
+
+/// Hosts by which others reach a site, as its settings name them.
+pub(crate) fn named_hosts(settings: &Settings) -> Result<Vec<Host>, String> {
+    let list = settings.get(HOSTS).map(String::as_str).unwrap_or_default();
+    let hosts = list.split([',', ' ', '\n']).filter(|h| !h.is_empty());
+    let read =
+        |host: &str| Host::new(host).map_err(|e| format!("spec.settings[{HOSTS}]: {host:?}: {e}"));
+    hosts.map(read).collect()
+}
+
+/// Serial numbers that a site's settings take back, apart by commas or blanks.
+pub(crate) fn revoked(settings: &Settings) -> Result<BTreeSet<String>, String> {
+    let list = settings
+        .get(REVOKED)
+        .map(String::as_str)
+        .unwrap_or_default();
+    let serials = list.split([',', ' ', '\n']).filter(|s| !s.is_empty());
+    let read = |serial: &str| {
+        let bad = || format!("spec.settings[{REVOKED}]: {serial:?} is not a serial number");
+        pki::canonical(serial).ok_or_else(bad)
+    };
+    serials.map(read).collect()
+}
