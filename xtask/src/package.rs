@@ -67,6 +67,10 @@ pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
             Format::Deb => {
                 let mut tool = sh::cargo(&["deb", "--no-build", "--no-strip", "--quiet"]);
                 tool.arg("--manifest-path").arg(dir.join("Cargo.toml"));
+                if args.profile == "dev" {
+                    // For tests, and large: it is the making that counts, not the size.
+                    tool.arg("--fast");
+                }
                 tool
             }
             Format::Rpm => {

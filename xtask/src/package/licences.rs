@@ -135,8 +135,9 @@ mod tests {
         let dep = |name: &str, kind: Value| json!({ "pkg": format!("{name}#1"), "dep_kinds": [{ "kind": kind }] });
         let node =
             |name: &str, deps: Vec<Value>| json!({ "id": format!("{name}#1"), "deps": deps });
+        let packages = ["zlib", "app", "cc", "insta", "far"].map(package);
         let metadata = json!({
-            "packages": ["zlib", "app", "cc", "insta", "far"].map(package),
+            "packages": packages,
             "resolve": { "nodes": [
                 node("app", vec![
                     dep("zlib", Value::Null),
