@@ -138,6 +138,13 @@ pub fn packages(format: &str) -> Option<[PathBuf; 2]> {
     {
         return Some(files);
     }
+    // Those of another version have other names.
+    for entry in std::fs::read_dir(&dir).expect("packages") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|e| e == format) {
+            std::fs::remove_file(&path).expect("an old package");
+        }
+    }
     make_packages(format, &dir);
     Some(found().expect("two packages"))
 }

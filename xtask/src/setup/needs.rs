@@ -96,7 +96,7 @@ pub(super) const PACKAGE: &[Need] = &[
     CC,
     program("strip", "binutils", "binutils"),
     program("dpkg-shlibdeps", "dpkg-dev", "dpkg-dev"),
-    program("rpm", "rpm", "rpm"),
+    program("rpmbuild", "rpm", "rpm-build"),
     program("lintian", "lintian", NOWHERE),
     program("rpmlint", "rpmlint", "rpmlint"),
     program("systemd-nspawn", "systemd-container", "systemd-container"),
