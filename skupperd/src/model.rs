@@ -15,15 +15,15 @@ mod syntax;
 
 pub use access::{AccessGrant, AccessToken, Code};
 pub use details::{
-    AccessDetails, CertificateRecord, ConnectorDetails, Details, EndpointStatus, GrantDetails,
-    IncomingRecord, LinkDetails, LinkRecord, ListenerDetails, ServiceRecord, SiteDetails,
-    SiteRecord, TokenDetails,
+    AccessDetails, CertificateDetails, CertificateRecord, ConnectorDetails, Details,
+    EndpointStatus, GrantDetails, IncomingRecord, LinkDetails, LinkRecord, ListenerDetails,
+    ServiceRecord, SiteDetails, SiteRecord, TokenDetails,
 };
 pub use duration::parse_duration;
 pub use kind::{Key, Kind};
 pub use resource::{
-    AccessRole, Connector, Endpoint, Link, LinkAccess, Listener, Meta, Observer, Resource, Role,
-    RouterAccess, Settings, Site, Spec,
+    AccessRole, Certificate, Connector, Endpoint, Link, LinkAccess, Listener, Meta, Observer,
+    Resource, Role, RouterAccess, Settings, Site, Spec,
 };
 pub use secret::{Proxy, Secret};
 pub use status::{Condition, ConditionStatus, ConditionType, Draft, Phase, State, Status};

@@ -8,7 +8,7 @@ mod tls;
 
 pub use given::{Served, check, given_server, issuer_for, server_for};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
-pub use issue::{Issued, ensure_server, issue_client, new_code, renewal};
+pub use issue::{Issued, Wish, ensure_certificate, ensure_server, issue_client, new_code, renewal};
 pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};
 pub use tls::{
     client_config, explain, grant_config, passes_with_time, server_config, token_config,

@@ -1,5 +1,6 @@
 //! Making what runs what is on disk: load, plan, execute, say how it stands.
 
+mod certificates;
 mod execute;
 mod grants;
 mod namespace;

@@ -335,11 +335,28 @@ fn grants_and_tokens() {
 }
 
 #[test]
+fn certificates() {
+    let cases = [
+        "{ca: x}",
+        "{client: true}",
+        "{ca: x, client: true, hosts: [Not A Host]}",
+        "{ca: x, server: true, subject: 7}",
+        "{ca: X, server: true}",
+        "{signing: true}",
+    ];
+    let long = format!("{{ca: x, server: true, subject: {}}}", "a".repeat(65));
+    let cases = cases.into_iter().chain([long.as_str()]);
+    let cases: Vec<_> = cases
+        .map(|spec| ("Certificate", skupper("Certificate", spec)))
+        .collect();
+    insta::assert_snapshot!(said(&cases));
+}
+
+#[test]
 fn kinds_that_are_not_served_yet() {
     let kinds = [
         "MultiKeyListener",
         "SecuredAccess",
-        "Certificate",
         "AttachedConnector",
         "AttachedConnectorBinding",
     ];

@@ -241,3 +241,62 @@ fn l30_a_rotated_ca_cuts_nobody_who_has_new_credentials_by_the_end_of_the_overla
     b.wait_status("Link", "to-a", "Ready");
     beside();
 }
+
+#[test]
+fn certificates_by_wish_are_made_shown_and_dialled_with() {
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let addr = free_addr();
+    // One CA for both sites, and each makes its own: no key leaves its host.
+    let ca = pki::ca("Our Company");
+    for site in [&a, &b] {
+        let dir = site.root().join("namespaces/default/input/issuers/company");
+        put(&dir, &[("tls.crt", &ca.0), ("tls.key", &ca.1)]);
+    }
+    let (host, port) = (addr.ip(), addr.port());
+    a.resource("Site", "a", "{defaultIssuer: company}");
+    a.resource(
+        "Certificate",
+        "door",
+        "{ca: company, subject: a.example, hosts: [127.0.0.1, a.example], server: true}",
+    );
+    let spec = format!(
+        "{{bindHost: \"{host}\", tlsCredentials: door, roles: [{{name: inter-router, port: {port}}}]}}"
+    );
+    a.resource("RouterAccess", "access", &spec);
+    b.resource(
+        "Certificate",
+        "way-out",
+        "{ca: company, subject: b, client: true}",
+    );
+    let spec = format!(
+        "{{tlsCredentials: way-out, endpoints: [{{name: inter-router, host: {host}, port: \"{port}\"}}]}}"
+    );
+    b.resource("Link", "to-a", &spec);
+    a.start();
+    b.start();
+    b.wait_status("Link", "to-a", "Ready");
+    for (site, name) in [(&a, "door"), (&b, "way-out")] {
+        site.wait_status("Certificate", name, "Ready");
+        let status = site.status("Certificate", name).expect("a status");
+        let end = status["status"]["expiration"].as_str().expect("an end");
+        assert!(end.starts_with("20") && end.ends_with('Z'), "{end}");
+    }
+    // Who is asked for a link gives the CA of what the port shows.
+    assert_eq!(ca_of(&a.link(addr, 1)), ca.0);
+    // A client's certificate is none for a server, and what is for nothing is refused.
+    b.access(free_addr());
+    let text = fs::read_to_string(b.input().join("RouterAccess-access.yaml")).expect("a manifest");
+    b.file(
+        "RouterAccess-access.yaml",
+        &text.replace("spec: {", "spec: {tlsCredentials: way-out, "),
+    );
+    let message = b.wait_status("RouterAccess", "access", "Error");
+    assert!(message.contains("does not include servers"), "{message}");
+    b.resource("Certificate", "idle", "{ca: company, subject: b}");
+    let message = b.wait_status("Certificate", "idle", "Error");
+    assert!(
+        message.contains("one of client, server and signing"),
+        "{message}"
+    );
+    b.wait_status("Link", "to-a", "Ready");
+}

@@ -266,8 +266,15 @@ fn generate(
     // Where the user supplied what the port shows, its CA is what the other site must know.
     let shown = &access.credentials;
     let given = pki::given_server(namespace, shown, secret_of(shown)).map_err(failed)?;
+    let wished = loaded.iter().find_map(|l| match &l.resource.spec {
+        Spec::Certificate(certificate) if l.resource.name() == shown => Some(&certificate.ca),
+        _ => None,
+    });
     if let Some(given) = given {
         secret.ca = given.ca;
+    } else if let Some(ca) = wished {
+        let issuer = pki::issuer_for(namespace, ca, secret_of(ca), None).map_err(failed)?;
+        secret.ca = issuer.certificate().to_owned();
     }
     let host = Host::new(host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
     let endpoint = |r: &AccessRole| Endpoint {

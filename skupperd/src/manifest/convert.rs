@@ -2,10 +2,14 @@
 
 use super::{access, raw, secret};
 use crate::model::{
-    AccessRole, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta, Name, Namespace,
-    Observer, Resource, Role, RouterAccess, Site, SiteId, Spec, SyntaxError, parse_port,
+    AccessRole, Certificate, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta,
+    Name, Namespace, Observer, Resource, Role, RouterAccess, Site, SiteId, Spec, SyntaxError,
+    parse_port,
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
+
+/// Longest common name, as X.520 has it (ub-common-name).
+const MAX_SUBJECT: usize = 64;
 
 pub(super) enum Problem {
     /// Of the raw stage.
@@ -51,6 +55,9 @@ fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resour
         }),
         Kind::AccessToken => with(text, namespace, |_, spec| {
             access::token(required(spec, "spec")?)
+        }),
+        Kind::Certificate => with(text, namespace, |meta, spec| {
+            certificate(meta, required(spec, "spec")?)
         }),
         Kind::Secret => {
             let raw: raw::Secret = serde_yaml::from_str(text)?;
@@ -262,6 +269,45 @@ fn connector(spec: raw::Connector) -> Outcome<Spec> {
     }))
 }
 
+fn hosts(list: Option<Vec<String>>, path: &str) -> Outcome<Vec<Host>> {
+    let list = list.unwrap_or_default().into_iter().enumerate();
+    list.map(|(n, host)| checked(Some(host), &format!("{path}[{n}]")))
+        .collect()
+}
+
+fn certificate(meta: &Meta, spec: raw::Certificate) -> Outcome<Spec> {
+    let flag = |flag: Option<bool>| flag.unwrap_or_default();
+    let (client, server, signing) = (flag(spec.client), flag(spec.server), flag(spec.signing));
+    if !(client || server || signing) {
+        let text = "is for nothing: one of client, server and signing has to be true";
+        return Err(field("spec", text));
+    }
+    let ca = match optional(spec.ca, "spec.ca")? {
+        Some(ca) => ca,
+        // An issuer is signed by itself.
+        None if signing => meta.name.clone(),
+        None => return Err(field("spec.ca", "is required")),
+    };
+    let subject = spec.subject.unwrap_or_default();
+    if subject.len() > MAX_SUBJECT {
+        let text = format!("is longer than {MAX_SUBJECT} characters");
+        return Err(field("spec.subject", text));
+    }
+    Ok(Spec::Certificate(Certificate {
+        ca,
+        subject: if subject.is_empty() {
+            meta.name.to_string()
+        } else {
+            subject
+        },
+        hosts: hosts(spec.hosts, "spec.hosts")?,
+        client,
+        server,
+        signing,
+        settings: spec.settings.unwrap_or_default(),
+    }))
+}
+
 fn router_access(meta: &Meta, spec: raw::RouterAccess) -> Outcome<Spec> {
     let list = spec.roles.unwrap_or_default();
     if list.is_empty() {
@@ -286,12 +332,10 @@ fn router_access(meta: &Meta, spec: raw::RouterAccess) -> Outcome<Spec> {
         }
         roles.push(AccessRole { role, port });
     }
-    let names = spec.subject_alternative_names.unwrap_or_default();
-    let names: Vec<Host> = names
-        .into_iter()
-        .enumerate()
-        .map(|(n, name)| checked(Some(name), &format!("spec.subjectAlternativeNames[{n}]")))
-        .collect::<Outcome<_>>()?;
+    let names = hosts(
+        spec.subject_alternative_names,
+        "spec.subjectAlternativeNames",
+    )?;
     let credentials: Option<Name> = optional(spec.tls_credentials, "spec.tlsCredentials")?;
     Ok(Spec::RouterAccess(RouterAccess {
         roles,

@@ -128,6 +128,15 @@ fn fields(spec: &Spec) -> Value {
             "linkCost": Some(token.link_cost).filter(|cost| *cost != 1),
             "settings": token.settings,
         }),
+        Spec::Certificate(certificate) => json!({
+            "ca": certificate.ca,
+            "subject": certificate.subject,
+            "hosts": certificate.hosts,
+            "client": certificate.client,
+            "server": certificate.server,
+            "signing": certificate.signing,
+            "settings": certificate.settings,
+        }),
         Spec::Secret(_) | Spec::Unserved(_) => Value::Null,
     };
     shorten(&mut fields);

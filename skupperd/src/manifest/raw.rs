@@ -200,6 +200,22 @@ pub(super) struct AccessToken {
     pub(super) settings: Option<Texts>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Certificate {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) ca: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) subject: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    pub(super) hosts: Option<Vec<String>>,
+    pub(super) client: Option<bool>,
+    pub(super) server: Option<bool>,
+    pub(super) signing: Option<bool>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
+}
+
 /// A core Secret has its data beside the metadata.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

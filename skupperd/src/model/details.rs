@@ -26,6 +26,8 @@ pub enum Details {
     AccessGrant(GrantDetails),
     /// AccessToken
     AccessToken(TokenDetails),
+    /// Certificate
+    Certificate(CertificateDetails),
 }
 
 fn nothing<S: serde::Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
@@ -43,6 +45,7 @@ impl Details {
             Kind::RouterAccess => Self::RouterAccess(AccessDetails::deserialize(status)?),
             Kind::AccessGrant => Self::AccessGrant(GrantDetails::deserialize(status)?),
             Kind::AccessToken => Self::AccessToken(TokenDetails::deserialize(status)?),
+            Kind::Certificate => Self::Certificate(CertificateDetails::deserialize(status)?),
             _ => Self::None,
         })
     }
@@ -61,7 +64,7 @@ macro_rules! details {
 details! {
     Site(SiteDetails), Link(LinkDetails), Listener(ListenerDetails),
     Connector(ConnectorDetails), RouterAccess(AccessDetails),
-    AccessGrant(GrantDetails), AccessToken(TokenDetails)
+    AccessGrant(GrantDetails), AccessToken(TokenDetails), Certificate(CertificateDetails)
 }
 
 /// Of a Site.
@@ -234,6 +237,15 @@ pub struct AccessDetails {
     /// End of the validity of the certificate that is shown there (RFC 3339).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub certificate_expiration_time: String,
+}
+
+/// Of a Certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateDetails {
+    /// End of its validity (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub expiration: String,
 }
 
 /// Of an AccessGrant. The code is for whoever may read the file.

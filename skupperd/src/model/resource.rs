@@ -88,6 +88,8 @@ pub enum Spec {
     AccessToken(AccessToken),
     /// Secret
     Secret(Secret),
+    /// Certificate
+    Certificate(Certificate),
     /// A kind of Skupper's that this version does not act on.
     Unserved(Kind),
 }
@@ -104,9 +106,29 @@ impl Spec {
             Self::AccessGrant(_) => Kind::AccessGrant,
             Self::AccessToken(_) => Kind::AccessToken,
             Self::Secret(_) => Kind::Secret,
+            Self::Certificate(_) => Kind::Certificate,
             Self::Unserved(kind) => *kind,
         }
     }
+}
+
+/// Credentials to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Issuer that signs them; of no matter for one that is itself an issuer.
+    pub ca: Name,
+    /// Common name.
+    pub subject: String,
+    /// Host names and addresses it is good for.
+    pub hosts: Vec<Host>,
+    /// Good for clients.
+    pub client: bool,
+    /// Good for servers.
+    pub server: bool,
+    /// An issuer: its result is the CA of its name.
+    pub signing: bool,
+    /// Advanced options.
+    pub settings: Settings,
 }
 
 /// A site.

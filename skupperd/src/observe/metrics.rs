@@ -172,6 +172,9 @@ impl Families {
                 let redemptions = i64::from(grant.redemptions);
                 self.redemptions.get_or_create(&of).set(redemptions);
             }
+            Ok(Details::Certificate(certificate)) => {
+                self.expires(&of, "", &certificate.expiration);
+            }
             Ok(Details::AccessToken(_) | Details::None) | Err(_) => {}
         }
     }

@@ -84,24 +84,38 @@ pub(super) fn params(
     Ok(params)
 }
 
-fn sign(
-    issuer: &Issuer,
-    name: &str,
-    hosts: &[String],
-    validity: Option<Duration>,
-) -> Result<Secret, PkiError> {
+/// What a certificate is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Common name.
+    pub subject: &'a str,
+    /// Host names and addresses it is good for.
+    pub hosts: &'a [String],
+    /// Good for clients.
+    pub client: bool,
+    /// Good for servers.
+    pub server: bool,
+    /// How long it is good for; 5 years without.
+    pub validity: Option<Duration>,
+}
+
+fn sign(issuer: &Issuer, wish: &Wish<'_>) -> Result<Secret, PkiError> {
     let fail = |source| PkiError::Issue {
-        name: name.to_owned(),
+        name: wish.subject.to_owned(),
         source,
     };
     let ca = issuer.signer()?;
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-    let mut params = params(name, hosts, validity).map_err(fail)?;
+    let mut params = params(wish.subject, wish.hosts, wish.validity).map_err(fail)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
+    let usages = [
+        (wish.server, ExtendedKeyUsagePurpose::ServerAuth),
+        (wish.client, ExtendedKeyUsagePurpose::ClientAuth),
     ];
+    params.extended_key_usages = usages
+        .into_iter()
+        .filter_map(|(wanted, usage)| wanted.then_some(usage))
+        .collect();
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&pair, &ca).map_err(fail)?.pem();
     Ok(Secret {
@@ -114,7 +128,16 @@ fn sign(
 
 /// Client credentials for one remote site, which are noted beside the CA.
 pub fn issue_client(issuer: &Issuer, name: &str) -> Result<Issued, PkiError> {
-    let secret = sign(issuer, name, &[], None)?;
+    let secret = sign(
+        issuer,
+        &Wish {
+            subject: name,
+            hosts: &[],
+            client: true,
+            server: true,
+            validity: None,
+        },
+    )?;
     if let Some(identity) = identify_pem(&secret.certificate) {
         note(issuer.dir(), &identity)?;
     }
@@ -146,6 +169,23 @@ pub fn ensure_server(
     hosts: &[String],
     validity: Option<Duration>,
 ) -> Result<Issued, PkiError> {
+    let wish = Wish {
+        subject: name,
+        hosts,
+        client: true,
+        server: true,
+        validity,
+    };
+    ensure_certificate(issuer, dir, &wish)
+}
+
+/// The credentials in `dir`, issued anew when there are none, when they are not as wanted, of another
+/// CA, or when they run out.
+pub fn ensure_certificate(
+    issuer: &Issuer,
+    dir: &Path,
+    wish: &Wish<'_>,
+) -> Result<Issued, PkiError> {
     let files = ["ca.crt", "tls.crt", "tls.key"].map(|f| dir.join(f));
     if files.iter().all(|f| f.exists()) {
         let [ca, certificate, key] = &files;
@@ -157,11 +197,11 @@ pub fn ensure_server(
         };
         let chained = known.certificate.ends_with(&issuer.cross());
         let of_this = chained && known.ca == issuer.trusted();
-        if of_this && serves(&known.certificate, hosts, validity) {
+        if of_this && serves(&known.certificate, wish) {
             return Ok(known);
         }
     }
-    let mut secret = sign(issuer, name, hosts, validity)?;
+    let mut secret = sign(issuer, wish)?;
     // Whoever knows a retired CA only recognises this one by its certificate from that one.
     secret.certificate.push_str(&issuer.cross());
     secret.ca = issuer.trusted();
@@ -169,8 +209,8 @@ pub fn ensure_server(
     Ok(secret)
 }
 
-/// The certificate has just these names and is valid for a while yet.
-fn serves(pem: &str, hosts: &[String], wanted: Option<Duration>) -> bool {
+/// The certificate is as wanted, and valid for a while yet.
+fn serves(pem: &str, wish: &Wish<'_>) -> bool {
     let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
         return false;
     };
@@ -187,11 +227,17 @@ fn serves(pem: &str, hosts: &[String], wanted: Option<Duration>) -> bool {
     let validity = certificate.validity();
     let whole = validity.not_after.timestamp() - validity.not_before.timestamp() - EARLY;
     // One that is good for longer than is wanted now is not kept until its end.
-    let wanted = wanted.and_then(|w| i64::try_from(w.as_secs()).ok());
+    let wanted = wish.validity.and_then(|w| i64::try_from(w.as_secs()).ok());
     // Made while the clock was ahead: nobody takes it yet.
     let early = validity.not_before.timestamp() > x509_parser::time::ASN1Time::now().timestamp();
     let short = wanted.is_none_or(|wanted| whole <= wanted + 1);
-    !early && short && left > margin(&certificate) && names == hosts.iter().cloned().collect()
+    let usage = certificate.extended_key_usage().ok().flatten();
+    let usage = usage
+        .is_some_and(|u| (u.value.client_auth, u.value.server_auth) == (wish.client, wish.server));
+    let subject = certificate.subject().iter_common_name().next();
+    let subject = subject.and_then(|s| s.as_str().ok()) == Some(wish.subject);
+    let same = usage && subject && names == wish.hosts.iter().cloned().collect();
+    same && !early && short && left > margin(&certificate)
 }
 
 /// Time before its end at which a certificate is renewed, in seconds.

@@ -97,6 +97,15 @@ impl Issuer {
         &self.certificate
     }
 
+    /// Its certificate, and no key.
+    pub fn public(&self) -> Secret {
+        Secret {
+            ca: self.trusted(),
+            certificate: self.certificate.clone(),
+            ..Secret::default()
+        }
+    }
+
     /// CAs it has replaced, the last one last.
     pub fn retired(&self) -> &[Retired] {
         &self.retired

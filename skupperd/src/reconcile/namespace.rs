@@ -1,6 +1,7 @@
 //! One namespace: what is wanted, what was applied, what came of it.
 
 use super::{
+    certificates::Certificates,
     execute::Executor,
     grants::Grants,
     settings::{PROXY, named_hosts},
@@ -9,7 +10,7 @@ use super::{
 use crate::{
     link::core::CoreSender,
     manifest::{Located, ManifestError},
-    model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Secret, Spec},
+    model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Settings, Spec},
     plan::{Action, LinkSecrets, Picture, plan},
     store::{Loader, NamespaceDir, StatusDir, StoreError},
 };
@@ -29,6 +30,7 @@ pub struct NamespaceState {
     /// What could not be applied, and why.
     pub(super) failures: BTreeMap<Key, String>,
     pub(super) executor: Executor,
+    pub(super) certificates: Certificates,
     pub(super) grants: Grants,
     pub(super) tokens: Tokens,
 }
@@ -50,6 +52,7 @@ impl NamespaceState {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
             executor: Executor::new(namespace.clone(), trunk),
+            certificates: Certificates::new(namespace.clone()),
             grants: Grants::new(namespace.clone(), poke.clone()),
             tokens: Tokens::new(namespace.clone(), poke),
             loader: Loader::new(namespace.clone()),
@@ -64,7 +67,10 @@ impl NamespaceState {
 
     /// Something is to be tried again.
     pub(super) fn has_failures(&self) -> bool {
-        !self.failures.is_empty() || self.grants.has_failures() || self.tokens.has_failures()
+        !self.failures.is_empty()
+            || self.certificates.has_failures()
+            || self.grants.has_failures()
+            || self.tokens.has_failures()
     }
 
     /// The running site's id in the core.
@@ -74,14 +80,7 @@ impl NamespaceState {
 
     fn wanted(&self) -> Picture {
         let mut picture = Picture::default();
-        let secrets: BTreeMap<&Name, &Secret> = self
-            .resources
-            .iter()
-            .filter_map(|l| match &l.resource.spec {
-                Spec::Secret(secret) => Some((l.resource.name(), secret)),
-                _ => None,
-            })
-            .collect();
+        let secrets = &self.executor.secrets;
         for located in &self.resources {
             let name = located.resource.name().clone();
             match &located.resource.spec {
@@ -95,7 +94,7 @@ impl NamespaceState {
                 Spec::Link(link) => {
                     let secret = |name: &str| {
                         let found = secrets.iter().find(|(known, _)| ***known == *name);
-                        found.map(|(_, secret)| (*secret).clone())
+                        found.map(|(_, secret)| secret.clone())
                     };
                     let needed = LinkSecrets {
                         credentials: secret(&link.tls_credentials),
@@ -109,6 +108,7 @@ impl NamespaceState {
                 Spec::AccessGrant(_)
                 | Spec::AccessToken(_)
                 | Spec::Secret(_)
+                | Spec::Certificate(_)
                 | Spec::Unserved(_) => {}
             }
         }
@@ -145,7 +145,6 @@ impl NamespaceState {
         self.resources = loaded.resources;
         self.errors = loaded.errors;
         self.held = loaded.held;
-        let wanted = self.wanted();
         self.executor.secrets = self
             .resources
             .iter()
@@ -154,6 +153,8 @@ impl NamespaceState {
                 _ => None,
             })
             .collect();
+        self.sync_certificates();
+        let wanted = self.wanted();
         for action in plan(&wanted, &self.applied) {
             self.step(core, &wanted, action).await;
         }
@@ -180,9 +181,33 @@ impl NamespaceState {
         Ok(())
     }
 
+    /// Credentials by wish, beside those that the user supplies.
+    fn sync_certificates(&mut self) {
+        let certificates = self
+            .resources
+            .iter()
+            .filter_map(|l| match &l.resource.spec {
+                Spec::Certificate(certificate) => Some((l.resource.name().clone(), certificate)),
+                _ => None,
+            })
+            .collect();
+        let nothing = Settings::new();
+        let settings = self.resources.iter().find_map(|l| match &l.resource.spec {
+            Spec::Site(site) => Some(&site.settings),
+            _ => None,
+        });
+        let settings = settings.unwrap_or(&nothing);
+        let secrets = &mut self.executor.secrets;
+        let made = self.certificates.sync(&certificates, settings, secrets);
+        for (name, secret) in made {
+            secrets.entry(name).or_insert(secret);
+        }
+    }
+
     /// When something is to be renewed.
     pub(super) fn renewal(&self) -> Option<jiff::Timestamp> {
-        self.executor.renewal()
+        let due = [self.executor.renewal(), self.certificates.renewal()];
+        due.into_iter().flatten().min()
     }
 
     fn failed(&mut self, key: Key, error: String) {

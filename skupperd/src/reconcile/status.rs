@@ -292,6 +292,7 @@ impl NamespaceState {
                     .draft(name, self.is_edge(), (!running).then(no_site))
             }
             Spec::AccessToken(_) => self.tokens.draft(name, (!running).then(no_site)),
+            Spec::Certificate(_) => self.certificates.draft(name),
             Spec::Secret(_) => {
                 Draft::new(kind, false).with(ConditionType::Configured, configured(failure))
             }
