@@ -5,6 +5,7 @@ pub mod clock;
 pub mod echo;
 pub mod forward;
 pub mod fuzz;
+pub mod machine;
 pub mod netns;
 pub mod pki;
 pub mod site;

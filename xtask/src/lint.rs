@@ -1,7 +1,7 @@
 //! `cargo xtask lint`: everything that is checked without running the project.
 
 use crate::{
-    layers,
+    layers, package,
     setup::{self, Group},
     sh,
 };
@@ -17,12 +17,13 @@ const NOT_OURS: [&str; 4] = ["target", ".git", "corpus", "artifacts"];
 
 type Check = (&'static str, fn() -> Result<()>);
 
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check; 6] = [
     ("format", format),
     ("layers", layers::run),
     ("clippy", clippy),
     ("dependencies", dependencies),
     ("scripts", scripts),
+    ("manual pages", package::lint),
 ];
 
 pub(crate) fn run() -> Result<()> {

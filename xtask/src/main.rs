@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod layers;
 mod lint;
+mod package;
 mod setup;
 mod sh;
 mod test;
@@ -45,6 +46,12 @@ enum Word {
     Fuzz(fuzz::Args),
     /// Format, clippy, layers, dependencies, scripts
     Lint,
+    /// Make Debian packages
+    Deb(package::Args),
+    /// Make RPM packages
+    Rpm(package::Args),
+    /// Make the manual pages and the completions, and check the pages
+    Man,
     /// Check that modules use only lower layers, and crates stay where they belong
     Layers,
 }
@@ -58,6 +65,9 @@ fn main() -> ExitCode {
         Word::Bench(args) => bench::run(&args),
         Word::Fuzz(args) => fuzz::run(&args),
         Word::Lint => lint::run(),
+        Word::Deb(args) => package::run(&args, package::Format::Deb),
+        Word::Rpm(args) => package::run(&args, package::Format::Rpm),
+        Word::Man => package::man(),
         Word::Layers => layers::run(),
     };
     match done {

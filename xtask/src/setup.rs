@@ -30,6 +30,8 @@ pub(crate) enum Group {
     Test,
     /// The side-by-side benchmark
     Bench,
+    /// Packages, their checks, and machines to test them in
+    Package,
     /// Fuzzing
     Fuzz,
 }
@@ -102,6 +104,10 @@ fn plan(groups: &[Group], distribution: Distribution) -> Result<Vec<Step>> {
     if groups.contains(&Group::Bench) {
         packages.extend(needs::missing(needs::BENCH, distribution));
         others.extend(cargo::missing(cargo::BENCH));
+    }
+    if groups.contains(&Group::Package) {
+        packages.extend(needs::missing(needs::PACKAGE, distribution));
+        others.extend(cargo::missing(cargo::PACKAGE));
     }
     if groups.contains(&Group::Fuzz) {
         packages.extend(needs::missing(needs::FUZZ, distribution));

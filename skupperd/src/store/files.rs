@@ -104,17 +104,34 @@ pub(super) fn make_dirs(dir: &Path) -> io::Result<()> {
     if let Some(above) = above {
         make_dirs(above)?;
     }
-    match DirBuilder::new().mode(DIRECTORY).create(dir) {
-        Ok(()) => {}
-        // Somebody else was faster.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(e) => return Err(e),
+    match above {
+        Some(above) => make_dir(dir, above)?,
+        None => DirBuilder::new().mode(DIRECTORY).create(dir)?,
     }
     if let Some(above) = above {
-        give(&File::open(dir)?, &fs::metadata(above)?)?;
         sync_dir(above)?;
     }
     Ok(())
+}
+
+/// Makes a directory that belongs to the owner of the one above it from the moment it has its name:
+/// the daemon looks at once into what it may look into, and warns of what it may not.
+fn make_dir(dir: &Path, above: &Path) -> io::Result<()> {
+    let made = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .permissions(Permissions::from_mode(DIRECTORY))
+        .tempdir_in(above)?;
+    give(&File::open(made.path())?, &fs::metadata(above)?)?;
+    match fs::rename(made.path(), dir) {
+        Ok(()) => {
+            // It has another name now, under which nobody removes it.
+            let _ = made.keep();
+            Ok(())
+        }
+        // Somebody else was faster, and has something in it already.
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Removes a file and has that on disk.

@@ -42,6 +42,15 @@ pub(super) const TEST: Programs = &[
 // Not locked: what it was released with does not build with a Rust of today.
 pub(super) const BENCH: Programs = &[("rathole", "rathole@^0.5", &[])];
 
+pub(super) const PACKAGE: Programs = &[
+    ("cargo-deb", "cargo-deb@^3.8", &["--locked"]),
+    (
+        "cargo-generate-rpm",
+        "cargo-generate-rpm@^0.21",
+        &["--locked"],
+    ),
+];
+
 pub(super) const FUZZ: Programs = &[("cargo-fuzz", "cargo-fuzz@^0.13", &["--locked"])];
 
 pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {

@@ -19,6 +19,9 @@ enum Has {
     Works(&'static str, &'static [&'static str]),
 }
 
+/// What a distribution does not have is done without there.
+const NOWHERE: &str = "";
+
 const fn program(name: &'static str, apt: &'static str, dnf: &'static str) -> Need {
     Need {
         has: Has::Program(name),
@@ -50,6 +53,7 @@ pub(super) const TEST: &[Need] = &[
     program("ip", "iproute2", "iproute"),
     program("setpriv", "util-linux", "util-linux"),
     program("shellcheck", "shellcheck", "ShellCheck"),
+    program("mandoc", "mandoc", "mandoc"),
     // python-qpid-proton comes as source: an AMQP peer that is not ours.
     CC,
     PKG_CONFIG,
@@ -88,6 +92,17 @@ pub(super) const BENCH: &[Need] = &[
     },
 ];
 
+pub(super) const PACKAGE: &[Need] = &[
+    CC,
+    program("strip", "binutils", "binutils"),
+    program("dpkg-shlibdeps", "dpkg-dev", "dpkg-dev"),
+    program("rpmbuild", "rpm", "rpm-build"),
+    program("lintian", "lintian", NOWHERE),
+    program("rpmlint", "rpmlint", "rpmlint"),
+    program("systemd-nspawn", "systemd-container", "systemd-container"),
+    program("mmdebstrap", "mmdebstrap", "mmdebstrap"),
+];
+
 pub(super) const FUZZ: &[Need] = &[
     CC,
     LIBC,
@@ -112,7 +127,7 @@ pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String>
                     distribution == Distribution::Other || distribution.installed(package)
                 }
             };
-            (!met).then(|| package.to_owned())
+            (!met && package != NOWHERE).then(|| package.to_owned())
         })
         .collect()
 }

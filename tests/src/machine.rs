@@ -1,0 +1,200 @@
+//! Machines with a real systemd: `testbed/machine` for tests.
+
+use crate::{program, skip::skip, target};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+/// A machine of a test; it is gone when this is dropped.
+pub struct Machine {
+    name: String,
+}
+
+/// What a machine takes, and the word of `cargo xtask setup` that brings it.
+const NEEDS: [&str; 2] = ["systemd-nspawn", "mmdebstrap"];
+
+impl Machine {
+    /// Boots one of a Debian release. `None` where that is impossible, which is said.
+    pub fn boot(suite: &str) -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            skip("machines of their own need root");
+            return None;
+        }
+        if let Some(missing) = NEEDS.iter().find(|need| !installed(need)) {
+            skip(&format!(
+                "no {missing} here: cargo xtask setup package brings it"
+            ));
+            return None;
+        }
+        let root = target().join("machines").join(suite);
+        let root = root.to_str().expect("a path that is text");
+        succeed(script(&["root", root, suite]));
+        // Tests are processes, and their threads have numbers that nobody else has.
+        let name = format!("test-{}", nix::unistd::gettid());
+        let machine = Self { name };
+        succeed(script(&["up", &machine.name, root]));
+        Some(machine)
+    }
+
+    /// Its file system, as seen from here.
+    pub fn root(&self) -> PathBuf {
+        format!("/run/skupper-machines/{}/root", self.name).into()
+    }
+
+    /// Copies a file into it.
+    pub fn copy(&self, from: &Path, to: &str) {
+        let to = self.root().join(to.trim_start_matches('/'));
+        std::fs::copy(from, &to)
+            .unwrap_or_else(|e| panic!("{} to {}: {e}", from.display(), to.display()));
+    }
+
+    /// Runs a line of shell as root.
+    pub fn run(&self, line: &str) -> Output {
+        script(&["run", &self.name, "sh", "-c", line])
+    }
+
+    /// Runs a line of shell that must succeed, and gives what it prints.
+    pub fn ok(&self, line: &str) -> String {
+        let output = self.run(line);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{line}: {}\n{out}{err}",
+            output.status
+        );
+        out
+    }
+
+    /// Off and on again.
+    pub fn reboot(&self) {
+        succeed(script(&["reboot", &self.name]));
+    }
+}
+
+impl Drop for Machine {
+    #[expect(clippy::print_stderr, reason = "the test's own output")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.run("journalctl --no-pager --output=short-monotonic | tail -n 60");
+            eprintln!("the last of the journal:\n{}", text(&log.stdout));
+        }
+        let down = script(&["down", &self.name]);
+        if !down.status.success() {
+            eprintln!("{} is still there: {}", self.name, text(&down.stderr));
+        }
+    }
+}
+
+/// Whether a program is where root looks.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<_> = std::env::split_paths(&path).collect();
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    dirs.extend(cargo.map(|home| home.join("bin")));
+    dirs.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    dirs.iter().any(|dir| dir.join(program).is_file())
+}
+
+/// Packages of this build, `deb` or `rpm`: `skupperd` first, then `skupper`. They are made once for
+/// all tests of a build. `None` where they can not be made, which is said.
+pub fn packages(format: &str) -> Option<[PathBuf; 2]> {
+    let tool = if format == "deb" {
+        "cargo-deb"
+    } else {
+        "cargo-generate-rpm"
+    };
+    if !installed(tool) {
+        skip(&format!(
+            "no {tool} here: cargo xtask setup package brings it"
+        ));
+        return None;
+    }
+    let dir = target().join("package/test").join(format);
+    std::fs::create_dir_all(&dir).expect("a directory for packages");
+    let lock = File::create(dir.join("lock")).expect("a lock");
+    lock.lock().expect("the right to make packages");
+    let found = || {
+        let mut files: Vec<_> = std::fs::read_dir(&dir)
+            .expect("packages")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|e| e == format))
+            .collect();
+        // What separates the name from the version comes before a letter.
+        files.sort();
+        files.reverse();
+        <[PathBuf; 2]>::try_from(files).ok()
+    };
+    let newest = newest(&[
+        &program("skupperd"),
+        &program("skupper"),
+        &program("xtask"),
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging"),
+    ]);
+    if let Some(files) = found()
+        && files.iter().all(|file| changed(file) > newest)
+    {
+        return Some(files);
+    }
+    // Those of another version have other names.
+    for entry in std::fs::read_dir(&dir).expect("packages") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|e| e == format) {
+            std::fs::remove_file(&path).expect("an old package");
+        }
+    }
+    make_packages(format, &dir);
+    Some(found().expect("two packages"))
+}
+
+/// Makes packages of this build in a directory.
+pub fn make_packages(format: &str, dir: &Path) {
+    let words = [format, "--profile=dev", "--no-build", "--output"];
+    let xtask = Command::new(program("xtask"))
+        .args(words)
+        .arg(dir)
+        .env("CARGO_TARGET_DIR", target())
+        .stdin(Stdio::null())
+        .output();
+    succeed(xtask.expect("xtask runs"));
+}
+
+fn changed(path: &Path) -> std::time::SystemTime {
+    let metadata = path.metadata().and_then(|m| m.modified());
+    metadata.unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// When the latest of these files was changed; of directories, what is in them.
+fn newest(paths: &[&Path]) -> std::time::SystemTime {
+    let times = paths.iter().map(|path| {
+        if !path.is_dir() {
+            return changed(path);
+        }
+        let inner: Vec<_> = std::fs::read_dir(path)
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        let inner: Vec<_> = inner.iter().map(PathBuf::as_path).collect();
+        newest(&inner).max(changed(path))
+    });
+    times.max().expect("something to compare with")
+}
+
+fn script(words: &[&str]) -> Output {
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testbed/machine"))
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("testbed/machine runs")
+}
+
+fn succeed(output: Output) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{}: {out}{err}", output.status);
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

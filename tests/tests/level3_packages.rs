@@ -1,0 +1,342 @@
+//! The packages and the units in them, on Debian with a real systemd.
+
+use skupper_tests::{
+    SOON,
+    machine::{Machine, installed, make_packages, packages},
+    skip::skip,
+    wait_until,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// The oldest that is served; of the newest, what packages and units make of it is tested too.
+const SUITE: &str = "bookworm";
+const NEWEST: &str = "trixie";
+
+/// A machine with both packages installed, as one does it.
+fn installed_machine(suite: &str) -> Option<Machine> {
+    let files = packages("deb")?;
+    let machine = Machine::boot(suite)?;
+    for file in &files {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        machine.copy(file, &format!("/root/{name}"));
+    }
+    machine.ok("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/*.deb");
+    Some(machine)
+}
+
+/// Creates a site and waits until the daemon has it.
+fn ready(machine: &Machine) {
+    machine.ok("skupper site create here --enable-link-access");
+    wait_ready(machine);
+}
+
+fn wait_ready(machine: &Machine) {
+    wait_until("the site to be ready", SOON, || {
+        let status = machine.ok("skupper site status here -o json");
+        status.contains("\"Ready\"")
+    });
+}
+
+fn active(machine: &Machine) -> bool {
+    machine.run("systemctl is-active skupperd").status.success()
+}
+
+/// What belongs to the packages, wherever that is.
+fn traces(machine: &Machine) -> String {
+    machine.ok(
+        "find / -xdev \\( -path /proc -o -path /sys -o -path /root -o -path /var/log \\) -prune -o \
+         -iname '*skupper*' ! -path '/var/cache/apt/*' ! -name skupper-machine -print | sort; \
+         grep -H skupper /etc/passwd /etc/group /etc/shadow || true",
+    )
+}
+
+#[test]
+fn r17_installs_upgrades_and_leaves_nothing_when_purged() {
+    lifecycle(SUITE);
+}
+
+#[test]
+fn r17_on_the_newest_debian_too() {
+    lifecycle(NEWEST);
+}
+
+fn lifecycle(suite: &str) {
+    let Some(machine) = installed_machine(suite) else {
+        return;
+    };
+    assert!(active(&machine), "installed, but not started");
+    assert_eq!(
+        machine.ok("systemctl is-enabled skupperd").trim(),
+        "enabled"
+    );
+    ready(&machine);
+    let setting = "SKUPPER_LOG=debug";
+    machine.ok(&format!("echo {setting} >> /etc/default/skupperd"));
+    machine.ok("systemctl restart skupperd");
+    wait_ready(&machine);
+
+    // The same version again is an upgrade to the scripts; what was changed stays.
+    let first = machine.ok("systemctl show -P MainPID skupperd");
+    machine.ok("dpkg -i /root/*.deb");
+    assert!(active(&machine));
+    assert_ne!(first, machine.ok("systemctl show -P MainPID skupperd"));
+    assert!(machine.ok("cat /etc/default/skupperd").contains(setting));
+    wait_ready(&machine);
+
+    machine.ok("dpkg --remove skupper skupperd");
+    assert!(!active(&machine));
+    assert!(!machine.run("test -e /usr/bin/skupperd").status.success());
+    // The site and its keys are kept,
+    machine.ok("test -e /etc/skupper/namespaces/default/input/resources/Site-here.yaml");
+    machine.ok("test -e /var/lib/skupper/namespaces/default/runtime/issuers");
+    // and the site is back when the packages are.
+    machine.ok("dpkg -i /root/*.deb");
+    wait_ready(&machine);
+    assert!(machine.ok("cat /etc/default/skupperd").contains(setting));
+
+    machine.ok("dpkg --purge skupper skupperd");
+    assert_eq!(traces(&machine), "");
+    assert_eq!(machine.ok("systemctl --failed --no-legend"), "");
+}
+
+#[test]
+fn r5_the_service_is_hardened_and_not_root() {
+    hardened(SUITE);
+}
+
+#[test]
+fn r5_on_the_newest_debian_too() {
+    hardened(NEWEST);
+}
+
+fn hardened(suite: &str) {
+    let Some(machine) = installed_machine(suite) else {
+        return;
+    };
+    machine.ok("systemd-analyze verify --man=no skupperd.service");
+    machine.ok(
+        "XDG_RUNTIME_DIR=/run systemd-analyze verify --man=no --user \
+         /usr/lib/systemd/user/skupperd.service",
+    );
+    // In tenths: 2.0 of 10.
+    machine.ok("systemd-analyze security --threshold=20 skupperd.service");
+    ready(&machine);
+    let status = machine.ok("cat /proc/$(systemctl show -P MainPID skupperd)/status");
+    let user = machine.ok("id -u skupper");
+    let of = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.map(str::trim).unwrap_or_default().to_owned()
+    };
+    assert_eq!(of("Uid:"), [user.trim(); 4].join("\t"));
+    // CAP_NET_BIND_SERVICE and nothing else.
+    for set in ["CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(of(set), "0000000000000400", "{set}");
+    }
+    assert_eq!(
+        (of("NoNewPrivs:"), of("Seccomp:")),
+        ("1".into(), "2".into())
+    );
+
+    // Nothing that the daemon does for its sites is refused: all of it, on a privileged port.
+    machine.ok("systemd-run --unit=echo socat TCP-LISTEN:7000,fork,reuseaddr EXEC:cat");
+    machine.ok("skupper connector create echo 7000 --host 127.0.0.1");
+    machine.ok("skupper listener create echo 80 --host 127.0.0.1");
+    machine.ok("skupper token issue /root/token.yaml");
+    wait_until("an echo", SOON, || {
+        let heard = machine.run("echo hello | timeout 2 socat - TCP:127.0.0.1:80");
+        heard.stdout == b"hello\n"
+    });
+    let log = machine.ok("journalctl --unit=skupperd --priority=warning --output=cat");
+    assert_eq!(log, "", "the journal has warnings");
+}
+
+#[test]
+fn r3_a_killed_daemon_is_back() {
+    let Some(machine) = installed_machine(SUITE) else {
+        return;
+    };
+    ready(&machine);
+    let first = machine.ok("systemctl show -P MainPID skupperd");
+    machine.ok("systemctl kill --signal=KILL skupperd");
+    wait_until("the daemon to be back", Duration::from_secs(2), || {
+        let state = machine.ok("systemctl show -P MainPID -P ActiveState skupperd");
+        !state.starts_with(&first) && state.contains("\nactive\n")
+    });
+    wait_ready(&machine);
+    machine.ok("systemctl reload skupperd");
+    assert!(active(&machine));
+    // A wrong option is said, and not tried over and over.
+    machine.ok("echo SKUPPERD_OPTIONS=--no-such >> /etc/default/skupperd");
+    assert!(!machine.run("systemctl restart skupperd").status.success());
+    // What is to be tried again would be activating.
+    let state = machine.ok("systemctl show -P ActiveState skupperd");
+    assert_eq!(state.trim(), "failed");
+    let log = machine.ok("journalctl --unit=skupperd --output=cat");
+    assert!(log.contains("--no-such"), "{log}");
+}
+
+#[test]
+fn s14_sites_are_back_after_a_reboot() {
+    let Some(machine) = installed_machine(SUITE) else {
+        return;
+    };
+    ready(&machine);
+    machine.ok("useradd --create-home joe");
+    machine.ok("loginctl enable-linger joe");
+    let joe = "su joe -s /bin/sh -c";
+    let runtime = "XDG_RUNTIME_DIR=/run/user/$(id -u)";
+    wait_until("joe's service manager", SOON, || {
+        let line = format!("{joe} '{runtime} systemctl --user enable --now skupperd'");
+        machine.run(&line).status.success()
+    });
+    machine.ok(&format!("{joe} 'skupper site create joes'"));
+    machine.reboot();
+    // No command but those that ask.
+    assert!(active(&machine));
+    wait_ready(&machine);
+    wait_until("joe's site to be ready", SOON, || {
+        let status = machine.ok(&format!("{joe} 'skupper site status joes -o json'"));
+        let running = machine.run(&format!(
+            "{joe} '{runtime} systemctl --user is-active skupperd'"
+        ));
+        status.contains("\"Ready\"") && running.status.success()
+    });
+}
+
+#[test]
+fn rpm_installs_and_keeps_state_when_erased() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return skip("what rpm programs of this architecture are linked with is not known here");
+    }
+    let Some(files) = packages("rpm") else { return };
+    let Some(machine) = Machine::boot(SUITE) else {
+        return;
+    };
+    for file in &files {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        machine.copy(file, &format!("/root/{name}"));
+    }
+    // What it asks for is what Enterprise Linux 9 has: with a package that says the same, it is
+    // installed without force.
+    let dir = tempfile::tempdir().expect("a directory");
+    machine.copy(&enterprise_linux(dir.path()), "/root/base.rpm");
+    machine.ok("rpm --install /root/base.rpm");
+    machine.ok("rpm --install /root/skupper*.rpm");
+    // Presets are the distribution's: Debian's has everything on, and rpm's does not start it.
+    machine.ok("systemctl enable --now skupperd");
+    ready(&machine);
+    machine.ok("rpm --verify skupperd skupper");
+    machine.ok("rpm --upgrade --force /root/skupper*.rpm");
+    assert!(active(&machine));
+    machine.ok("rpm --erase skupper skupperd");
+    assert!(!active(&machine));
+    assert!(!machine.run("test -e /usr/bin/skupperd").status.success());
+    machine.ok("test -e /etc/skupper/namespaces/default/input/resources/Site-here.yaml");
+    assert_eq!(machine.ok("systemctl --failed --no-legend"), "");
+}
+
+/// Makes a package that provides what a program may be linked with there, and what units need.
+fn enterprise_linux(dir: &Path) -> PathBuf {
+    let glibc = (4..=34).map(|n| format!("2.{n}"));
+    let glibc = ["2.2.5", "2.3", "2.3.2", "2.3.3", "2.3.4"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(glibc);
+    let mut provides = vec![
+        "systemd = 252".to_owned(),
+        "rtld(GNU_HASH)".to_owned(),
+        "/bin/sh".to_owned(),
+        "ld-linux-x86-64.so.2()(64bit)".to_owned(),
+        "ld-linux-x86-64.so.2(GLIBC_2.3)(64bit)".to_owned(),
+        "libgcc_s.so.1()(64bit)".to_owned(),
+        "libc.so.6()(64bit)".to_owned(),
+        "libm.so.6()(64bit)".to_owned(),
+    ];
+    for version in ["3.0", "3.3", "3.3.1", "3.4", "4.2.0", "4.3.0"] {
+        provides.push(format!("libgcc_s.so.1(GCC_{version})(64bit)"));
+    }
+    for version in glibc {
+        provides.push(format!("libc.so.6(GLIBC_{version})(64bit)"));
+        provides.push(format!("libm.so.6(GLIBC_{version})(64bit)"));
+    }
+    let provides: String = provides
+        .iter()
+        .map(|p| format!("Provides: {p}\n"))
+        .collect();
+    let spec = dir.join("base.spec");
+    let text = format!(
+        "Name: base\nVersion: 9\nRelease: 1\nSummary: what is there\nLicense: Apache-2.0\n\
+         BuildArch: noarch\n{provides}%description\nWhat is there.\n%files\n"
+    );
+    fs::write(&spec, text).expect("a spec file");
+    let built = Command::new("rpmbuild")
+        .args(["-bb", "--quiet", "--define"])
+        .arg(format!("_topdir {}", dir.display()))
+        .arg(&spec)
+        .output()
+        .expect("rpmbuild runs");
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    dir.join("RPMS/noarch/base-9-1.noarch.rpm")
+}
+
+#[test]
+fn two_builds_of_a_package_are_the_same() {
+    for format in ["deb", "rpm"] {
+        let Some(files) = packages(format) else {
+            return;
+        };
+        let again = tempfile::tempdir().expect("a directory");
+        make_packages(format, again.path());
+        for file in files {
+            let other = again.path().join(file.file_name().expect("a name"));
+            let same = fs::read(&file).expect("a package") == fs::read(&other).expect("a package");
+            assert!(same, "{} differs from {}", other.display(), file.display());
+        }
+    }
+}
+
+#[test]
+fn packages_are_as_their_distributions_want_them() {
+    let Some(debs) = packages("deb") else { return };
+    if installed("lintian") {
+        // Words of two or three letters are found in every table of numbers that is long enough.
+        let words = [
+            "--fail-on=error,warning,info",
+            "--display-level=>=info",
+            "--suppress-tags=spelling-error-in-binary",
+        ];
+        says_nothing(Command::new("lintian").args(words).args(&debs));
+    } else {
+        skip("no lintian here: cargo xtask setup package brings it");
+    }
+    let Some(rpms) = packages("rpm") else { return };
+    if installed("rpmlint") {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/rpm/rpmlint.toml");
+        says_nothing(
+            Command::new("rpmlint")
+                .arg("--strict")
+                .arg("--config")
+                .arg(config)
+                .args(&rpms),
+        );
+    } else {
+        skip("no rpmlint here: cargo xtask setup package brings it");
+    }
+}
+
+#[track_caller]
+fn says_nothing(command: &mut Command) {
+    let output = command.output().expect("a checker that runs");
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {out}{err}");
+}

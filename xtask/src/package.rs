@@ -1,0 +1,146 @@
+//! `cargo xtask deb`, `rpm` and `man`: packages of both kinds, and what is in them.
+//!
+//! A tree is staged as it will be installed (`stage`), the list says which file is in which package
+//! (`list`), and a manifest made from both (`manifest`) is what cargo-deb or cargo-generate-rpm gets.
+//! The same programs and sources make the same bytes.
+
+mod licences;
+mod list;
+mod manifest;
+mod stage;
+
+use crate::{
+    setup::{self, Group},
+    sh,
+};
+use anyhow::{Context, Result, ensure};
+use list::PACKAGES;
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Profile that the programs are built with
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Take the programs as they were built before
+    #[arg(long)]
+    no_build: bool,
+    /// Directory for the packages [default: package/<PROFILE> where cargo builds]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// A kind of package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Deb,
+    Rpm,
+}
+
+/// Makes the packages; the tools print where they are.
+pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
+    let group = [Group::Package, Group::Build];
+    setup::ensure(if args.no_build { &group[..1] } else { &group })?;
+    // Where cargo puts this profile.
+    let built = match args.profile.as_str() {
+        "dev" => "debug",
+        other => other,
+    };
+    if !args.no_build {
+        let words = ["build", "--package=skupperd", "--bins", "--locked"];
+        sh::run(sh::cargo(&words).args(["--profile", &args.profile]))?;
+    }
+    let built = absolute(&sh::target().join(built))?;
+    let work = absolute(&sh::target().join("package"))?.join(&args.profile);
+    let epoch = epoch()?;
+    let staged = stage::stage(&built, &work.join(format.name()), format, epoch)?;
+    let output = args.output.as_ref().unwrap_or(&work);
+    fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    for package in &PACKAGES {
+        let dir = work.join(format.name()).join(package.name);
+        let file = absolute(output)?.join(manifest::file_name(package, format)?);
+        manifest::write(package, &staged, format, &dir)?;
+        let mut tool = match format {
+            Format::Deb => {
+                let mut tool = sh::cargo(&["deb", "--no-build", "--no-strip", "--quiet"]);
+                tool.arg("--manifest-path").arg(dir.join("Cargo.toml"));
+                if args.profile == "dev" {
+                    // For tests, and large: it is the making that counts, not the size.
+                    tool.arg("--fast");
+                }
+                tool
+            }
+            Format::Rpm => {
+                let mut tool = sh::cargo(&["generate-rpm"]);
+                tool.current_dir(&dir);
+                tool.arg("--source-date").arg(epoch.to_string());
+                tool
+            }
+        };
+        tool.arg("--output").arg(&file);
+        // The tools look for programs of theirs in cargo's directory of builds: not ours.
+        tool.env("CARGO_TARGET_DIR", dir.join("target"));
+        sh::run(tool.env("SOURCE_DATE_EPOCH", epoch.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Makes the manual pages and the completions, checks the pages, and prints where they are.
+pub(crate) fn man() -> Result<()> {
+    setup::ensure(&[Group::Build, Group::Test])?;
+    let dir = absolute(&sh::target().join("package/reference"))?;
+    stage::reference(&dir, epoch()?)?;
+    // clap_mangen's paragraphs are redundant here and there, which is a warning and shows nowhere.
+    lint_pages(&dir, "error")?;
+    sh::say(&dir.display().to_string());
+    lint()
+}
+
+/// Checks the manual pages that are written by hand.
+pub(crate) fn lint() -> Result<()> {
+    lint_pages(&sh::root().join(stage::PAGES), "warning")
+}
+
+/// `least`: the least grave of what is a failure.
+fn lint_pages(dir: &Path, least: &str) -> Result<()> {
+    let pages: Vec<_> = stage::files(dir)?
+        .into_iter()
+        .filter(|page| stage::section(page).is_some())
+        .map(|page| dir.join(page))
+        .collect();
+    ensure!(!pages.is_empty(), "no pages in {}", dir.display());
+    let stop = format!("{least},stop");
+    sh::run(
+        sh::program("mandoc")
+            .args(["-T", "lint", "-W", &stop])
+            .args(pages),
+    )
+}
+
+/// The time that everything in a package bears: that of the sources.
+fn epoch() -> Result<u64> {
+    let text = env::var("SOURCE_DATE_EPOCH").ok().or_else(|| {
+        let root = sh::root().to_string_lossy();
+        sh::output("git", &["-C", &root, "log", "-1", "--format=%ct"])
+    });
+    let text = text.context("no git history to take the time from: set SOURCE_DATE_EPOCH")?;
+    let text = text.trim();
+    text.parse()
+        .with_context(|| format!("SOURCE_DATE_EPOCH is not a number of seconds: {text:?}"))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Deb => "deb",
+            Self::Rpm => "rpm",
+        }
+    }
+}

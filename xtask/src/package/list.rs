@@ -1,0 +1,140 @@
+//! The list: which packages there are, and what is in which.
+//!
+//! Everything below `packaging/root` is installed where it stands there; this says only to whom it
+//! belongs. Adding a file there is enough to have it in both kinds of packages.
+
+use super::Format;
+
+/// Who answers for the packages.
+pub(super) const MAINTAINER: &str = "Skupper project <skupper@googlegroups.com>";
+
+/// Whose work it is.
+pub(super) const COPYRIGHT: &str = "2026 the skupperd authors";
+
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    /// One line, without a full stop.
+    pub(super) summary: &'static str,
+    pub(super) description: &'static str,
+    /// Beginnings of the paths that it has; one that no package has goes to the first.
+    pub(super) has: &'static [&'static str],
+    /// What has to be installed for a deb, besides what the programs are linked with.
+    pub(super) deb_depends: &'static [&'static str],
+    pub(super) rpm_requires: &'static [&'static str],
+    /// What is of use with it, by the same name in both worlds.
+    pub(super) recommends: &'static [&'static str],
+    /// Whether it has units, and so scripts in `packaging/deb` and `packaging/rpm`.
+    pub(super) service: bool,
+}
+
+pub(super) const PACKAGES: [Package; 2] = [
+    Package {
+        name: "skupperd",
+        summary: "Skupper sites for plain Linux hosts",
+        description: "Skupper links applications that run in different places: a site is a place, \
+            links of mutual TLS join sites into a network, and a listener in one site and a \
+            connector in another meet by routing key. This is the daemon that makes a host a \
+            site, without containers and without Kubernetes. It joins networks of other Skupper \
+            sites.",
+        has: &[],
+        deb_depends: &["systemd"],
+        rpm_requires: &["systemd"],
+        recommends: &["skupper"],
+        service: true,
+    },
+    Package {
+        name: "skupper",
+        summary: "Command for Skupper sites on Linux hosts",
+        description: "Creates sites, links, listeners and connectors for skupperd, and says how \
+            they stand. With manual pages and completions for bash, zsh and fish.",
+        has: &[
+            "usr/bin/skupper",
+            "usr/share/bash-completion/",
+            "usr/share/doc/skupper/",
+            "usr/share/fish/",
+            "usr/share/licenses/skupper/",
+            "usr/share/lintian/overrides/skupper",
+            "usr/share/man/man1/",
+            "usr/share/man/man5/",
+            "usr/share/man/man7/",
+            "usr/share/zsh/",
+        ],
+        deb_depends: &[],
+        rpm_requires: &[],
+        recommends: &["skupperd"],
+        service: false,
+    },
+];
+
+/// The package that a file is in.
+pub(super) fn owner(path: &str) -> &'static Package {
+    let [first, others @ ..] = &PACKAGES;
+    let has = |package: &&Package| {
+        package.has.iter().any(|begin| {
+            // A file itself, or everything in a directory.
+            path == *begin || (begin.ends_with('/') && path.starts_with(begin))
+        })
+    };
+    others.iter().find(has).unwrap_or(first)
+}
+
+/// Where a file is installed by packages of a kind, if it is. Paths in the tree are Debian's.
+pub(super) fn place(path: &str, format: Format) -> Option<String> {
+    if format == Format::Deb {
+        return Some(path.to_owned());
+    }
+    if path.starts_with("usr/share/lintian/") || path.contains("/changelog.Debian") {
+        return None;
+    }
+    // Debian's zsh looks into a directory of its own name.
+    Some(path.replace("zsh/vendor-completions", "zsh/site-functions"))
+}
+
+/// What may be done with a file: programs are run, the rest is read.
+pub(super) fn mode(path: &str) -> &'static str {
+    if path.starts_with("usr/bin/") {
+        "755"
+    } else {
+        "644"
+    }
+}
+
+/// Whether an administrator changes it: what was changed is kept on upgrade.
+pub(super) fn is_config(path: &str) -> bool {
+    path.starts_with("etc/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_in_the_package_that_names_it_or_in_the_first() {
+        for (path, package) in [
+            ("usr/bin/skupper", "skupper"),
+            ("usr/bin/skupperd", "skupperd"),
+            ("usr/share/man/man1/skupper-site.1.gz", "skupper"),
+            ("usr/share/man/man8/skupperd.8.gz", "skupperd"),
+            ("usr/share/doc/skupper/copyright", "skupper"),
+            ("usr/share/doc/skupperd/copyright", "skupperd"),
+            ("usr/share/dbus-1/system.d/of-tomorrow.conf", "skupperd"),
+        ] {
+            assert_eq!(owner(path).name, package, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_rpm_has_nothing_of_debians() {
+        let rpm = |path| place(path, Format::Rpm);
+        assert_eq!(rpm("usr/share/lintian/overrides/skupperd"), None);
+        assert_eq!(rpm("usr/share/doc/skupperd/changelog.Debian.gz"), None);
+        assert_eq!(
+            rpm("usr/share/zsh/vendor-completions/_skupper").as_deref(),
+            Some("usr/share/zsh/site-functions/_skupper")
+        );
+        assert_eq!(
+            rpm("etc/default/skupperd").as_deref(),
+            Some("etc/default/skupperd")
+        );
+    }
+}
