@@ -1,5 +1,5 @@
-//! What fuzzing found, each with its name; the memory of peers that say little and mean much is
-//! measured.
+//! What was found while the decoders were made ready for fuzzing and by it, each with its name; the
+//! memory of peers that say little and mean much is measured.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use skupper_tests::fuzz::{

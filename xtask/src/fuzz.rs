@@ -33,12 +33,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // Fuzzed is what is shipped: the versions of the workspace, and beside them what only this needs.
     let (from, to) = (sh::root().join("Cargo.lock"), home.join("Cargo.lock"));
     fs::copy(&from, &to).with_context(|| to.display().to_string())?;
-    sh::run(&mut cargo_fuzz(&["build"]))?;
     let mut failed = Vec::new();
     for target in &chosen {
         let path = |dir: &str| home.join(dir).join(target);
         fs::create_dir_all(path("corpus")).with_context(|| target.clone())?;
-        // What is found worth keeping goes to the first directory.
+        // Builds what is not built. What is found worth keeping goes to the first directory.
         let mut command = cargo_fuzz(&["run", target]);
         command
             .args([path("corpus"), path("seeds")])
