@@ -6,7 +6,7 @@
 use super::Format;
 
 /// Who answers for the packages.
-pub(super) const MAINTAINER: &str = "Skupper project <skupper@googlegroups.com>";
+pub(super) const MAINTAINER: &str = "skupperd project <noreply@skupper.io>";
 
 /// Whose work it is.
 pub(super) const COPYRIGHT: &str = "2026 the skupperd authors";
