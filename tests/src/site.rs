@@ -2,6 +2,7 @@
 
 use crate::{
     SOON,
+    bus::Bus,
     clock::Clock,
     echo::{Server, works},
     program, wait_for,
@@ -168,6 +169,12 @@ impl Site {
     /// Starts the daemon on a host with this clock.
     pub fn start_at(&mut self, clock: &Clock) {
         self.spawn(&[], &clock.environment());
+    }
+
+    /// Starts the daemon on this bus, as the given kind of it: `session` or `system`.
+    pub fn start_on(&mut self, bus: &Bus, kind: &str) {
+        let environment = bus.environment().map(|(name, value)| (name, value.into()));
+        self.spawn(&["--bus", kind], &environment);
     }
 
     fn spawn(&mut self, args: &[&str], environment: &[(&str, OsString)]) {

@@ -96,6 +96,11 @@ fn kind_of(text: &str) -> Result<Kind, Error> {
     Kind::parse(text).ok_or_else(|| Error::Invalid(format!("{text:?} is not a kind of resource")))
 }
 
+/// `<Kind>/<name>`
+fn slashed(key: &Key) -> String {
+    format!("{}/{}", key.kind, key.name)
+}
+
 fn small(document: &str) -> Result<(), Error> {
     if document.len() as u64 > MAX_FILE_SIZE {
         let text = format!("the document is larger than {MAX_FILE_SIZE} bytes");
@@ -135,8 +140,8 @@ fn nothing_else(options: &Options) -> Result<(), Error> {
 impl Manager {
     /// Version of the daemon.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn version(&self) -> &str {
-        env!("CARGO_PKG_VERSION")
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
     }
 
     /// Since when it runs (RFC 3339).
@@ -171,7 +176,7 @@ impl Manager {
         let applied = self.work(move || operate::apply(&place, Path::new("-"), &document));
         let applied = applied.await?.into_iter();
         Ok(applied
-            .map(|(key, path)| (key.to_string(), path.display().to_string()))
+            .map(|(key, path)| (slashed(&key), path.display().to_string()))
             .collect())
     }
 
@@ -195,7 +200,7 @@ impl Manager {
         if removed.is_empty() {
             return Err(Error::NotFound(text));
         }
-        Ok(removed.iter().map(ToString::to_string).collect())
+        Ok(removed.iter().map(slashed).collect())
     }
 
     /// Changes a resource: `change` (a JSON merge patch, RFC 7386, of `spec` and `metadata`) is merged
@@ -415,7 +420,7 @@ impl Manager {
     }
 
     /// Everything that is known, as JSON, for a report. Nothing secret is in it.
-    async fn dump(&self) -> Result<String, Error> {
+    fn dump(&self) -> Result<String, Error> {
         let published = self.published.borrow().clone();
         let documents = published.iter().map(|(namespace, documents)| {
             let shown = documents
