@@ -203,3 +203,14 @@ fn place(global: &Global) -> Result<Place, Failure> {
     };
     Ok(Place::new(layout, scope, bus, &namespace))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Command::command().debug_assert();
+    }
+}

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 #[derive(Debug, Args)]
-pub(super) struct Create {
+pub(super) struct New {
     /// Name
     name: String,
     /// Port
@@ -23,7 +23,7 @@ pub(super) struct Create {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Update {
+pub(super) struct Change {
     /// Name
     name: String,
     /// New port
@@ -54,14 +54,14 @@ pub(super) enum ListenerVerb {
     /// Create a listener
     Create {
         #[command(flatten)]
-        create: Create,
+        create: New,
         #[command(flatten)]
         wait: Wait,
     },
     /// Change a listener
     Update {
         #[command(flatten)]
-        update: Update,
+        update: Change,
         #[command(flatten)]
         wait: Wait,
     },
@@ -82,7 +82,7 @@ pub(super) enum ListenerVerb {
     /// Print a Listener resource and change nothing
     Generate {
         #[command(flatten)]
-        create: Create,
+        create: New,
         #[command(flatten)]
         format: Format,
     },
@@ -93,14 +93,14 @@ pub(super) enum ConnectorVerb {
     /// Create a connector
     Create {
         #[command(flatten)]
-        create: Create,
+        create: New,
         #[command(flatten)]
         wait: Wait,
     },
     /// Change a connector
     Update {
         #[command(flatten)]
-        update: Update,
+        update: Change,
         #[command(flatten)]
         wait: Wait,
     },
@@ -121,7 +121,7 @@ pub(super) enum ConnectorVerb {
     /// Print a Connector resource and change nothing
     Generate {
         #[command(flatten)]
-        create: Create,
+        create: New,
         #[command(flatten)]
         format: Format,
     },
@@ -187,7 +187,7 @@ fn apply(
     }
 }
 
-fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
+fn resource(kind: Kind, create: &New) -> Result<Value, Failure> {
     let noun = noun(kind);
     let host = if kind == Kind::Listener {
         "0.0.0.0"
@@ -214,14 +214,14 @@ fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
     }
 }
 
-fn create(place: &Place, kind: Kind, create: &Create, wait: &Wait) -> Outcome {
+fn create(place: &Place, kind: Kind, create: &New, wait: &Wait) -> Outcome {
     let value = resource(kind, create)?;
     let path = place.create(&value)?;
     output::print(&format!("File written to {path}"))?;
     wait.written(place, kind, &create.name, &value, true)
 }
 
-fn update(place: &Place, kind: Kind, update: &Update, wait: &Wait) -> Outcome {
+fn update(place: &Place, kind: Kind, update: &Change, wait: &Wait) -> Outcome {
     let (noun, name) = (noun(kind), &update.name);
     // Everything this command knows nothing of stays as it is.
     let mut change = json!({ "spec": {} });
@@ -255,7 +255,7 @@ fn delete(place: &Place, kind: Kind, name: &str, wait: &Wait) -> Outcome {
     output::print(&format!("{kind} {name:?} is deleted"))
 }
 
-fn generate(kind: Kind, create: &Create, format: &Format) -> Outcome {
+fn generate(kind: Kind, create: &New, format: &Format) -> Outcome {
     let value = resource(kind, create)?;
     output::document(&value, format.encoding()?.unwrap_or(Encoding::Yaml))
 }

@@ -147,9 +147,6 @@ const ENDED: Duration = Duration::from_secs(60);
 
 fn teardown(place: &Place, yes: bool) -> Outcome {
     let name = place.name();
-    if !place.namespaces()?.contains(name) {
-        return Err(invalid(format!("there is no namespace {name:?}")));
-    }
     if !yes {
         output::error(&format!(
             "This removes namespace {name:?}: its site, all other resources, its state and its keys.\n\
@@ -162,7 +159,9 @@ fn teardown(place: &Place, yes: bool) -> Outcome {
         }
     }
     let sites = place.documents(Kind::Site)?;
-    place.remove()?;
+    if !place.remove()? {
+        return Err(invalid(format!("there is no namespace {name:?}")));
+    }
     for site in sites {
         if let Ok(site) = Name::new(show::text(&site, "/metadata/name")) {
             place.wait(&Key::new(Kind::Site, site), Goal::Gone, ENDED)?;

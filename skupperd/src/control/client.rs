@@ -2,11 +2,16 @@
 
 use super::{Bus, Error, NAME};
 use crate::{
-    model::{Key, Kind, Name, Namespace},
+    model::{Key, Kind, Name, Namespace, Settings},
     operate::{GrantWish, LinkWish, Revoked},
+    reconcile::revoked,
 };
 use serde_json::Value;
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    time::Duration,
+};
 use tokio::runtime::{Builder, Runtime};
 use zbus::{Connection, Variant, fdo, names::BusName};
 
@@ -47,8 +52,7 @@ trait Skupper {
     #[zbus(allow_interactive_auth)]
     fn redeem_token(&self, namespace: &str, token: &str) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
-    fn revoke_link(&self, namespace: &str, name: &str)
-    -> zbus::Result<Vec<(String, String, bool)>>;
+    fn revoke_link(&self, namespace: &str, name: &str) -> zbus::Result<Vec<(String, String)>>;
     #[zbus(allow_interactive_auth)]
     fn rotate_issuers(&self, namespace: &str, overlap: &str) -> zbus::Result<()>;
     #[zbus(allow_interactive_auth)]
@@ -261,13 +265,21 @@ impl Client {
 
     /// Takes back what a remote site was given.
     pub fn revoke_link(&self, namespace: &str, name: &str) -> Result<Vec<Revoked>, Error> {
+        // What was revoked before, the answer does not tell.
+        let sites = self.list(namespace, Kind::Site)?;
+        let known = |site: &Value| {
+            let settings = site.pointer("/spec/settings")?.clone();
+            let settings: Settings = serde_json::from_value(settings).ok()?;
+            revoked(&settings).ok()
+        };
+        let known: BTreeSet<String> = sites.iter().filter_map(known).flatten().collect();
         let all = self.call(async |proxy| proxy.revoke_link(namespace, name).await)?;
-        let revoked = |(serial, subject, before)| Revoked {
+        let told = |(serial, subject)| Revoked {
+            before: known.contains(&serial),
             serial,
             subject,
-            before,
         };
-        Ok(all.into_iter().map(revoked).collect())
+        Ok(all.into_iter().map(told).collect())
     }
 
     /// Replaces the site's own CAs.

@@ -355,21 +355,19 @@ impl Manager {
     }
 
     /// Takes back what a remote site was given: `name` is its name or identity, or subject or serial
-    /// number of a certificate. Gives serial number and subject of what is revoked, and whether it was so
-    /// before.
+    /// number of a certificate. Gives serial number and subject of what is revoked.
     async fn revoke_link(
         &self,
         namespace: &str,
         name: String,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
-    ) -> Result<Vec<(String, String, bool)>, Error> {
+    ) -> Result<Vec<(String, String)>, Error> {
         let place = self
             .place(connection, &header, Action::Credentials, namespace)
             .await?;
         let revoked = self.work(move || operate::revoke(&place, &name)).await?;
-        let revoked = revoked.into_iter();
-        Ok(revoked.map(|r| (r.serial, r.subject, r.before)).collect())
+        Ok(revoked.into_iter().map(|r| (r.serial, r.subject)).collect())
     }
 
     /// Replaces the site's own CAs. `overlap`: how long the old ones are trusted, for example `720h`;
