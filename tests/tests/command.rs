@@ -209,6 +209,10 @@ fn c31_links_and_tokens_are_the_same_over_the_bus_and_on_files() {
         text += &desk.told(&["link", "revoke", "b"]);
         text += &desk.told(&["link", "revoke", "nobody"]);
         text += &b(&["link", "delete", "t", "--wait", "none"]);
+        wait_until("the link to be gone", SOON, || {
+            desk.ok(&["-n", "b", "link", "status"])
+                .starts_with("There are no link")
+        });
         text + &b(&["link", "delete", "t"]) + &b(&["link", "status", "t"])
     });
     assert_snapshot!(text);

@@ -13,6 +13,9 @@ use zbus::{
 /// Longest time a job may take: the unit's own limits end it before.
 const JOB: Duration = Duration::from_secs(120);
 
+/// What was done to files: how, which, to what.
+type Changes = Vec<(String, String, String)>;
+
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
     default_service = "org.freedesktop.systemd1",
@@ -26,19 +29,14 @@ trait Manager {
     #[zbus(allow_interactive_auth)]
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     #[zbus(allow_interactive_auth)]
-    #[allow(clippy::type_complexity, reason = "what systemd answers")]
     fn enable_unit_files(
         &self,
         files: &[&str],
         runtime: bool,
         force: bool,
-    ) -> zbus::Result<(bool, Vec<(String, String, String)>)>;
+    ) -> zbus::Result<(bool, Changes)>;
     #[zbus(allow_interactive_auth)]
-    fn disable_unit_files(
-        &self,
-        files: &[&str],
-        runtime: bool,
-    ) -> zbus::Result<Vec<(String, String, String)>>;
+    fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Changes>;
     #[zbus(allow_interactive_auth)]
     fn reload(&self) -> zbus::Result<()>;
     #[zbus(signal)]

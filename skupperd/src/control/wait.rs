@@ -168,7 +168,7 @@ async fn document(connection: &Connection, path: &str) -> Result<Option<Value>, 
     };
     let body = reply.body();
     let value: zbus::OwnedVariant = body.deserialize()?;
-    let text = String::try_from(value).map_err(zbus::Error::from)?;
+    let text = String::try_from(value)?;
     serde_json::from_str(&text)
         .map(Some)
         .map_err(|e| Error::Failed(format!("skupperd gives what is not JSON: {e}")))
