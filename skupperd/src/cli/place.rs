@@ -112,6 +112,10 @@ impl Place {
         let way = match self.bus.map(|bus| (bus, Client::connect(bus))) {
             None => Way::Files(None),
             Some((_, Ok(client))) => Way::Bus(Box::new(client)),
+            // It may have been told to stay away from the bus, or have come before it.
+            Some((bus, Err(Absent::Daemon))) if self.layout.holder().is_some() => {
+                Way::Files(Some(format!("skupperd is not on the {bus} bus")))
+            }
             Some((_, Err(Absent::Daemon))) => {
                 Way::Files(Some("skupperd is not running".to_owned()))
             }
