@@ -1,5 +1,7 @@
 //! The daemon: builds everything, runs it, and takes it down again.
 
+mod service;
+
 use crate::{
     control::{self, Bus, Control},
     link::{
@@ -8,18 +10,19 @@ use crate::{
     },
     observe,
     proxy::Proxy,
-    reconcile::Reconciler,
+    reconcile::{Reconciler, Reload},
     store::{Layout, Watcher},
     telemetry,
 };
 use anyhow::{Context, Result};
-use libsystemd::daemon::{NotifyState, notify};
+use libsystemd::daemon::NotifyState;
+use service::tell;
 use std::{net::SocketAddr, thread::JoinHandle, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
-    task::LocalSet,
+    task::{JoinSet, LocalSet},
 };
 
 /// Time that open connections have to end after a request to stop.
@@ -77,8 +80,9 @@ pub fn run(options: Options) -> Result<()> {
     let control = build().context("starting the control runtime")?;
     control.block_on(async {
         let disk = Watcher::new(&layout)?;
-        let (reload, reloads) = mpsc::channel(1);
+        let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
+        let core_sender = events.clone();
         let mut reconciler = Reconciler::new(layout.clone(), events, workers);
         // Who can not be watched can still work.
         let _metrics = observe::serve(layout.runtime(), metrics, reconciler.published())
@@ -86,6 +90,10 @@ pub fn run(options: Options) -> Result<()> {
             .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
         let published = reconciler.published();
+        // Aborted when this block ends.
+        let mut told = JoinSet::new();
+        told.spawn(service::status(published.clone()));
+        told.spawn(service::watchdog(senders.clone(), core_sender));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {
@@ -138,7 +146,7 @@ pub fn run(options: Options) -> Result<()> {
 }
 
 /// Waits for a signal to stop; SIGHUP reads everything again.
-async fn signals(reload: &mpsc::Sender<()>) -> Result<()> {
+async fn signals(reload: &mpsc::Sender<Reload>) -> Result<()> {
     let mut hup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
@@ -147,8 +155,12 @@ async fn signals(reload: &mpsc::Sender<()>) -> Result<()> {
         tokio::select! {
             _ = hup.recv() => {
                 tracing::info!("reloading");
-                // Full: a reload is waiting already.
-                let _ = reload.try_send(());
+                service::reloading();
+                let (done, reloaded) = oneshot::channel();
+                if reload.send(done).await.is_ok() {
+                    drop(reloaded.await);
+                }
+                tell(&[NotifyState::Ready]);
             }
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
@@ -171,12 +183,6 @@ fn spawn(
             run(runtime);
         })
         .with_context(|| format!("starting thread {name}"))
-}
-
-fn tell(states: &[NotifyState]) {
-    if let Err(error) = notify(false, states) {
-        tracing::debug!(%error, "service manager was not told");
-    }
 }
 
 /// Every connection is a descriptor: takes as many as the system lets us have.

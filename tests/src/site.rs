@@ -171,6 +171,11 @@ impl Site {
         self.spawn(&[], &clock.environment());
     }
 
+    /// Starts the daemon under a service manager, told of by these.
+    pub fn start_under(&mut self, environment: &[(&str, OsString)]) {
+        self.spawn(&[], environment);
+    }
+
     /// Starts the daemon on this bus, as the given kind of it: `session` or `system`.
     pub fn start_on(&mut self, bus: &Bus, kind: &str) {
         let environment = bus.environment().map(|(name, value)| (name, value.into()));

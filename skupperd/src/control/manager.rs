@@ -8,13 +8,14 @@ use crate::{
     manifest::MAX_FILE_SIZE,
     model::{Key, Kind, Namespace, parse_duration},
     operate::{self, GrantWish, LinkWish, OperateError},
+    reconcile::Reload,
     store::{NamespaceDir, Published},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 use zbus::{Connection, OwnedVariant, message::Header};
@@ -31,7 +32,7 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Requests to the daemon itself.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
-    pub(super) reload: mpsc::Sender<()>,
+    pub(super) reload: mpsc::Sender<Reload>,
     pub(super) stop: mpsc::Sender<()>,
 }
 
@@ -389,7 +390,7 @@ impl Manager {
         .await
     }
 
-    /// Reads all resources again.
+    /// Reads all resources again; they are applied when this returns.
     async fn reload(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -398,9 +399,14 @@ impl Manager {
         self.authority
             .check(connection, &header, Action::Manage, None)
             .await?;
-        // Full: a reload is waiting already.
-        let _ = self.requests.reload.try_send(());
-        Ok(())
+        let ending = || Error::Failed("the daemon is ending".to_owned());
+        let (done, reloaded) = oneshot::channel();
+        self.requests
+            .reload
+            .send(done)
+            .await
+            .map_err(|_| ending())?;
+        reloaded.await.map_err(|_| ending())
     }
 
     /// Ends the daemon as systemctl stop does: nothing new is accepted, open connections get their time.
