@@ -397,7 +397,7 @@ fn c9_status_counts_and_reload_reads_again() {
     ]);
     let said = desk.told(&["system", "reload"]);
     assert!(
-        said.contains("skupperd reads all resources again"),
+        said.contains("skupperd has read all resources again"),
         "{said}"
     );
     let text = desk.ok(&["system", "status", "-o", "json"]);

@@ -124,7 +124,7 @@ pub(super) fn stop(place: &Place) -> Outcome {
 
 pub(super) fn reload(place: &Place) -> Outcome {
     if place.reload()? {
-        return output::print("skupperd reads all resources again");
+        return output::print("skupperd has read all resources again");
     }
     start(place)
 }

@@ -239,9 +239,8 @@ impl Manager {
             .place(connection, &header, Action::Manage, namespace)
             .await?;
         if self.work(move || operate::remove_namespace(&place)).await? {
-            // What has gone is noticed at once.
-            let _ = self.requests.reload.try_send(());
-            return Ok(());
+            // What has gone is noticed by this look.
+            return self.read_again().await;
         }
         let text = format!("there is no namespace {namespace:?}");
         Err(Error::NotFound(text))
@@ -399,14 +398,7 @@ impl Manager {
         self.authority
             .check(connection, &header, Action::Manage, None)
             .await?;
-        let ending = || Error::Failed("the daemon is ending".to_owned());
-        let (done, reloaded) = oneshot::channel();
-        self.requests
-            .reload
-            .send(done)
-            .await
-            .map_err(|_| ending())?;
-        reloaded.await.map_err(|_| ending())
+        self.read_again().await
     }
 
     /// Ends the daemon as systemctl stop does: nothing new is accepted, open connections get their time.
@@ -443,6 +435,18 @@ impl Manager {
 }
 
 impl Manager {
+    /// Has all resources read again, and waits until they are.
+    async fn read_again(&self) -> Result<(), Error> {
+        let ending = || Error::Failed("the daemon is ending".to_owned());
+        let (done, reloaded) = oneshot::channel();
+        self.requests
+            .reload
+            .send(done)
+            .await
+            .map_err(|_| ending())?;
+        reloaded.await.map_err(|_| ending())
+    }
+
     /// Waits until a grant is served.
     async fn granted(
         &self,
