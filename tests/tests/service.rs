@@ -177,3 +177,32 @@ fn the_watchdog_is_fed_while_connections_drain() {
     drop(held);
     assert_eq!(a.ended(), Some(0));
 }
+
+#[test]
+fn a_reload_under_five_hundred_connections_loses_none() {
+    let mut a = Site::new("a");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("c", "key", server.addr);
+    a.listener("l", "key", addr);
+    let (mut manager, environment) = Manager::new(&a);
+    a.start_under(&environment);
+    manager.wait("READY=1");
+    let mut held: Vec<_> = (0..500)
+        .map(|_| connect(addr).expect("a connection"))
+        .collect();
+    for n in 0..5 {
+        manager.heard.clear();
+        // Something else changes each time; what does not is left alone.
+        a.connector("other", "other", free_addr());
+        a.signal(Signal::SIGHUP);
+        manager.wait("READY=1");
+        for socket in &mut held {
+            let text = format!("after {n}");
+            assert_eq!(
+                round_trip(socket, text.as_bytes()).expect("it goes on"),
+                text.as_bytes()
+            );
+        }
+    }
+}
