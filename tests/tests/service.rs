@@ -131,7 +131,7 @@ fn ready_means_that_listeners_serve() {
 }
 
 #[test]
-fn a_stuck_event_loop_does_not_feed_the_watchdog() {
+fn o1_a_stuck_event_loop_is_no_health_and_does_not_feed_the_watchdog() {
     for name in ["worker-0", "core", "skupperd"] {
         let mut a = Site::new("a");
         let (mut manager, environment) = Manager::new(&a);
@@ -143,10 +143,18 @@ fn a_stuck_event_loop_does_not_feed_the_watchdog() {
         ptrace::seize(stuck, ptrace::Options::empty()).expect("seized");
         ptrace::interrupt(stuck).expect("stopped");
         waitpid(stuck, Some(nix::sys::wait::WaitPidFlag::__WALL)).expect("stopped");
+        if name != "skupperd" {
+            let health = a.http("GET /healthz");
+            assert!(health.starts_with("HTTP/1.1 503"), "{health}");
+            assert!(health.contains(&format!("no answer: {name}")), "{health}");
+        }
         // One that was on its way may still arrive.
         manager.signs(LIMIT);
         assert_eq!(manager.signs(LIMIT * 2), 0, "{name} is stuck");
         ptrace::detach(stuck, None).expect("goes on");
+        wait_until("health", SOON, || {
+            a.http("GET /healthz").starts_with("HTTP/1.1 200")
+        });
         wait_until("signs of life again", SOON, || manager.signs(LIMIT) > 0);
         if name != "skupperd" {
             let words = format!("event loops do not answer threads=[\"{name}\"]");

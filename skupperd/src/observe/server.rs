@@ -1,6 +1,6 @@
 //! The HTTP server of metrics and health: `GET /metrics` and `GET /healthz`, nothing else.
 
-use super::metrics::render;
+use super::{Health, metrics::render};
 use crate::store::Published;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -35,6 +35,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Form of the text, as the OpenMetrics specification names it.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Time in which an event loop has to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// What is shown.
+#[derive(Clone)]
+struct Watched {
+    published: watch::Receiver<Arc<Published>>,
+    health: Health,
+}
+
 /// Why nobody can watch.
 #[derive(Debug, thiserror::Error)]
 #[error("{op} {at}")]
@@ -55,11 +65,13 @@ pub async fn serve(
     dir: &Path,
     address: Option<SocketAddr>,
     published: watch::Receiver<Arc<Published>>,
+    health: Health,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
+    let watched = Watched { published, health };
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
     let listener = local(dir)?;
-    let (seen, permits) = (published.clone(), limit.clone());
+    let (seen, permits) = (watched.clone(), limit.clone());
     tasks.spawn(async move {
         loop {
             let accepted = listener.accept().await.map(|(socket, _)| socket);
@@ -72,7 +84,7 @@ pub async fn serve(
         tasks.spawn(async move {
             loop {
                 let accepted = listener.accept().await.map(|(socket, _)| socket);
-                each(accepted, &published, &limit).await;
+                each(accepted, &watched, &limit).await;
             }
         });
     }
@@ -96,11 +108,8 @@ fn local(dir: &Path) -> Result<UnixListener, ObserveError> {
     Ok(listener)
 }
 
-async fn each<S>(
-    accepted: io::Result<S>,
-    published: &watch::Receiver<Arc<Published>>,
-    limit: &Arc<Semaphore>,
-) where
+async fn each<S>(accepted: io::Result<S>, watched: &Watched, limit: &Arc<Semaphore>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let socket = match accepted {
@@ -114,12 +123,12 @@ async fn each<S>(
     let Ok(permit) = limit.clone().acquire_owned().await else {
         return;
     };
-    let published = published.clone();
+    let watched = watched.clone();
     tokio::spawn(async move {
         let _permit = permit;
         let service = service_fn(|request: Request<Incoming>| {
-            let answer = answer(&request, &published);
-            async move { answer }
+            let watched = watched.clone();
+            async move { answer(&request, &watched).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -134,9 +143,9 @@ async fn each<S>(
     });
 }
 
-fn answer(
+async fn answer(
     request: &Request<Incoming>,
-    published: &watch::Receiver<Arc<Published>>,
+    watched: &Watched,
 ) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
     let text = |status: StatusCode, text: &'static str| {
         Response::builder()
@@ -144,8 +153,16 @@ fn answer(
             .body(Full::from(text.as_bytes()))
     };
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz") => text(StatusCode::OK, "OK\n"),
-        (&Method::GET, "/metrics") => match render(&published.borrow().clone()) {
+        (&Method::GET, "/healthz") => {
+            let silent = watched.health.silent(ANSWER).await;
+            if silent.is_empty() {
+                return text(StatusCode::OK, "OK\n");
+            }
+            Response::builder()
+                .status(StatusCode::SERVICE_UNAVAILABLE)
+                .body(Full::from(format!("no answer: {}\n", silent.join(", "))))
+        }
+        (&Method::GET, "/metrics") => match render(&watched.published.borrow().clone()) {
             Ok(metrics) => Response::builder()
                 .header(CONTENT_TYPE, TYPE)
                 .body(Full::from(metrics)),
