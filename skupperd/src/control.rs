@@ -6,6 +6,8 @@
 
 #[cfg(feature = "daemon")]
 mod authority;
+#[cfg(feature = "daemon")]
+mod calls;
 #[cfg(feature = "cli")]
 mod client;
 mod error;

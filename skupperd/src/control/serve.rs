@@ -3,7 +3,7 @@
 use super::{
     Bus, NAME, PATH,
     authority::Authority,
-    manager::{Manager, Requests},
+    calls::{Manager, Requests},
     publish::Objects,
 };
 use crate::{
