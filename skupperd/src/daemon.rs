@@ -9,6 +9,7 @@ use crate::{
     observe,
     proxy::Proxy,
     reconcile::Reconciler,
+    steer::{self, Meter, NotSteered, Steer},
     store::{Layout, Watcher},
     telemetry,
 };
@@ -38,6 +39,8 @@ pub struct Options {
     pub bus: Option<Bus>,
     /// Address of the metrics, beside the socket in the runtime directory.
     pub metrics: Option<SocketAddr>,
+    /// Have the kernel steer connections to listeners where it can.
+    pub steering: bool,
 }
 
 /// Workers for this machine: one for each core.
@@ -53,6 +56,7 @@ pub fn run(options: Options) -> Result<()> {
         drain,
         bus,
         metrics,
+        steering,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -69,7 +73,8 @@ pub fn run(options: Options) -> Result<()> {
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
-    let (core, changed) = Core::new(events.clone(), senders.clone());
+    let (steer, meter) = steer(steering, &senders);
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer);
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -81,7 +86,7 @@ pub fn run(options: Options) -> Result<()> {
         let (stop, stops) = mpsc::channel::<()>(1);
         let mut reconciler = Reconciler::new(layout.clone(), events, workers);
         // Who can not be watched can still work.
-        let _metrics = observe::serve(layout.runtime(), metrics, reconciler.published())
+        let _metrics = observe::serve(layout.runtime(), metrics, reconciler.published(), meter)
             .await
             .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
@@ -135,6 +140,30 @@ pub fn run(options: Options) -> Result<()> {
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Has the kernel steer connections to the workers, and says whether it does or why not.
+fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Meter>) {
+    let started = if wanted {
+        steer::start(workers.count())
+    } else {
+        Err(NotSteered::Off)
+    };
+    match started {
+        Ok(steered) => {
+            for (worker, sockets) in steered.sockets.into_iter().enumerate() {
+                let table = steered.table.clone();
+                workers.send(worker, Command::Steered { table, sockets });
+            }
+            tracing::info!("steering is on: the kernel gives connections to listeners");
+            (Some(steered.steer), Some(steered.meter))
+        }
+        Err(why) => {
+            let why = telemetry::chain(&why);
+            tracing::info!(why, "steering is off: listeners have sockets of their own");
+            (None, None)
+        }
+    }
 }
 
 /// Waits for a signal to stop; SIGHUP reads everything again.

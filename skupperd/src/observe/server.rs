@@ -1,7 +1,7 @@
 //! The HTTP server of metrics and health: `GET /metrics` and `GET /healthz`, nothing else.
 
 use super::metrics::render;
-use crate::store::Published;
+use crate::{steer::Meter, store::Published};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -45,21 +45,42 @@ pub struct ObserveError {
     source: io::Error,
 }
 
+/// What can be seen.
+#[derive(Clone)]
+struct Shown {
+    published: watch::Receiver<Arc<Published>>,
+    steering: Option<Meter>,
+}
+
+impl Shown {
+    fn render(&self) -> Result<String, std::fmt::Error> {
+        let published = self.published.borrow().clone();
+        let totals = self.steering.as_ref().and_then(|meter| meter());
+        render(&published, self.steering.is_some(), totals)
+    }
+}
+
 fn error(op: &'static str, at: impl ToString) -> impl FnOnce(io::Error) -> ObserveError {
     let at = at.to_string();
     move |source| ObserveError { op, at, source }
 }
 
 /// Serves on `metrics.sock` in `dir`, and on an address when one is named, until the result is dropped.
+/// `steering` is none when the kernel does not steer.
 pub async fn serve(
     dir: &Path,
     address: Option<SocketAddr>,
     published: watch::Receiver<Arc<Published>>,
+    steering: Option<Meter>,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
     let listener = local(dir)?;
-    let (seen, permits) = (published.clone(), limit.clone());
+    let shown = Shown {
+        published,
+        steering,
+    };
+    let (seen, permits) = (shown.clone(), limit.clone());
     tasks.spawn(async move {
         loop {
             let accepted = listener.accept().await.map(|(socket, _)| socket);
@@ -72,7 +93,7 @@ pub async fn serve(
         tasks.spawn(async move {
             loop {
                 let accepted = listener.accept().await.map(|(socket, _)| socket);
-                each(accepted, &published, &limit).await;
+                each(accepted, &shown, &limit).await;
             }
         });
     }
@@ -96,11 +117,8 @@ fn local(dir: &Path) -> Result<UnixListener, ObserveError> {
     Ok(listener)
 }
 
-async fn each<S>(
-    accepted: io::Result<S>,
-    published: &watch::Receiver<Arc<Published>>,
-    limit: &Arc<Semaphore>,
-) where
+async fn each<S>(accepted: io::Result<S>, shown: &Shown, limit: &Arc<Semaphore>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let socket = match accepted {
@@ -114,11 +132,11 @@ async fn each<S>(
     let Ok(permit) = limit.clone().acquire_owned().await else {
         return;
     };
-    let published = published.clone();
+    let shown = shown.clone();
     tokio::spawn(async move {
         let _permit = permit;
         let service = service_fn(|request: Request<Incoming>| {
-            let answer = answer(&request, &published);
+            let answer = answer(&request, &shown);
             async move { answer }
         });
         let connection = http1::Builder::new()
@@ -136,7 +154,7 @@ async fn each<S>(
 
 fn answer(
     request: &Request<Incoming>,
-    published: &watch::Receiver<Arc<Published>>,
+    shown: &Shown,
 ) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
     let text = |status: StatusCode, text: &'static str| {
         Response::builder()
@@ -145,7 +163,7 @@ fn answer(
     };
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => text(StatusCode::OK, "OK\n"),
-        (&Method::GET, "/metrics") => match render(&published.borrow().clone()) {
+        (&Method::GET, "/metrics") => match shown.render() {
             Ok(metrics) => Response::builder()
                 .header(CONTENT_TYPE, TYPE)
                 .body(Full::from(metrics)),

@@ -12,7 +12,7 @@ use crate::{
     model::{AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
     pki::{self, Served},
     plan::{Action, LinkSecrets, Picture},
-    steer::{Plain, Steer},
+    steer::Plain,
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
@@ -70,9 +70,18 @@ pub(super) struct Executor {
     pub(super) secrets: BTreeMap<Name, Secret>,
     memory: Option<Memory>,
     refused: Refused,
+    /// Changes of listeners, which are made together: an address that goes from one to another is
+    /// without an owner at no time, and a thousand are one step for the core.
+    listeners: Vec<Change>,
 }
 
 type Done = Result<(), String>;
+
+/// What is to become of a listener.
+enum Change {
+    Set(ListenerSpec),
+    Remove(String),
+}
 
 impl Executor {
     pub(super) fn new(namespace: NamespaceDir, trunk: usize) -> Self {
@@ -85,18 +94,25 @@ impl Executor {
             secrets: BTreeMap::new(),
             memory: None,
             refused: Refused::default(),
+            listeners: Vec::new(),
         }
     }
 
+    /// Does a step. What it changes of listeners takes effect with [`Self::finish`], and before a
+    /// step that may want their ports.
     pub(super) async fn execute(
         &mut self,
         core: &CoreSender,
         wanted: &Picture,
         action: &Action,
     ) -> Done {
+        if matches!(action, Action::SetAccess(_)) {
+            self.finish(core).await?;
+        }
         match action {
             Action::StartSite => self.start(core, wanted).await,
             Action::StopSite => {
+                self.listeners.clear();
                 self.accesses.clear();
                 let Some(id) = self.site.take() else {
                     return Ok(());
@@ -144,31 +160,56 @@ impl Executor {
             }
             Action::RemoveConnector(name) => self.remove_connector(core, name).await,
             Action::SetListener(name) => {
-                let Some(listener) = wanted.listeners.get(name) else {
-                    return Ok(());
-                };
-                if listener.tls_credentials.is_some() {
-                    self.remove_listener(core, name).await?;
-                    return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
+                let set = self.set_listener(wanted, name).await;
+                if set.is_err() {
+                    self.remove_listener(name);
                 }
-                let addrs = match resolve(&listener.host, listener.port).await {
-                    Ok(addrs) => addrs,
-                    Err(e) => {
-                        self.remove_listener(core, name).await?;
-                        return Err(format!("spec.host: looking up {}: {e}", listener.host));
-                    }
-                };
-                let (name, routing_key) = (name.to_string(), listener.routing_key.to_string());
-                let spec = ListenerSpec {
-                    name,
-                    addrs,
-                    routing_key,
-                };
-                self.on_site(core, move |s, c| s.set_listener(c, spec))
-                    .await
+                set
             }
-            Action::RemoveListener(name) => self.remove_listener(core, name).await,
+            Action::RemoveListener(name) => {
+                self.remove_listener(name);
+                Ok(())
+            }
         }
+    }
+
+    async fn set_listener(&mut self, wanted: &Picture, name: &Name) -> Done {
+        let Some(listener) = wanted.listeners.get(name) else {
+            return Ok(());
+        };
+        if listener.tls_credentials.is_some() {
+            return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
+        }
+        let addrs = resolve(&listener.host, listener.port).await;
+        let addrs = addrs.map_err(|e| format!("spec.host: looking up {}: {e}", listener.host))?;
+        let spec = ListenerSpec {
+            name: name.to_string(),
+            addrs,
+            routing_key: listener.routing_key.to_string(),
+        };
+        self.listeners.push(Change::Set(spec));
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, name: &str) {
+        self.listeners.push(Change::Remove(name.to_owned()));
+    }
+
+    /// Makes the changes of listeners that were waiting.
+    pub(super) async fn finish(&mut self, core: &CoreSender) -> Done {
+        let changes = std::mem::take(&mut self.listeners);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let all = move |site: &mut Site, core: &mut Core| {
+            for change in changes {
+                match change {
+                    Change::Set(spec) => site.set_listener(core, spec),
+                    Change::Remove(name) => site.remove_listener(core, &name),
+                }
+            }
+        };
+        self.on_site(core, all).await
     }
 
     async fn remove_link(&self, core: &CoreSender, name: &str) -> Done {
@@ -180,12 +221,6 @@ impl Executor {
     async fn remove_connector(&self, core: &CoreSender, name: &str) -> Done {
         let name = name.to_owned();
         self.on_site(core, move |s, c| s.remove_connector(c, &name))
-            .await
-    }
-
-    async fn remove_listener(&self, core: &CoreSender, name: &str) -> Done {
-        let name = name.to_owned();
-        self.on_site(core, move |s, c| s.remove_listener(c, &name))
             .await
     }
 

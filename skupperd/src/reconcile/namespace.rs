@@ -158,6 +158,9 @@ impl NamespaceState {
         for action in plan(&wanted, &self.applied) {
             self.step(core, &wanted, action).await;
         }
+        if let Err(error) = self.executor.finish(core).await {
+            tracing::debug!(namespace = %self.namespace.name(), error, "listeners");
+        }
         self.failures.retain(|key, _| match key.kind {
             Kind::Listener => wanted.listeners.contains_key(&key.name),
             Kind::Connector => wanted.connectors.contains_key(&key.name),
