@@ -1,5 +1,7 @@
 //! The daemon: builds everything, runs it, and takes it down again.
 
+mod service;
+
 use crate::{
     control::{self, Bus, Control},
     link::{
@@ -8,19 +10,20 @@ use crate::{
     },
     observe,
     proxy::Proxy,
-    reconcile::Reconciler,
+    reconcile::{Reconciler, Reload},
     steer::{self, Meter, NotSteered, Steer},
     store::{Layout, Watcher},
     telemetry,
 };
 use anyhow::{Context, Result};
-use libsystemd::daemon::{NotifyState, notify};
+use libsystemd::daemon::NotifyState;
+use service::tell;
 use std::{net::SocketAddr, thread::JoinHandle, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
-    task::LocalSet,
+    task::{JoinSet, LocalSet},
 };
 
 /// Time that open connections have to end after a request to stop.
@@ -82,8 +85,9 @@ pub fn run(options: Options) -> Result<()> {
     let control = build().context("starting the control runtime")?;
     control.block_on(async {
         let disk = Watcher::new(&layout)?;
-        let (reload, reloads) = mpsc::channel(1);
+        let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
+        let core_sender = events.clone();
         let mut reconciler = Reconciler::new(layout.clone(), events, workers);
         // Who can not be watched can still work.
         let _metrics = observe::serve(layout.runtime(), metrics, reconciler.published(), meter)
@@ -91,6 +95,10 @@ pub fn run(options: Options) -> Result<()> {
             .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
         let published = reconciler.published();
+        // Aborted when this block ends.
+        let mut told = JoinSet::new();
+        told.spawn(service::status(published.clone()));
+        told.spawn(service::watchdog(senders.clone(), core_sender));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {
@@ -167,7 +175,7 @@ fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Met
 }
 
 /// Waits for a signal to stop; SIGHUP reads everything again.
-async fn signals(reload: &mpsc::Sender<()>) -> Result<()> {
+async fn signals(reload: &mpsc::Sender<Reload>) -> Result<()> {
     let mut hup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
@@ -176,8 +184,12 @@ async fn signals(reload: &mpsc::Sender<()>) -> Result<()> {
         tokio::select! {
             _ = hup.recv() => {
                 tracing::info!("reloading");
-                // Full: a reload is waiting already.
-                let _ = reload.try_send(());
+                service::reloading();
+                let (done, reloaded) = oneshot::channel();
+                if reload.send(done).await.is_ok() {
+                    drop(reloaded.await);
+                }
+                tell(&[NotifyState::Ready]);
             }
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
@@ -200,12 +212,6 @@ fn spawn(
             run(runtime);
         })
         .with_context(|| format!("starting thread {name}"))
-}
-
-fn tell(states: &[NotifyState]) {
-    if let Err(error) = notify(false, states) {
-        tracing::debug!(%error, "service manager was not told");
-    }
 }
 
 /// Every connection is a descriptor: takes as many as the system lets us have.

@@ -22,7 +22,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -32,6 +32,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 const RESYNC: Duration = Duration::from_secs(30);
 /// Interval of attempts at what has failed.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A request to read everything again, which is told when that was done.
+pub type Reload = oneshot::Sender<()>;
 
 /// The loop's state.
 pub struct Reconciler {
@@ -117,11 +120,12 @@ impl Reconciler {
         mut self,
         mut disk: Watcher,
         mut network: watch::Receiver<u64>,
-        mut reload: mpsc::Receiver<()>,
+        mut reload: mpsc::Receiver<Reload>,
         mut stop: mpsc::Receiver<()>,
     ) {
         let mut next_sync = Instant::now() + RESYNC;
         let mut next_report = None;
+        let mut reloads: Vec<Reload> = Vec::new();
         let poke = self.poke.clone();
         loop {
             let failed = self.namespaces.values().any(NamespaceState::has_failures);
@@ -150,7 +154,10 @@ impl Reconciler {
                     next_sync = Instant::now();
                 }
                 () = poke.notified() => next_sync = Instant::now(),
-                Some(()) = reload.recv() => next_sync = Instant::now(),
+                Some(done) = reload.recv() => {
+                    reloads.push(done);
+                    next_sync = Instant::now();
+                }
                 changed = network.changed() => match changed {
                     Ok(()) => { next_report.get_or_insert(Instant::now() + SETTLE); }
                     Err(_) => return,
@@ -159,6 +166,10 @@ impl Reconciler {
                     next_sync = Instant::now() + RESYNC;
                     if let Err(error) = self.sync().await {
                         tracing::error!(error = telemetry::chain(&error), "reading namespaces");
+                    }
+                    for done in reloads.drain(..) {
+                        // Whoever asked may not wait any more.
+                        let _ = done.send(());
                     }
                     next_report = Some(Instant::now());
                 }

@@ -21,6 +21,13 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
+/// Time since the host started, as service managers count it.
+pub fn monotonic() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    // The clock is there on every Linux.
+    now.map(Duration::from).unwrap_or_default()
+}
+
 /// The user this process is.
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()

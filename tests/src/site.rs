@@ -2,6 +2,7 @@
 
 use crate::{
     SOON,
+    bus::Bus,
     clock::Clock,
     echo::{Server, works},
     program, wait_for,
@@ -175,6 +176,17 @@ impl Site {
         let mut command = Command::new(way[0]);
         command.args(&way[1..]).arg(program("skupperd"));
         self.spawn_as(command, &[], &[]);
+    }
+
+    /// Starts the daemon under a service manager, told of by these.
+    pub fn start_under(&mut self, environment: &[(&str, OsString)]) {
+        self.spawn(&[], environment);
+    }
+
+    /// Starts the daemon on this bus, as the given kind of it: `session` or `system`.
+    pub fn start_on(&mut self, bus: &Bus, kind: &str) {
+        let environment = bus.environment().map(|(name, value)| (name, value.into()));
+        self.spawn(&["--bus", kind], &environment);
     }
 
     fn spawn(&mut self, args: &[&str], environment: &[(&str, OsString)]) {

@@ -8,12 +8,13 @@ use crate::{
     manifest::MAX_FILE_SIZE,
     model::{Key, Kind, Name, Namespace, parse_duration},
     operate::{self, GrantWish, LinkWish, OperateError},
+    reconcile::Reload,
     store::{NamespaceDir, Published},
 };
 use serde_json::{Value, json};
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 use zbus::{Connection, OwnedVariant, message::Header};
@@ -28,7 +29,7 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Requests to the daemon itself.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
-    pub(super) reload: mpsc::Sender<()>,
+    pub(super) reload: mpsc::Sender<Reload>,
     pub(super) stop: mpsc::Sender<()>,
 }
 
@@ -90,6 +91,11 @@ fn kind_of(text: &str) -> Result<Kind, Error> {
     Kind::parse(text).ok_or_else(|| Error::Invalid(format!("{text:?} is not a kind of resource")))
 }
 
+/// `<Kind>/<name>`
+fn slashed(key: &Key) -> String {
+    format!("{}/{}", key.kind, key.name)
+}
+
 fn small(document: &str) -> Result<(), Error> {
     if document.len() as u64 > MAX_FILE_SIZE {
         let text = format!("the document is larger than {MAX_FILE_SIZE} bytes");
@@ -119,8 +125,8 @@ fn nothing_else(options: &Options) -> Result<(), Error> {
 impl Manager {
     /// Version of the daemon.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn version(&self) -> &str {
-        env!("CARGO_PKG_VERSION")
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
     }
 
     /// Namespaces that there are.
@@ -149,7 +155,7 @@ impl Manager {
         let applied = self.work(move || operate::apply(&place, Path::new("-"), &document));
         let applied = applied.await?.into_iter();
         Ok(applied
-            .map(|(key, path)| (key.to_string(), path.display().to_string()))
+            .map(|(key, path)| (slashed(&key), path.display().to_string()))
             .collect())
     }
 
@@ -180,7 +186,7 @@ impl Manager {
         if removed.is_empty() {
             return Err(Error::NotFound(text));
         }
-        Ok(removed.iter().map(ToString::to_string).collect())
+        Ok(removed.iter().map(slashed).collect())
     }
 
     /// The resources of a kind with their statuses, as JSON documents. Nothing secret is in them.
@@ -324,7 +330,7 @@ impl Manager {
         .await
     }
 
-    /// Reads all resources again.
+    /// Reads all resources again; they are applied when this returns.
     async fn reload(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -333,9 +339,14 @@ impl Manager {
         self.authority
             .check(connection, &header, Action::Manage, None)
             .await?;
-        // Full: a reload is waiting already.
-        let _ = self.requests.reload.try_send(());
-        Ok(())
+        let ending = || Error::Failed("the daemon is ending".to_owned());
+        let (done, reloaded) = oneshot::channel();
+        self.requests
+            .reload
+            .send(done)
+            .await
+            .map_err(|_| ending())?;
+        reloaded.await.map_err(|_| ending())
     }
 
     /// Ends the daemon as systemctl stop does: nothing new is accepted, open connections get their time.
@@ -353,7 +364,7 @@ impl Manager {
     }
 
     /// Everything that is known, as JSON, for a report. Nothing secret is in it.
-    async fn dump(&self) -> Result<String, Error> {
+    fn dump(&self) -> Result<String, Error> {
         let published = self.published.borrow().clone();
         let documents = published.iter().map(|(namespace, documents)| {
             let shown = documents

@@ -7,6 +7,7 @@ use super::{
     publish::Objects,
 };
 use crate::{
+    reconcile::Reload,
     store::{Layout, Published},
     telemetry::chain,
 };
@@ -38,7 +39,7 @@ pub struct Control {
     /// Resources and statuses.
     pub published: watch::Receiver<Arc<Published>>,
     /// To have all resources read again.
-    pub reload: mpsc::Sender<()>,
+    pub reload: mpsc::Sender<Reload>,
     /// To have the daemon end.
     pub stop: mpsc::Sender<()>,
 }

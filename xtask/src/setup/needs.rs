@@ -48,6 +48,8 @@ pub(super) const TEST: &[Need] = &[
     NGINX,
     program("iperf3", "iperf3", "iperf3"),
     program("tinyproxy", "tinyproxy-bin", "tinyproxy"),
+    program("dbus-daemon", "dbus-daemon", "dbus-daemon"),
+    program("busctl", "systemd", "systemd"),
     program("faketime", "faketime", "libfaketime"),
     program("nft", "nftables", "nftables"),
     program("ip", "iproute2", "iproute"),

@@ -1,0 +1,179 @@
+//! The service manager's side: what it is told, and when it is not.
+
+use nix::{
+    sys::{ptrace, signal::Signal, wait::waitpid},
+    unistd::Pid,
+};
+use skupper_tests::{
+    SOON,
+    echo::{Server, connect, round_trip, works},
+    free_addr,
+    site::Site,
+    wait_for, wait_until,
+};
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::net::UnixDatagram,
+    time::{Duration, Instant},
+};
+
+/// Time of the watchdog.
+const LIMIT: Duration = Duration::from_millis(900);
+
+/// A service manager that listens.
+struct Manager {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Manager {
+    /// A manager, and what a service's environment needs to find it.
+    fn new(site: &Site) -> (Self, Vec<(&'static str, OsString)>) {
+        let path = site.root().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .expect("a timeout");
+        let environment = vec![
+            ("NOTIFY_SOCKET", path.into()),
+            ("WATCHDOG_USEC", LIMIT.as_micros().to_string().into()),
+        ];
+        let heard = Vec::new();
+        (Self { socket, heard }, environment)
+    }
+
+    /// What was said since, line by line.
+    fn listen(&mut self) {
+        let mut buf = [0; 4096];
+        while let Ok(n) = self.socket.recv(&mut buf) {
+            let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+            self.heard.extend(text.lines().map(str::to_owned));
+        }
+    }
+
+    fn wait(&mut self, line: &str) {
+        let begin = Instant::now();
+        while !self.heard.iter().any(|l| l == line) {
+            assert!(
+                begin.elapsed() < SOON,
+                "{line} was not said: {:?}",
+                self.heard
+            );
+            self.listen();
+        }
+    }
+
+    /// Signs of life within this time.
+    fn signs(&mut self, time: Duration) -> usize {
+        self.listen();
+        self.heard.clear();
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            self.listen();
+        }
+        self.heard.iter().filter(|l| *l == "WATCHDOG=1").count()
+    }
+}
+
+/// The thread of that name.
+fn thread(pid: u32, name: &str) -> Pid {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    let found = tasks.flatten().find(|task| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+    });
+    let id = found.expect("a thread").file_name();
+    Pid::from_raw(id.to_str().and_then(|id| id.parse().ok()).expect("an id"))
+}
+
+#[test]
+fn readiness_reloads_status_and_the_end_are_told() {
+    let mut a = Site::new("a");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("c", "key", server.addr);
+    a.listener("l", "key", addr);
+    let (mut manager, environment) = Manager::new(&a);
+    a.start_under(&environment);
+    manager.wait("READY=1");
+    manager.wait("STATUS=1 site, listeners ready 1/1, connectors ready 1/1");
+    a.remove("Listener", "l");
+    manager.wait("STATUS=1 site, connectors ready 0/1");
+    // A reload is over when what is on disk is applied.
+    manager.heard.clear();
+    a.signal(Signal::SIGHUP);
+    manager.wait("RELOADING=1");
+    manager.wait("READY=1");
+    let place = |line: &str| manager.heard.iter().position(|l| l == line);
+    assert!(place("RELOADING=1") < place("READY=1"));
+    assert!(
+        manager
+            .heard
+            .iter()
+            .any(|l| l.starts_with("MONOTONIC_USEC="))
+    );
+    assert_eq!(a.stop(), Some(0));
+    manager.wait("STOPPING=1");
+}
+
+#[test]
+fn ready_means_that_listeners_serve() {
+    let mut a = Site::new("a");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("c", "key", server.addr);
+    a.listener("l", "key", addr);
+    let (mut manager, environment) = Manager::new(&a);
+    a.start_under(&environment);
+    manager.wait("READY=1");
+    let mut socket = connect(addr).expect("it serves at once");
+    assert_eq!(round_trip(&mut socket, b"hello").expect("works"), b"hello");
+}
+
+#[test]
+fn a_stuck_event_loop_does_not_feed_the_watchdog() {
+    for name in ["worker-0", "core", "skupperd"] {
+        let mut a = Site::new("a");
+        let (mut manager, environment) = Manager::new(&a);
+        a.start_under(&environment);
+        manager.wait("READY=1");
+        assert!(manager.signs(LIMIT * 2) >= 2, "signs of life");
+        // Stopped as a debugger does it: this thread and no other.
+        let stuck = thread(a.pid(), name);
+        ptrace::seize(stuck, ptrace::Options::empty()).expect("seized");
+        ptrace::interrupt(stuck).expect("stopped");
+        waitpid(stuck, Some(nix::sys::wait::WaitPidFlag::__WALL)).expect("stopped");
+        // One that was on its way may still arrive.
+        manager.signs(LIMIT);
+        assert_eq!(manager.signs(LIMIT * 2), 0, "{name} is stuck");
+        ptrace::detach(stuck, None).expect("goes on");
+        wait_until("signs of life again", SOON, || manager.signs(LIMIT) > 0);
+        if name != "skupperd" {
+            let words = format!("event loops do not answer threads=[\"{name}\"]");
+            wait_for("the name in the log", SOON, || {
+                a.log().contains(&words).then_some(())
+            });
+        }
+    }
+}
+
+#[test]
+fn the_watchdog_is_fed_while_connections_drain() {
+    let mut a = Site::new("a");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("c", "key", server.addr);
+    a.listener("l", "key", addr);
+    let (mut manager, environment) = Manager::new(&a);
+    a.start_under(&environment);
+    manager.wait("READY=1");
+    wait_until("the service", SOON, || works(addr));
+    let mut held = connect(addr).expect("a connection");
+    round_trip(&mut held, b"before").expect("works");
+    a.signal(Signal::SIGTERM);
+    manager.wait("STOPPING=1");
+    assert!(manager.signs(LIMIT * 2) >= 2, "signs of life");
+    round_trip(&mut held, b"while draining").expect("works");
+    drop(held);
+    assert_eq!(a.ended(), Some(0));
+}
