@@ -11,14 +11,14 @@ use crate::{
     observe,
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
-    steer::{self, Meter, NotSteered, Steer},
+    steer::{self, Meter, NotSteered, Steer, routes::Routes},
     store::{Layout, Watcher},
     telemetry,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
 use service::tell;
-use std::{net::SocketAddr, thread::JoinHandle, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -82,13 +82,15 @@ pub fn run(options: Options) -> Result<()> {
         runtime.block_on(core.run(core_events));
     })?);
 
+    // Dropped last: connections that are drained need their routes.
+    let routes = Arc::new(Routes::default());
     let control = build().context("starting the control runtime")?;
     control.block_on(async {
         let disk = Watcher::new(&layout)?;
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let core_sender = events.clone();
-        let mut reconciler = Reconciler::new(layout.clone(), events, workers);
+        let mut reconciler = Reconciler::new(layout.clone(), events, workers, routes.clone());
         // Who can not be watched can still work.
         let _metrics = observe::serve(layout.runtime(), metrics, reconciler.published(), meter)
             .await

@@ -11,6 +11,7 @@ mod kernel;
 mod plain;
 #[cfg(feature = "ebpf")]
 mod reserve;
+pub mod routes;
 mod table;
 
 pub use plain::Plain;

@@ -1,6 +1,9 @@
 //! Carrying out one step of a plan.
 
-use super::settings::{self, PROXY};
+use super::{
+    addresses::Addresses,
+    settings::{self, PROXY},
+};
 use crate::{
     link::{
         LinkSpec, Refused, Target,
@@ -12,7 +15,7 @@ use crate::{
     model::{AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
     pki::{self, Served},
     plan::{Action, LinkSecrets, Picture},
-    steer::Plain,
+    steer::{Plain, routes::Routes},
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
@@ -63,6 +66,7 @@ impl OpenAccess {
 pub(super) struct Executor {
     namespace: NamespaceDir,
     trunk: usize,
+    addresses: Addresses,
     pub(super) site: Option<u32>,
     pub(super) site_id: String,
     pub(super) accesses: BTreeMap<Name, OpenAccess>,
@@ -84,8 +88,9 @@ enum Change {
 }
 
 impl Executor {
-    pub(super) fn new(namespace: NamespaceDir, trunk: usize) -> Self {
+    pub(super) fn new(namespace: NamespaceDir, trunk: usize, routes: Arc<Routes>) -> Self {
         Self {
+            addresses: Addresses::new(&namespace, routes),
             namespace,
             trunk,
             site: None,
@@ -114,14 +119,16 @@ impl Executor {
             Action::StopSite => {
                 self.listeners.clear();
                 self.accesses.clear();
-                let Some(id) = self.site.take() else {
-                    return Ok(());
-                };
-                core.call(move |c| c.remove_site(id))
-                    .await
-                    .ok_or_else(ended)
+                if let Some(id) = self.site.take() {
+                    let removed = core.call(move |c| c.remove_site(id)).await;
+                    removed.ok_or_else(ended)?;
+                }
+                self.addresses.clear()
             }
-            Action::UpdateSite => self.revoke(core, wanted).await,
+            Action::UpdateSite => {
+                self.revoke(core, wanted).await?;
+                self.own_addresses(wanted)
+            }
             Action::SetAccess(name) => match wanted.accesses.get(name) {
                 Some(access) => self.set_access(core, wanted, name, access).await,
                 None => Ok(()),
@@ -247,6 +254,7 @@ impl Executor {
             .remember(site.uid.as_ref().map(SiteId::as_str))?
             .site_id
             .clone();
+        self.own_addresses(wanted)?;
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -275,6 +283,14 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// Makes the addresses that the site has for its services this host's own.
+    fn own_addresses(&mut self, wanted: &Picture) -> Done {
+        match &wanted.site {
+            Some((_, site)) => self.addresses.set(&site.settings),
+            None => Ok(()),
+        }
     }
 
     /// Takes the certificates that the site names no more.
@@ -683,19 +699,24 @@ pub(crate) fn host_names() -> Vec<String> {
             names.push(name);
         }
     }
-    for address in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(address) = address.address else {
-            continue;
-        };
-        let ip = address
-            .as_sockaddr_in()
-            .map(|a| IpAddr::from(a.ip()))
-            .or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())));
-        let usable = |ip: &IpAddr| match ip {
-            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
-            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
-        };
-        names.extend(ip.filter(usable).map(|ip| ip.to_string()));
-    }
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    };
+    names.extend(
+        interface_addresses()
+            .filter(usable)
+            .map(|ip| ip.to_string()),
+    );
     names
+}
+
+/// The addresses of this host's interfaces.
+pub(super) fn interface_addresses() -> impl Iterator<Item = IpAddr> {
+    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    addresses.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+    })
 }

@@ -12,6 +12,7 @@ use crate::{
     manifest::{Located, ManifestError},
     model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Settings, Spec},
     plan::{Action, LinkSecrets, Picture, plan},
+    steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -48,10 +49,11 @@ impl NamespaceState {
         namespace: NamespaceDir,
         trunk: usize,
         poke: Arc<Notify>,
+        routes: Arc<Routes>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
-            executor: Executor::new(namespace.clone(), trunk),
+            executor: Executor::new(namespace.clone(), trunk, routes),
             certificates: Certificates::new(namespace.clone()),
             grants: Grants::new(namespace.clone(), poke.clone()),
             tokens: Tokens::new(namespace.clone(), poke),

@@ -3,12 +3,15 @@
 use crate::{
     model::{Host, Settings, parse_duration},
     pki::{self, Rotation},
+    steer::routes::Prefix,
 };
 use jiff::Timestamp;
 use std::{collections::BTreeSet, time::Duration};
 
 /// Setting of a site: port on 127.0.0.1 for AMQP clients of this host, without TLS.
 pub(super) const LOCAL_AMQP: &str = "local-amqp-port";
+/// Setting of a site: prefix of addresses that no interface has, for its listeners.
+pub(super) const SERVICE_ADDRESSES: &str = "service-addresses";
 /// Setting of a site: data connections of each link, a number or `auto`.
 const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
 /// Setting of a site: serial numbers of certificates that are not taken any more.
@@ -39,6 +42,15 @@ pub(super) fn local_amqp(settings: &Settings) -> Result<Option<u16>, String> {
         port.parse().map_err(bad)
     });
     port.transpose()
+}
+
+/// Addresses that this host has for its services only.
+pub(super) fn service_addresses(settings: &Settings) -> Result<Option<Prefix>, String> {
+    let prefix = settings.get(SERVICE_ADDRESSES).map(|text| {
+        let bad = |e| format!("spec.settings[{SERVICE_ADDRESSES}]: {e}");
+        text.parse().map_err(bad)
+    });
+    prefix.transpose()
 }
 
 /// Validity of server certificates.

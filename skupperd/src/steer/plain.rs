@@ -1,8 +1,11 @@
 //! Sockets that are bound to a listener's address.
 
-use super::SteerError;
+use super::{SteerError, routes::is_local};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
 
 /// Connections waiting to be accepted, per socket; the system's own limit (somaxconn) caps it.
 pub(super) const BACKLOG: i32 = 4096;
@@ -25,7 +28,7 @@ impl Plain {
                     .set_reuse_port(true)
                     .map_err(failed("setting options"))?;
             }
-            socket.bind(&addr.into()).map_err(failed("binding"))?;
+            bind(&socket, addr).map_err(failed("binding"))?;
             if n == 0 {
                 socket
                     .set_reuse_port(true)
@@ -59,4 +62,20 @@ pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
     };
     options().map_err(failed("setting options"))?;
     Ok(socket)
+}
+
+/// Binds a socket. Of addresses that are this host's by a route alone, IPv6 has to be told to take
+/// them.
+pub(super) fn bind(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    match socket.bind(&addr.into()) {
+        Err(error)
+            if addr.is_ipv6()
+                && error.kind() == io::ErrorKind::AddrNotAvailable
+                && is_local(addr.ip()) =>
+        {
+            socket.set_freebind_v6(true)?;
+            socket.bind(&addr.into())
+        }
+        other => other,
+    }
 }

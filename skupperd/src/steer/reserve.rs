@@ -4,7 +4,10 @@
 //! steer would be shadowed, and so would another instance of this one. A reservation is one socket
 //! that is bound and neither listens nor queues anything; it ends with the process at the latest.
 
-use super::{SteerError, plain::socket};
+use super::{
+    SteerError,
+    plain::{bind, socket},
+};
 use socket2::Socket;
 use std::{
     collections::BTreeMap,
@@ -51,7 +54,7 @@ fn share(ours: &[(SocketAddr, Socket)], shared: bool) -> Result<(), SteerError> 
 
 fn reserve(addr: SocketAddr) -> Result<Socket, SteerError> {
     let socket = socket(addr)?;
-    socket.bind(&addr.into()).map_err(failed(addr, "binding"))?;
+    bind(&socket, addr).map_err(failed(addr, "binding"))?;
     // Whoever listens is a conflict only to one that listens as well, and from then on sockets that
     // share addresses are one too.
     socket.listen(0).map_err(failed(addr, "binding"))?;
