@@ -287,7 +287,7 @@ fn without_the_capability_listeners_have_sockets() {
 }
 
 #[test]
-fn a_thousand_listeners_come_move_and_go() {
+fn listeners_by_thousands_come_move_and_go() {
     let Some(site) = steered() else { return };
     let (one, two) = (
         Server::says(loopback(1, 7000), "one"),
@@ -391,4 +391,26 @@ fn reloads_and_neighbours_under_load_refuse_nobody() {
     for client in clients {
         client.join().expect("nobody was refused");
     }
+}
+
+#[test]
+fn a_site_can_have_sockets_of_its_own() {
+    let Some(site) = steered() else { return };
+    let server = Server::says(loopback(1, 7000), "here");
+    site.connector("here", "here", server.addr);
+    let addr = loopback(7, 80);
+    site.listener("here", "here", addr);
+    let heard = || hear(addr).is_ok_and(|t| t == "here");
+    let listening = || sockets(&site, &["-Hltnp", "sport", "=", ":80"]);
+    wait_until("the listener", SOON, heard);
+    assert_eq!(listening(), 0);
+    for (steering, own) in [("off", true), ("auto", false)] {
+        let spec = format!("{{settings: {{steering: \"{steering}\"}}}}");
+        site.resource("Site", "here", &spec);
+        wait_until(steering, SOON, || (listening() > 0) == own && heard());
+    }
+    site.resource("Site", "here", "{settings: {steering: fast}}");
+    let message = site.wait_status("Site", "here", "Error");
+    assert!(message.contains("spec.settings[steering]"), "{message}");
+    assert!(heard());
 }

@@ -127,6 +127,7 @@ impl Executor {
             }
             Action::UpdateSite => {
                 self.revoke(core, wanted).await?;
+                self.steer(core, wanted).await?;
                 self.own_addresses(wanted)
             }
             Action::SetAccess(name) => match wanted.accesses.get(name) {
@@ -254,6 +255,8 @@ impl Executor {
             .remember(site.uid.as_ref().map(SiteId::as_str))?
             .site_id
             .clone();
+        // What is wrong is said before anything runs.
+        settings::steering(&site.settings)?;
         self.own_addresses(wanted)?;
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -271,6 +274,7 @@ impl Executor {
             .ok_or_else(ended)?;
         self.site = Some(id);
         self.revoke(core, wanted).await?;
+        self.steer(core, wanted).await?;
         if let Some(port) = settings::local_amqp(&site.settings)? {
             let field = format!("spec.settings[{}]", settings::LOCAL_AMQP);
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
@@ -283,6 +287,16 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// Has listeners steered or not, as the site says.
+    async fn steer(&self, core: &CoreSender, wanted: &Picture) -> Done {
+        let Some((_, site)) = &wanted.site else {
+            return Ok(());
+        };
+        let steering = settings::steering(&site.settings)?;
+        self.on_site(core, move |s, c| s.set_steering(c, steering))
+            .await
     }
 
     /// Makes the addresses that the site has for its services this host's own.

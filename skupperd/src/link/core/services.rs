@@ -106,6 +106,11 @@ impl Services {
 }
 
 impl Site {
+    /// Has listeners steered by the kernel where that is possible, or never.
+    pub fn set_steering(&mut self, core: &Core, wanted: bool) {
+        self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
         if self

@@ -43,6 +43,8 @@ pub(super) struct Listeners {
     /// They are closed together with those that are opened next, so that an address changes hands
     /// without a gap.
     closing: Vec<Closing>,
+    /// They have sockets of their own, whatever the kernel can.
+    plain: bool,
 }
 
 impl Listeners {
@@ -64,6 +66,18 @@ impl Listeners {
             spec,
         };
         self.by_name.insert(listener.spec.name.clone(), listener);
+    }
+
+    /// Gives listeners sockets of their own or not. True: [`Self::reconsider`] has to follow.
+    pub(super) fn set_plain(&mut self, core: &Core, plain: bool) -> bool {
+        if self.plain == plain {
+            return false;
+        }
+        self.plain = plain;
+        for listener in self.by_name.values_mut().filter(|l| l.state.open) {
+            self.closing.extend(listener.close(core, false));
+        }
+        true
     }
 
     /// Removes a listener; its connections end. [`Self::reconsider`] has to follow.
@@ -116,48 +130,54 @@ impl Listeners {
             .filter(|l| l.state.matched && !l.state.open && due(l))
             .collect();
         let closing = std::mem::take(&mut self.closing);
-        if core.steer.is_none() {
+        if self.plain || core.steer.is_none() {
+            turn(site, core, closing, &mut []);
             for listener in opening {
                 let opened = listener.open_plain(site, core);
                 listener.opened(core, opened);
             }
-            return;
+        } else {
+            turn(site, core, closing, &mut opening);
         }
-        if opening.is_empty() && closing.is_empty() {
-            return;
+    }
+}
+
+/// Closes listeners and opens others by way of the kernel, as one batch.
+fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut Listener]) {
+    if opening.is_empty() && closing.is_empty() {
+        return;
+    }
+    let begin = opening.iter().flat_map(|listener| {
+        let owner = Owner {
+            site,
+            listener: listener.id,
+            routing_key: listener.spec.routing_key.as_str().into(),
+        };
+        let addrs = listener.spec.addrs.iter();
+        addrs.map(move |addr| (*addr, owner.clone()))
+    });
+    let begin = begin.collect();
+    let end: Vec<SocketAddr> = closing.iter().flat_map(|c| c.addrs.clone()).collect();
+    let mut results = apply(core, &end, begin).into_iter();
+    // After the addresses are gone: what is accepted until then is found and cut.
+    for Closing { id, cut, .. } in closing {
+        unlisten(core, id, cut);
+    }
+    let mut half_open = Vec::new();
+    for listener in opening {
+        let addrs = &listener.spec.addrs;
+        let results: Vec<_> = results.by_ref().take(addrs.len()).collect();
+        let bound = addrs.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let bound: Vec<SocketAddr> = bound.map(|(addr, _)| *addr).collect();
+        let outcome: Result<Vec<()>, SteerError> = results.into_iter().collect();
+        if outcome.is_err() {
+            half_open.extend(bound);
         }
-        let begin = opening.iter().flat_map(|listener| {
-            let owner = Owner {
-                site,
-                listener: listener.id,
-                routing_key: listener.spec.routing_key.as_str().into(),
-            };
-            let addrs = listener.spec.addrs.iter();
-            addrs.map(move |addr| (*addr, owner.clone()))
-        });
-        let begin = begin.collect();
-        let end: Vec<SocketAddr> = closing.iter().flat_map(|c| c.addrs.clone()).collect();
-        let mut results = apply(core, &end, begin).into_iter();
-        // After the addresses are gone: what is accepted until then is found and cut.
-        for Closing { id, cut, .. } in closing {
-            unlisten(core, id, cut);
-        }
-        let mut half_open = Vec::new();
-        for listener in &mut opening {
-            let addrs = &listener.spec.addrs;
-            let results: Vec<_> = results.by_ref().take(addrs.len()).collect();
-            let bound = addrs.iter().zip(&results).filter(|(_, r)| r.is_ok());
-            let bound: Vec<SocketAddr> = bound.map(|(addr, _)| *addr).collect();
-            let outcome: Result<Vec<()>, SteerError> = results.into_iter().collect();
-            if outcome.is_err() {
-                half_open.extend(bound);
-            }
-            listener.steered = outcome.is_ok();
-            listener.opened(core, outcome.map(drop));
-        }
-        if !half_open.is_empty() {
-            apply(core, &half_open, Vec::new());
-        }
+        listener.steered = outcome.is_ok();
+        listener.opened(core, outcome.map(drop));
+    }
+    if !half_open.is_empty() {
+        apply(core, &half_open, Vec::new());
     }
 }
 
