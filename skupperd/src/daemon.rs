@@ -8,7 +8,7 @@ use crate::{
         core::{self, Core},
         worker::{Command, Senders, Worker},
     },
-    observe,
+    observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
     steer::{self, Meter, NotSteered, Steer, routes::Routes},
@@ -89,18 +89,24 @@ pub fn run(options: Options) -> Result<()> {
         let disk = Watcher::new(&layout)?;
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
-        let core_sender = events.clone();
+        let health = Health::new(senders.clone(), events.clone());
         let mut reconciler = Reconciler::new(layout.clone(), events, workers, routes.clone());
         // Who can not be watched can still work.
-        let _metrics = observe::serve(layout.runtime(), metrics, reconciler.published(), meter)
-            .await
-            .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
+        let _metrics = observe::serve(
+            layout.runtime(),
+            metrics,
+            reconciler.published(),
+            health.clone(),
+            meter,
+        )
+        .await
+        .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
         let published = reconciler.published();
         // Aborted when this block ends.
         let mut told = JoinSet::new();
         told.spawn(service::status(published.clone()));
-        told.spawn(service::watchdog(senders.clone(), core_sender));
+        told.spawn(service::watchdog(health));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {

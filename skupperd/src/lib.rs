@@ -20,7 +20,10 @@
 //!   what the core says of links and listeners -> status files. A slow disk holds nobody else.
 //!   Tasks beside it: the grant server of each namespace that has grants ([`access::Server`]), one for
 //!   each connection to it, one for each token that is being redeemed; they wake the loop when one is.
-//!   Whoever shows statuses ([`observe`]) has them from one `watch` channel of the loop.
+//!   Whoever shows statuses ([`observe`], [`control`], the service manager's status line) has them from
+//!   one `watch` channel of the loop. A task keeps the connection to the bus; calls that work on files
+//!   do so on threads for blocking work, a few at a time. A task feeds the watchdog while every event
+//!   loop answers it.
 //! - **core** owns each site's [`router::Router`], the dialling and accepting tasks, and decides which
 //!   worker gets which connection. It takes events from one channel (`CoreEvent`) and never waits.
 //! - **worker-N** owns sockets: a task for each connection of a link (`link::driver`), one for each

@@ -87,6 +87,18 @@ impl Drop for Machine {
     }
 }
 
+/// A machine with both packages installed, as one does it.
+pub fn install(suite: &str) -> Option<Machine> {
+    let files = packages("deb")?;
+    let machine = Machine::boot(suite)?;
+    for file in &files {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        machine.copy(file, &format!("/root/{name}"));
+    }
+    machine.ok("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/*.deb");
+    Some(machine)
+}
+
 /// Whether a program is where root looks.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

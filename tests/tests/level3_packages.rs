@@ -2,7 +2,7 @@
 
 use skupper_tests::{
     SOON,
-    machine::{Machine, installed, make_packages, packages},
+    machine::{Machine, install, installed, make_packages, packages},
     skip::skip,
     wait_until,
 };
@@ -16,18 +16,6 @@ use std::{
 /// The oldest that is served; of the newest, what packages and units make of it is tested too.
 const SUITE: &str = "bookworm";
 const NEWEST: &str = "trixie";
-
-/// A machine with both packages installed, as one does it.
-fn installed_machine(suite: &str) -> Option<Machine> {
-    let files = packages("deb")?;
-    let machine = Machine::boot(suite)?;
-    for file in &files {
-        let name = file.file_name().expect("a name").to_string_lossy();
-        machine.copy(file, &format!("/root/{name}"));
-    }
-    machine.ok("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/*.deb");
-    Some(machine)
-}
 
 /// Creates a site and waits until the daemon has it.
 fn ready(machine: &Machine) {
@@ -66,7 +54,7 @@ fn r17_on_the_newest_debian_too() {
 }
 
 fn lifecycle(suite: &str) {
-    let Some(machine) = installed_machine(suite) else {
+    let Some(machine) = install(suite) else {
         return;
     };
     assert!(active(&machine), "installed, but not started");
@@ -115,7 +103,7 @@ fn r5_on_the_newest_debian_too() {
 }
 
 fn hardened(suite: &str) {
-    let Some(machine) = installed_machine(suite) else {
+    let Some(machine) = install(suite) else {
         return;
     };
     machine.ok("systemd-analyze verify --man=no skupperd.service");
@@ -160,7 +148,7 @@ fn hardened(suite: &str) {
 
 #[test]
 fn r3_a_killed_daemon_is_back() {
-    let Some(machine) = installed_machine(SUITE) else {
+    let Some(machine) = install(SUITE) else {
         return;
     };
     ready(&machine);
@@ -185,7 +173,7 @@ fn r3_a_killed_daemon_is_back() {
 
 #[test]
 fn s14_sites_are_back_after_a_reboot() {
-    let Some(machine) = installed_machine(SUITE) else {
+    let Some(machine) = install(SUITE) else {
         return;
     };
     ready(&machine);

@@ -131,7 +131,7 @@ fn ready_means_that_listeners_serve() {
 }
 
 #[test]
-fn a_stuck_event_loop_does_not_feed_the_watchdog() {
+fn o1_a_stuck_event_loop_is_no_health_and_does_not_feed_the_watchdog() {
     for name in ["worker-0", "core", "skupperd"] {
         let mut a = Site::new("a");
         let (mut manager, environment) = Manager::new(&a);
@@ -143,10 +143,18 @@ fn a_stuck_event_loop_does_not_feed_the_watchdog() {
         ptrace::seize(stuck, ptrace::Options::empty()).expect("seized");
         ptrace::interrupt(stuck).expect("stopped");
         waitpid(stuck, Some(nix::sys::wait::WaitPidFlag::__WALL)).expect("stopped");
+        if name != "skupperd" {
+            let health = a.http("GET /healthz");
+            assert!(health.starts_with("HTTP/1.1 503"), "{health}");
+            assert!(health.contains(&format!("no answer: {name}")), "{health}");
+        }
         // One that was on its way may still arrive.
         manager.signs(LIMIT);
         assert_eq!(manager.signs(LIMIT * 2), 0, "{name} is stuck");
         ptrace::detach(stuck, None).expect("goes on");
+        wait_until("health", SOON, || {
+            a.http("GET /healthz").starts_with("HTTP/1.1 200")
+        });
         wait_until("signs of life again", SOON, || manager.signs(LIMIT) > 0);
         if name != "skupperd" {
             let words = format!("event loops do not answer threads=[\"{name}\"]");
@@ -176,4 +184,33 @@ fn the_watchdog_is_fed_while_connections_drain() {
     round_trip(&mut held, b"while draining").expect("works");
     drop(held);
     assert_eq!(a.ended(), Some(0));
+}
+
+#[test]
+fn a_reload_under_five_hundred_connections_loses_none() {
+    let mut a = Site::new("a");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    a.connector("c", "key", server.addr);
+    a.listener("l", "key", addr);
+    let (mut manager, environment) = Manager::new(&a);
+    a.start_under(&environment);
+    manager.wait("READY=1");
+    let mut held: Vec<_> = (0..500)
+        .map(|_| connect(addr).expect("a connection"))
+        .collect();
+    for n in 0..5 {
+        manager.heard.clear();
+        // Something else changes each time; what does not is left alone.
+        a.connector("other", "other", free_addr());
+        a.signal(Signal::SIGHUP);
+        manager.wait("READY=1");
+        for socket in &mut held {
+            let text = format!("after {n}");
+            assert_eq!(
+                round_trip(socket, text.as_bytes()).expect("it goes on"),
+                text.as_bytes()
+            );
+        }
+    }
 }

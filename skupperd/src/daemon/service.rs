@@ -1,20 +1,12 @@
 //! What the service manager is told: readiness, reloads, a line about how things stand, and signs of
 //! life from every event loop.
 
-use crate::{
-    link::{
-        core::CoreSender,
-        worker::{Command, Senders},
-    },
-    model::Kind,
-    store::Published,
-};
+use crate::{model::Kind, observe::Health, store::Published};
 use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{oneshot, watch},
-    task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    sync::watch,
+    time::{MissedTickBehavior, interval},
 };
 
 /// Signs of life in each of the watchdog's times: one that is late or lost is no death.
@@ -81,7 +73,7 @@ pub(super) async fn status(mut published: watch::Receiver<Arc<Published>>) {
 
 /// Feeds the watchdog for as long as every event loop answers, until dropped. Without a watchdog it
 /// ends at once.
-pub(super) async fn watchdog(workers: Senders, core: CoreSender) {
+pub(super) async fn watchdog(health: Health) {
     let Some(limit) = watchdog_enabled(false) else {
         return;
     };
@@ -92,7 +84,7 @@ pub(super) async fn watchdog(workers: Senders, core: CoreSender) {
     loop {
         ticks.tick().await;
         // Asking takes this runtime's loop too: it is one of those that have to be alive.
-        let silent = silent(&workers, &core, every).await;
+        let silent = health.silent(every).await;
         if silent.is_empty() {
             tell(&[NotifyState::Watchdog]);
         } else if silent != stuck {
@@ -100,27 +92,6 @@ pub(super) async fn watchdog(workers: Senders, core: CoreSender) {
         }
         stuck = silent;
     }
-}
-
-/// The threads that do not answer in time.
-async fn silent(workers: &Senders, core: &CoreSender, limit: Duration) -> Vec<String> {
-    let mut asked = JoinSet::new();
-    for worker in 0..workers.count() {
-        let (answer, answered) = oneshot::channel();
-        workers.send(worker, Command::Ping(answer));
-        asked.spawn(async move {
-            let alive = matches!(timeout(limit, answered).await, Ok(Ok(_)));
-            (!alive).then(|| format!("worker-{worker}"))
-        });
-    }
-    let core = core.clone();
-    asked.spawn(async move {
-        let alive = matches!(timeout(limit, core.call(|_| ())).await, Ok(Some(())));
-        (!alive).then(|| "core".to_owned())
-    });
-    let mut silent: Vec<String> = asked.join_all().await.into_iter().flatten().collect();
-    silent.sort();
-    silent
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The HTTP server of metrics and health: `GET /metrics` and `GET /healthz`, nothing else.
 
-use super::metrics::render;
+use super::{Health, metrics::render};
 use crate::{steer::Meter, store::Published};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -35,6 +35,26 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Form of the text, as the OpenMetrics specification names it.
 const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// Time in which an event loop has to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// What is shown.
+#[derive(Clone)]
+struct Watched {
+    published: watch::Receiver<Arc<Published>>,
+    health: Health,
+    /// None when the kernel does not steer.
+    steering: Option<Meter>,
+}
+
+impl Watched {
+    fn render(&self) -> Result<String, std::fmt::Error> {
+        let published = self.published.borrow().clone();
+        let totals = self.steering.as_ref().and_then(|meter| meter());
+        render(&published, self.steering.is_some(), totals)
+    }
+}
+
 /// Why nobody can watch.
 #[derive(Debug, thiserror::Error)]
 #[error("{op} {at}")]
@@ -45,42 +65,28 @@ pub struct ObserveError {
     source: io::Error,
 }
 
-/// What can be seen.
-#[derive(Clone)]
-struct Shown {
-    published: watch::Receiver<Arc<Published>>,
-    steering: Option<Meter>,
-}
-
-impl Shown {
-    fn render(&self) -> Result<String, std::fmt::Error> {
-        let published = self.published.borrow().clone();
-        let totals = self.steering.as_ref().and_then(|meter| meter());
-        render(&published, self.steering.is_some(), totals)
-    }
-}
-
 fn error(op: &'static str, at: impl ToString) -> impl FnOnce(io::Error) -> ObserveError {
     let at = at.to_string();
     move |source| ObserveError { op, at, source }
 }
 
 /// Serves on `metrics.sock` in `dir`, and on an address when one is named, until the result is dropped.
-/// `steering` is none when the kernel does not steer.
 pub async fn serve(
     dir: &Path,
     address: Option<SocketAddr>,
     published: watch::Receiver<Arc<Published>>,
+    health: Health,
     steering: Option<Meter>,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
-    let limit = Arc::new(Semaphore::new(MAX_OPEN));
-    let listener = local(dir)?;
-    let shown = Shown {
+    let watched = Watched {
         published,
+        health,
         steering,
     };
-    let (seen, permits) = (shown.clone(), limit.clone());
+    let limit = Arc::new(Semaphore::new(MAX_OPEN));
+    let listener = local(dir)?;
+    let (seen, permits) = (watched.clone(), limit.clone());
     tasks.spawn(async move {
         loop {
             let accepted = listener.accept().await.map(|(socket, _)| socket);
@@ -93,7 +99,7 @@ pub async fn serve(
         tasks.spawn(async move {
             loop {
                 let accepted = listener.accept().await.map(|(socket, _)| socket);
-                each(accepted, &shown, &limit).await;
+                each(accepted, &watched, &limit).await;
             }
         });
     }
@@ -117,7 +123,7 @@ fn local(dir: &Path) -> Result<UnixListener, ObserveError> {
     Ok(listener)
 }
 
-async fn each<S>(accepted: io::Result<S>, shown: &Shown, limit: &Arc<Semaphore>)
+async fn each<S>(accepted: io::Result<S>, watched: &Watched, limit: &Arc<Semaphore>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -132,12 +138,12 @@ where
     let Ok(permit) = limit.clone().acquire_owned().await else {
         return;
     };
-    let shown = shown.clone();
+    let watched = watched.clone();
     tokio::spawn(async move {
         let _permit = permit;
         let service = service_fn(|request: Request<Incoming>| {
-            let answer = answer(&request, &shown);
-            async move { answer }
+            let watched = watched.clone();
+            async move { answer(&request, &watched).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -152,9 +158,9 @@ where
     });
 }
 
-fn answer(
+async fn answer(
     request: &Request<Incoming>,
-    shown: &Shown,
+    watched: &Watched,
 ) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
     let text = |status: StatusCode, text: &'static str| {
         Response::builder()
@@ -162,8 +168,16 @@ fn answer(
             .body(Full::from(text.as_bytes()))
     };
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz") => text(StatusCode::OK, "OK\n"),
-        (&Method::GET, "/metrics") => match shown.render() {
+        (&Method::GET, "/healthz") => {
+            let silent = watched.health.silent(ANSWER).await;
+            if silent.is_empty() {
+                return text(StatusCode::OK, "OK\n");
+            }
+            Response::builder()
+                .status(StatusCode::SERVICE_UNAVAILABLE)
+                .body(Full::from(format!("no answer: {}\n", silent.join(", "))))
+        }
+        (&Method::GET, "/metrics") => match watched.render() {
             Ok(metrics) => Response::builder()
                 .header(CONTENT_TYPE, TYPE)
                 .body(Full::from(metrics)),
