@@ -1,20 +1,27 @@
-//! The `skupper` command: words that Skupper users know, on files. The daemon sees what changes.
+//! The `skupper` command: words that Skupper users know. It asks the running daemon over D-Bus; where
+//! none is, it works on files, which the daemon reads when it runs ([`place`]).
 
 mod issuer;
 mod link;
 mod output;
+mod place;
 mod service;
 mod show;
 mod site;
+mod status;
 mod system;
 mod token;
+mod unit;
+mod wait;
 
 use crate::{
+    control::Bus,
     model::{DEFAULT_NAMESPACE, Namespace},
     operate::OperateError,
-    store::{Layout, NamespaceDir},
+    store::Layout,
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use place::{Place, Scope};
 use std::{path::PathBuf, process::ExitCode};
 
 /// What a command can fail with; each has its exit code.
@@ -92,6 +99,16 @@ struct Global {
     /// Keep everything below this directory
     #[arg(long, global = true, value_name = "DIR", env = "SKUPPER_ROOT")]
     root: Option<PathBuf>,
+    /// Bus that skupperd is on; none works on files [default: that of the scope; none with --root]
+    #[arg(long, global = true, value_enum, env = "SKUPPER_BUS")]
+    bus: Option<BusName>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BusName {
+    System,
+    Session,
+    None,
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,7 +131,7 @@ enum Noun {
     /// Issuers: the CAs that sign the credentials of links
     #[command(subcommand)]
     Issuer(issuer::Verb),
-    /// Resources from files
+    /// This host: resources from files, skupperd and its unit
     #[command(subcommand)]
     System(system::Verb),
     /// Print the version
@@ -150,34 +167,50 @@ fn dispatch(command: Command) -> Outcome {
     if let Noun::Version { output } = &command.noun {
         return output::version(output);
     }
-    let namespace = namespace(&command.global)?;
+    let place = place(&command.global)?;
     match command.noun {
-        Noun::Site(verb) => site::run(&namespace, verb),
-        Noun::Listener(verb) => service::listener(&namespace, verb),
-        Noun::Connector(verb) => service::connector(&namespace, verb),
-        Noun::Link(verb) => link::run(&namespace, verb),
-        Noun::Token(verb) => token::run(&namespace, verb),
-        Noun::Issuer(verb) => issuer::run(&namespace, verb),
-        Noun::System(verb) => system::run(&namespace, verb),
+        Noun::Site(verb) => site::run(&place, verb),
+        Noun::Listener(verb) => service::listener(&place, verb),
+        Noun::Connector(verb) => service::connector(&place, verb),
+        Noun::Link(verb) => link::run(&place, verb),
+        Noun::Token(verb) => token::run(&place, verb),
+        Noun::Issuer(verb) => issuer::run(&place, verb),
+        Noun::System(verb) => system::run(&place, verb),
         Noun::Version { .. } => Ok(()),
     }
 }
 
-fn namespace(global: &Global) -> Result<NamespaceDir, Failure> {
+fn place(global: &Global) -> Result<Place, Failure> {
     if global.platform != "linux" {
         let text = format!("platform {:?} not supported", global.platform);
         return Err(Failure::Failed(anyhow::anyhow!(text)));
     }
-    let layout = match (&global.root, global.system, global.user) {
-        (Some(root), ..) => Ok(Layout::root(root)),
-        (None, true, _) => Ok(Layout::system()),
-        (None, _, true) => Layout::user(),
-        (None, false, false) if nix::unistd::geteuid().is_root() => Ok(Layout::system()),
-        _ => Layout::user(),
+    let (layout, scope) = match (&global.root, global.system, global.user) {
+        (Some(root), ..) => (Ok(Layout::root(root)), Scope::Root),
+        (None, true, _) => (Ok(Layout::system()), Scope::System),
+        (None, false, false) if nix::unistd::geteuid().is_root() => {
+            (Ok(Layout::system()), Scope::System)
+        }
+        _ => (Layout::user(), Scope::User),
     };
     let layout = layout.map_err(|e| invalid(format!("{e}; name a directory with --root")))?;
     let namespace = Namespace::new(&*global.namespace)
         .map_err(|e| invalid(format!("namespace is not valid: {e}")))?;
-    layout.check_format()?;
-    Ok(layout.namespace(&namespace))
+    let bus = match (global.bus, scope) {
+        (Some(BusName::System), _) | (None, Scope::System) => Some(Bus::System),
+        (Some(BusName::Session), _) | (None, Scope::User) => Some(Bus::Session),
+        (Some(BusName::None), _) | (None, Scope::Root) => None,
+    };
+    Ok(Place::new(layout, scope, bus, &namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_tree_of_commands_is_sound() {
+        Command::command().debug_assert();
+    }
 }

@@ -11,7 +11,7 @@
 //! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics |
 //! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
 //! | 6 | [`operate`]: what people do with a namespace |
-//! | 7 | [`control`]: D-Bus |
+//! | 7 | [`control`]: D-Bus, as the daemon serves it and as the command calls it |
 //! | 8 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
 //!
 //! # Threads, tasks and channels
@@ -44,7 +44,7 @@ pub mod access;
 pub mod amqp;
 #[cfg(feature = "cli")]
 pub mod cli;
-#[cfg(feature = "daemon")]
+#[cfg(any(feature = "daemon", feature = "cli"))]
 pub mod control;
 #[cfg(feature = "daemon")]
 pub mod daemon;

@@ -1,13 +1,17 @@
 //! What people do with a namespace, whichever way they ask: by the command on files, or over D-Bus.
 //! The texts of refusals are the same for both.
 
+mod change;
 mod edit;
 mod issuer;
 mod link;
 mod revoke;
 mod token;
 
-pub use edit::{applied, apply, delete_link, documents, find, remove, wanted, write};
+pub use change::{check, create, edge_without_access, merge, update};
+pub use edit::{
+    applied, apply, delete, documents, find, namespaces, remove, remove_namespace, wanted, write,
+};
 pub use issuer::{issuers, rotate};
 pub use link::{LinkWish, generate as generate_link};
 pub use revoke::{Revoked, revoke};

@@ -10,7 +10,9 @@ mod status;
 mod tokens;
 
 pub(crate) use execute::{host_names, reachable};
-pub(crate) use settings::{HOSTS, OVERLAP, REVOKED, ROTATE, named_hosts, revoked};
+#[cfg(feature = "cli")]
+pub(crate) use settings::HOSTS;
+pub(crate) use settings::{OVERLAP, REVOKED, ROTATE, named_hosts, revoked};
 pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 
 pub use namespace::NamespaceState;

@@ -87,6 +87,17 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Gives a file or directory a name that nothing has: what has it already is not replaced, not even an
+/// empty directory, which others may be about to write to.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // A file system that knows no such thing.
+        Err(nix::errno::Errno::EINVAL) => std::fs::rename(from, to),
+        other => other.map_err(Into::into),
+    }
+}
+
 /// Takes ownership of a descriptor that a system call has just returned.
 pub(crate) fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: callers pass the result of a call that creates a descriptor, and keep no other copy.

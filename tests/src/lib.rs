@@ -3,6 +3,7 @@
 
 pub mod bus;
 pub mod clock;
+pub mod command;
 pub mod echo;
 pub mod forward;
 pub mod fuzz;

@@ -18,6 +18,11 @@ const NEEDS: [&str; 2] = ["systemd-nspawn", "mmdebstrap"];
 impl Machine {
     /// Boots one of a Debian release. `None` where that is impossible, which is said.
     pub fn boot(suite: &str) -> Option<Self> {
+        Self::boot_with(suite, "", &[])
+    }
+
+    /// The same with further options of systemd-nspawn. `mark` tells several of one test apart.
+    pub fn boot_with(suite: &str, mark: &str, options: &[&str]) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             skip("machines of their own need root");
             return None;
@@ -32,9 +37,11 @@ impl Machine {
         let root = root.to_str().expect("a path that is text");
         succeed(script(&["root", root, suite]));
         // Tests are processes, and their threads have numbers that nobody else has.
-        let name = format!("test-{}", nix::unistd::gettid());
+        let name = format!("test-{}{mark}", nix::unistd::gettid());
         let machine = Self { name };
-        succeed(script(&["up", &machine.name, root]));
+        let mut words = vec!["up", &machine.name, root];
+        words.extend(options);
+        succeed(script(&words));
         Some(machine)
     }
 
@@ -89,8 +96,13 @@ impl Drop for Machine {
 
 /// A machine with both packages installed, as one does it.
 pub fn install(suite: &str) -> Option<Machine> {
+    install_with(suite, "", &[])
+}
+
+/// The same in a machine with further options.
+pub fn install_with(suite: &str, mark: &str, options: &[&str]) -> Option<Machine> {
     let files = packages("deb")?;
-    let machine = Machine::boot(suite)?;
+    let machine = Machine::boot_with(suite, mark, options)?;
     for file in &files {
         let name = file.file_name().expect("a name").to_string_lossy();
         machine.copy(file, &format!("/root/{name}"));

@@ -3,12 +3,11 @@
 use super::{
     Outcome,
     output::{self, Format},
+    place::Place,
     show,
 };
-use crate::{model::Name, operate, pki, store::NamespaceDir};
 use clap::Subcommand;
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -26,41 +25,24 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
+pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
     match verb {
-        Verb::Rotate { overlap } => rotate(namespace, overlap.as_deref()),
-        Verb::Status { format } => status(namespace, &format),
+        Verb::Rotate { overlap } => rotate(place, overlap.as_deref()),
+        Verb::Status { format } => status(place, &format),
     }
 }
 
-fn rotate(namespace: &NamespaceDir, overlap: Option<&str>) -> Outcome {
-    operate::rotate(namespace, overlap)?;
+fn rotate(place: &Place, overlap: Option<&str>) -> Outcome {
+    place.rotate(overlap)?;
     output::print(
         "The site's CAs are replaced by the running skupperd. Give linked sites new tokens or links \
          before the old ones stop being trusted: skupper issuer status",
     )
 }
 
-fn status(namespace: &NamespaceDir, format: &Format) -> Outcome {
+fn status(place: &Place, format: &Format) -> Outcome {
     let encoding = format.encoding()?;
-    let now = Timestamp::now();
-    let describe = |(name, issuer): &(Name, pki::Issuer)| {
-        let retired = issuer.retired().iter().map(|r| {
-            let identity = pki::identify_pem(&r.certificate);
-            json!({
-                "serial": identity.map(|i| i.serial),
-                "trustedUntil": r.until.to_string(),
-                "trusted": r.until > now,
-            })
-        });
-        json!({
-            "name": name.as_str(),
-            "serial": pki::identify_pem(issuer.certificate()).map(|i| i.serial),
-            "expirationTime": issuer.expires().map(|e| e.to_string()),
-            "retired": retired.collect::<Vec<Value>>(),
-        })
-    };
-    let all: Vec<Value> = operate::issuers(namespace)?.iter().map(describe).collect();
+    let all = place.issuers()?;
     if let Some(encoding) = encoding {
         return output::document(&Value::Array(all), encoding);
     }

@@ -3,15 +3,13 @@
 use super::{
     Failure, Outcome, invalid,
     output::{self, Format},
+    place::Place,
     show,
+    wait::Wait,
 };
-use crate::{
-    model::Kind,
-    operate::{self, LinkWish},
-    store::NamespaceDir,
-};
+use crate::{model::Kind, operate::LinkWish};
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -44,6 +42,8 @@ pub(super) enum Verb {
         /// Secret with the credentials
         #[arg(long)]
         tls_credentials: Option<String>,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Take back the access of a remote site: its links end, and its certificates are refused
     Revoke {
@@ -54,29 +54,37 @@ pub(super) enum Verb {
     Delete {
         /// Name
         name: String,
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 
-pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
+pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
     match verb {
         Verb::Generate { host, cost, name } => {
             let cost = Some(cost);
             let wish = LinkWish { host, cost, name };
-            output::print(&operate::generate_link(namespace, wish)?)
+            output::print(&place.generate_link(wish)?)
         }
         Verb::Update {
             name,
             cost,
             tls_credentials,
-        } => update(namespace, &name, cost, tls_credentials),
-        Verb::Delete { name } => {
-            for key in operate::delete_link(namespace, &name)? {
+            wait,
+        } => update(place, &name, cost, tls_credentials, &wait),
+        Verb::Delete { name, wait } => {
+            let deleted = place.delete(Kind::Link, &name)?;
+            if deleted.is_empty() {
+                return Err(missing(&name));
+            }
+            wait.deleted(place, Kind::Link, &name)?;
+            for key in deleted {
                 output::print(&format!("{} {:?} is deleted", key.kind, key.name))?;
             }
             Ok(())
         }
         Verb::Revoke { name } => {
-            for revoked in operate::revoke(namespace, &name)? {
+            for revoked in place.revoke(&name)? {
                 let done = if revoked.before {
                     "was revoked before"
                 } else {
@@ -126,7 +134,7 @@ pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
                     ]
                 },
             };
-            show::show(namespace, name.as_deref(), &format, &show)
+            show::show(place, name.as_deref(), &format, &show)
         }
     }
 }
@@ -147,29 +155,26 @@ fn missing(name: &str) -> Failure {
 }
 
 fn update(
-    namespace: &NamespaceDir,
+    place: &Place,
     name: &str,
     cost: Option<u32>,
     credentials: Option<String>,
+    wait: &Wait,
 ) -> Outcome {
     if cost.is_none() && credentials.is_none() {
         return Err(invalid(
             "nothing to change: name --cost or --tls-credentials",
         ));
     }
-    let mut editor = namespace.edit()?;
-    let link = operate::find(namespace, Kind::Link, name)?.ok_or_else(|| missing(name))?;
-    let mut value = (*link.document).clone();
+    let mut change = json!({ "spec": {} });
     if let Some(cost) = cost {
-        value["spec"]["cost"] = cost.into();
+        change["spec"]["cost"] = cost.into();
     }
     if let Some(credentials) = credentials {
-        let secret = operate::find(namespace, Kind::Secret, &credentials)?;
-        if secret.is_none() {
-            return Err(invalid(format!("there is no Secret {credentials:?}")));
-        }
-        value["spec"]["tlsCredentials"] = credentials.into();
+        change["spec"]["tlsCredentials"] = credentials.into();
     }
-    let path = operate::write(&mut editor, &value)?;
-    output::print(&format!("File written to {}", path.display()))
+    let path = place.update(Kind::Link, name, &change)?;
+    let path = path.ok_or_else(|| missing(name))?;
+    output::print(&format!("File written to {path}"))?;
+    wait.written(place, Kind::Link, name, &change, false)
 }

@@ -3,18 +3,16 @@
 use super::{
     Failure, Outcome, invalid,
     output::{self, Encoding, Format},
+    place::Place,
     show,
+    wait::Wait,
 };
-use crate::{
-    model::{API_VERSION, Kind, check_host, check_name, parse_port},
-    operate,
-    store::NamespaceDir,
-};
+use crate::model::{API_VERSION, Kind, check_host, check_name, parse_port};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 #[derive(Debug, Args)]
-pub(super) struct Create {
+pub(super) struct New {
     /// Name
     name: String,
     /// Port
@@ -25,7 +23,7 @@ pub(super) struct Create {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Update {
+pub(super) struct Change {
     /// Name
     name: String,
     /// New port
@@ -54,13 +52,25 @@ struct Fields {
 #[derive(Debug, Subcommand)]
 pub(super) enum ListenerVerb {
     /// Create a listener
-    Create(Create),
+    Create {
+        #[command(flatten)]
+        create: New,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Change a listener
-    Update(Update),
+    Update {
+        #[command(flatten)]
+        update: Change,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Delete a listener; its connections end
     Delete {
         /// Name
         name: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Show listeners
     Status {
@@ -72,7 +82,7 @@ pub(super) enum ListenerVerb {
     /// Print a Listener resource and change nothing
     Generate {
         #[command(flatten)]
-        create: Create,
+        create: New,
         #[command(flatten)]
         format: Format,
     },
@@ -81,13 +91,25 @@ pub(super) enum ListenerVerb {
 #[derive(Debug, Subcommand)]
 pub(super) enum ConnectorVerb {
     /// Create a connector
-    Create(Create),
+    Create {
+        #[command(flatten)]
+        create: New,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Change a connector
-    Update(Update),
+    Update {
+        #[command(flatten)]
+        update: Change,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Delete a connector; its connections end
     Delete {
         /// Name
         name: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Show connectors
     Status {
@@ -99,7 +121,7 @@ pub(super) enum ConnectorVerb {
     /// Print a Connector resource and change nothing
     Generate {
         #[command(flatten)]
-        create: Create,
+        create: New,
         #[command(flatten)]
         format: Format,
     },
@@ -165,7 +187,7 @@ fn apply(
     }
 }
 
-fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
+fn resource(kind: Kind, create: &New) -> Result<Value, Failure> {
     let noun = noun(kind);
     let host = if kind == Kind::Listener {
         "0.0.0.0"
@@ -192,48 +214,58 @@ fn resource(kind: Kind, create: &Create) -> Result<Value, Failure> {
     }
 }
 
-fn create(namespace: &NamespaceDir, kind: Kind, create: &Create) -> Outcome {
+fn create(place: &Place, kind: Kind, create: &New, wait: &Wait) -> Outcome {
     let value = resource(kind, create)?;
-    let mut editor = namespace.edit()?;
-    let path = operate::write(&mut editor, &value)?;
-    output::print(&format!("File written to {}", path.display()))
+    let path = place.create(&value)?;
+    output::print(&format!("File written to {path}"))?;
+    wait.written(place, kind, &create.name, &value, true)
 }
 
-fn update(namespace: &NamespaceDir, kind: Kind, update: &Update) -> Outcome {
+fn update(place: &Place, kind: Kind, update: &Change, wait: &Wait) -> Outcome {
     let (noun, name) = (noun(kind), &update.name);
-    let mut editor = namespace.edit()?;
-    let found = operate::find(namespace, kind, name)?.ok_or_else(|| {
-        let namespace = namespace.name();
+    // Everything this command knows nothing of stays as it is.
+    let mut change = json!({ "spec": {} });
+    let wrong = apply(kind, &mut change, update.port.as_deref(), &update.fields);
+    let found = match wrong {
+        Ok(()) => place.update(kind, name, &change)?,
+        // That there is no such thing is said before what is wrong with its fields.
+        Err(wrong) if exists(place, kind, name)? => return Err(wrong),
+        Err(_) => None,
+    };
+    let path = found.ok_or_else(|| {
+        let namespace = place.name();
         invalid(format!(
             "{noun} {name} must exist in namespace {namespace} to be updated"
         ))
     })?;
-    // Everything this command knows nothing of stays as it is.
-    let mut value = (*found.document).clone();
-    apply(kind, &mut value, update.port.as_deref(), &update.fields)?;
-    let path = operate::write(&mut editor, &value)?;
-    output::print(&format!("File written to {}", path.display()))
+    output::print(&format!("File written to {path}"))?;
+    wait.written(place, kind, name, &change, false)
 }
 
-fn delete(namespace: &NamespaceDir, kind: Kind, name: String) -> Outcome {
-    let mut editor = namespace.edit()?;
-    if !operate::remove(&mut editor, kind, &name)? {
+fn exists(place: &Place, kind: Kind, name: &str) -> Result<bool, Failure> {
+    let all = place.documents(kind)?;
+    Ok(all.iter().any(|v| v["metadata"]["name"] == *name))
+}
+
+fn delete(place: &Place, kind: Kind, name: &str, wait: &Wait) -> Outcome {
+    if place.delete(kind, name)?.is_empty() {
         return Err(invalid(format!("{} {name} does not exist", noun(kind))));
     }
+    wait.deleted(place, kind, name)?;
     output::print(&format!("{kind} {name:?} is deleted"))
 }
 
-fn generate(kind: Kind, create: &Create, format: &Format) -> Outcome {
+fn generate(kind: Kind, create: &New, format: &Format) -> Outcome {
     let value = resource(kind, create)?;
     output::document(&value, format.encoding()?.unwrap_or(Encoding::Yaml))
 }
 
-fn missing(namespace: &NamespaceDir, kind: Kind, name: Option<&str>) -> String {
+fn missing(place: &Place, kind: Kind, name: Option<&str>) -> String {
     let name = name.unwrap_or_default();
     format!(
         "{} {name} does not exist in namespace {}",
         noun(kind),
-        namespace.name()
+        place.name()
     )
 }
 
@@ -242,18 +274,18 @@ fn yes(value: &Value, field: &str) -> String {
     set.to_string()
 }
 
-pub(super) fn listener(namespace: &NamespaceDir, verb: ListenerVerb) -> Outcome {
+pub(super) fn listener(place: &Place, verb: ListenerVerb) -> Outcome {
     let kind = Kind::Listener;
     match verb {
-        ListenerVerb::Create(args) => create(namespace, kind, &args),
-        ListenerVerb::Update(args) => update(namespace, kind, &args),
-        ListenerVerb::Delete { name } => delete(namespace, kind, name),
+        ListenerVerb::Create { create: args, wait } => create(place, kind, &args, &wait),
+        ListenerVerb::Update { update: args, wait } => update(place, kind, &args, &wait),
+        ListenerVerb::Delete { name, wait } => delete(place, kind, &name, &wait),
         ListenerVerb::Generate { create, format } => generate(kind, &create, &format),
         ListenerVerb::Status { name, format } => {
             let show = show::Show {
                 kind,
                 none: "No listeners found",
-                missing: missing(namespace, kind, name.as_deref()),
+                missing: missing(place, kind, name.as_deref()),
                 header: &[
                     "NAME",
                     "STATUS",
@@ -283,23 +315,23 @@ pub(super) fn listener(namespace: &NamespaceDir, verb: ListenerVerb) -> Outcome 
                     ]
                 },
             };
-            show::show(namespace, name.as_deref(), &format, &show)
+            show::show(place, name.as_deref(), &format, &show)
         }
     }
 }
 
-pub(super) fn connector(namespace: &NamespaceDir, verb: ConnectorVerb) -> Outcome {
+pub(super) fn connector(place: &Place, verb: ConnectorVerb) -> Outcome {
     let kind = Kind::Connector;
     match verb {
-        ConnectorVerb::Create(args) => create(namespace, kind, &args),
-        ConnectorVerb::Update(args) => update(namespace, kind, &args),
-        ConnectorVerb::Delete { name } => delete(namespace, kind, name),
+        ConnectorVerb::Create { create: args, wait } => create(place, kind, &args, &wait),
+        ConnectorVerb::Update { update: args, wait } => update(place, kind, &args, &wait),
+        ConnectorVerb::Delete { name, wait } => delete(place, kind, &name, &wait),
         ConnectorVerb::Generate { create, format } => generate(kind, &create, &format),
         ConnectorVerb::Status { name, format } => {
             let show = show::Show {
                 kind,
                 none: "No connectors found",
-                missing: missing(namespace, kind, name.as_deref()),
+                missing: missing(place, kind, name.as_deref()),
                 header: &[
                     "NAME",
                     "STATUS",
@@ -340,7 +372,7 @@ pub(super) fn connector(namespace: &NamespaceDir, verb: ConnectorVerb) -> Outcom
                     ]
                 },
             };
-            show::show(namespace, name.as_deref(), &format, &show)
+            show::show(place, name.as_deref(), &format, &show)
         }
     }
 }

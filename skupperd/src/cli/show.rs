@@ -3,8 +3,9 @@
 use super::{
     Outcome, invalid,
     output::{self, Format},
+    place::Place,
 };
-use crate::{model::Kind, operate, store::NamespaceDir};
+use crate::model::Kind;
 use serde_json::Value;
 
 /// The status of a kind: one by name, or all as a table.
@@ -18,14 +19,9 @@ pub(super) struct Show<'a> {
 }
 
 /// Prints a status.
-pub(super) fn show(
-    namespace: &NamespaceDir,
-    name: Option<&str>,
-    format: &Format,
-    show: &Show<'_>,
-) -> Outcome {
+pub(super) fn show(place: &Place, name: Option<&str>, format: &Format, show: &Show<'_>) -> Outcome {
     let encoding = format.encoding()?;
-    let all = operate::documents(namespace, show.kind)?;
+    let all = place.documents(show.kind)?;
     if let Some(name) = name {
         let one = all.iter().find(|v| v["metadata"]["name"] == name);
         let one = one.ok_or_else(|| invalid(&*show.missing))?;

@@ -3,13 +3,14 @@
 use super::{
     Failure, Outcome, invalid,
     output::{self, Encoding, Format},
+    place::Place,
     show,
+    wait::Wait,
 };
 use crate::{
     model::{API_VERSION, Kind, check_host, check_name},
     operate,
     reconcile::HOSTS,
-    store::NamespaceDir,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -23,6 +24,8 @@ pub(super) enum Verb {
         name: String,
         #[command(flatten)]
         wish: Wish,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Change a site: what is not named stays as it is
     Update {
@@ -30,6 +33,8 @@ pub(super) enum Verb {
         name: String,
         #[command(flatten)]
         wish: Wish,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Delete a site; links and listeners close
     Delete {
@@ -38,6 +43,8 @@ pub(super) enum Verb {
         /// Delete all other resources of the namespace too
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Show sites
     Status {
@@ -92,11 +99,6 @@ impl Wish {
         if let Some(edge) = self.edge {
             spec["edge"] = json!(edge);
         }
-        if spec["edge"] == true && !matches!(spec["linkAccess"].as_str(), None | Some("none" | ""))
-        {
-            let text = "an edge site has no link access: name --edge or --enable-link-access";
-            return Err(invalid(text));
-        }
         Ok(())
     }
 }
@@ -110,49 +112,58 @@ fn resource(name: &str, wish: &Wish) -> Result<Value, Failure> {
         "spec": {},
     });
     wish.apply(&mut site)?;
+    operate::edge_without_access(&site)?;
     Ok(site)
 }
 
-pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
+/// Deletes all resources of a namespace.
+fn empty(place: &Place) -> Outcome {
+    for kind in Kind::ALL {
+        for document in place.documents(kind)? {
+            // What nobody wrote, such as the access of a site, is not there to be deleted.
+            place.delete(kind, &show::text(&document, "/metadata/name"))?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
     match verb {
-        Verb::Create { name, wish } => {
+        Verb::Create { name, wish, wait } => {
             let site = resource(&name, &wish)?;
-            let mut editor = namespace.edit()?;
-            let other = operate::wanted(namespace, Kind::Site)?;
-            if let Some(other) = other.iter().find(|l| *l.resource.name() != *name) {
-                let text = format!(
-                    "there is already a site created for this namespace: {}",
-                    other.resource.name()
-                );
+            let sites = place.documents(Kind::Site)?;
+            // One that is refused has nothing but its name.
+            let sites = sites.iter().filter(|v| v.get("spec").is_some());
+            let mut others = sites.map(|v| show::text(v, "/metadata/name"));
+            if let Some(other) = others.find(|other| *other != name) {
+                let text = format!("there is already a site created for this namespace: {other}");
                 return Err(invalid(text));
             }
-            let path = operate::write(&mut editor, &site)?;
-            output::print(&format!("File written to {}", path.display()))
+            let path = place.create(&site)?;
+            output::print(&format!("File written to {path}"))?;
+            wait.written(place, Kind::Site, &name, &site, true)
         }
-        Verb::Update { name, wish } => {
-            let mut editor = namespace.edit()?;
-            let site = operate::find(namespace, Kind::Site, &name)?;
-            let site =
-                site.ok_or_else(|| invalid(format!("site {name} must exist to be updated")))?;
-            let mut value = (*site.document).clone();
-            wish.apply(&mut value)?;
-            let path = operate::write(&mut editor, &value)?;
-            output::print(&format!("File written to {}", path.display()))
+        Verb::Update { name, wish, wait } => {
+            let mut change = json!({ "spec": {} });
+            wish.apply(&mut change)?;
+            let path = place.update(Kind::Site, &name, &change)?;
+            let missing = || invalid(format!("site {name} must exist to be updated"));
+            let path = path.ok_or_else(missing)?;
+            output::print(&format!("File written to {path}"))?;
+            wait.written(place, Kind::Site, &name, &change, false)
         }
-        Verb::Delete { name, all } => {
-            let mut editor = namespace.edit()?;
-            if !operate::remove(&mut editor, Kind::Site, &name)? {
+        Verb::Delete { name, all, wait } => {
+            if place.delete(Kind::Site, &name)?.is_empty() {
                 return Err(invalid(format!("site {name} does not exist")));
             }
             if all {
-                for located in namespace.load()?.resources {
-                    editor.remove_resource(&located.key())?;
-                }
+                empty(place)?;
             }
+            wait.deleted(place, Kind::Site, &name)?;
             output::print(&format!("Site {name:?} is deleted"))
         }
         Verb::Status { name, format } => show::show(
-            namespace,
+            place,
             name.as_deref(),
             &format,
             &show::Show {

@@ -1,20 +1,57 @@
 //! `skupper system`
 
-use super::{Failure, Outcome, invalid, output};
+use super::{
+    Failure, Outcome, invalid,
+    output::{self, Format},
+    place::Place,
+    show, status, unit,
+};
 use crate::{
+    control::Goal,
     manifest::MAX_FILE_SIZE,
-    operate,
-    store::{NamespaceDir, read_text},
+    model::{Key, Kind, Name},
+    store::read_text,
 };
 use anyhow::anyhow;
 use clap::Subcommand;
 use std::{
-    io::Read,
+    collections::BTreeSet,
+    io::{BufRead, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
+    /// Have skupperd run now, and whenever the host (or, with --user, your session) starts
+    Install {
+        /// For scripts that name it: resources always take effect as they change, which is auto
+        #[arg(long, env = "SKUPPER_SYSTEM_RELOAD_TYPE", value_parser = ["auto", "manual"])]
+        reload_type: Option<String>,
+    },
+    /// Stop skupperd and have it started no more; resources and keys stay
+    Uninstall {
+        /// Even if there are sites, which stop
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Start skupperd
+    Start,
+    /// Stop skupperd; resources and keys stay
+    Stop,
+    /// Have skupperd read all resources again, or start it where it is not running
+    Reload,
+    /// Show skupperd and the sites of this host
+    Status {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Remove a namespace: its site, all other resources, its state and its keys
+    Teardown {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Apply the resources of a file: all of them, or none
     Apply {
         /// File (.yaml, .yml or .json), or - for standard input
@@ -60,33 +97,75 @@ fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
     Ok((path, text))
 }
 
-pub(super) fn run(namespace: &NamespaceDir, verb: Verb) -> Outcome {
+pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
     match verb {
+        Verb::Install { reload_type } => unit::install(place, reload_type.as_deref()),
+        Verb::Uninstall { force } => unit::uninstall(place, force),
+        Verb::Start => unit::start(place),
+        Verb::Stop => unit::stop(place),
+        Verb::Reload => unit::reload(place),
+        Verb::Status { format } => status::run(place, &format),
+        Verb::Teardown { yes } => teardown(place, yes),
         Verb::Apply { filename } => {
             let (path, text) = read(filename)?;
-            for (key, file) in operate::apply(namespace, &path, &text)? {
-                output::print(&format!("File written to {}", file.display()))?;
+            for (key, file) in place.apply(&path, &text)? {
+                output::print(&format!("File written to {file}"))?;
                 output::print(&format!("{key} added"))?;
             }
             output::print("Custom resources are applied.")
         }
         Verb::Delete { filename } => {
             let (path, text) = read(filename)?;
-            let resources = operate::applied(namespace, &path, &text)?;
-            let mut editor = namespace.edit()?;
-            let mut missing = Vec::new();
-            for located in &resources {
-                if editor.remove_resource(&located.key())?.is_empty() {
-                    missing.push(format!("{} does not exist", located.key()));
-                } else {
-                    output::print(&format!("{} deleted", located.key()))?;
-                }
-            }
-            if missing.is_empty() {
-                output::print("Custom resources are deleted.")
-            } else {
-                Err(Failure::Failed(anyhow!(missing.join("\n"))))
-            }
+            delete(place, &place.named(&path, &text)?)
         }
     }
+}
+
+fn delete(place: &Place, keys: &[Key]) -> Outcome {
+    let mut missing = Vec::new();
+    let mut deleted = BTreeSet::new();
+    for key in keys {
+        let gone = place.delete(key.kind, &key.name)?;
+        // With a link its credentials may have gone already.
+        if gone.is_empty() && !deleted.contains(key) {
+            missing.push(format!("{key} does not exist"));
+        }
+        for gone in gone {
+            output::print(&format!("{gone} deleted"))?;
+            deleted.insert(gone);
+        }
+    }
+    if missing.is_empty() {
+        output::print("Custom resources are deleted.")
+    } else {
+        Err(Failure::Failed(anyhow!(missing.join("\n"))))
+    }
+}
+
+/// Longest time for a site to end.
+const ENDED: Duration = Duration::from_secs(60);
+
+fn teardown(place: &Place, yes: bool) -> Outcome {
+    let name = place.name();
+    if !yes {
+        output::error(&format!(
+            "This removes namespace {name:?}: its site, all other resources, its state and its keys.\n\
+             Type its name to go on (or use --yes):"
+        ));
+        let mut line = String::new();
+        std::io::stdin().lock().take(1024).read_line(&mut line)?;
+        if line.trim() != name.as_str() {
+            return Err(Failure::Failed(anyhow!("nothing was removed")));
+        }
+    }
+    let sites = place.documents(Kind::Site)?;
+    if !place.remove()? {
+        return Err(invalid(format!("there is no namespace {name:?}")));
+    }
+    for site in sites {
+        if let Ok(site) = Name::new(show::text(&site, "/metadata/name")) {
+            place.wait(&Key::new(Kind::Site, site), Goal::Gone, ENDED)?;
+        }
+    }
+    output::print(&format!("Namespace {name:?} has been removed"))
 }

@@ -6,11 +6,12 @@ use super::{
 };
 use crate::{
     manifest::MAX_FILE_SIZE,
-    model::{Key, Kind, Name, Namespace, parse_duration},
+    model::{Key, Kind, Namespace, parse_duration},
     operate::{self, GrantWish, LinkWish, OperateError},
     reconcile::Reload,
     store::{NamespaceDir, Published},
 };
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 use tokio::{
@@ -23,6 +24,8 @@ use zbus::{Connection, OwnedVariant, message::Header};
 const WORKERS: usize = 4;
 /// Longest wait for a grant to be served.
 const GRANTED: Duration = Duration::from_secs(60);
+/// And when somebody asks for more.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Validity of a token when none is asked for, as the command's.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
 
@@ -38,6 +41,7 @@ pub(super) struct Manager {
     authority: Authority,
     published: watch::Receiver<Arc<Published>>,
     requests: Requests,
+    since: Timestamp,
     turns: Arc<Semaphore>,
 }
 
@@ -48,11 +52,13 @@ impl Manager {
         authority: Authority,
         published: watch::Receiver<Arc<Published>>,
         requests: Requests,
+        since: Timestamp,
     ) -> Self {
         Self {
             authority,
             published,
             requests,
+            since,
             turns: Arc::new(Semaphore::new(WORKERS)),
         }
     }
@@ -110,6 +116,16 @@ fn option<T: TryFrom<OwnedVariant>>(options: &mut Options, name: &str) -> Result
     value.map_err(|_| Error::Invalid(format!("option {name}: wrong type")))
 }
 
+/// Takes an option that is a length of time.
+fn span(options: &mut Options, name: &str) -> Result<Option<Duration>, Error> {
+    let Some(text) = option::<String>(options, name)? else {
+        return Ok(None);
+    };
+    let found = parse_duration(&text).filter(|d| !d.is_zero());
+    let wrong = || Error::Invalid(format!("option {name}: {text:?} is not a duration"));
+    found.map(Some).ok_or_else(wrong)
+}
+
 /// What is left of the options is not known.
 fn nothing_else(options: &Options) -> Result<(), Error> {
     match options.keys().next() {
@@ -127,6 +143,12 @@ impl Manager {
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_owned()
+    }
+
+    /// Since when it runs (RFC 3339).
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn since(&self) -> String {
+        self.since.to_string()
     }
 
     /// Namespaces that there are.
@@ -174,19 +196,64 @@ impl Manager {
             .await?;
         let of = kind_of(kind)?;
         let text = format!("{of} {name:?} does not exist");
-        let removed = self.work(move || {
-            if of == Kind::Link && operate::find(&place, of, &name)?.is_some() {
-                return operate::delete_link(&place, &name);
-            }
-            let removed = operate::remove(&mut place.edit()?, of, &name)?;
-            let key = Name::new(name.as_str()).ok().map(|name| Key::new(of, name));
-            Ok(key.filter(|_| removed).into_iter().collect())
-        });
+        let removed = self.work(move || operate::delete(&place, of, &name));
         let removed = removed.await?;
         if removed.is_empty() {
             return Err(Error::NotFound(text));
         }
         Ok(removed.iter().map(slashed).collect())
+    }
+
+    /// Changes a resource: `change` (a JSON merge patch, RFC 7386, of `spec` and `metadata`) is merged
+    /// into it, everything else stays. Gives the file.
+    async fn update(
+        &self,
+        namespace: &str,
+        kind: &str,
+        name: String,
+        change: String,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Error> {
+        let place = self
+            .place(connection, &header, Action::Manage, namespace)
+            .await?;
+        small(&change)?;
+        let of = kind_of(kind)?;
+        let change: Value = serde_json::from_str(&change)
+            .map_err(|e| Error::Invalid(format!("the change is not JSON: {e}")))?;
+        let text = format!("{of} {name:?} does not exist");
+        let path = self.work(move || operate::update(&place, of, &name, &change));
+        let path = path.await?.ok_or(Error::NotFound(text))?;
+        Ok(path.display().to_string())
+    }
+
+    /// Removes a namespace: its resources, its state and its keys. Its site ends.
+    async fn delete_namespace(
+        &self,
+        namespace: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let place = self
+            .place(connection, &header, Action::Manage, namespace)
+            .await?;
+        if self.work(move || operate::remove_namespace(&place)).await? {
+            // What has gone is noticed by this look.
+            return self.read_again().await;
+        }
+        let text = format!("there is no namespace {namespace:?}");
+        Err(Error::NotFound(text))
+    }
+
+    /// The site's own CAs as JSON documents, and until when retired ones are trusted. Nothing secret is
+    /// in it.
+    async fn list_issuers(&self, namespace: &str) -> Result<Vec<String>, Error> {
+        let name = Namespace::new(namespace)
+            .map_err(|e| Error::Invalid(format!("namespace is not valid: {e}")))?;
+        let place = self.authority.layout.namespace(&name);
+        let all = self.work(move || operate::issuers(&place)).await?;
+        Ok(all.iter().map(Value::to_string).collect())
     }
 
     /// The resources of a kind with their statuses, as JSON documents. Nothing secret is in them.
@@ -231,7 +298,8 @@ impl Manager {
     }
 
     /// A token (YAML) that lets other sites link to this one. Options: `name` (s), `cost` (u),
-    /// `redemptions-allowed` (u, 1 without), `expiration-window` (s, for example `15m`).
+    /// `redemptions-allowed` (u, 1 without), `expiration-window` (s, for example `15m`), `timeout` (s, how
+    /// long the grant may take to be served; 60s without).
     async fn issue_token(
         &self,
         namespace: &str,
@@ -242,17 +310,8 @@ impl Manager {
         let place = self
             .place(connection, &header, Action::Credentials, namespace)
             .await?;
-        let window: Option<String> = option(&mut options, "expiration-window")?;
-        let window = match window {
-            None => WINDOW,
-            Some(text) => parse_duration(&text)
-                .filter(|d| !d.is_zero())
-                .ok_or_else(|| {
-                    Error::Invalid(format!(
-                        "option expiration-window: {text:?} is not a duration"
-                    ))
-                })?,
-        };
+        let window = span(&mut options, "expiration-window")?.unwrap_or(WINDOW);
+        let within = span(&mut options, "timeout")?.unwrap_or(GRANTED);
         let wish = GrantWish {
             name: option(&mut options, "name")?,
             redemptions_allowed: option(&mut options, "redemptions-allowed")?
@@ -265,7 +324,7 @@ impl Manager {
         let (at, of) = (place.clone(), place.name().clone());
         let name = self.work(move || operate::grant(&at, wish)).await?;
         let key = Key::new(Kind::AccessGrant, name.clone());
-        match self.granted(&of, &key).await {
+        match self.granted(&of, &key, within).await {
             Ok(details) => {
                 self.work(move || operate::token(&place, name, details, cost))
                     .await
@@ -339,14 +398,7 @@ impl Manager {
         self.authority
             .check(connection, &header, Action::Manage, None)
             .await?;
-        let ending = || Error::Failed("the daemon is ending".to_owned());
-        let (done, reloaded) = oneshot::channel();
-        self.requests
-            .reload
-            .send(done)
-            .await
-            .map_err(|_| ending())?;
-        reloaded.await.map_err(|_| ending())
+        self.read_again().await
     }
 
     /// Ends the daemon as systemctl stop does: nothing new is accepted, open connections get their time.
@@ -383,13 +435,26 @@ impl Manager {
 }
 
 impl Manager {
+    /// Has all resources read again, and waits until they are.
+    async fn read_again(&self) -> Result<(), Error> {
+        let ending = || Error::Failed("the daemon is ending".to_owned());
+        let (done, reloaded) = oneshot::channel();
+        self.requests
+            .reload
+            .send(done)
+            .await
+            .map_err(|_| ending())?;
+        reloaded.await.map_err(|_| ending())
+    }
+
     /// Waits until a grant is served.
     async fn granted(
         &self,
         namespace: &Namespace,
         key: &Key,
+        within: Duration,
     ) -> Result<crate::model::GrantDetails, Error> {
-        let deadline = Instant::now() + GRANTED;
+        let deadline = Instant::now() + within.min(LONGEST);
         let mut published = self.published.clone();
         loop {
             let document = {
@@ -404,7 +469,7 @@ impl Manager {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Error::Failed("the daemon is ending".to_owned())),
                 Err(_) => {
-                    let (name, seconds) = (&key.name, GRANTED.as_secs());
+                    let (name, seconds) = (&key.name, within.as_secs_f64());
                     let text = format!("grant {name:?} is not ready after {seconds} s: {last}");
                     return Err(Error::Timeout(text));
                 }

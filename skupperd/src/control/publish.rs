@@ -1,8 +1,8 @@
 //! Keeping the objects of resources as the resources are.
 
 use super::{
-    PATH,
     objects::{Extra, Grant, Link, Resource, Seen, Service, Site},
+    path::path,
 };
 use crate::{
     model::{Key, Kind, Namespace},
@@ -11,7 +11,6 @@ use crate::{
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt::Write,
     sync::Arc,
 };
 use zbus::{Connection, OwnedVariant, object_server::Interface};
@@ -20,27 +19,6 @@ use zbus::{Connection, OwnedVariant, object_server::Interface};
 #[derive(Default)]
 pub(super) struct Objects {
     known: BTreeMap<(Namespace, Key), Arc<Value>>,
-}
-
-/// Path of a resource's object.
-pub(super) fn path(namespace: &Namespace, key: &Key) -> String {
-    let (namespace, name) = (escape(namespace.as_str()), escape(&key.name));
-    format!("{PATH}/{namespace}/{}/{name}", key.kind)
-}
-
-/// A text as an element of a path, as systemd does it: what is neither letter nor digit becomes `_`
-/// and two hexadecimal digits.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a String does not fail.
-            let _ = write!(out, "_{byte:02x}");
-        }
-    }
-    out
 }
 
 /// Keys and codes are for those who may have them, not for everybody on the bus.
@@ -182,13 +160,6 @@ async fn replace<I: Interface>(
 mod tests {
     use super::*;
     use crate::model::Name;
-
-    #[test]
-    fn paths_hold_any_name() {
-        let key = Key::new(Kind::Link, Name::new("to-a.b").unwrap());
-        let found = path(&Namespace::new("my-ns").unwrap(), &key);
-        assert_eq!(found, "/io/skupper/Skupper1/my_2dns/Link/to_2da_2eb");
-    }
 
     #[test]
     fn codes_and_keys_are_not_shown() {

@@ -1,7 +1,7 @@
 //! The connection to the bus: made, kept, and made again.
 
 use super::{
-    NAME, PATH,
+    Bus, NAME, PATH,
     authority::Authority,
     manager::{Manager, Requests},
     publish::Objects,
@@ -11,6 +11,7 @@ use crate::{
     store::{Layout, Published},
     telemetry::chain,
 };
+use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, watch},
@@ -21,15 +22,6 @@ use zbus::{Connection, connection::Builder, fdo::ObjectManager};
 
 /// Pause before the bus is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
-
-/// Which bus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bus {
-    /// The host's; polkit judges callers.
-    System,
-    /// The user's own.
-    Session,
-}
 
 /// What the service needs of the daemon.
 #[derive(Clone, Debug)]
@@ -50,9 +42,10 @@ pub struct Control {
 pub fn serve(bus: Bus, control: Control, ready: tokio::sync::oneshot::Sender<bool>) -> AbortHandle {
     let task = async move {
         let mut ready = Some(ready);
+        let since = Timestamp::now();
         let mut told = false;
         loop {
-            match once(bus, &control, &mut ready).await {
+            match once(bus, &control, &mut ready, since).await {
                 Ok(()) => tracing::warn!(?bus, "the bus has gone; trying again"),
                 Err(error) if !told => {
                     told = true;
@@ -73,6 +66,7 @@ async fn once(
     bus: Bus,
     control: &Control,
     ready: &mut Option<tokio::sync::oneshot::Sender<bool>>,
+    since: Timestamp,
 ) -> zbus::Result<()> {
     let authority = Authority {
         layout: control.layout.clone(),
@@ -83,7 +77,7 @@ async fn once(
         stop: control.stop.clone(),
     };
     let mut published = control.published.clone();
-    let manager = Manager::new(authority, published.clone(), requests);
+    let manager = Manager::new(authority, published.clone(), requests, since);
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::Session => Builder::session(),

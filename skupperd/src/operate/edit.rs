@@ -3,8 +3,8 @@
 use super::{OperateError, Outcome, invalid};
 use crate::{
     manifest::{Located, MAX_FILE_SIZE, parse, to_yaml},
-    model::{Key, Kind, Name, Spec},
-    store::{Editor, NamespaceDir},
+    model::{Key, Kind, Name, Namespace, Spec},
+    store::{Editor, Layout, NamespaceDir},
 };
 use serde_json::Value;
 use std::{
@@ -49,21 +49,24 @@ pub fn remove(editor: &mut Editor, kind: Kind, name: &str) -> Outcome<bool> {
     Ok(!editor.remove_resource(&Key { kind, name })?.is_empty())
 }
 
-/// Removes a link, and its credentials where nothing else uses them. Gives what was removed.
-pub fn delete_link(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<Key>> {
-    let mut editor = namespace.edit()?;
-    let missing = || {
-        invalid(format!(
-            "There is no link resource in the namespace with the name {name:?}"
-        ))
+/// Removes a resource, from whatever file it is in; with a link go its credentials where nothing else
+/// uses them. Gives what was removed: nothing when there is no such resource.
+pub fn delete(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Vec<Key>> {
+    // A name that can not be is nobody's.
+    let Ok(name) = Name::new(name) else {
+        return Ok(Vec::new());
     };
-    let link = find(namespace, Kind::Link, name)?.ok_or_else(missing)?;
-    editor.remove_resource(&link.key())?;
-    let mut removed = vec![link.key()];
-    let Spec::Link(link) = &link.resource.spec else {
+    let mut editor = namespace.edit()?;
+    let found = find(namespace, kind, &name)?;
+    let key = Key { kind, name };
+    if editor.remove_resource(&key)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut removed = vec![key];
+    let Some(Spec::Link(link)) = found.map(|l| l.resource.spec) else {
         return Ok(removed);
     };
-    let credentials = link.tls_credentials.clone();
+    let credentials = link.tls_credentials;
     let uses = |spec: &Spec| match spec {
         Spec::Link(l) => l.tls_credentials == credentials,
         Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
@@ -81,6 +84,17 @@ pub fn delete_link(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<Key>> {
         removed.push(key);
     }
     Ok(removed)
+}
+
+/// Namespaces that there are.
+pub fn namespaces(layout: &Layout) -> Outcome<Vec<Namespace>> {
+    let found = layout.namespaces()?;
+    Ok(found.iter().map(|n| n.name().clone()).collect())
+}
+
+/// Removes a namespace: its resources, its state and its keys. False: there is none.
+pub fn remove_namespace(namespace: &NamespaceDir) -> Outcome<bool> {
+    Ok(namespace.remove()?)
 }
 
 /// Kinds in the order they are applied.

@@ -8,6 +8,7 @@ use crate::{
     store::{NamespaceDir, StoreError},
 };
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::{fs, io};
 
 /// Has the site's own CAs replaced by the daemon. `overlap`: how long the old ones are trusted; as
@@ -34,8 +35,30 @@ pub fn rotate(namespace: &NamespaceDir, overlap: Option<&str>) -> Outcome<()> {
     Ok(())
 }
 
-/// The CAs of the site's own that there are, by name.
-pub fn issuers(namespace: &NamespaceDir) -> Outcome<Vec<(Name, pki::Issuer)>> {
+/// The CAs of the site's own that there are, by name, and until when retired ones are trusted. Nothing
+/// secret is in it.
+pub fn issuers(namespace: &NamespaceDir) -> Outcome<Vec<Value>> {
+    let now = Timestamp::now();
+    let describe = |(name, issuer): &(Name, pki::Issuer)| {
+        let retired = issuer.retired().iter().map(|r| {
+            let identity = pki::identify_pem(&r.certificate);
+            json!({
+                "serial": identity.map(|i| i.serial),
+                "trustedUntil": r.until.to_string(),
+                "trusted": r.until > now,
+            })
+        });
+        json!({
+            "name": name.as_str(),
+            "serial": pki::identify_pem(issuer.certificate()).map(|i| i.serial),
+            "expirationTime": issuer.expires().map(|e| e.to_string()),
+            "retired": retired.collect::<Vec<Value>>(),
+        })
+    };
+    Ok(own(namespace)?.iter().map(describe).collect())
+}
+
+fn own(namespace: &NamespaceDir) -> Outcome<Vec<(Name, pki::Issuer)>> {
     let dir = namespace.runtime_issuers();
     let fail = |e| StoreError::io("reading directory", &dir)(e);
     let entries = match fs::read_dir(&dir) {

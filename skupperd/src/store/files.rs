@@ -1,11 +1,14 @@
 //! Single files: written as a whole or not at all, read with a bound.
 
-use crate::{manifest::MAX_FILE_SIZE, sys::open_without_waiting};
+use crate::{
+    manifest::MAX_FILE_SIZE,
+    sys::{self, open_without_waiting},
+};
 use std::{
     fs::{self, DirBuilder, File, Metadata, Permissions},
     io::{
         self,
-        ErrorKind::{InvalidInput, PermissionDenied},
+        ErrorKind::{AlreadyExists, DirectoryNotEmpty, InvalidInput, PermissionDenied},
         Read, Write,
     },
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown},
@@ -122,14 +125,14 @@ fn make_dir(dir: &Path, above: &Path) -> io::Result<()> {
         .permissions(Permissions::from_mode(DIRECTORY))
         .tempdir_in(above)?;
     give(&File::open(made.path())?, &fs::metadata(above)?)?;
-    match fs::rename(made.path(), dir) {
+    match sys::rename_new(made.path(), dir) {
         Ok(()) => {
             // It has another name now, under which nobody removes it.
             let _ = made.keep();
             Ok(())
         }
-        // Somebody else was faster, and has something in it already.
-        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        // Somebody else was faster, and may have something in it already.
+        Err(e) if matches!(e.kind(), AlreadyExists | DirectoryNotEmpty) => Ok(()),
         Err(e) => Err(e),
     }
 }

@@ -193,6 +193,33 @@ impl NamespaceDir {
     pub fn internal(&self) -> PathBuf {
         self.state.join("internal")
     }
+
+    /// Removes everything of the namespace. False: there is nothing. What is wanted goes first, so
+    /// that the daemon ends the site and writes nothing more.
+    pub fn remove(&self) -> Result<bool, StoreError> {
+        let dirs = [&self.input(), &self.input, &self.state];
+        if !dirs.iter().any(|dir| dir.exists()) {
+            return Ok(false);
+        }
+        let _turn = self.lock()?;
+        for dir in dirs {
+            remove_all(dir).map_err(StoreError::io("removing", dir))?;
+        }
+        Ok(true)
+    }
+}
+
+/// Removes a directory, into which a daemon may still be writing its last words.
+fn remove_all(dir: &Path) -> io::Result<()> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < 100 => {}
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]

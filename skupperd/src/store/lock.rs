@@ -45,6 +45,14 @@ impl Layout {
         self.state().join("instance.lock")
     }
 
+    /// Process of the daemon of these directories, as far as can be seen.
+    pub fn holder(&self) -> Option<u32> {
+        let pid: u32 = read_text(&self.instance_lock()).ok()?.trim().parse().ok()?;
+        // The file stays when its writer has gone, and the number may be another's by now.
+        let name = read_text(Path::new(&format!("/proc/{pid}/comm"))).ok()?;
+        (name.trim() == "skupperd").then_some(pid)
+    }
+
     /// Becomes the one daemon of these directories. State that a later version has written is not
     /// touched.
     pub fn claim(&self) -> Result<Instance, StoreError> {

@@ -1,0 +1,154 @@
+//! The daemon's unit: started and stopped through the service manager of its scope.
+
+use super::{
+    Failure, Outcome, output,
+    place::{Place, Scope},
+};
+use crate::{
+    control::{Bus, Systemd, UnitState},
+    model::Kind,
+};
+use anyhow::anyhow;
+use std::path::Path;
+
+/// Its name, in either scope.
+const UNIT: &str = "skupperd.service";
+
+fn failed(text: String) -> Failure {
+    Failure::Failed(anyhow!(text))
+}
+
+/// The service manager that has the unit.
+pub(super) fn manager(place: &Place) -> Result<Systemd, Failure> {
+    let bus = match (place.scope, place.bus) {
+        (Scope::Root, _) => {
+            let text = "what is below a directory of its own has no unit: run skupperd --root DIR";
+            return Err(failed(text.to_owned()));
+        }
+        (_, Some(bus)) => bus,
+        (Scope::System, None) => Bus::System,
+        (Scope::User, None) => Bus::Session,
+    };
+    Ok(Systemd::connect(bus)?)
+}
+
+/// How the unit stands.
+pub(super) fn state(systemd: &Systemd) -> Result<UnitState, Failure> {
+    Ok(systemd.state(UNIT)?)
+}
+
+fn there(place: &Place, systemd: &Systemd) -> Result<UnitState, Failure> {
+    let state = state(systemd)?;
+    if state.exists() {
+        return Ok(state);
+    }
+    let user = if place.scope == Scope::User {
+        " --user"
+    } else {
+        ""
+    };
+    Err(failed(format!(
+        "there is no unit {UNIT}: install the package skupperd, or run skupperd{user} by other means"
+    )))
+}
+
+pub(super) fn install(place: &Place, reload_type: Option<&str>) -> Outcome {
+    if reload_type == Some("manual") {
+        output::error("resources take effect as they change: there is no reload type manual");
+    }
+    let systemd = manager(place)?;
+    let state = there(place, &systemd)?;
+    if state.file != "enabled" {
+        systemd.enable(UNIT)?;
+    }
+    if !state.runs() {
+        systemd.start(UNIT)?;
+    }
+    output::print("Platform linux is now configured for Skupper")?;
+    linger(place)
+}
+
+pub(super) fn uninstall(place: &Place, force: bool) -> Outcome {
+    let systemd = manager(place)?;
+    let state = state(&systemd)?;
+    if !state.exists() || (!state.runs() && state.file != "enabled") {
+        return output::print("There is nothing to uninstall");
+    }
+    if !force && state.runs() && has_sites(place)? {
+        let text = "Uninstallation halted: Active sites detected. Use --force flag to stop active \
+                    sites";
+        return Err(failed(text.to_owned()));
+    }
+    systemd.disable(UNIT)?;
+    if state.runs() {
+        systemd.stop(UNIT)?;
+    }
+    output::print("Platform linux infrastructure for Skupper is now uninstalled")?;
+    kept(place)
+}
+
+fn has_sites(place: &Place) -> Result<bool, Failure> {
+    for namespace in place.namespaces()? {
+        if !place.documents_of(&namespace, Kind::Site)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn start(place: &Place) -> Outcome {
+    let systemd = manager(place)?;
+    if there(place, &systemd)?.runs() {
+        output::print("skupperd is running already")?;
+    } else {
+        systemd.start(UNIT)?;
+        output::print("skupperd is running")?;
+    }
+    let name = place.name();
+    output::print(&format!(
+        "Sources will be consumed from namespace {name:?}\nDefinition is available at: {}",
+        place.resources().display()
+    ))?;
+    linger(place)
+}
+
+pub(super) fn stop(place: &Place) -> Outcome {
+    let systemd = manager(place)?;
+    if !there(place, &systemd)?.runs() {
+        return output::print("skupperd is not running");
+    }
+    systemd.stop(UNIT)?;
+    output::print("skupperd is stopped")?;
+    kept(place)
+}
+
+pub(super) fn reload(place: &Place) -> Outcome {
+    if place.reload()? {
+        return output::print("skupperd has read all resources again");
+    }
+    start(place)
+}
+
+/// What stays, and where.
+fn kept(place: &Place) -> Outcome {
+    output::print(&format!(
+        "Resources stay in {}; skupper system teardown removes a namespace",
+        place.layout.input_namespaces().display()
+    ))
+}
+
+/// A user's service manager ends with the user's last session, unless somebody has said otherwise.
+fn linger(place: &Place) -> Outcome {
+    let user = std::env::var("USER").unwrap_or_default();
+    if place.scope != Scope::User || user.is_empty() || user.contains('/') {
+        return Ok(());
+    }
+    if Path::new("/var/lib/systemd/linger").join(&user).exists() {
+        return Ok(());
+    }
+    output::error(&format!(
+        "It is recommended to enable lingering for {user}, otherwise Skupper may not start on boot \
+         and ends when you log out: loginctl enable-linger {user}"
+    ));
+    Ok(())
+}
