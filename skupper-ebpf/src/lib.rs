@@ -8,7 +8,7 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
-/// Bindings that fit in the maps; the counters cost 16 bytes of each for every processor.
+/// Bindings that fit in the maps; the counters cost 24 bytes of each for every processor.
 pub const MAX_BINDINGS: u32 = 8192;
 
 /// Accept sockets that fit in the socket map.
@@ -72,7 +72,7 @@ pub struct Binding {
     pub first: u32,
     /// Number of sockets from there; with none, connections are refused.
     pub sockets: u32,
-    /// Index of the binding's [`Counters`].
+    /// Index of the binding's [`Counters`]; [`UNBOUND`] is taken.
     pub slot: u32,
 }
 
@@ -86,6 +86,9 @@ impl Binding {
     }
 }
 
+/// Slot of the connections that no binding names.
+pub const UNBOUND: u32 = 0;
+
 /// What happened to the connections of a binding, per processor.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +97,8 @@ pub struct Counters {
     pub steered: u64,
     /// Refused, because the binding had no socket to give them to.
     pub refused: u64,
+    /// Left alone; counted in the slot [`UNBOUND`] only.
+    pub passed: u64,
 }
 
 /// Hash of a connection's remote end. Only for spreading: a client can choose where it lands,
@@ -110,7 +115,7 @@ pub const fn spread(address: [u32; 4], port: u32) -> u32 {
 
 const _: () = assert!(size_of::<Destination>() == 20 && align_of::<Destination>() == 4);
 const _: () = assert!(size_of::<Binding>() == 12 && align_of::<Binding>() == 4);
-const _: () = assert!(size_of::<Counters>() == 16 && align_of::<Counters>() == 8);
+const _: () = assert!(size_of::<Counters>() == 24 && align_of::<Counters>() == 8);
 
 // SAFETY: plain words without padding, valid for every bit pattern.
 #[cfg(feature = "user")]

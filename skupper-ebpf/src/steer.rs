@@ -6,7 +6,9 @@ use aya_ebpf::{
     maps::{LpmTrie, PerCpuArray, SockMap, lpm_trie::Key},
     programs::SkLookupContext,
 };
-use skupper_ebpf::{Binding, Counters, Destination, MAX_BINDINGS, MAX_SOCKETS, TCP, spread};
+use skupper_ebpf::{
+    Binding, Counters, Destination, MAX_BINDINGS, MAX_SOCKETS, TCP, UNBOUND, spread,
+};
 
 /// From `linux/socket.h`.
 const AF_INET: u32 = 2;
@@ -53,18 +55,23 @@ fn steer(ctx: SkLookupContext) -> u32 {
     let destination = Destination::tcp(version, local, port);
     let key = Key::new(Destination::key_bits(128), destination);
     let Some(binding) = BINDINGS.get(key) else {
+        count(UNBOUND, |counters| counters.passed += 1);
         return SK_PASS;
     };
     let index = binding.socket(spread(remote, u32::from(field!(remote_port))));
-    let steered = binding.sockets != 0 && SOCKETS.redirect_sk_lookup(&ctx, index, 0).is_ok();
-    if let Some(counters) = COUNTERS.get_ptr_mut(binding.slot) {
-        // SAFETY: a processor runs one such program at a time and this is its own copy.
-        let counters = unsafe { &mut *counters };
-        if steered {
-            counters.steered += 1;
-        } else {
-            counters.refused += 1;
-        }
+    if binding.sockets != 0 && SOCKETS.redirect_sk_lookup(&ctx, index, 0).is_ok() {
+        count(binding.slot, |counters| counters.steered += 1);
+        SK_PASS
+    } else {
+        count(binding.slot, |counters| counters.refused += 1);
+        SK_DROP
     }
-    if steered { SK_PASS } else { SK_DROP }
+}
+
+#[inline(always)]
+fn count(slot: u32, add: impl FnOnce(&mut Counters)) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: a processor runs one such program at a time and this is its own copy.
+        add(unsafe { &mut *counters });
+    }
 }

@@ -11,13 +11,14 @@ use crate::{
     observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
+    steer::{self, Meter, NotSteered, Steer, routes::Routes},
     store::{Layout, Watcher},
     telemetry,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
 use service::tell;
-use std::{net::SocketAddr, thread::JoinHandle, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -41,6 +42,8 @@ pub struct Options {
     pub bus: Option<Bus>,
     /// Address of the metrics, beside the socket in the runtime directory.
     pub metrics: Option<SocketAddr>,
+    /// Have the kernel steer connections to listeners where it can.
+    pub steering: bool,
 }
 
 /// Workers for this machine: one for each core.
@@ -56,6 +59,7 @@ pub fn run(options: Options) -> Result<()> {
         drain,
         bus,
         metrics,
+        steering,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -72,24 +76,28 @@ pub fn run(options: Options) -> Result<()> {
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
-    let (core, changed) = Core::new(events.clone(), senders.clone());
+    let (steer, meter) = steer(steering, &senders);
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer);
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
 
+    // Dropped last: connections that are drained need their routes.
+    let routes = Arc::new(Routes::default());
     let control = build().context("starting the control runtime")?;
     control.block_on(async {
         let disk = Watcher::new(&layout)?;
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let mut reconciler = Reconciler::new(layout.clone(), events, workers);
+        let mut reconciler = Reconciler::new(layout.clone(), events, workers, routes.clone());
         // Who can not be watched can still work.
         let _metrics = observe::serve(
             layout.runtime(),
             metrics,
             reconciler.published(),
             health.clone(),
+            meter,
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
@@ -148,6 +156,30 @@ pub fn run(options: Options) -> Result<()> {
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Has the kernel steer connections to the workers, and says whether it does or why not.
+fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Meter>) {
+    let started = if wanted {
+        steer::start(workers.count())
+    } else {
+        Err(NotSteered::Off)
+    };
+    match started {
+        Ok(steered) => {
+            for (worker, sockets) in steered.sockets.into_iter().enumerate() {
+                let table = steered.table.clone();
+                workers.send(worker, Command::Steered { table, sockets });
+            }
+            tracing::info!("steering is on: the kernel gives connections to listeners");
+            (Some(steered.steer), Some(steered.meter))
+        }
+        Err(why) => {
+            let why = telemetry::chain(&why);
+            tracing::info!(why, "steering is off: listeners have sockets of their own");
+            (None, None)
+        }
+    }
 }
 
 /// Waits for a signal to stop; SIGHUP reads everything again.

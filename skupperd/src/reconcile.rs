@@ -1,5 +1,6 @@
 //! Making what runs what is on disk: load, plan, execute, say how it stands.
 
+mod addresses;
 mod certificates;
 mod execute;
 mod grants;
@@ -19,6 +20,7 @@ pub use namespace::NamespaceState;
 use crate::{
     link::core::CoreSender,
     model::Namespace,
+    steer::routes::Routes,
     store::{Layout, Published, StoreError, Watcher},
     telemetry,
 };
@@ -43,6 +45,7 @@ pub struct Reconciler {
     layout: Layout,
     core: CoreSender,
     trunk: usize,
+    routes: Arc<Routes>,
     namespaces: BTreeMap<Namespace, NamespaceState>,
     /// A token was redeemed, here or by others.
     poke: Arc<Notify>,
@@ -51,12 +54,14 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// A reconciler that has applied nothing yet.
-    pub fn new(layout: Layout, core: CoreSender, trunk: usize) -> Self {
+    /// A reconciler that has applied nothing yet. The local routes outlive it: connections need
+    /// them until they have ended.
+    pub fn new(layout: Layout, core: CoreSender, trunk: usize, routes: Arc<Routes>) -> Self {
         Self {
             layout,
             core,
             trunk,
+            routes,
             namespaces: BTreeMap::new(),
             poke: Arc::default(),
             published: watch::Sender::default(),
@@ -85,7 +90,12 @@ impl Reconciler {
         for namespace in found {
             let name = namespace.name().clone();
             if !self.namespaces.contains_key(&name) {
-                let state = NamespaceState::new(namespace, self.trunk, self.poke.clone())?;
+                let state = NamespaceState::new(
+                    namespace,
+                    self.trunk,
+                    self.poke.clone(),
+                    self.routes.clone(),
+                )?;
                 self.namespaces.insert(name.clone(), state);
             }
             if let Some(state) = self.namespaces.get_mut(&name) {

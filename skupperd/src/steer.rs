@@ -1,16 +1,27 @@
-//! How client connections reach listeners.
+//! How client connections reach listeners: by sockets bound to each address ([`Plain`]), or steered
+//! by the kernel to a few accept sockets that all listeners share ([`start`], [`Steer`]).
+//!
+//! Steered or not, an address is taken from other programs for as long as a listener is open on it,
+//! and one that another program has is an error.
 
 #[cfg(feature = "ebpf")]
 pub mod bpf;
+#[cfg(feature = "ebpf")]
+mod kernel;
+mod plain;
+#[cfg(feature = "ebpf")]
+mod reserve;
+pub mod routes;
+mod table;
 
-use socket2::{Domain, Protocol, Socket, Type};
+pub use plain::Plain;
+pub use table::{Owner, Table};
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
 };
-
-/// Connections waiting to be accepted, per socket; the system's own limit (somaxconn) caps it.
-const BACKLOG: i32 = 4096;
 
 /// A listener's address could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -23,53 +34,73 @@ pub struct SteerError {
     source: io::Error,
 }
 
-/// Makes accept sockets for an address, one for each worker.
-pub trait Steer {
-    /// Listening, non-blocking sockets; the n-th is for the n-th worker.
-    fn open(&self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError>;
+/// Bindings of addresses to the listeners that own them.
+pub trait Steer: Send {
+    /// Ends bindings and begins others, as one batch; says for each of the latter how it went. What
+    /// is in both changes its owner, and no connection is refused meanwhile. Connections that were
+    /// accepted go on.
+    fn apply(
+        &mut self,
+        end: &[SocketAddr],
+        begin: Vec<(SocketAddr, Owner)>,
+    ) -> Vec<Result<(), SteerError>>;
 }
 
-/// Bound sockets that share a port: the kernel spreads connections over them.
-#[derive(Clone, Copy, Debug)]
-pub struct Plain;
+/// What has happened to new TCP connections to this host since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Given to one of our accept sockets.
+    pub hits: u64,
+    /// Left alone: no binding names where they go.
+    pub misses: u64,
+    /// Refused: no accept socket was there to take them.
+    pub refused: u64,
+}
 
-impl Steer for Plain {
-    fn open(&self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError> {
-        let failed = |op| move |source| SteerError { addr, op, source };
-        let mut sockets = Vec::with_capacity(workers);
-        for n in 0..workers.max(1) {
-            let kind = Type::STREAM.nonblocking().cloexec();
-            let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))
-                .map_err(failed("making a socket"))?;
-            socket
-                .set_reuse_address(true)
-                .map_err(failed("setting options"))?;
-            if addr.is_ipv6() {
-                // [::] is IPv6 alone; 0.0.0.0 has its own listener.
-                socket
-                    .set_only_v6(true)
-                    .map_err(failed("setting options"))?;
-            }
-            // The first socket is bound without sharing: another process of ours, or one that
-            // shares ports too, is a conflict and not a partner.
-            if n > 0 {
-                socket
-                    .set_reuse_port(true)
-                    .map_err(failed("setting options"))?;
-            }
-            socket.bind(&addr.into()).map_err(failed("binding"))?;
-            if n == 0 {
-                socket
-                    .set_reuse_port(true)
-                    .map_err(failed("setting options"))?;
-            }
-            // Accepted sockets inherit these: no system call for each connection.
-            crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;
-            sockets.push(socket);
-        }
-        for socket in &sockets {
-            socket.listen(BACKLOG).map_err(failed("listening"))?;
-        }
-        Ok(sockets.into_iter().map(Into::into).collect())
-    }
+/// Reads the totals; none when the kernel does not give them.
+pub type Meter = Arc<dyn Fn() -> Option<Totals> + Send + Sync>;
+
+/// The kernel steers connections.
+pub struct Steered {
+    /// Where bindings are made.
+    pub steer: Box<dyn Steer>,
+    /// Who owns the addresses that connections have come to.
+    pub table: Arc<Table>,
+    /// Listening, non-blocking sockets for each worker.
+    pub sockets: Vec<Vec<TcpListener>>,
+    /// Counts connections.
+    pub meter: Meter,
+}
+
+/// Why the kernel does not steer connections.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSteered {
+    /// So it is wished.
+    #[error("switched off")]
+    Off,
+    /// This program can not.
+    #[error("built without eBPF")]
+    NotBuilt,
+    /// The process may not.
+    #[error("missing {0}")]
+    Missing(String),
+    /// The system has no such thing, or not for us.
+    #[cfg(feature = "ebpf")]
+    #[error(transparent)]
+    Refused(#[from] bpf::BpfError),
+    /// The accept sockets could not be made.
+    #[error("making accept sockets: {0}")]
+    Sockets(#[from] io::Error),
+}
+
+/// Has the kernel steer the connections of this network namespace, if it can be had.
+#[cfg(feature = "ebpf")]
+pub fn start(workers: usize) -> Result<Steered, NotSteered> {
+    kernel::start(workers)
+}
+
+/// Has the kernel steer connections: not in this program.
+#[cfg(not(feature = "ebpf"))]
+pub fn start(_workers: usize) -> Result<Steered, NotSteered> {
+    Err(NotSteered::NotBuilt)
 }

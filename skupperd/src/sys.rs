@@ -39,6 +39,27 @@ pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// Capabilities that it takes to load and attach BPF programs and that this thread does not have.
+pub fn missing_for_bpf() -> io::Result<Vec<&'static str>> {
+    let status = std::fs::read_to_string("/proc/thread-self/status")?;
+    let bad = || io::Error::other("/proc/thread-self/status names no capabilities");
+    let mut lines = status.lines();
+    let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.map(|hex| u64::from_str_radix(hex.trim(), 16));
+    let effective = effective.ok_or_else(bad)?.map_err(io::Error::other)?;
+    Ok(missing(effective))
+}
+
+fn missing(effective: u64) -> Vec<&'static str> {
+    // Numbers of linux/capability.h. Before there was CAP_BPF it took CAP_SYS_ADMIN, which still
+    // stands for it and for the other.
+    const SYS_ADMIN: u32 = 21;
+    let has = |capability: u32| effective & (1 << capability | 1 << SYS_ADMIN) != 0;
+    let needed = [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12)];
+    let missing = needed.iter().filter(|(_, capability)| !has(*capability));
+    missing.map(|(name, _)| *name).collect()
+}
+
 /// Receives into the spare capacity of `buf`, without filling it with zeros first. Returns the
 /// number of bytes received; 0 is the end of the stream.
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut BytesMut) -> io::Result<usize> {
@@ -93,4 +114,18 @@ pub fn watch<T: StdSocket>(socket: T) -> io::Result<tokio::io::unix::AsyncFd<T>>
     // SAFETY: the types that StdSocket is implemented for give out the same open descriptor for as
     // long as they live.
     unsafe { tokio::io::unix::AsyncFd::register(socket) }.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        assert_eq!(missing(0), ["CAP_BPF", "CAP_NET_ADMIN"]);
+        assert_eq!(missing(1 << 39 | 1 << 10), ["CAP_NET_ADMIN"]);
+        assert_eq!(missing(1 << 12), ["CAP_BPF"]);
+        assert!(missing(1 << 39 | 1 << 12).is_empty());
+        assert!(missing(1 << 21).is_empty());
+    }
 }

@@ -171,6 +171,13 @@ impl Site {
         self.spawn(&[], &clock.environment());
     }
 
+    /// Starts the daemon by way of another program, with the rights that it leaves.
+    pub fn start_by(&mut self, way: &[&str]) {
+        let mut command = Command::new(way[0]);
+        command.args(&way[1..]).arg(program("skupperd"));
+        self.spawn_as(command, &[], &[]);
+    }
+
     /// Starts the daemon under a service manager, told of by these.
     pub fn start_under(&mut self, environment: &[(&str, OsString)]) {
         self.spawn(&[], environment);
@@ -183,12 +190,16 @@ impl Site {
     }
 
     fn spawn(&mut self, args: &[&str], environment: &[(&str, OsString)]) {
+        self.spawn_as(Command::new(program("skupperd")), args, environment);
+    }
+
+    fn spawn_as(&mut self, mut command: Command, args: &[&str], environment: &[(&str, OsString)]) {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.root().join("log"))
             .expect("log file");
-        let child = Command::new(program("skupperd"))
+        let child = command
             .arg("--root")
             .arg(self.root())
             .args(args)

@@ -9,7 +9,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     unistd::geteuid,
 };
-use skupper_ebpf::{Binding, Counters};
+use skupper_ebpf::{Binding, Counters, UNBOUND};
 use skupper_tests::skip::skip;
 use skupperd::steer::bpf::Steering;
 use std::{
@@ -139,39 +139,44 @@ fn steering() -> Result<()> {
     carries("127.0.0.7:80", &worker4)?;
     carries("[::1]:80", &worker6)?;
     assert_eq!(
-        steering.counters(slot4)?,
+        steering.counts().of(slot4)?,
         Counters {
             steered: 1,
-            refused: 0
+            refused: 0,
+            passed: 0
         }
     );
     assert_eq!(
-        steering.counters(slot6)?,
+        steering.counts().of(slot6)?,
         Counters {
             steered: 1,
-            refused: 0
+            refused: 0,
+            passed: 0
         }
     );
 
     // The longer prefix wins, and is refused rather than passed on to the shorter one.
     refuses("127.1.2.3:80")?;
     assert_eq!(
-        steering.counters(slot_none)?,
+        steering.counts().of(slot_none)?,
         Counters {
             steered: 0,
-            refused: 1
+            refused: 1,
+            passed: 0
         }
     );
     assert_eq!(
-        steering.counters(slot4)?,
+        steering.counts().of(slot4)?,
         Counters {
             steered: 1,
-            refused: 0
+            refused: 0,
+            passed: 0
         }
     );
 
-    // What no binding names goes its usual way.
+    // What no binding names goes its usual way, and is counted.
     refuses("127.0.0.7:81")?;
+    ensure!(steering.counts().of(UNBOUND)?.passed >= 1);
     let local = TcpListener::bind("127.0.0.7:0")?;
     local.set_nonblocking(true)?;
     carries(&local.local_addr()?.to_string(), &local)?;

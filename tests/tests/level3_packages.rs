@@ -121,9 +121,9 @@ fn hardened(suite: &str) {
         line.map(str::trim).unwrap_or_default().to_owned()
     };
     assert_eq!(of("Uid:"), [user.trim(); 4].join("\t"));
-    // CAP_NET_BIND_SERVICE and nothing else.
+    // CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_BPF and nothing else.
     for set in ["CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-        assert_eq!(of(set), "0000000000000400", "{set}");
+        assert_eq!(of(set), "0000008000001400", "{set}");
     }
     assert_eq!(
         (of("NoNewPrivs:"), of("Seccomp:")),
@@ -141,6 +141,9 @@ fn hardened(suite: &str) {
     });
     let log = machine.ok("journalctl --unit=skupperd --priority=warning --output=cat");
     assert_eq!(log, "", "the journal has warnings");
+    // With these rights and this filter the kernel steers.
+    let log = machine.ok("journalctl --unit=skupperd --output=cat");
+    assert!(log.contains("steering is on"), "{log}");
 }
 
 #[test]

@@ -34,6 +34,16 @@ struct Args {
     /// Serve metrics on this address too, for example 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS", env = "SKUPPER_METRICS")]
     metrics: Option<SocketAddr>,
+    /// Have the kernel steer connections to listeners: where it can, or never
+    #[arg(long, value_enum, default_value_t, env = "SKUPPER_STEERING")]
+    steering: Steering,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Steering {
+    #[default]
+    Auto,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -80,6 +90,7 @@ fn main() -> ExitCode {
         drain,
         bus,
         metrics: args.metrics,
+        steering: args.steering == Steering::Auto,
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

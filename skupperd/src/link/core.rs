@@ -22,6 +22,7 @@ use crate::{
         performative::Attach,
     },
     model::Role,
+    steer::Steer,
 };
 use bytes::Bytes;
 use std::{
@@ -154,6 +155,8 @@ pub struct Core {
     pub(super) sites: HashMap<u32, Site>,
     /// Site and worker of every connection.
     pub(super) conns: HashMap<ConnKey, Owner>,
+    /// Where listeners are bound; none for sockets of their own.
+    pub(super) steer: Option<Box<dyn Steer>>,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -179,13 +182,18 @@ pub(crate) fn channel() -> (CoreSender, mpsc::UnboundedReceiver<CoreEvent>) {
 
 impl Core {
     /// A core without sites.
-    pub fn new(sender: CoreSender, workers: Senders) -> (Self, watch::Receiver<u64>) {
+    pub fn new(
+        sender: CoreSender,
+        workers: Senders,
+        steer: Option<Box<dyn Steer>>,
+    ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
         let core = Self {
             sender,
             workers,
             sites: HashMap::new(),
             conns: HashMap::new(),
+            steer,
             changed,
             next_site: 1,
         };

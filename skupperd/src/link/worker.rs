@@ -16,15 +16,21 @@ use crate::amqp::{
     performative::{Attach, DeliveryState},
 };
 use crate::router::{Exclude, Target};
+use crate::steer::Table;
 use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::{TcpListener, TcpStream},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 use tokio::sync::{mpsc, oneshot};
+
+/// Accepting for all listeners that are steered; keys of listeners begin at 1.
+const STEERED: u64 = 0;
 
 /// Names a stream that crosses workers, at the worker whose connection it came in on.
 pub type RelayId = u64;
@@ -65,6 +71,13 @@ pub enum Command {
         routing_key: Arc<str>,
         /// A listening socket.
         socket: TcpListener,
+    },
+    /// Accept what the kernel steers here, for whoever owns the address that it came to.
+    Steered {
+        /// Owners of addresses.
+        table: Arc<Table>,
+        /// Listening sockets.
+        sockets: Vec<TcpListener>,
     },
     /// Stop accepting; with `cut` its connections end too.
     Unlisten {
@@ -277,6 +290,7 @@ impl Worker {
             } => {
                 self.listen(site, listener, routing_key, socket);
             }
+            Command::Steered { table, sockets } => self.accept_steered(&table, sockets),
             Command::Unlisten { listener, cut } => {
                 for task in self
                     .listeners
@@ -459,6 +473,42 @@ impl Worker {
         routing_key: Arc<str>,
         socket: TcpListener,
     ) {
+        let worker = self.clone();
+        self.accept_with(listener, socket, move |client| {
+            worker
+                .acceptor
+                .client(&worker, site, listener, &routing_key, client);
+        });
+    }
+
+    fn accept_steered(self: &Rc<Self>, table: &Arc<Table>, sockets: Vec<TcpListener>) {
+        for socket in sockets {
+            let (worker, table) = (self.clone(), table.clone());
+            self.accept_with(STEERED, socket, move |client| {
+                let owner = client.local_addr().ok().and_then(|to| table.owner(to));
+                match owner {
+                    Some(owner) => worker.acceptor.client(
+                        &worker,
+                        owner.site,
+                        owner.listener,
+                        &owner.routing_key,
+                        client,
+                    ),
+                    // The listener has closed since: reset, as a closed listener does to those
+                    // who wait in its queue.
+                    None => drop(SockRef::from(&client).set_linger(Some(Duration::ZERO))),
+                }
+            });
+        }
+    }
+
+    /// Accepts on a socket until the listener is told not to.
+    fn accept_with(
+        &self,
+        listener: u64,
+        socket: TcpListener,
+        each: impl FnMut(TcpStream) + 'static,
+    ) {
         let socket = match crate::sys::watch(socket) {
             Ok(socket) => socket,
             Err(error) => {
@@ -466,14 +516,8 @@ impl Worker {
                 return;
             }
         };
-        let worker = self.clone();
         let task = tokio::task::spawn_local(async move {
-            super::accept::clients(&socket, |client| {
-                worker
-                    .acceptor
-                    .client(&worker, site, listener, &routing_key, client);
-            })
-            .await;
+            super::accept::clients(&socket, each).await;
         });
         self.listeners
             .borrow_mut()
@@ -490,7 +534,7 @@ impl Worker {
             .flat_map(|(_, t)| t)
             .for_each(|task| task.abort());
         tokio::task::spawn_local(async move {
-            let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
             while self.acceptor.open_connections() > 0 {
                 tick.tick().await;
             }

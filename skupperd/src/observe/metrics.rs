@@ -2,12 +2,13 @@
 
 use crate::{
     model::{Details, Key, Kind, Namespace},
+    steer::Totals,
     store::{Documents, Published},
 };
 use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{family::Family, gauge::Gauge, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
 use serde_json::Value;
@@ -195,13 +196,50 @@ impl Families {
     }
 }
 
-/// The metrics of all namespaces as OpenMetrics text.
-pub fn render(published: &Published) -> Result<String, std::fmt::Error> {
+/// Whether the kernel steers, and what it has counted.
+fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(i64::from(enabled));
+    registry.register(
+        "skupper_steering_enabled",
+        "1 when the kernel steers connections to listeners, 0 when listeners have sockets of their own",
+        gauge,
+    );
+    let Some(totals) = totals else { return };
+    let lookups = totals.hits + totals.misses + totals.refused;
+    for (name, help, value) in [
+        ("lookups", "New TCP connections to this host", lookups),
+        ("hits", "Connections given to a listener", totals.hits),
+        (
+            "misses",
+            "Connections left to other programs",
+            totals.misses,
+        ),
+        (
+            "refused",
+            "Connections refused for want of an accept socket",
+            totals.refused,
+        ),
+    ] {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        registry.register(format!("skupper_steering_{name}"), help, counter);
+    }
+}
+
+/// The metrics of all namespaces as OpenMetrics text; `steered` when the kernel steers, and what it
+/// has counted.
+pub fn render(
+    published: &Published,
+    steered: bool,
+    totals: Option<Totals>,
+) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::default();
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("skupperd_build", "Version of the daemon", build);
     let families = Families::default();
     families.register(&mut registry);
+    steering(&mut registry, steered, totals);
     for (namespace, documents) in published {
         families.namespace(namespace, documents);
     }
@@ -238,11 +276,19 @@ mod tests {
             })
             .collect();
         let published = Published::from([(Namespace::default_namespace(), documents)]);
-        let text = render(&published).unwrap();
+        let totals = Totals {
+            hits: 5,
+            misses: 7,
+            refused: 1,
+        };
+        let text = render(&published, true, Some(totals)).unwrap();
         for line in [
             "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
             "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",
             "skupper_access_grant_redemptions{namespace=\"default\",kind=\"AccessGrant\",name=\"in\"} 3",
+            "skupper_steering_enabled 1",
+            "skupper_steering_lookups_total 13",
+            "skupper_steering_hits_total 5",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -1,7 +1,7 @@
 //! The HTTP server of metrics and health: `GET /metrics` and `GET /healthz`, nothing else.
 
 use super::{Health, metrics::render};
-use crate::store::Published;
+use crate::{steer::Meter, store::Published};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -43,6 +43,16 @@ const ANSWER: Duration = Duration::from_secs(2);
 struct Watched {
     published: watch::Receiver<Arc<Published>>,
     health: Health,
+    /// None when the kernel does not steer.
+    steering: Option<Meter>,
+}
+
+impl Watched {
+    fn render(&self) -> Result<String, std::fmt::Error> {
+        let published = self.published.borrow().clone();
+        let totals = self.steering.as_ref().and_then(|meter| meter());
+        render(&published, self.steering.is_some(), totals)
+    }
 }
 
 /// Why nobody can watch.
@@ -66,9 +76,14 @@ pub async fn serve(
     address: Option<SocketAddr>,
     published: watch::Receiver<Arc<Published>>,
     health: Health,
+    steering: Option<Meter>,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
-    let watched = Watched { published, health };
+    let watched = Watched {
+        published,
+        health,
+        steering,
+    };
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
     let listener = local(dir)?;
     let (seen, permits) = (watched.clone(), limit.clone());
@@ -162,7 +177,7 @@ async fn answer(
                 .status(StatusCode::SERVICE_UNAVAILABLE)
                 .body(Full::from(format!("no answer: {}\n", silent.join(", "))))
         }
-        (&Method::GET, "/metrics") => match render(&watched.published.borrow().clone()) {
+        (&Method::GET, "/metrics") => match watched.render() {
             Ok(metrics) => Response::builder()
                 .header(CONTENT_TYPE, TYPE)
                 .body(Full::from(metrics)),

@@ -1,6 +1,9 @@
 //! Carrying out one step of a plan.
 
-use super::settings::{self, PROXY};
+use super::{
+    addresses::Addresses,
+    settings::{self, PROXY},
+};
 use crate::{
     link::{
         LinkSpec, Refused, Target,
@@ -12,7 +15,7 @@ use crate::{
     model::{AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
     pki::{self, Served},
     plan::{Action, LinkSecrets, Picture},
-    steer::{Plain, Steer},
+    steer::{Plain, routes::Routes},
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
@@ -63,6 +66,7 @@ impl OpenAccess {
 pub(super) struct Executor {
     namespace: NamespaceDir,
     trunk: usize,
+    addresses: Addresses,
     pub(super) site: Option<u32>,
     pub(super) site_id: String,
     pub(super) accesses: BTreeMap<Name, OpenAccess>,
@@ -70,13 +74,23 @@ pub(super) struct Executor {
     pub(super) secrets: BTreeMap<Name, Secret>,
     memory: Option<Memory>,
     refused: Refused,
+    /// Changes of listeners, which are made together: an address that goes from one to another is
+    /// without an owner at no time, and a thousand are one step for the core.
+    listeners: Vec<Change>,
 }
 
 type Done = Result<(), String>;
 
+/// What is to become of a listener.
+enum Change {
+    Set(ListenerSpec),
+    Remove(String),
+}
+
 impl Executor {
-    pub(super) fn new(namespace: NamespaceDir, trunk: usize) -> Self {
+    pub(super) fn new(namespace: NamespaceDir, trunk: usize, routes: Arc<Routes>) -> Self {
         Self {
+            addresses: Addresses::new(&namespace, routes),
             namespace,
             trunk,
             site: None,
@@ -85,27 +99,37 @@ impl Executor {
             secrets: BTreeMap::new(),
             memory: None,
             refused: Refused::default(),
+            listeners: Vec::new(),
         }
     }
 
+    /// Does a step. What it changes of listeners takes effect with [`Self::finish`], and before a
+    /// step that may want their ports.
     pub(super) async fn execute(
         &mut self,
         core: &CoreSender,
         wanted: &Picture,
         action: &Action,
     ) -> Done {
+        if matches!(action, Action::SetAccess(_)) {
+            self.finish(core).await?;
+        }
         match action {
             Action::StartSite => self.start(core, wanted).await,
             Action::StopSite => {
+                self.listeners.clear();
                 self.accesses.clear();
-                let Some(id) = self.site.take() else {
-                    return Ok(());
-                };
-                core.call(move |c| c.remove_site(id))
-                    .await
-                    .ok_or_else(ended)
+                if let Some(id) = self.site.take() {
+                    let removed = core.call(move |c| c.remove_site(id)).await;
+                    removed.ok_or_else(ended)?;
+                }
+                self.addresses.clear()
             }
-            Action::UpdateSite => self.revoke(core, wanted).await,
+            Action::UpdateSite => {
+                self.revoke(core, wanted).await?;
+                self.steer(core, wanted).await?;
+                self.own_addresses(wanted)
+            }
             Action::SetAccess(name) => match wanted.accesses.get(name) {
                 Some(access) => self.set_access(core, wanted, name, access).await,
                 None => Ok(()),
@@ -144,31 +168,56 @@ impl Executor {
             }
             Action::RemoveConnector(name) => self.remove_connector(core, name).await,
             Action::SetListener(name) => {
-                let Some(listener) = wanted.listeners.get(name) else {
-                    return Ok(());
-                };
-                if listener.tls_credentials.is_some() {
-                    self.remove_listener(core, name).await?;
-                    return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
+                let set = self.set_listener(wanted, name).await;
+                if set.is_err() {
+                    self.remove_listener(name);
                 }
-                let addrs = match resolve(&listener.host, listener.port).await {
-                    Ok(addrs) => addrs,
-                    Err(e) => {
-                        self.remove_listener(core, name).await?;
-                        return Err(format!("spec.host: looking up {}: {e}", listener.host));
-                    }
-                };
-                let (name, routing_key) = (name.to_string(), listener.routing_key.to_string());
-                let spec = ListenerSpec {
-                    name,
-                    addrs,
-                    routing_key,
-                };
-                self.on_site(core, move |s, c| s.set_listener(c, spec))
-                    .await
+                set
             }
-            Action::RemoveListener(name) => self.remove_listener(core, name).await,
+            Action::RemoveListener(name) => {
+                self.remove_listener(name);
+                Ok(())
+            }
         }
+    }
+
+    async fn set_listener(&mut self, wanted: &Picture, name: &Name) -> Done {
+        let Some(listener) = wanted.listeners.get(name) else {
+            return Ok(());
+        };
+        if listener.tls_credentials.is_some() {
+            return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
+        }
+        let addrs = resolve(&listener.host, listener.port).await;
+        let addrs = addrs.map_err(|e| format!("spec.host: looking up {}: {e}", listener.host))?;
+        let spec = ListenerSpec {
+            name: name.to_string(),
+            addrs,
+            routing_key: listener.routing_key.to_string(),
+        };
+        self.listeners.push(Change::Set(spec));
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, name: &str) {
+        self.listeners.push(Change::Remove(name.to_owned()));
+    }
+
+    /// Makes the changes of listeners that were waiting.
+    pub(super) async fn finish(&mut self, core: &CoreSender) -> Done {
+        let changes = std::mem::take(&mut self.listeners);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let all = move |site: &mut Site, core: &mut Core| {
+            for change in changes {
+                match change {
+                    Change::Set(spec) => site.set_listener(core, spec),
+                    Change::Remove(name) => site.remove_listener(core, &name),
+                }
+            }
+        };
+        self.on_site(core, all).await
     }
 
     async fn remove_link(&self, core: &CoreSender, name: &str) -> Done {
@@ -180,12 +229,6 @@ impl Executor {
     async fn remove_connector(&self, core: &CoreSender, name: &str) -> Done {
         let name = name.to_owned();
         self.on_site(core, move |s, c| s.remove_connector(c, &name))
-            .await
-    }
-
-    async fn remove_listener(&self, core: &CoreSender, name: &str) -> Done {
-        let name = name.to_owned();
-        self.on_site(core, move |s, c| s.remove_listener(c, &name))
             .await
     }
 
@@ -212,6 +255,9 @@ impl Executor {
             .remember(site.uid.as_ref().map(SiteId::as_str))?
             .site_id
             .clone();
+        // What is wrong is said before anything runs.
+        settings::steering(&site.settings)?;
+        self.own_addresses(wanted)?;
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -228,6 +274,7 @@ impl Executor {
             .ok_or_else(ended)?;
         self.site = Some(id);
         self.revoke(core, wanted).await?;
+        self.steer(core, wanted).await?;
         if let Some(port) = settings::local_amqp(&site.settings)? {
             let field = format!("spec.settings[{}]", settings::LOCAL_AMQP);
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
@@ -240,6 +287,24 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// Has listeners steered or not, as the site says.
+    async fn steer(&self, core: &CoreSender, wanted: &Picture) -> Done {
+        let Some((_, site)) = &wanted.site else {
+            return Ok(());
+        };
+        let steering = settings::steering(&site.settings)?;
+        self.on_site(core, move |s, c| s.set_steering(c, steering))
+            .await
+    }
+
+    /// Makes the addresses that the site has for its services this host's own.
+    fn own_addresses(&mut self, wanted: &Picture) -> Done {
+        match &wanted.site {
+            Some((_, site)) => self.addresses.set(&site.settings),
+            None => Ok(()),
+        }
     }
 
     /// Takes the certificates that the site names no more.
@@ -648,19 +713,24 @@ pub(crate) fn host_names() -> Vec<String> {
             names.push(name);
         }
     }
-    for address in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(address) = address.address else {
-            continue;
-        };
-        let ip = address
-            .as_sockaddr_in()
-            .map(|a| IpAddr::from(a.ip()))
-            .or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())));
-        let usable = |ip: &IpAddr| match ip {
-            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
-            IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
-        };
-        names.extend(ip.filter(usable).map(|ip| ip.to_string()));
-    }
+    let usable = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    };
+    names.extend(
+        interface_addresses()
+            .filter(usable)
+            .map(|ip| ip.to_string()),
+    );
     names
+}
+
+/// The addresses of this host's interfaces.
+pub(super) fn interface_addresses() -> impl Iterator<Item = IpAddr> {
+    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    addresses.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+    })
 }

@@ -12,6 +12,7 @@ use crate::{
     manifest::{Located, ManifestError},
     model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Settings, Spec},
     plan::{Action, LinkSecrets, Picture, plan},
+    steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -48,10 +49,11 @@ impl NamespaceState {
         namespace: NamespaceDir,
         trunk: usize,
         poke: Arc<Notify>,
+        routes: Arc<Routes>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
-            executor: Executor::new(namespace.clone(), trunk),
+            executor: Executor::new(namespace.clone(), trunk, routes),
             certificates: Certificates::new(namespace.clone()),
             grants: Grants::new(namespace.clone(), poke.clone()),
             tokens: Tokens::new(namespace.clone(), poke),
@@ -157,6 +159,9 @@ impl NamespaceState {
         let wanted = self.wanted();
         for action in plan(&wanted, &self.applied) {
             self.step(core, &wanted, action).await;
+        }
+        if let Err(error) = self.executor.finish(core).await {
+            tracing::debug!(namespace = %self.namespace.name(), error, "listeners");
         }
         self.failures.retain(|key, _| match key.kind {
             Kind::Listener => wanted.listeners.contains_key(&key.name),

@@ -3,12 +3,17 @@
 use crate::{
     model::{Host, Settings, parse_duration},
     pki::{self, Rotation},
+    steer::routes::Prefix,
 };
 use jiff::Timestamp;
 use std::{collections::BTreeSet, time::Duration};
 
 /// Setting of a site: port on 127.0.0.1 for AMQP clients of this host, without TLS.
 pub(super) const LOCAL_AMQP: &str = "local-amqp-port";
+/// Setting of a site: `auto`, or `off` for listeners with sockets of their own.
+const STEERING: &str = "steering";
+/// Setting of a site: prefix of addresses that no interface has, for its listeners.
+pub(super) const SERVICE_ADDRESSES: &str = "service-addresses";
 /// Setting of a site: data connections of each link, a number or `auto`.
 const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
 /// Setting of a site: serial numbers of certificates that are not taken any more.
@@ -39,6 +44,26 @@ pub(super) fn local_amqp(settings: &Settings) -> Result<Option<u16>, String> {
         port.parse().map_err(bad)
     });
     port.transpose()
+}
+
+/// Whether the kernel may steer clients to the site's listeners.
+pub(super) fn steering(settings: &Settings) -> Result<bool, String> {
+    match settings.get(STEERING).map(String::as_str) {
+        None | Some("auto") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => Err(format!(
+            "spec.settings[{STEERING}]: {other:?} is neither auto nor off"
+        )),
+    }
+}
+
+/// Addresses that this host has for its services only.
+pub(super) fn service_addresses(settings: &Settings) -> Result<Option<Prefix>, String> {
+    let prefix = settings.get(SERVICE_ADDRESSES).map(|text| {
+        let bad = |e| format!("spec.settings[{SERVICE_ADDRESSES}]: {e}");
+        text.parse().map_err(bad)
+    });
+    prefix.transpose()
 }
 
 /// Validity of server certificates.

@@ -10,6 +10,7 @@ use skupper_ebpf::{Binding, Counters, Destination};
 use std::{
     net::{IpAddr, TcpListener},
     os::fd::BorrowedFd,
+    sync::Arc,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skupper-ebpf"));
@@ -33,11 +34,29 @@ impl BpfError {
     }
 }
 
+/// The programs' counters, which any thread may read.
+pub struct Counts(PerCpuArray<MapData, Counters>);
+
+impl Counts {
+    /// What has happened to the connections of the bindings with this slot.
+    pub fn of(&self, slot: u32) -> Result<Counters, BpfError> {
+        let of_each_cpu = self.0.get(&slot, 0);
+        let of_each_cpu = of_each_cpu.map_err(BpfError::of("reading the counters"))?;
+        Ok(of_each_cpu
+            .iter()
+            .fold(Counters::default(), |sum, cpu| Counters {
+                steered: sum.steered + cpu.steered,
+                refused: sum.refused + cpu.refused,
+                passed: sum.passed + cpu.passed,
+            }))
+    }
+}
+
 /// Programs that are loaded and attached to a network namespace. Dropping this detaches them.
 pub struct Steering {
     bindings: LpmTrie<MapData, Destination, Binding>,
     sockets: SockMap<MapData>,
-    counters: PerCpuArray<MapData, Counters>,
+    counts: Arc<Counts>,
     // Holds the program and its attachment.
     _programs: Ebpf,
 }
@@ -49,7 +68,7 @@ impl Steering {
         let mut programs = Ebpf::load(OBJECT).map_err(BpfError::of("loading the maps"))?;
         let bindings = take(&mut programs, "BINDINGS")?;
         let sockets = take(&mut programs, "SOCKETS")?;
-        let counters = take(&mut programs, "COUNTERS")?;
+        let counts = Arc::new(Counts(take(&mut programs, "COUNTERS")?));
         let program: &mut SkLookup = programs
             .program_mut("steer")
             .ok_or(ProgramError::InvalidName {
@@ -66,7 +85,7 @@ impl Steering {
         Ok(Self {
             bindings,
             sockets,
-            counters,
+            counts,
             _programs: programs,
         })
     }
@@ -100,18 +119,9 @@ impl Steering {
             .map_err(BpfError::of("removing a binding"))
     }
 
-    /// What has happened to the connections of the bindings with this slot.
-    pub fn counters(&self, slot: u32) -> Result<Counters, BpfError> {
-        let of_each_cpu = self
-            .counters
-            .get(&slot, 0)
-            .map_err(BpfError::of("reading the counters"))?;
-        Ok(of_each_cpu
-            .iter()
-            .fold(Counters::default(), |sum, cpu| Counters {
-                steered: sum.steered + cpu.steered,
-                refused: sum.refused + cpu.refused,
-            }))
+    /// The counters.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 }
 

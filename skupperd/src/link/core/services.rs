@@ -1,5 +1,7 @@
 //! Listeners and connectors of a site: which connectors there are, which listeners are open.
 
+mod listeners;
+
 use super::{Core, Site};
 use crate::{
     link::{
@@ -7,8 +9,8 @@ use crate::{
         worker::Command,
     },
     router::Treatment,
-    steer::{Plain, Steer},
 };
+use listeners::Listeners;
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -16,11 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64},
     },
-    time::{Duration, Instant},
 };
-
-/// Time between attempts to open a listener whose address was taken.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Prefix of the address by which a listener is known to connectors elsewhere; nobody sends to it.
 pub const LISTENER_ADVERT: &str = "skupper-listener/";
@@ -60,13 +58,6 @@ pub struct ListenerState {
     pub error: Option<String>,
 }
 
-struct Listener {
-    id: u64,
-    spec: ListenerSpec,
-    state: ListenerState,
-    tried: Option<Instant>,
-}
-
 struct Connector {
     spec: ConnectorSpec,
     target: Arc<ConnectorTarget>,
@@ -75,7 +66,7 @@ struct Connector {
 /// The listeners and connectors of a site.
 #[derive(Default)]
 pub(super) struct Services {
-    listeners: BTreeMap<String, Listener>,
+    listeners: Listeners,
     connectors: BTreeMap<String, Connector>,
 }
 
@@ -92,39 +83,16 @@ impl Services {
     }
 
     /// Opens listeners whose routing key is reachable and closes those whose is not.
-    pub(super) fn reconsider(&mut self, site: u32, core: &Core, view: &SiteView) {
-        for listener in self.listeners.values_mut() {
-            let key = &listener.spec.routing_key;
-            let remote = view
-                .routes
-                .addresses
-                .get(key)
-                .is_some_and(|r| !r.remotes.is_empty());
-            listener.state.matched = remote || view.connectors.contains_key(key);
-            match (listener.state.matched, listener.state.open) {
-                (true, false) => listener.open(site, core),
-                (false, true) => listener.close(core, false),
-                _ => {}
-            }
-            if !listener.state.matched {
-                listener.state.error = None;
-            }
-        }
+    pub(super) fn reconsider(&mut self, site: u32, core: &mut Core, view: &SiteView) {
+        self.listeners.reconsider(site, core, view);
     }
 
-    pub(super) fn retry(&mut self, site: u32, core: &Core) {
-        let due = |at: Option<Instant>| at.is_none_or(|at| at.elapsed() >= RETRY);
-        for listener in self.listeners.values_mut() {
-            if listener.state.matched && !listener.state.open && due(listener.tried) {
-                listener.open(site, core);
-            }
-        }
+    pub(super) fn retry(&mut self, site: u32, core: &mut Core) {
+        self.listeners.retry(site, core);
     }
 
-    pub(super) fn clear(&mut self, core: &Core) {
-        for listener in self.listeners.values_mut() {
-            listener.close(core, true);
-        }
+    pub(super) fn clear(&mut self, site: u32, core: &mut Core) {
+        self.listeners.clear(site, core);
         for connector in self.connectors.values() {
             for worker in 0..core.workers.count() {
                 let cut = Command::Unlisten {
@@ -137,63 +105,12 @@ impl Services {
     }
 }
 
-impl Listener {
-    fn open(&mut self, site: u32, core: &Core) {
-        self.tried = Some(Instant::now());
-        let mut sockets = Vec::new();
-        for addr in &self.spec.addrs {
-            match Plain.open(*addr, core.workers.count()) {
-                Ok(opened) => sockets.extend(opened.into_iter().enumerate()),
-                Err(error) => {
-                    let error = error.to_string();
-                    if self.state.error.as_ref() != Some(&error) {
-                        tracing::warn!(listener = self.spec.name, error, "listener is closed");
-                        self.state.error = Some(error);
-                        core.changed();
-                    }
-                    return;
-                }
-            }
-        }
-        let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
-        for (worker, socket) in sockets {
-            let (listener, routing_key) = (self.id, routing_key.clone());
-            let listen = Command::Listen {
-                site,
-                listener,
-                routing_key,
-                socket,
-            };
-            core.workers.send(worker, listen);
-        }
-        self.state.open = true;
-        self.state.error = None;
-        tracing::info!(
-            listener = self.spec.name,
-            routing_key = &*routing_key,
-            "listener is open"
-        );
-        core.changed();
-    }
-
-    fn close(&mut self, core: &Core, cut: bool) {
-        for worker in 0..core.workers.count() {
-            core.workers.send(
-                worker,
-                Command::Unlisten {
-                    listener: self.id,
-                    cut,
-                },
-            );
-        }
-        if std::mem::take(&mut self.state.open) {
-            tracing::info!(listener = self.spec.name, "listener is closed");
-            core.changed();
-        }
-    }
-}
-
 impl Site {
+    /// Has listeners steered by the kernel where that is possible, or never.
+    pub fn set_steering(&mut self, core: &Core, wanted: bool) {
+        self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
         if self
@@ -205,26 +122,18 @@ impl Site {
             return;
         }
         self.remove_listener(core, &spec.name.clone());
-        let listener = Listener {
-            id: core.sender.next_key(),
-            state: ListenerState::default(),
-            tried: None,
-            spec,
-        };
-        let advert = format!("{LISTENER_ADVERT}{}", listener.spec.routing_key);
+        let advert = format!("{LISTENER_ADVERT}{}", spec.routing_key);
         self.router.consumer_added(&advert, Treatment::Closest);
-        self.services
-            .listeners
-            .insert(listener.spec.name.clone(), listener);
+        self.services.listeners.add(core.sender.next_key(), spec);
         self.view_dirty = true;
     }
 
     /// Removes a listener; its connections end.
     pub fn remove_listener(&mut self, core: &Core, name: &str) {
-        if let Some(mut listener) = self.services.listeners.remove(name) {
-            listener.close(core, true);
-            let advert = format!("{LISTENER_ADVERT}{}", listener.spec.routing_key);
+        if let Some(spec) = self.services.listeners.remove(core, name) {
+            let advert = format!("{LISTENER_ADVERT}{}", spec.routing_key);
             self.router.consumer_removed(&advert);
+            self.view_dirty = true;
         }
     }
 

@@ -720,7 +720,7 @@ impl Site {
         self.services.retry(self.id, core);
     }
 
-    pub(super) fn shut_down(mut self, core: &Core) {
+    pub(super) fn shut_down(mut self, core: &mut Core) {
         self.links.values().for_each(|link| link.task.abort());
         for task in self.accesses.values().flatten() {
             task.abort();
@@ -728,7 +728,7 @@ impl Site {
         for (key, peer) in &self.peers {
             close(core, *key, peer, "site removed");
         }
-        self.services.clear(core);
+        self.services.clear(self.id, core);
         self.clients.clear(core);
     }
 }

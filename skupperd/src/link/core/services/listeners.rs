@@ -1,0 +1,256 @@
+//! Which listeners are open: bound through the kernel's steering where there is such a thing, else
+//! by sockets of their own.
+
+use crate::{
+    link::{
+        core::{Core, ListenerSpec, ListenerState},
+        view::SiteView,
+        worker::Command,
+    },
+    steer::{Owner, Plain, SteerError},
+};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Time between attempts to open a listener whose address was taken.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A listener of a site.
+pub(super) struct Listener {
+    id: u64,
+    pub(super) spec: ListenerSpec,
+    pub(super) state: ListenerState,
+    /// It is open by way of the kernel.
+    steered: bool,
+    tried: Option<Instant>,
+}
+
+/// A steered listener that is to be closed.
+struct Closing {
+    id: u64,
+    addrs: Vec<SocketAddr>,
+    cut: bool,
+}
+
+/// The listeners of a site.
+#[derive(Default)]
+pub(super) struct Listeners {
+    by_name: BTreeMap<String, Listener>,
+    /// They are closed together with those that are opened next, so that an address changes hands
+    /// without a gap.
+    closing: Vec<Closing>,
+    /// They have sockets of their own, whatever the kernel can.
+    plain: bool,
+}
+
+impl Listeners {
+    pub(super) fn get(&self, name: &str) -> Option<&Listener> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Listener)> {
+        self.by_name.iter()
+    }
+
+    /// Adds a listener, closed at first.
+    pub(super) fn add(&mut self, id: u64, spec: ListenerSpec) {
+        let listener = Listener {
+            id,
+            state: ListenerState::default(),
+            steered: false,
+            tried: None,
+            spec,
+        };
+        self.by_name.insert(listener.spec.name.clone(), listener);
+    }
+
+    /// Gives listeners sockets of their own or not. True: [`Self::reconsider`] has to follow.
+    pub(super) fn set_plain(&mut self, core: &Core, plain: bool) -> bool {
+        if self.plain == plain {
+            return false;
+        }
+        self.plain = plain;
+        for listener in self.by_name.values_mut().filter(|l| l.state.open) {
+            self.closing.extend(listener.close(core, false));
+        }
+        true
+    }
+
+    /// Removes a listener; its connections end. [`Self::reconsider`] has to follow.
+    pub(super) fn remove(&mut self, core: &Core, name: &str) -> Option<ListenerSpec> {
+        let mut listener = self.by_name.remove(name)?;
+        self.closing.extend(listener.close(core, true));
+        Some(listener.spec)
+    }
+
+    /// Opens listeners whose routing key is reachable and closes those whose is not.
+    pub(super) fn reconsider(&mut self, site: u32, core: &mut Core, view: &SiteView) {
+        for listener in self.by_name.values_mut() {
+            let key = &listener.spec.routing_key;
+            let remote = view
+                .routes
+                .addresses
+                .get(key)
+                .is_some_and(|r| !r.remotes.is_empty());
+            listener.state.matched = remote || view.connectors.contains_key(key);
+            if !listener.state.matched {
+                listener.state.error = None;
+                if listener.state.open {
+                    self.closing.extend(listener.close(core, false));
+                }
+            }
+        }
+        self.open(site, core, |_| true);
+    }
+
+    /// Opens listeners that could not be opened a while ago.
+    pub(super) fn retry(&mut self, site: u32, core: &mut Core) {
+        self.open(site, core, |listener| {
+            listener.tried.is_none_or(|at| at.elapsed() >= RETRY)
+        });
+    }
+
+    /// Closes all and ends their connections.
+    pub(super) fn clear(&mut self, site: u32, core: &mut Core) {
+        for listener in self.by_name.values_mut() {
+            self.closing.extend(listener.close(core, true));
+        }
+        self.by_name.clear();
+        self.open(site, core, |_| false);
+    }
+
+    /// Opens what is to be open and is not, and closes what waits to be closed.
+    fn open(&mut self, site: u32, core: &mut Core, due: impl Fn(&Listener) -> bool) {
+        let opening = self.by_name.values_mut();
+        let mut opening: Vec<&mut Listener> = opening
+            .filter(|l| l.state.matched && !l.state.open && due(l))
+            .collect();
+        let closing = std::mem::take(&mut self.closing);
+        if self.plain || core.steer.is_none() {
+            turn(site, core, closing, &mut []);
+            for listener in opening {
+                let opened = listener.open_plain(site, core);
+                listener.opened(core, opened);
+            }
+        } else {
+            turn(site, core, closing, &mut opening);
+        }
+    }
+}
+
+/// Closes listeners and opens others by way of the kernel, as one batch.
+fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut Listener]) {
+    if opening.is_empty() && closing.is_empty() {
+        return;
+    }
+    let begin = opening.iter().flat_map(|listener| {
+        let owner = Owner {
+            site,
+            listener: listener.id,
+            routing_key: listener.spec.routing_key.as_str().into(),
+        };
+        let addrs = listener.spec.addrs.iter();
+        addrs.map(move |addr| (*addr, owner.clone()))
+    });
+    let begin = begin.collect();
+    let end: Vec<SocketAddr> = closing.iter().flat_map(|c| c.addrs.clone()).collect();
+    let mut results = apply(core, &end, begin).into_iter();
+    // After the addresses are gone: what is accepted until then is found and cut.
+    for Closing { id, cut, .. } in closing {
+        unlisten(core, id, cut);
+    }
+    let mut half_open = Vec::new();
+    for listener in opening {
+        let addrs = &listener.spec.addrs;
+        let results: Vec<_> = results.by_ref().take(addrs.len()).collect();
+        let bound = addrs.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let bound: Vec<SocketAddr> = bound.map(|(addr, _)| *addr).collect();
+        let outcome: Result<Vec<()>, SteerError> = results.into_iter().collect();
+        if outcome.is_err() {
+            half_open.extend(bound);
+        }
+        listener.steered = outcome.is_ok();
+        listener.opened(core, outcome.map(drop));
+    }
+    if !half_open.is_empty() {
+        apply(core, &half_open, Vec::new());
+    }
+}
+
+fn apply(
+    core: &mut Core,
+    end: &[SocketAddr],
+    begin: Vec<(SocketAddr, Owner)>,
+) -> Vec<Result<(), SteerError>> {
+    let steer = core.steer.as_mut();
+    steer.map_or_else(Vec::new, |steer| steer.apply(end, begin))
+}
+
+fn unlisten(core: &Core, listener: u64, cut: bool) {
+    for worker in 0..core.workers.count() {
+        core.workers
+            .send(worker, Command::Unlisten { listener, cut });
+    }
+}
+
+impl Listener {
+    fn open_plain(&self, site: u32, core: &Core) -> Result<(), SteerError> {
+        let mut sockets = Vec::new();
+        for addr in &self.spec.addrs {
+            let opened = Plain.open(*addr, core.workers.count())?;
+            sockets.extend(opened.into_iter().enumerate());
+        }
+        let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
+        for (worker, socket) in sockets {
+            let (listener, routing_key) = (self.id, routing_key.clone());
+            let listen = Command::Listen {
+                site,
+                listener,
+                routing_key,
+                socket,
+            };
+            core.workers.send(worker, listen);
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, core: &Core, outcome: Result<(), SteerError>) {
+        self.tried = Some(Instant::now());
+        let name = &self.spec.name;
+        self.state.open = outcome.is_ok();
+        let error = outcome.err().map(|error| error.to_string());
+        match &error {
+            None => {
+                let routing_key = &self.spec.routing_key;
+                tracing::info!(listener = name, routing_key, "listener is open");
+            }
+            // It is tried again and again, and said once.
+            Some(error) if self.state.error.as_ref() == Some(error) => return,
+            Some(error) => tracing::warn!(listener = name, error, "listener is closed"),
+        }
+        self.state.error = error;
+        core.changed();
+    }
+
+    /// Closes it; one that is steered stays open until the result is dealt with.
+    fn close(&mut self, core: &Core, cut: bool) -> Option<Closing> {
+        if std::mem::take(&mut self.state.open) {
+            tracing::info!(listener = self.spec.name, "listener is closed");
+            core.changed();
+        }
+        if std::mem::take(&mut self.steered) {
+            let addrs = self.spec.addrs.clone();
+            return Some(Closing {
+                id: self.id,
+                addrs,
+                cut,
+            });
+        }
+        unlisten(core, self.id, cut);
+        None
+    }
+}

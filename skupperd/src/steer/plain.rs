@@ -1,0 +1,81 @@
+//! Sockets that are bound to a listener's address.
+
+use super::{SteerError, routes::is_local};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+/// Connections waiting to be accepted, per socket; the system's own limit (somaxconn) caps it.
+pub(super) const BACKLOG: i32 = 4096;
+
+/// Bound sockets that share a port: the kernel spreads connections over them.
+#[derive(Clone, Copy, Debug)]
+pub struct Plain;
+
+impl Plain {
+    /// Listening, non-blocking sockets for an address; the n-th is for the n-th worker.
+    pub fn open(self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError> {
+        let failed = |op| move |source| SteerError { addr, op, source };
+        let mut sockets = Vec::with_capacity(workers);
+        for n in 0..workers.max(1) {
+            let socket = socket(addr)?;
+            // The first socket is bound without sharing: another process of ours, or one that
+            // shares ports too, is a conflict and not a partner.
+            if n > 0 {
+                socket
+                    .set_reuse_port(true)
+                    .map_err(failed("setting options"))?;
+            }
+            bind(&socket, addr).map_err(failed("binding"))?;
+            if n == 0 {
+                socket
+                    .set_reuse_port(true)
+                    .map_err(failed("setting options"))?;
+            }
+            // Accepted sockets inherit these: no system call for each connection.
+            crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;
+            sockets.push(socket);
+        }
+        for socket in &sockets {
+            socket.listen(BACKLOG).map_err(failed("listening"))?;
+        }
+        Ok(sockets.into_iter().map(Into::into).collect())
+    }
+}
+
+/// A socket of this address's family, not bound yet. Connections of an earlier life that the system
+/// still remembers are no conflict.
+pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
+    let failed = |op| move |source| SteerError { addr, op, source };
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))
+        .map_err(failed("making a socket"))?;
+    let options = || {
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() {
+            // [::] is IPv6 alone; 0.0.0.0 has its own listener.
+            socket.set_only_v6(true)?;
+        }
+        Ok(())
+    };
+    options().map_err(failed("setting options"))?;
+    Ok(socket)
+}
+
+/// Binds a socket. Of addresses that are this host's by a route alone, IPv6 has to be told to take
+/// them.
+pub(super) fn bind(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    match socket.bind(&addr.into()) {
+        Err(error)
+            if addr.is_ipv6()
+                && error.kind() == io::ErrorKind::AddrNotAvailable
+                && is_local(addr.ip()) =>
+        {
+            socket.set_freebind_v6(true)?;
+            socket.bind(&addr.into())
+        }
+        other => other,
+    }
+}
