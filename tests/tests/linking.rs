@@ -222,3 +222,26 @@ fn r19_grants_redemptions_and_links_are_on_record_with_their_fields() {
     let code = text.lines().find_map(|l| l.trim().strip_prefix("code: "));
     assert!(!a.log().contains(code.expect("a code")));
 }
+
+#[test]
+fn a_site_that_can_not_start_is_tried_again_and_there_once() {
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    let link = free_addr();
+    a.access(link);
+    b.link_to(&a, link, 1);
+    let busy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = busy.local_addr().expect("an address").port();
+    b.resource(
+        "Site",
+        "b",
+        &format!("{{settings: {{local-amqp-port: \"{port}\"}}}}"),
+    );
+    a.start();
+    b.start();
+    let message = b.wait_status("Site", "b", "Error");
+    assert!(message.contains("local-amqp-port"), "{message}");
+    drop(busy);
+    b.wait_status("Site", "b", "Ready");
+    b.wait_status("Link", "to-a", "Ready");
+    assert_eq!(a.log().matches("link accepted").count(), 1, "{}", a.log());
+}

@@ -116,15 +116,7 @@ impl Executor {
         }
         match action {
             Action::StartSite => self.start(core, wanted).await,
-            Action::StopSite => {
-                self.listeners.clear();
-                self.accesses.clear();
-                if let Some(id) = self.site.take() {
-                    let removed = core.call(move |c| c.remove_site(id)).await;
-                    removed.ok_or_else(ended)?;
-                }
-                self.addresses.clear()
-            }
+            Action::StopSite => self.stop(core).await,
             Action::UpdateSite => {
                 self.revoke(core, wanted).await?;
                 self.steer(core, wanted).await?;
@@ -273,6 +265,30 @@ impl Executor {
             .await
             .ok_or_else(ended)?;
         self.site = Some(id);
+        let done = self.furnish(core, wanted, site).await;
+        if done.is_err() {
+            // It is started as a whole or not at all: the next try is another site.
+            self.stop(core).await?;
+        }
+        done
+    }
+
+    async fn stop(&mut self, core: &CoreSender) -> Done {
+        self.listeners.clear();
+        self.accesses.clear();
+        if let Some(id) = self.site.take() {
+            let removed = core.call(move |c| c.remove_site(id)).await;
+            removed.ok_or_else(ended)?;
+        }
+        self.addresses.clear()
+    }
+
+    async fn furnish(
+        &mut self,
+        core: &CoreSender,
+        wanted: &Picture,
+        site: &crate::model::Site,
+    ) -> Done {
         self.revoke(core, wanted).await?;
         self.steer(core, wanted).await?;
         if let Some(port) = settings::local_amqp(&site.settings)? {
