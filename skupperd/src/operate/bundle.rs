@@ -4,7 +4,7 @@ use super::{OperateError, Outcome, invalid};
 use crate::{
     access,
     manifest::{Located, document_of},
-    model::{Kind, Meta, Name, Resource, Spec},
+    model::{Kind, Meta, Name, Resource, Secret, Spec},
     pki,
     store::NamespaceDir,
     telemetry::chain,
@@ -56,20 +56,28 @@ pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
         }
     }
     // A directory goes before a Secret of its name.
-    for (name, secret) in pki::given_files(namespace)? {
-        let resource = Resource {
-            meta: Meta::new(name.clone(), namespace.name().clone()),
-            spec: Spec::Secret(secret),
-        };
-        secrets.insert(name, document_of(&resource));
+    let input = namespace.input();
+    let issuers = pki::given_files(&input.join("issuers"), pki::OF_CA)?;
+    let certs = pki::given_files(&input.join("certs"), pki::OF_END)?;
+    for (name, secret) in issuers.into_iter().chain(certs) {
+        let document = secret_document(namespace, &name, secret);
+        secrets.insert(name, document);
     }
     documents.extend(secrets.into_values());
     Ok(Bundle { site, documents })
 }
 
+/// A Secret's document, key included.
+pub(super) fn secret_document(namespace: &NamespaceDir, name: &Name, secret: Secret) -> Value {
+    document_of(&Resource {
+        meta: Meta::new(name.clone(), namespace.name().clone()),
+        spec: Spec::Secret(secret),
+    })
+}
+
 /// A document without what ties it to its place: the namespace, and an identity that two sites must
 /// not share.
-fn portable(located: &Located) -> Value {
+pub(super) fn portable(located: &Located) -> Value {
     let mut document = match located.resource.kind() {
         // As it was written it lacks the key.
         Kind::Secret => document_of(&located.resource),
