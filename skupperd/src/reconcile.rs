@@ -5,6 +5,7 @@ mod certificates;
 mod execute;
 mod grants;
 mod namespace;
+mod places;
 mod settings;
 mod status;
 mod tokens;

@@ -2,6 +2,7 @@
 
 use super::{
     addresses::Addresses,
+    places::places,
     settings::{self, PROXY},
 };
 use crate::{
@@ -184,7 +185,7 @@ impl Executor {
         let addrs = addrs.map_err(|e| format!("spec.host: looking up {}: {e}", listener.host))?;
         let spec = ListenerSpec {
             name: name.to_string(),
-            addrs,
+            places: places(&addrs, listener.port, &listener.settings)?,
             routing_key: listener.routing_key.to_string(),
         };
         self.listeners.push(Change::Set(spec));

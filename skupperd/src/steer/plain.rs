@@ -17,7 +17,7 @@ pub struct Plain;
 impl Plain {
     /// Listening, non-blocking sockets for an address; the n-th is for the n-th worker.
     pub fn open(self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError> {
-        let failed = |op| move |source| SteerError { addr, op, source };
+        let failed = |op| move |source| SteerError { place: addr.into(), op, source };
         let mut sockets = Vec::with_capacity(workers);
         for n in 0..workers.max(1) {
             let socket = socket(addr)?;
@@ -48,7 +48,7 @@ impl Plain {
 /// A socket of this address's family, not bound yet. Connections of an earlier life that the system
 /// still remembers are no conflict.
 pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
-    let failed = |op| move |source| SteerError { addr, op, source };
+    let failed = |op| move |source| SteerError { place: addr.into(), op, source };
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))
         .map_err(failed("making a socket"))?;
