@@ -230,7 +230,10 @@ mod tests {
             assert_eq!(nearer(port, all).map(|b| b.prefix), wins);
         }
         let port = of(32);
-        assert!(core::ptr::eq(nearer(Some(&port), Some(&long)).unwrap(), &port));
+        assert!(core::ptr::eq(
+            nearer(Some(&port), Some(&long)).unwrap(),
+            &port
+        ));
     }
 
     #[test]
@@ -241,7 +244,7 @@ mod tests {
                 first: 0,
                 sockets,
                 slot: 0,
-            prefix: 32,
+                prefix: 32,
             };
             let mut taken = vec![0u32; sockets as usize];
             // As the kernel gives them out: every second one, in network byte order.

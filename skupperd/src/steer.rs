@@ -10,6 +10,7 @@ pub mod bpf;
 mod kernel;
 #[cfg(feature = "ebpf")]
 mod listening;
+pub mod netns;
 pub mod place;
 mod plain;
 #[cfg(feature = "ebpf")]
@@ -20,11 +21,7 @@ mod table;
 pub use plain::Plain;
 pub use table::{Owner, Owners, Table};
 
-use std::{
-    io,
-    net::TcpListener,
-    sync::Arc,
-};
+use std::{io, net::TcpListener, sync::Arc};
 
 use place::Place;
 
@@ -40,6 +37,12 @@ pub struct SteerError {
 }
 
 impl SteerError {
+    /// A place whose sockets do not listen.
+    pub fn listening(place: Place, source: io::Error) -> Self {
+        let op = "listening";
+        Self { place, op, source }
+    }
+
     /// A place that sockets can not have.
     pub fn only_steered(place: Place) -> Self {
         let text = "only where the kernel steers, which it does not here";
@@ -56,11 +59,7 @@ pub trait Steer: Send {
     /// Ends bindings and begins others, as one batch; says for each of the latter how it went. What
     /// is in both changes its owner, and no connection is refused meanwhile. Connections that were
     /// accepted go on.
-    fn apply(
-        &mut self,
-        end: &[Place],
-        begin: Vec<(Place, Owner)>,
-    ) -> Vec<Result<(), SteerError>>;
+    fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>>;
 
     /// Leaves to other programs what they listen on by now in places that can not be taken from
     /// them: prefixes, and all ports. To be called a few times a second.

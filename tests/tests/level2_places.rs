@@ -106,7 +106,9 @@ fn observed(steered: &Steered, to: SocketAddr) -> Result<Option<u64>, String> {
             }
             let came_to = server.local_addr().map_err(|e| e.to_string())?;
             let owner = steered.table.owner(came_to);
-            return Ok(Some(owner.ok_or_else(|| format!("{to}: nobody's"))?.listener));
+            return Ok(Some(
+                owner.ok_or_else(|| format!("{to}: nobody's"))?.listener,
+            ));
         }
     }
     Err(format!("{to}: it went elsewhere"))
@@ -275,7 +277,9 @@ fn listeners_have_ranges_all_ports_and_prefixes() {
     for addr in [at(1, 8055), at(2, 22), of_prefix(9)] {
         wait_until("the end", SOON, || refused(addr));
     }
-    wait_until("a free port", SOON, || TcpListener::bind(at(1, 8050)).is_ok());
+    wait_until("a free port", SOON, || {
+        TcpListener::bind(at(1, 8050)).is_ok()
+    });
 }
 
 #[test]
@@ -294,7 +298,12 @@ fn programs_that_listen_are_never_shadowed() {
         "{message}"
     );
     assert!(says(at(3, 8050), "one") && refused(at(3, 8051)));
-    listener(&site, "prefix", "198.18.6.1", "host-prefix: 198.18.7.0/24, ports: '8050'");
+    listener(
+        &site,
+        "prefix",
+        "198.18.6.1",
+        "host-prefix: 198.18.7.0/24, ports: '8050'",
+    );
     let message = site.wait_status("Listener", "prefix", "Error");
     assert!(
         message.contains(
@@ -336,10 +345,22 @@ fn what_is_too_broad_or_needs_the_kernel_is_said() {
         return;
     };
     for (host, settings, why) in [
-        ("0.0.0.0", "ports: all", "0.0.0.0 is every address of this host"),
+        (
+            "0.0.0.0",
+            "ports: all",
+            "0.0.0.0 is every address of this host",
+        ),
         ("127.0.0.1", "ports: all", "an interface has 127.0.0.1"),
-        ("198.18.7.1", "ports: 80-", "is neither a port, nor ports such as"),
-        ("198.18.7.1", "host-prefix: 0.0.0.0/0", "that is spec.host 0.0.0.0"),
+        (
+            "198.18.7.1",
+            "ports: 80-",
+            "is neither a port, nor ports such as",
+        ),
+        (
+            "198.18.7.1",
+            "host-prefix: 0.0.0.0/0",
+            "that is spec.host 0.0.0.0",
+        ),
     ] {
         listener(&site, "l", host, settings);
         wait_until(why, SOON, || {

@@ -11,6 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 const PORTS: &str = "ports";
 /// Setting of a listener: addresses beside its own, as in `10.20.0.0/16`.
 const PREFIX: &str = "host-prefix";
+/// Setting of a listener: the network namespace that it is in; `manifest` knows it too.
+pub(super) const NETNS: &str = crate::manifest::NETNS;
 /// Ports of one listener: each is taken from other programs by a socket.
 const MAX_PORTS: usize = 4096;
 
@@ -50,8 +52,7 @@ pub(super) fn places(
 
 fn prefix(text: &str) -> Result<Network, String> {
     let network = Network::parse(text);
-    let network =
-        network.ok_or_else(|| format!("{text:?} is not a prefix, as 10.20.0.0/16 is"))?;
+    let network = network.ok_or_else(|| format!("{text:?} is not a prefix, as 10.20.0.0/16 is"))?;
     if network.bits() == 0 {
         let all = network.address();
         return Err(format!("{text} is every address: that is spec.host {all}"));
@@ -95,7 +96,11 @@ fn more_ports(text: &str) -> Result<Vec<Ports>, String> {
             _ => joined.push((first, last)),
         }
     }
-    ones.extend(joined.into_iter().map(|(first, last)| Ports::Range(first, last)));
+    ones.extend(
+        joined
+            .into_iter()
+            .map(|(first, last)| Ports::Range(first, last)),
+    );
     let count: usize = ones.iter().map(|ports| ports.each().count()).sum();
     if count > MAX_PORTS {
         return Err(format!(
@@ -114,9 +119,7 @@ fn alone(network: Network, mut interfaces: impl Iterator<Item = IpAddr>) -> Resu
     match interfaces.find(|ip| network.contains(*ip)) {
         None => Ok(()),
         Some(ip) if network == Network::of(ip) => Err(format!("{many}: an interface has {ip}")),
-        Some(ip) => Err(format!(
-            "{many}: of {network}, an interface has {ip}"
-        )),
+        Some(ip) => Err(format!("{many}: of {network}, an interface has {ip}")),
     }
 }
 
@@ -147,7 +150,10 @@ mod tests {
                 vec!["198.18.7.1:80", "198.18.7.1 ports 8000-8210"],
             ),
             ("all", vec!["198.18.7.1:80", "198.18.7.1 all ports"]),
-            ("65535-65535", vec!["198.18.7.1:80", "198.18.7.1 ports 65535-65535"]),
+            (
+                "65535-65535",
+                vec!["198.18.7.1:80", "198.18.7.1 ports 65535-65535"],
+            ),
         ] {
             assert_eq!(read(&[("ports", text)]).unwrap(), places, "{text}");
         }
@@ -176,11 +182,18 @@ mod tests {
             ("ports", "9-8", "9-8 ends before it begins"),
             ("ports", "1-65535", "65535 ports are too many: 4096 at most"),
             ("host-prefix", "10.20.0.1/16", "not a prefix"),
-            ("host-prefix", "0.0.0.0/0", "every address: that is spec.host 0.0.0.0"),
+            (
+                "host-prefix",
+                "0.0.0.0/0",
+                "every address: that is spec.host 0.0.0.0",
+            ),
             ("host-prefix", "10.20.0.0", "not a prefix"),
         ] {
             let error = read(&[(key, text)]).unwrap_err();
-            assert!(error.starts_with(&format!("spec.settings[{key}]: ")), "{error}");
+            assert!(
+                error.starts_with(&format!("spec.settings[{key}]: ")),
+                "{error}"
+            );
             assert!(error.contains(why), "{text}: {error}");
         }
     }
@@ -191,7 +204,10 @@ mod tests {
         for (network, why) in [
             ("0.0.0.0/0", Some("0.0.0.0 is every address of this host")),
             ("192.0.2.1/32", Some("an interface has 192.0.2.1")),
-            ("192.0.0.0/16", Some("of 192.0.0.0/16, an interface has 192.0.2.1")),
+            (
+                "192.0.0.0/16",
+                Some("of 192.0.0.0/16, an interface has 192.0.2.1"),
+            ),
             ("192.0.2.2/32", None),
             ("127.0.0.2/32", None),
             ("::/0", Some("every address")),

@@ -196,7 +196,10 @@ impl Kernel {
         if is_open(&place) && place.ports != Ports::All {
             let taken = others.iter().find(|other| other.takes_of(&place));
             if let Some(other) = taken {
-                let text = format!("Address already in use by another program at {}", other.addr);
+                let text = format!(
+                    "Address already in use by another program at {}",
+                    other.addr
+                );
                 return Err(SteerError {
                     place: place.at(other.addr.port()),
                     op: "binding",
@@ -287,11 +290,7 @@ fn is_open(place: &Place) -> bool {
 }
 
 impl Steer for Kernel {
-    fn apply(
-        &mut self,
-        end: &[Place],
-        begin: Vec<(Place, Owner)>,
-    ) -> Vec<Result<(), SteerError>> {
+    fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>> {
         let mut ending: HashSet<Place> = end.iter().copied().collect();
         for place in &ending {
             self.owners.remove(*place);

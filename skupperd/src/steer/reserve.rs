@@ -72,7 +72,11 @@ fn reserve(addr: SocketAddr) -> Result<Socket, SteerError> {
 }
 
 fn failed(addr: SocketAddr, op: &'static str) -> impl Fn(std::io::Error) -> SteerError {
-    move |source| SteerError { place: addr.into(), op, source }
+    move |source| SteerError {
+        place: addr.into(),
+        op,
+        source,
+    }
 }
 
 #[cfg(test)]

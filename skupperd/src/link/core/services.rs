@@ -9,7 +9,7 @@ use crate::{
         worker::Command,
     },
     router::Treatment,
-    steer::place::Place,
+    steer::{netns::Placed, place::Place},
 };
 use listeners::Listeners;
 use std::{
@@ -30,6 +30,8 @@ pub struct ListenerSpec {
     pub name: String,
     /// Where clients reach it; a host name has several addresses.
     pub places: Vec<Place>,
+    /// Its sockets, where these places are in another network namespace.
+    pub placed: Option<Placed>,
     /// Routing key.
     pub routing_key: String,
 }

@@ -129,14 +129,13 @@ impl Listeners {
             .filter(|l| l.state.matched && !l.state.open && due(l))
             .collect();
         let closing = std::mem::take(&mut self.closing);
-        if self.plain || core.steer.is_none() {
-            turn(site, core, closing, &mut []);
-            for listener in opening {
-                let opened = listener.open_plain(site, core);
-                listener.opened(core, opened);
-            }
-        } else {
-            turn(site, core, closing, &mut opening);
+        let plain = self.plain || core.steer.is_none();
+        let own = opening.extract_if(.., |l| plain || l.spec.placed.is_some());
+        let own: Vec<&mut Listener> = own.collect();
+        turn(site, core, closing, &mut opening);
+        for listener in own {
+            let opened = listener.open_plain(site, core);
+            listener.opened(core, opened);
         }
     }
 }
@@ -199,8 +198,16 @@ fn unlisten(core: &Core, listener: u64, cut: bool) {
 impl Listener {
     fn open_plain(&self, site: u32, core: &Core) -> Result<(), SteerError> {
         let mut sockets = Vec::new();
-        for place in &self.spec.places {
-            for addr in place.sockets().ok_or_else(|| SteerError::only_steered(*place))? {
+        let (placed, places) = (&self.spec.placed, self.spec.places.iter());
+        if let (Some(placed), Some(place)) = (placed, self.spec.places.first()) {
+            let open = placed.listen(core.workers.count());
+            sockets = open.map_err(|source| SteerError::listening(*place, source))?;
+        }
+        for place in places.filter(|_| placed.is_none()) {
+            for addr in place
+                .sockets()
+                .ok_or_else(|| SteerError::only_steered(*place))?
+            {
                 let opened = Plain.open(addr, core.workers.count())?;
                 sockets.extend(opened.into_iter().enumerate());
             }
@@ -250,6 +257,9 @@ impl Listener {
                 places,
                 cut,
             });
+        }
+        if let Some(placed) = &self.spec.placed {
+            placed.refuse();
         }
         unlisten(core, self.id, cut);
         None
