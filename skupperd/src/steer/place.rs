@@ -136,6 +136,7 @@ impl Place {
     }
 
     /// The place of one port here.
+    #[cfg(feature = "ebpf")]
     pub(super) fn at(&self, port: u16) -> Self {
         Self {
             ports: Ports::One(port),
