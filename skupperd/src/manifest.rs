@@ -20,7 +20,7 @@ mod value;
 pub use encode::{document_of, to_yaml};
 pub use error::ManifestError;
 pub use secret::redact;
-pub use set::validate_set;
+pub use set::{NETNS, validate_set};
 
 use crate::model::{Key, Namespace, Resource};
 use serde_json::Value;

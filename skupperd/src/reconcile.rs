@@ -4,7 +4,10 @@ mod addresses;
 mod certificates;
 mod execute;
 mod grants;
+mod names;
 mod namespace;
+mod placed;
+mod places;
 mod settings;
 mod status;
 mod tokens;
@@ -137,6 +140,7 @@ impl Reconciler {
     ) {
         let mut next_sync = Instant::now() + RESYNC;
         let mut next_report = None;
+        let mut next_look = Instant::now() + RETRY;
         let mut reloads: Vec<Reload> = Vec::new();
         let poke = self.poke.clone();
         loop {
@@ -154,6 +158,7 @@ impl Reconciler {
                 let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
                 next_sync = next_sync.min(Instant::now() + left.clamp(RETRY, RESYNC));
             }
+            let placed = self.namespaces.values().any(NamespaceState::has_placed);
             let report_at = next_report.unwrap_or(next_sync);
             // All arms are cancel-safe: channels keep what was not received, times are kept here.
             tokio::select! {
@@ -164,6 +169,14 @@ impl Reconciler {
                         return;
                     }
                     next_sync = Instant::now();
+                }
+                () = sleep_until(next_look), if placed => {
+                    next_look = Instant::now() + RETRY;
+                    for state in self.namespaces.values_mut() {
+                        if state.lose_placed() {
+                            next_sync = Instant::now();
+                        }
+                    }
                 }
                 () = poke.notified() => next_sync = Instant::now(),
                 Some(done) = reload.recv() => {

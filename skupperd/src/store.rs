@@ -15,7 +15,7 @@ mod walk;
 mod watch;
 
 pub use edit::Editor;
-pub use files::{PRIVATE, SHARED, read_text, remove_file, write_file};
+pub use files::{PRIVATE, PUBLIC, SHARED, read_text, remove_file, write_file};
 pub use format::FORMAT_VERSION;
 pub use layout::{Layout, NamespaceDir};
 pub use load::{Loaded, Loader};

@@ -4,10 +4,11 @@ use clap::Parser;
 use skupperd::{
     control::Bus,
     daemon::{self, Options},
+    steer::netns,
     store::Layout,
     telemetry,
 };
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, os::fd::AsFd, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Skupper sites on this host.
 #[derive(Parser)]
@@ -37,6 +38,10 @@ struct Args {
     /// Have the kernel steer connections to listeners: where it can, or never
     #[arg(long, value_enum, default_value_t, env = "SKUPPER_STEERING")]
     steering: Steering,
+    /// Make sockets in another network namespace, as asked for on standard input, and end: this is
+    /// what skupperd-netns@.service runs
+    #[arg(long, hide = true)]
+    open_namespace: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -59,6 +64,15 @@ const USAGE: u8 = 64;
 fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::init();
+    if args.open_namespace {
+        return match netns::serve(std::io::stdin().as_fd()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, "answering");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let layout = match (&args.root, args.system, args.user) {
         (Some(root), ..) => Ok(Layout::root(root)),
         (None, true, _) => Ok(Layout::system()),

@@ -226,6 +226,7 @@ impl Core {
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.each_site(|site, core| site.tick(core, now));
+                self.steer.iter_mut().for_each(|steer| steer.look());
             }
             self.each_site(|site, core| site.pump(core, now));
         }

@@ -105,11 +105,16 @@ fn conflict(
     Some((new.field.clone(), text))
 }
 
+/// Setting of a listener: the network namespace that it is in.
+pub const NETNS: &str = "network-namespace";
+
 /// An address that a resource listens on.
 struct Taken {
     /// All of the host's when there is none.
     host: Option<Host>,
     port: u16,
+    /// Network namespace, as a listener names it; none for the daemon's.
+    netns: Option<String>,
     field: String,
     key: Key,
     place: String,
@@ -119,12 +124,16 @@ fn addresses(located: &Located) -> Vec<Taken> {
     let taken = |host: Option<Host>, port, field: String| Taken {
         host,
         port,
+        netns: None,
         field,
         key: located.key(),
         place: located.place(),
     };
     match &located.resource.spec {
-        Spec::Listener(l) => vec![taken(Some(l.host.clone()), l.port, "spec.port".to_owned())],
+        Spec::Listener(l) => vec![Taken {
+            netns: l.settings.get(NETNS).cloned(),
+            ..taken(Some(l.host.clone()), l.port, "spec.port".to_owned())
+        }],
         Spec::RouterAccess(access) => {
             let roles = access.roles.iter().enumerate();
             let field = |n: usize| format!("spec.roles[{n}].port");
@@ -138,7 +147,9 @@ fn addresses(located: &Located) -> Vec<Taken> {
 
 impl Taken {
     fn overlaps(&self, other: &Self) -> bool {
-        self.port == other.port && hosts_overlap(self.host.as_ref(), other.host.as_ref())
+        self.port == other.port
+            && self.netns == other.netns
+            && hosts_overlap(self.host.as_ref(), other.host.as_ref())
     }
 }
 

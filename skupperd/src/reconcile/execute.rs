@@ -2,6 +2,8 @@
 
 use super::{
     addresses::Addresses,
+    placed::Placements,
+    places::{NETNS, places},
     settings::{self, PROXY},
 };
 use crate::{
@@ -15,7 +17,12 @@ use crate::{
     model::{AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
     pki::{self, Served},
     plan::{Action, LinkSecrets, Picture},
-    steer::{Plain, routes::Routes},
+    steer::{
+        Plain,
+        netns::{Netns, Placed},
+        place::Place,
+        routes::Routes,
+    },
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
@@ -67,6 +74,7 @@ pub(super) struct Executor {
     namespace: NamespaceDir,
     trunk: usize,
     addresses: Addresses,
+    pub(super) placements: Placements,
     pub(super) site: Option<u32>,
     pub(super) site_id: String,
     pub(super) accesses: BTreeMap<Name, OpenAccess>,
@@ -91,6 +99,7 @@ impl Executor {
     pub(super) fn new(namespace: NamespaceDir, trunk: usize, routes: Arc<Routes>) -> Self {
         Self {
             addresses: Addresses::new(&namespace, routes),
+            placements: Placements::new(&namespace),
             namespace,
             trunk,
             site: None,
@@ -160,31 +169,52 @@ impl Executor {
             }
             Action::RemoveConnector(name) => self.remove_connector(core, name).await,
             Action::SetListener(name) => {
-                let set = self.set_listener(wanted, name).await;
+                let set = self.set_listener(core, wanted, name).await;
                 if set.is_err() {
                     self.remove_listener(name);
                 }
                 set
             }
             Action::RemoveListener(name) => {
+                self.placements.remove(name);
                 self.remove_listener(name);
                 Ok(())
             }
         }
     }
 
-    async fn set_listener(&mut self, wanted: &Picture, name: &Name) -> Done {
+    async fn set_listener(&mut self, core: &CoreSender, wanted: &Picture, name: &Name) -> Done {
         let Some(listener) = wanted.listeners.get(name) else {
             return Ok(());
         };
         if listener.tls_credentials.is_some() {
             return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
         }
-        let addrs = resolve(&listener.host, listener.port).await;
-        let addrs = addrs.map_err(|e| format!("spec.host: looking up {}: {e}", listener.host))?;
+        let (host, port) = (&listener.host, listener.port);
+        let netns = listener.settings.get(NETNS);
+        let address = match netns {
+            None => self.addresses.of(host, &wanted.listeners)?,
+            Some(_) => None,
+        };
+        let addrs = match address {
+            Some(ip) => vec![SocketAddr::new(ip, port)],
+            None => {
+                let found = resolve(host, port).await;
+                found.map_err(|e| format!("spec.host: looking up {host}: {e}"))?
+            }
+        };
+        let places = places(&addrs, port, &listener.settings)?;
+        let placed = match netns {
+            None => {
+                self.placements.remove(name);
+                None
+            }
+            Some(netns) => Some(self.place(core, name, netns, &places).await?),
+        };
         let spec = ListenerSpec {
             name: name.to_string(),
-            addrs,
+            places,
+            placed,
             routing_key: listener.routing_key.to_string(),
         };
         self.listeners.push(Change::Set(spec));
@@ -193,6 +223,26 @@ impl Executor {
 
     fn remove_listener(&mut self, name: &str) {
         self.listeners.push(Change::Remove(name.to_owned()));
+    }
+
+    /// Sockets of a listener in another network namespace: those that it has, or others.
+    async fn place(
+        &mut self,
+        core: &CoreSender,
+        name: &Name,
+        netns: &str,
+        places: &[Place],
+    ) -> Result<Placed, String> {
+        let bad = |e| format!("spec.settings[{NETNS}]: {e}");
+        let target: Netns = netns.parse().map_err(bad)?;
+        if let Some(placed) = self.placements.kept(name, &target, places) {
+            return Ok(placed);
+        }
+        // The old ones go first: the new ones may want their ports.
+        self.remove_listener(name);
+        self.finish(core).await?;
+        let (places, workers) = (places.to_vec(), self.trunk);
+        self.placements.make(name, target, places, workers).await
     }
 
     /// Makes the changes of listeners that were waiting.
@@ -275,6 +325,7 @@ impl Executor {
 
     async fn stop(&mut self, core: &CoreSender) -> Done {
         self.listeners.clear();
+        self.placements.clear();
         self.accesses.clear();
         if let Some(id) = self.site.take() {
             let removed = core.call(move |c| c.remove_site(id)).await;
@@ -320,6 +371,13 @@ impl Executor {
         match &wanted.site {
             Some((_, site)) => self.addresses.set(&site.settings),
             None => Ok(()),
+        }
+    }
+
+    /// Says the names of the site's service addresses to the host.
+    pub(super) fn publish_names(&mut self, wanted: &Picture) {
+        if let Err(error) = self.addresses.publish(&wanted.listeners) {
+            tracing::error!(namespace = %self.namespace.name(), %error, "names of service addresses");
         }
     }
 

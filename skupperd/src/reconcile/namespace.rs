@@ -4,13 +4,13 @@ use super::{
     certificates::Certificates,
     execute::Executor,
     grants::Grants,
-    settings::{PROXY, named_hosts},
+    settings::{PROXY, SERVICE_ADDRESSES, named_hosts},
     tokens::{FROM, Tokens},
 };
 use crate::{
     link::core::CoreSender,
     manifest::{Located, ManifestError},
-    model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Settings, Spec},
+    model::{AccessRole, Key, Kind, Listener, Name, Role, RouterAccess, Settings, Spec},
     plan::{Action, LinkSecrets, Picture, plan},
     steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
@@ -73,6 +73,21 @@ impl NamespaceState {
             || self.certificates.has_failures()
             || self.grants.has_failures()
             || self.tokens.has_failures()
+    }
+
+    /// There are listeners in other network namespaces.
+    pub(super) fn has_placed(&self) -> bool {
+        self.executor.placements.any()
+    }
+
+    /// Forgets listeners whose network namespaces are gone, and says whether there were any: they
+    /// are to be set again.
+    pub(super) fn lose_placed(&mut self) -> bool {
+        let lost = self.executor.placements.lost();
+        for name in &lost {
+            self.applied.listeners.remove(name);
+        }
+        !lost.is_empty()
     }
 
     /// The running site's id in the core.
@@ -157,12 +172,25 @@ impl NamespaceState {
             .collect();
         self.sync_certificates();
         let wanted = self.wanted();
+        let addresses = |picture: &Picture| {
+            let (_, site) = picture.site.as_ref()?;
+            site.settings.get(SERVICE_ADDRESSES).cloned()
+        };
+        if addresses(&wanted) != addresses(&self.applied) {
+            // Their names stand for other addresses from now on.
+            let listeners = &mut self.applied.listeners;
+            let stays = |name: &Name, listener: &Listener| {
+                listener.host.ip().is_some() || !wanted.listeners.contains_key(name)
+            };
+            listeners.retain(|name, listener| stays(name, listener));
+        }
         for action in plan(&wanted, &self.applied) {
             self.step(core, &wanted, action).await;
         }
         if let Err(error) = self.executor.finish(core).await {
             tracing::debug!(namespace = %self.namespace.name(), error, "listeners");
         }
+        self.executor.publish_names(&wanted);
         self.failures.retain(|key, _| match key.kind {
             Kind::Listener => wanted.listeners.contains_key(&key.name),
             Kind::Connector => wanted.connectors.contains_key(&key.name),

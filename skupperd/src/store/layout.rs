@@ -89,6 +89,7 @@ impl Layout {
             input,
             home,
             state: self.state_namespaces().join(name.as_str()),
+            hosts: self.runtime.join("hosts").join(name.as_str()),
             name: name.clone(),
         }
     }
@@ -132,12 +133,18 @@ pub struct NamespaceDir {
     input: PathBuf,
     resources: PathBuf,
     state: PathBuf,
+    hosts: PathBuf,
 }
 
 impl NamespaceDir {
     /// Its name.
     pub fn name(&self) -> &Namespace {
         &self.name
+    }
+
+    /// Names of its service addresses, in the form of `/etc/hosts`, for every program of the host.
+    pub fn hosts(&self) -> PathBuf {
+        self.hosts.clone()
     }
 
     /// Directory for input.

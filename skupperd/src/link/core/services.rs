@@ -9,11 +9,11 @@ use crate::{
         worker::Command,
     },
     router::Treatment,
+    steer::{netns::Placed, place::Place},
 };
 use listeners::Listeners;
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64},
@@ -28,8 +28,10 @@ pub const LISTENER_ADVERT: &str = "skupper-listener/";
 pub struct ListenerSpec {
     /// Name of the resource.
     pub name: String,
-    /// Addresses, more than one when a host name has several.
-    pub addrs: Vec<SocketAddr>,
+    /// Where clients reach it; a host name has several addresses.
+    pub places: Vec<Place>,
+    /// Its sockets, where these places are in another network namespace.
+    pub placed: Option<Placed>,
     /// Routing key.
     pub routing_key: String,
 }

@@ -7,11 +7,10 @@ use crate::{
         view::SiteView,
         worker::Command,
     },
-    steer::{Owner, Plain, SteerError},
+    steer::{Owner, Plain, SteerError, place::Place},
 };
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,7 +31,7 @@ pub(super) struct Listener {
 /// A steered listener that is to be closed.
 struct Closing {
     id: u64,
-    addrs: Vec<SocketAddr>,
+    places: Vec<Place>,
     cut: bool,
 }
 
@@ -130,14 +129,13 @@ impl Listeners {
             .filter(|l| l.state.matched && !l.state.open && due(l))
             .collect();
         let closing = std::mem::take(&mut self.closing);
-        if self.plain || core.steer.is_none() {
-            turn(site, core, closing, &mut []);
-            for listener in opening {
-                let opened = listener.open_plain(site, core);
-                listener.opened(core, opened);
-            }
-        } else {
-            turn(site, core, closing, &mut opening);
+        let plain = self.plain || core.steer.is_none();
+        let own = opening.extract_if(.., |l| plain || l.spec.placed.is_some());
+        let own: Vec<&mut Listener> = own.collect();
+        turn(site, core, closing, &mut opening);
+        for listener in own {
+            let opened = listener.open_plain(site, core);
+            listener.opened(core, opened);
         }
     }
 }
@@ -153,11 +151,11 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
             listener: listener.id,
             routing_key: listener.spec.routing_key.as_str().into(),
         };
-        let addrs = listener.spec.addrs.iter();
-        addrs.map(move |addr| (*addr, owner.clone()))
+        let places = listener.spec.places.iter();
+        places.map(move |place| (*place, owner.clone()))
     });
     let begin = begin.collect();
-    let end: Vec<SocketAddr> = closing.iter().flat_map(|c| c.addrs.clone()).collect();
+    let end: Vec<Place> = closing.iter().flat_map(|c| c.places.clone()).collect();
     let mut results = apply(core, &end, begin).into_iter();
     // After the addresses are gone: what is accepted until then is found and cut.
     for Closing { id, cut, .. } in closing {
@@ -165,10 +163,10 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
     }
     let mut half_open = Vec::new();
     for listener in opening {
-        let addrs = &listener.spec.addrs;
-        let results: Vec<_> = results.by_ref().take(addrs.len()).collect();
-        let bound = addrs.iter().zip(&results).filter(|(_, r)| r.is_ok());
-        let bound: Vec<SocketAddr> = bound.map(|(addr, _)| *addr).collect();
+        let places = &listener.spec.places;
+        let results: Vec<_> = results.by_ref().take(places.len()).collect();
+        let bound = places.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let bound: Vec<Place> = bound.map(|(place, _)| *place).collect();
         let outcome: Result<Vec<()>, SteerError> = results.into_iter().collect();
         if outcome.is_err() {
             half_open.extend(bound);
@@ -183,8 +181,8 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
 
 fn apply(
     core: &mut Core,
-    end: &[SocketAddr],
-    begin: Vec<(SocketAddr, Owner)>,
+    end: &[Place],
+    begin: Vec<(Place, Owner)>,
 ) -> Vec<Result<(), SteerError>> {
     let steer = core.steer.as_mut();
     steer.map_or_else(Vec::new, |steer| steer.apply(end, begin))
@@ -200,9 +198,19 @@ fn unlisten(core: &Core, listener: u64, cut: bool) {
 impl Listener {
     fn open_plain(&self, site: u32, core: &Core) -> Result<(), SteerError> {
         let mut sockets = Vec::new();
-        for addr in &self.spec.addrs {
-            let opened = Plain.open(*addr, core.workers.count())?;
-            sockets.extend(opened.into_iter().enumerate());
+        let (placed, places) = (&self.spec.placed, self.spec.places.iter());
+        if let (Some(placed), Some(place)) = (placed, self.spec.places.first()) {
+            let open = placed.listen(core.workers.count());
+            sockets = open.map_err(|source| SteerError::listening(*place, source))?;
+        }
+        for place in places.filter(|_| placed.is_none()) {
+            for addr in place
+                .sockets()
+                .ok_or_else(|| SteerError::only_steered(*place))?
+            {
+                let opened = Plain.open(addr, core.workers.count())?;
+                sockets.extend(opened.into_iter().enumerate());
+            }
         }
         let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
         for (worker, socket) in sockets {
@@ -243,12 +251,15 @@ impl Listener {
             core.changed();
         }
         if std::mem::take(&mut self.steered) {
-            let addrs = self.spec.addrs.clone();
+            let places = self.spec.places.clone();
             return Some(Closing {
                 id: self.id,
-                addrs,
+                places,
                 cut,
             });
+        }
+        if let Some(placed) = &self.spec.placed {
+            placed.refuse();
         }
         unlisten(core, self.id, cut);
         None
