@@ -84,8 +84,10 @@ fn main() -> ExitCode {
         .workers
         .map_or_else(daemon::default_workers, usize::from);
     let drain = args.drain.map(Duration::from_secs);
+    // What the service manager has loaded for this service: LoadCredential= and its like.
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     match daemon::run(Options {
-        layout,
+        layout: layout.with_credentials(credentials),
         workers,
         drain,
         bus,

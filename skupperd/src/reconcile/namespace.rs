@@ -11,9 +11,11 @@ use crate::{
     link::core::CoreSender,
     manifest::{Located, ManifestError},
     model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Settings, Spec},
+    pki,
     plan::{Action, LinkSecrets, Picture, plan},
     steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
+    telemetry::chain,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
@@ -98,8 +100,12 @@ impl NamespaceState {
                         let found = secrets.iter().find(|(known, _)| ***known == *name);
                         found.map(|(_, secret)| secret.clone())
                     };
+                    // The user's own go before Secrets.
+                    let name_of = &link.tls_credentials;
+                    let given = pki::given_certificate(&self.namespace, name_of);
+                    let given = given.map_err(|e| chain(&e));
                     let needed = LinkSecrets {
-                        credentials: secret(&link.tls_credentials),
+                        credentials: given.map(|given| given.or_else(|| secret(name_of))),
                         proxy: link.settings.get(PROXY).and_then(|name| secret(name)),
                     };
                     picture.links.insert(name, (link.clone(), needed));
