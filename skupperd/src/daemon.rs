@@ -13,6 +13,7 @@ use crate::{
     reconcile::{Reconciler, Reload},
     steer::{self, Meter, NotSteered, Steer, routes::Routes},
     store::{Layout, Watcher},
+    sys::Descriptors,
     telemetry,
 };
 use anyhow::{Context, Result};
@@ -34,6 +35,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub struct Options {
     /// Directories.
     pub layout: Layout,
+    /// What the service manager has passed.
+    pub descriptors: Descriptors,
     /// Worker threads.
     pub workers: usize,
     /// Time that open connections have to end after a request to stop.
@@ -55,6 +58,7 @@ pub fn default_workers() -> usize {
 pub fn run(options: Options) -> Result<()> {
     let Options {
         layout,
+        descriptors,
         workers,
         drain,
         bus,
@@ -62,6 +66,8 @@ pub fn run(options: Options) -> Result<()> {
         steering,
     } = options;
     raise_descriptors();
+    // Those that nobody takes are closed.
+    drop(descriptors);
     // Held until the process ends, however it ends.
     let _single = layout.claim()?;
     let (events, core_events) = core::channel();

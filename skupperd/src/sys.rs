@@ -1,6 +1,12 @@
 //! Calls into the kernel that the standard library has no safe form for. The only module with
 //! `unsafe` code.
 
+#[cfg(feature = "daemon")]
+mod descriptors;
+
+#[cfg(feature = "daemon")]
+pub use descriptors::{Descriptors, Keeper};
+
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use std::{

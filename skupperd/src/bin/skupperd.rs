@@ -5,6 +5,7 @@ use skupperd::{
     control::Bus,
     daemon::{self, Options},
     store::Layout,
+    sys::Descriptors,
     telemetry,
 };
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -59,6 +60,11 @@ const USAGE: u8 = 64;
 fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::init();
+    // First of all, while there is one thread. A daemon without them works.
+    let descriptors = Descriptors::receive().unwrap_or_else(|error| {
+        tracing::error!(%error, "descriptors of the service manager");
+        Descriptors::default()
+    });
     let layout = match (&args.root, args.system, args.user) {
         (Some(root), ..) => Ok(Layout::root(root)),
         (None, true, _) => Ok(Layout::system()),
@@ -88,6 +94,7 @@ fn main() -> ExitCode {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     match daemon::run(Options {
         layout: layout.with_credentials(credentials),
+        descriptors,
         workers,
         drain,
         bus,
