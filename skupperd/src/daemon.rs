@@ -13,7 +13,7 @@ use crate::{
     reconcile::{Reconciler, Reload},
     steer::{self, Meter, NotSteered, Steer, routes::Routes},
     store::{Layout, Watcher},
-    sys::Descriptors,
+    sys::{Descriptors, Pressure},
     telemetry,
 };
 use anyhow::{Context, Result};
@@ -74,11 +74,13 @@ pub fn run(options: Options) -> Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
+    let pressure = Pressure::default();
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events) = (senders.clone(), events.clone());
+        let pressure = pressure.clone();
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let worker = Worker::run(index, senders, events, Proxy::new(), commands);
+            let worker = Worker::run(index, senders, events, Proxy::new(pressure), commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
@@ -113,6 +115,7 @@ pub fn run(options: Options) -> Result<()> {
         let mut told = JoinSet::new();
         told.spawn(service::status(published.clone()));
         told.spawn(service::watchdog(health));
+        told.spawn(service::memory(pressure));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {

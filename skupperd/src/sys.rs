@@ -3,9 +3,11 @@
 
 #[cfg(feature = "daemon")]
 mod descriptors;
+mod memory;
 
 #[cfg(feature = "daemon")]
 pub use descriptors::{Descriptors, Keeper};
+pub use memory::{MemoryLimit, Pressure};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
