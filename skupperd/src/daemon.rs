@@ -3,6 +3,7 @@
 mod service;
 
 use crate::{
+    access::Doors,
     control::{self, Bus, Control},
     link::{
         core::{self, Core},
@@ -66,8 +67,6 @@ pub fn run(options: Options) -> Result<()> {
         steering,
     } = options;
     raise_descriptors();
-    // Those that nobody takes are closed.
-    drop(descriptors);
     // Held until the process ends, however it ends.
     let _single = layout.claim()?;
     let (events, core_events) = core::channel();
@@ -98,7 +97,14 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let mut reconciler = Reconciler::new(layout.clone(), events, workers, routes.clone());
+        let doors = Doors::new(&descriptors);
+        let mut reconciler = Reconciler::new(
+            layout.clone(),
+            events,
+            workers,
+            routes.clone(),
+            doors.clone(),
+        );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
             layout.runtime(),
@@ -110,6 +116,7 @@ pub fn run(options: Options) -> Result<()> {
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        doors.attend();
         let published = reconciler.published();
         // Aborted when this block ends.
         let mut told = JoinSet::new();

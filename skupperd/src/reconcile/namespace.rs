@@ -8,6 +8,7 @@ use super::{
     tokens::{FROM, Tokens},
 };
 use crate::{
+    access::Doors,
     link::core::CoreSender,
     manifest::{Located, ManifestError},
     model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Settings, Spec},
@@ -52,12 +53,13 @@ impl NamespaceState {
         trunk: usize,
         poke: Arc<Notify>,
         routes: Arc<Routes>,
+        doors: Doors,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
             executor: Executor::new(namespace.clone(), trunk, routes),
             certificates: Certificates::new(namespace.clone()),
-            grants: Grants::new(namespace.clone(), poke.clone()),
+            grants: Grants::new(namespace.clone(), poke.clone(), doors),
             tokens: Tokens::new(namespace.clone(), poke),
             loader: Loader::new(namespace.clone()),
             namespace,
