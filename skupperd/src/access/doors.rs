@@ -168,54 +168,46 @@ async fn send_away(socket: tokio::net::TcpListener) {
 #[cfg(all(test, feature = "daemon"))]
 mod tests {
     use super::*;
-    use std::{fs::File, io::Read, net::TcpStream, os::fd::OwnedFd};
+    use std::{fs::File, os::fd::OwnedFd};
+    use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
     fn space() -> Namespace {
         Namespace::new("east").unwrap()
     }
 
-    #[tokio::test(flavor = "multi_thread")]
+    /// What a client is told: nothing, and that there is nothing more.
+    async fn sent_away(client: &mut TcpStream) -> bool {
+        client.read(&mut [0]).await.unwrap() == 0
+    }
+
+    #[tokio::test]
     async fn who_comes_is_sent_away_until_the_door_is_open_and_after() {
         let socket = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let addr = socket.local_addr().unwrap();
-        let file = OwnedFd::from(File::open("/dev/null").unwrap());
+        let file = || OwnedFd::from(File::open("/dev/null").unwrap());
         let descriptors = Descriptors::of([
             ("grants-east", OwnedFd::from(socket)),
-            ("grants-west", file),
-            (
-                "grants-No Name",
-                OwnedFd::from(File::open("/dev/null").unwrap()),
-            ),
+            ("grants-west", file()),
+            ("grants-No Name", file()),
         ]);
         let doors = Doors::new(&descriptors);
-        let mut early = TcpStream::connect(addr).unwrap();
-        early
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
-        early
-            .read(&mut [0])
-            .expect_err("nobody knows yet whether there are grants");
-        early.set_read_timeout(None).unwrap();
+        let mut early = TcpStream::connect(addr).await.unwrap();
+        let nothing = timeout(Duration::from_millis(50), early.read(&mut [0])).await;
+        nothing.expect_err("nobody knows yet whether there are grants");
         doors.attend();
-        assert_eq!(early.read(&mut [0]).unwrap(), 0);
-        let sent_away = || {
-            let mut client = TcpStream::connect(addr).unwrap();
-            client.read(&mut [0]).unwrap()
-        };
-        assert_eq!(sent_away(), 0);
+        assert!(sent_away(&mut early).await);
         let none = Namespace::new("west").unwrap();
         assert!(doors.open(&none).is_none(), "a file is no port");
         let door = doors.open(&space()).unwrap();
         assert_eq!(door.port(), addr.port());
         assert!(doors.open(&space()).is_none(), "it is in use");
-        let [socket] = &door.sockets().unwrap()[..] else {
-            panic!("one socket")
-        };
-        socket.set_nonblocking(false).unwrap();
-        let client = TcpStream::connect(addr).unwrap();
-        assert_eq!(socket.accept().unwrap().1, client.local_addr().unwrap());
-        socket.set_nonblocking(true).unwrap();
-        drop(door);
-        assert_eq!(sent_away(), 0);
+        let socket = door.sockets().unwrap().remove(0);
+        let socket = tokio::net::TcpListener::from_std(socket).unwrap();
+        let client = TcpStream::connect(addr).await.unwrap();
+        let (_, peer) = socket.accept().await.unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        drop((socket, door));
+        let mut late = TcpStream::connect(addr).await.unwrap();
+        assert!(sent_away(&mut late).await);
     }
 }
