@@ -177,7 +177,7 @@ mod tests {
 
     /// What a client is told: nothing, and that there is nothing more.
     async fn sent_away(client: &mut TcpStream) -> bool {
-        client.read(&mut [0]).await.unwrap() == 0
+        matches!(client.read(&mut [0]).await, Ok(0))
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use crate::{
     store::{Given, NamespaceDir, read_text},
 };
 use jiff::Timestamp;
-use std::{io, path::Path, time::SystemTime};
+use std::{fs, io, path::Path, time::SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -116,6 +116,36 @@ pub fn given_certificate(
 ) -> Result<Option<Secret>, PkiError> {
     let parts = ["ca.crt", "tls.crt", "tls.key"];
     read(namespace, Given::Certificate, name, &parts)
+}
+
+/// Every CA and certificate that the user supplies in directories, by name.
+pub fn given_files(namespace: &NamespaceDir) -> Result<Vec<(Name, Secret)>, PkiError> {
+    let mut given = Vec::new();
+    let issuers = (Given::Issuer, &["tls.crt", "tls.key"][..]);
+    let certs = (Given::Certificate, &["ca.crt", "tls.crt", "tls.key"][..]);
+    for (kind, needed) in [issuers, certs] {
+        let dir = namespace.input().join(kind.as_str());
+        let failed = |source| PkiError::File {
+            op: "reading directory",
+            path: dir.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().and_then(|n| n.to_str());
+            // What can not be named by a resource is used by none.
+            let Some(name) = name.and_then(|n| Name::new(n).ok()) else {
+                continue;
+            };
+            given.extend(read(namespace, kind, &name, needed)?.map(|secret| (name, secret)));
+        }
+    }
+    Ok(given)
 }
 
 /// Credentials of the user's: each part is a credential of the service, or else in the directory for

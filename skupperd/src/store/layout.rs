@@ -94,8 +94,12 @@ impl Layout {
 
     /// A namespace; it need not exist.
     pub fn namespace(&self, name: &Namespace) -> NamespaceDir {
+        let home = self.input_namespaces().join(name.as_str());
+        let input = home.join("input");
         NamespaceDir {
-            input: self.input_namespaces().join(name.as_str()),
+            resources: input.join("resources"),
+            input,
+            home,
             state: self.state_namespaces().join(name.as_str()),
             name: name.clone(),
             credentials: self.credentials.clone(),
@@ -156,7 +160,9 @@ impl Given {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceDir {
     name: Namespace,
+    home: PathBuf,
     input: PathBuf,
+    resources: PathBuf,
     state: PathBuf,
     credentials: Option<PathBuf>,
 }
@@ -169,22 +175,39 @@ impl NamespaceDir {
 
     /// Directory for input.
     pub fn input(&self) -> PathBuf {
-        self.input.join("input")
+        self.input.clone()
+    }
+
+    /// The same namespace with its input elsewhere: in a directory like its own, or one that has
+    /// manifests right in it.
+    #[must_use]
+    pub fn with_input(&self, dir: &Path) -> Self {
+        let resources = dir.join("resources");
+        let resources = if resources.is_dir() {
+            resources
+        } else {
+            dir.to_owned()
+        };
+        Self {
+            input: dir.to_owned(),
+            resources,
+            ..self.clone()
+        }
     }
 
     /// Manifests.
     pub fn input_resources(&self) -> PathBuf {
-        self.input.join("input/resources")
+        self.resources.clone()
     }
 
     /// Credentials supplied by the user.
     pub fn input_certs(&self, name: &Name) -> PathBuf {
-        self.input.join("input/certs").join(name.as_str())
+        self.input.join("certs").join(name.as_str())
     }
 
     /// A CA supplied by the user.
     pub fn input_issuer(&self, name: &Name) -> PathBuf {
-        self.input.join("input/issuers").join(name.as_str())
+        self.input.join("issuers").join(name.as_str())
     }
 
     /// Where one part of credentials (`tls.key` and the like) is when the service manager has it: a
@@ -252,7 +275,7 @@ impl NamespaceDir {
     /// Removes everything of the namespace. False: there is nothing. What is wanted goes first, so
     /// that the daemon ends the site and writes nothing more.
     pub fn remove(&self) -> Result<bool, StoreError> {
-        let dirs = [&self.input(), &self.input, &self.state];
+        let dirs = [&self.input, &self.home, &self.state];
         if !dirs.iter().any(|dir| dir.exists()) {
             return Ok(false);
         }
@@ -312,7 +335,7 @@ mod tests {
             let dir = layout.namespace(&space);
             dir.service_credential(Given::Issuer, &name("my.ca"), "tls.key")
         };
-        assert_eq!(find(&layout), [PathBuf::new(); 0]);
+        assert!(find(&layout).is_empty());
         let layout = layout.with_credentials(Some("/run/credentials/skupperd.service".into()));
         let base = "/run/credentials/skupperd.service/skupper.issuers.east.my.ca";
         let expected = [".tls.key", "_tls.key"].map(|part| PathBuf::from(format!("{base}{part}")));
