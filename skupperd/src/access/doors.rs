@@ -165,7 +165,8 @@ async fn send_away(socket: tokio::net::TcpListener) {
     }
 }
 
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(test)]
+#[cfg(feature = "daemon")]
 mod tests {
     use super::*;
     use std::{fs::File, os::fd::OwnedFd};
