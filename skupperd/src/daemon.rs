@@ -3,6 +3,7 @@
 mod service;
 
 use crate::{
+    access::Doors,
     control::{self, Bus, Control},
     link::{
         core::{self, Core},
@@ -13,6 +14,7 @@ use crate::{
     reconcile::{Reconciler, Reload},
     steer::{self, Meter, NotSteered, Steer, routes::Routes},
     store::{Layout, Watcher},
+    sys::{Descriptors, Pressure},
     telemetry,
 };
 use anyhow::{Context, Result};
@@ -34,6 +36,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub struct Options {
     /// Directories.
     pub layout: Layout,
+    /// What the service manager has passed.
+    pub descriptors: Descriptors,
     /// Worker threads.
     pub workers: usize,
     /// Time that open connections have to end after a request to stop.
@@ -55,6 +59,7 @@ pub fn default_workers() -> usize {
 pub fn run(options: Options) -> Result<()> {
     let Options {
         layout,
+        descriptors,
         workers,
         drain,
         bus,
@@ -68,11 +73,13 @@ pub fn run(options: Options) -> Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
+    let pressure = Pressure::default();
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events) = (senders.clone(), events.clone());
+        let pressure = pressure.clone();
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let worker = Worker::run(index, senders, events, Proxy::new(), commands);
+            let worker = Worker::run(index, senders, events, Proxy::new(pressure), commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
@@ -90,7 +97,14 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let mut reconciler = Reconciler::new(layout.clone(), events, workers, routes.clone());
+        let doors = Doors::new(&descriptors);
+        let mut reconciler = Reconciler::new(
+            layout.clone(),
+            events,
+            workers,
+            routes.clone(),
+            doors.clone(),
+        );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
             layout.runtime(),
@@ -102,11 +116,13 @@ pub fn run(options: Options) -> Result<()> {
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        doors.attend();
         let published = reconciler.published();
         // Aborted when this block ends.
         let mut told = JoinSet::new();
         told.spawn(service::status(published.clone()));
         told.spawn(service::watchdog(health));
+        told.spawn(service::memory(pressure));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {
@@ -131,30 +147,34 @@ pub fn run(options: Options) -> Result<()> {
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
-        let deadline = drain.unwrap_or(DRAIN);
-        tracing::info!(seconds = deadline.as_secs(), "draining");
-        let done = (0..senders.count()).map(|worker| {
-            let (done, wait) = oneshot::channel();
-            senders.send(worker, Command::Drain(done));
-            wait
-        });
-        let all = async {
-            for wait in done.collect::<Vec<_>>() {
-                drop(wait.await);
-            }
-        };
-        let drained = tokio::time::timeout(deadline, all);
-        let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-        tokio::select! {
-            result = drained => match result {
-                Ok(()) => tracing::info!("all connections have ended"),
-                Err(_) => tracing::warn!("connections are cut at the deadline"),
-            },
-            _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
-        }
-        anyhow::Ok(())
+        let_end(&senders, drain.unwrap_or(DRAIN)).await
     })?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Gives connections time to end. They are cut at the deadline, or at a second signal.
+async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
+    tracing::info!(seconds = deadline.as_secs(), "draining");
+    let done = (0..senders.count()).map(|worker| {
+        let (done, wait) = oneshot::channel();
+        senders.send(worker, Command::Drain(done));
+        wait
+    });
+    let all = async {
+        for wait in done.collect::<Vec<_>>() {
+            drop(wait.await);
+        }
+    };
+    let drained = tokio::time::timeout(deadline, all);
+    let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    tokio::select! {
+        result = drained => match result {
+            Ok(()) => tracing::info!("all connections have ended"),
+            Err(_) => tracing::warn!("connections are cut at the deadline"),
+        },
+        _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
+    }
     Ok(())
 }
 

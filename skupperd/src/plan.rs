@@ -19,10 +19,10 @@ pub struct Picture {
 }
 
 /// Secrets that a link names, where they are there.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LinkSecrets {
-    /// Credentials.
-    pub credentials: Option<Secret>,
+    /// Credentials, or why there are none that are of use; neither when nobody has supplied any.
+    pub credentials: Result<Option<Secret>, String>,
     /// What `proxy-configuration` in its settings names.
     pub proxy: Option<Secret>,
 }

@@ -12,6 +12,7 @@ use crate::{
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
+    sys::Pressure,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -19,6 +20,7 @@ use std::{
     net::TcpStream,
     rc::{Rc, Weak},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 use tcp::TcpEnd;
 
@@ -31,6 +33,7 @@ pub struct Proxy {
     /// Connections by the listener or connector they belong to.
     owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
     open: Cell<usize>,
+    pressure: Pressure,
 }
 
 /// A connection that ends when its listener or connector does.
@@ -48,8 +51,9 @@ impl Drop for Open {
 }
 
 impl Proxy {
-    /// A proxy without connections.
-    pub fn new() -> Rc<Self> {
+    /// A proxy without connections. It takes no new ones while memory is short: those that are open
+    /// are worth more.
+    pub fn new(pressure: Pressure) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
@@ -60,6 +64,7 @@ impl Proxy {
             next_temp: Cell::new(seed & 0x000f_ffff_ffff),
             owned: RefCell::default(),
             open: Cell::new(0),
+            pressure,
         })
     }
 
@@ -100,6 +105,8 @@ impl Acceptor for Proxy {
                 client.reverse(cur, arrived.up, &arrived.head);
                 Ok(client)
             }
+            // Another router may have a server for it, and memory.
+            None if self.pressure.is_high() => Err(Outcome::Released),
             None => self.serve(worker, arrived),
         }
     }
@@ -112,6 +119,9 @@ impl Acceptor for Proxy {
         routing_key: &Arc<str>,
         socket: TcpStream,
     ) {
+        if self.pressure.is_high() {
+            return refuse(&socket);
+        }
         self.accept(worker, site, listener, routing_key, socket);
     }
 
@@ -124,6 +134,13 @@ impl Acceptor for Proxy {
 
     fn open_connections(&self) -> usize {
         self.open.get()
+    }
+}
+
+/// Ends a client's connection as a port that is closed would have: nothing is left in the kernel.
+fn refuse(socket: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "connection ends without a reset");
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 pub use namespace::NamespaceState;
 
 use crate::{
+    access::Doors,
     link::core::CoreSender,
     model::Namespace,
     steer::routes::Routes,
@@ -52,6 +53,8 @@ pub struct Reconciler {
     namespaces: BTreeMap<Namespace, NamespaceState>,
     /// A token was redeemed, here or by others.
     poke: Arc<Notify>,
+    /// Ports of grant servers that the service manager has opened.
+    doors: Doors,
     /// Resources and statuses, for those who show them.
     published: watch::Sender<Arc<Published>>,
 }
@@ -59,7 +62,13 @@ pub struct Reconciler {
 impl Reconciler {
     /// A reconciler that has applied nothing yet. The local routes outlive it: connections need
     /// them until they have ended.
-    pub fn new(layout: Layout, core: CoreSender, trunk: usize, routes: Arc<Routes>) -> Self {
+    pub fn new(
+        layout: Layout,
+        core: CoreSender,
+        trunk: usize,
+        routes: Arc<Routes>,
+        doors: Doors,
+    ) -> Self {
         Self {
             layout,
             core,
@@ -67,6 +76,7 @@ impl Reconciler {
             routes,
             namespaces: BTreeMap::new(),
             poke: Arc::default(),
+            doors,
             published: watch::Sender::default(),
         }
     }
@@ -98,6 +108,7 @@ impl Reconciler {
                     self.trunk,
                     self.poke.clone(),
                     self.routes.clone(),
+                    self.doors.clone(),
                 )?;
                 self.namespaces.insert(name.clone(), state);
             }

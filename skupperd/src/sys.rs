@@ -1,7 +1,14 @@
 //! Calls into the kernel that the standard library has no safe form for. The only module with
 //! `unsafe` code.
 
+#[cfg(feature = "daemon")]
+mod descriptors;
+mod memory;
 pub mod netns;
+
+#[cfg(feature = "daemon")]
+pub use descriptors::{Descriptors, Keeper};
+pub use memory::{MemoryLimit, Pressure};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};

@@ -6,6 +6,7 @@ use skupperd::{
     daemon::{self, Options},
     steer::netns,
     store::Layout,
+    sys::Descriptors,
     telemetry,
 };
 use std::{net::SocketAddr, os::fd::AsFd, path::PathBuf, process::ExitCode, time::Duration};
@@ -73,6 +74,11 @@ fn main() -> ExitCode {
             }
         };
     }
+    // First of all, while there is one thread. A daemon without them works.
+    let descriptors = Descriptors::receive().unwrap_or_else(|error| {
+        tracing::error!(%error, "descriptors of the service manager");
+        Descriptors::default()
+    });
     let layout = match (&args.root, args.system, args.user) {
         (Some(root), ..) => Ok(Layout::root(root)),
         (None, true, _) => Ok(Layout::system()),
@@ -98,8 +104,11 @@ fn main() -> ExitCode {
         .workers
         .map_or_else(daemon::default_workers, usize::from);
     let drain = args.drain.map(Duration::from_secs);
+    // What the service manager has loaded for this service: LoadCredential= and its like.
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     match daemon::run(Options {
-        layout,
+        layout: layout.with_credentials(credentials),
+        descriptors,
         workers,
         drain,
         bus,

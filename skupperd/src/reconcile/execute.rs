@@ -659,7 +659,7 @@ fn prepare_link(
     secrets: &LinkSecrets,
 ) -> Result<LinkSpec, String> {
     let credentials = &link.tls_credentials;
-    let secret = secrets.credentials.as_ref();
+    let secret = secrets.credentials.as_ref().map_err(Clone::clone)?.as_ref();
     let secret = secret.ok_or_else(|| format!("secret {credentials:?} not found"))?;
     let proxy = match (link.settings.get(PROXY), &secrets.proxy) {
         (None, _) => None,

@@ -8,12 +8,15 @@ use super::{
     tokens::{FROM, Tokens},
 };
 use crate::{
+    access::Doors,
     link::core::CoreSender,
     manifest::{Located, ManifestError},
     model::{AccessRole, Key, Kind, Listener, Name, Role, RouterAccess, Settings, Spec},
+    pki,
     plan::{Action, LinkSecrets, Picture, plan},
     steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
+    telemetry::chain,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
@@ -50,12 +53,13 @@ impl NamespaceState {
         trunk: usize,
         poke: Arc<Notify>,
         routes: Arc<Routes>,
+        doors: Doors,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
             executor: Executor::new(namespace.clone(), trunk, routes),
             certificates: Certificates::new(namespace.clone()),
-            grants: Grants::new(namespace.clone(), poke.clone()),
+            grants: Grants::new(namespace.clone(), poke.clone(), doors),
             tokens: Tokens::new(namespace.clone(), poke),
             loader: Loader::new(namespace.clone()),
             namespace,
@@ -113,8 +117,12 @@ impl NamespaceState {
                         let found = secrets.iter().find(|(known, _)| ***known == *name);
                         found.map(|(_, secret)| secret.clone())
                     };
+                    // The user's own go before Secrets.
+                    let name_of = &link.tls_credentials;
+                    let given = pki::given_certificate(&self.namespace, name_of);
+                    let given = given.map_err(|e| chain(&e));
                     let needed = LinkSecrets {
-                        credentials: secret(&link.tls_credentials),
+                        credentials: given.map(|given| given.or_else(|| secret(name_of))),
                         proxy: link.settings.get(PROXY).and_then(|name| secret(name)),
                     };
                     picture.links.insert(name, (link.clone(), needed));
