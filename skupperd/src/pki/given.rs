@@ -113,7 +113,11 @@ pub fn given_server(
 
 /// Credentials in a directory of the user's; none when there is no such directory. One that lacks a
 /// part is an error: who made it wants it used.
-fn read(dir: &Path, name: &Name, needed: &[&'static str]) -> Result<Option<Secret>, PkiError> {
+pub(super) fn read(
+    dir: &Path,
+    name: &Name,
+    needed: &[&'static str],
+) -> Result<Option<Secret>, PkiError> {
     if !dir.exists() {
         return Ok(None);
     }
