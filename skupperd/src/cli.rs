@@ -1,6 +1,9 @@
 //! The `skupper` command: words that Skupper users know. It asks the running daemon over D-Bus; where
 //! none is, it works on files, which the daemon reads when it runs ([`place`]).
 
+mod archive;
+mod bundle;
+mod debug;
 mod issuer;
 mod link;
 mod multikey;
@@ -138,6 +141,9 @@ enum Noun {
     /// This host: resources from files, skupperd and its unit
     #[command(subcommand)]
     System(system::Verb),
+    /// Find out why something does not work
+    #[command(subcommand)]
+    Debug(debug::Verb),
     /// Print the version
     Version {
         #[command(flatten)]
@@ -181,6 +187,7 @@ fn dispatch(command: Command) -> Outcome {
         Noun::Token(verb) => token::run(&place, verb),
         Noun::Issuer(verb) => issuer::run(&place, verb),
         Noun::System(verb) => system::run(&place, verb),
+        Noun::Debug(verb) => debug::run(&place, verb),
         Noun::Version { .. } => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ mod tls;
 pub use ends::{
     ClientCertificate, EndClient, EndServer, connector_config, given_end, listener_config,
 };
-pub use given::{Served, check, given_server, issuer_for, server_for};
+pub use given::{Served, check, given_files, given_server, issuer_for, server_for};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
 pub use issue::{Issued, Wish, ensure_certificate, ensure_server, issue_client, new_code, renewal};
 pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};

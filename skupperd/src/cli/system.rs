@@ -1,7 +1,7 @@
 //! `skupper system`
 
 use super::{
-    Failure, Outcome, invalid,
+    Failure, Outcome, bundle, invalid,
     output::{self, Format},
     place::Place,
     show, status, unit,
@@ -64,6 +64,8 @@ pub(super) enum Verb {
         #[arg(short, long)]
         filename: Option<PathBuf>,
     },
+    /// Put a site into one file, keys included, that sets it up on another host
+    GenerateBundle(bundle::Wish),
 }
 
 fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
@@ -118,6 +120,7 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
             let (path, text) = read(filename)?;
             delete(place, &place.named(&path, &text)?)
         }
+        Verb::GenerateBundle(wish) => bundle::run(place, &wish),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     store::{NamespaceDir, read_text},
 };
 use jiff::Timestamp;
-use std::{io, path::Path, time::SystemTime};
+use std::{fs, io, path::Path, time::SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -109,6 +109,36 @@ pub fn given_server(
     let given = read(&dir, credentials, &["ca.crt", "tls.crt", "tls.key"])?;
     let whole = |s: &&Secret| s.has_certificate() && !s.ca.is_empty();
     Ok(given.or_else(|| secret.filter(whole).cloned()))
+}
+
+/// Every CA and certificate that the user supplies in directories, by name.
+pub fn given_files(namespace: &NamespaceDir) -> Result<Vec<(Name, Secret)>, PkiError> {
+    let mut given = Vec::new();
+    let issuers = ("issuers", &["tls.crt", "tls.key"][..]);
+    let certs = ("certs", &["ca.crt", "tls.crt", "tls.key"][..]);
+    for (dir, needed) in [issuers, certs] {
+        let dir = namespace.input().join(dir);
+        let failed = |source| PkiError::File {
+            op: "reading directory",
+            path: dir.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().and_then(|n| n.to_str());
+            // What can not be named by a resource is used by none.
+            let Some(name) = name.and_then(|n| Name::new(n).ok()) else {
+                continue;
+            };
+            given.extend(read(&path, &name, needed)?.map(|secret| (name, secret)));
+        }
+    }
+    Ok(given)
 }
 
 /// Credentials in a directory of the user's; none when there is no such directory. One that lacks a
