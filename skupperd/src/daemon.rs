@@ -7,6 +7,7 @@ use crate::{
     control::{self, Bus, Control},
     link::{
         core::{self, Core},
+        ends::Fronts,
         worker::{Command, Senders, Worker},
     },
     observe::{self, Health},
@@ -73,18 +74,19 @@ pub fn run(options: Options) -> Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
-    let pressure = Pressure::default();
+    let (pressure, fronts) = (Pressure::default(), Fronts::default());
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events) = (senders.clone(), events.clone());
-        let pressure = pressure.clone();
+        let (pressure, fronts) = (pressure.clone(), fronts.clone());
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let worker = Worker::run(index, senders, events, Proxy::new(pressure), commands);
+            let proxy = Proxy::new(pressure, fronts);
+            let worker = Worker::run(index, senders, events, proxy, commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
     let (steer, meter) = steer(steering, &senders);
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer);
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, fronts);
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);

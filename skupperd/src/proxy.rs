@@ -4,11 +4,15 @@ mod connector;
 mod head;
 mod listener;
 mod local;
+mod stream;
 mod tcp;
+mod tls;
+mod unix;
 
 use crate::{
     link::{
         conn::{Current, End, Outcome},
+        ends::{Front, Fronts},
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
@@ -27,6 +31,7 @@ use tcp::TcpEnd;
 /// The proxy of one worker.
 pub struct Proxy {
     this: Weak<Proxy>,
+    fronts: Fronts,
     /// Clients by the number of their reply address.
     temps: RefCell<HashMap<u64, Rc<TcpEnd>>>,
     next_temp: Cell<u64>,
@@ -52,14 +57,15 @@ impl Drop for Open {
 
 impl Proxy {
     /// A proxy without connections. It takes no new ones while memory is short: those that are open
-    /// are worth more.
-    pub fn new(pressure: Pressure) -> Rc<Self> {
+    /// are worth more. `fronts`: those of the listeners.
+    pub fn new(pressure: Pressure, fronts: Fronts) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
         let seed = RandomState::new().hash_one(0u8);
         Rc::new_cyclic(|this| Self {
             this: this.clone(),
+            fronts: fronts.clone(),
             temps: RefCell::default(),
             next_temp: Cell::new(seed & 0x000f_ffff_ffff),
             owned: RefCell::default(),
@@ -117,12 +123,13 @@ impl Acceptor for Proxy {
         site: u32,
         listener: u64,
         routing_key: &Arc<str>,
+        front: Option<Arc<Front>>,
         socket: TcpStream,
     ) {
         if self.pressure.is_high() {
             return refuse(&socket);
         }
-        self.accept(worker, site, listener, routing_key, socket);
+        self.accept(worker, site, listener, routing_key, front, socket);
     }
 
     fn cut(&self, entity: u64) {

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod certificates;
+mod ends;
 mod execute;
 mod grants;
 mod names;

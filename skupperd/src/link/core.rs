@@ -6,13 +6,14 @@ mod clients;
 mod services;
 mod site;
 
-pub use services::{ConnectorSpec, LISTENER_ADVERT, ListenerSpec, ListenerState};
+pub use services::{ConnectorSpec, ConnectorState, LISTENER_ADVERT, ListenerSpec, ListenerState};
 pub use site::{AccessSpec, IncomingLink, LinkState, ServerTls, Site, SiteSpec};
 
 use super::{
     accept::Port,
     conn::ConnKey,
     dial::Dialled,
+    ends::Fronts,
     handshake::Established,
     worker::{Command, Senders},
 };
@@ -157,6 +158,8 @@ pub struct Core {
     pub(super) conns: HashMap<ConnKey, Owner>,
     /// Where listeners are bound; none for sockets of their own.
     pub(super) steer: Option<Box<dyn Steer>>,
+    /// Those of all sites' listeners.
+    pub(super) fronts: Fronts,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -186,6 +189,7 @@ impl Core {
         sender: CoreSender,
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
+        fronts: Fronts,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
         let core = Self {
@@ -194,6 +198,7 @@ impl Core {
             sites: HashMap::new(),
             conns: HashMap::new(),
             steer,
+            fronts,
             changed,
             next_site: 1,
         };

@@ -34,6 +34,34 @@ pub fn validate_set(resources: Vec<Located>) -> (Vec<Located>, Vec<ManifestError
     (good, errors)
 }
 
+/// Takes out what can not become of what was there: the strategy of a MultiKeyListener keeps its kind.
+pub fn validate_change(
+    before: &[Located],
+    resources: Vec<Located>,
+) -> (Vec<Located>, Vec<ManifestError>) {
+    let strategy = |l: &Located| match &l.resource.spec {
+        Spec::MultiKeyListener(listener) => Some(listener.strategy.as_str()),
+        _ => None,
+    };
+    let kinds: BTreeMap<Key, &str> = before
+        .iter()
+        .filter_map(|l| Some((l.key(), strategy(l)?)))
+        .collect();
+    let (mut good, mut errors) = (Vec::with_capacity(resources.len()), Vec::new());
+    for located in resources {
+        match (strategy(&located), kinds.get(&located.key())) {
+            (Some(new), Some(old)) if new != *old => {
+                let text = format!(
+                    "strategy cannot be changed from {old} to {new}: delete the resource and create it anew"
+                );
+                errors.push(error(&located, "spec.strategy", text));
+            }
+            _ => good.push(located),
+        }
+    }
+    (good, errors)
+}
+
 fn error(located: &Located, field: &str, reason: String) -> ManifestError {
     ManifestError {
         file: Arc::clone(&located.file),
@@ -134,6 +162,9 @@ fn addresses(located: &Located) -> Vec<Taken> {
             netns: l.settings.get(NETNS).cloned(),
             ..taken(Some(l.host.clone()), l.port, "spec.port".to_owned())
         }],
+        Spec::MultiKeyListener(l) => {
+            vec![taken(Some(l.host.clone()), l.port, "spec.port".to_owned())]
+        }
         Spec::RouterAccess(access) => {
             let roles = access.roles.iter().enumerate();
             let field = |n: usize| format!("spec.roles[{n}].port");

@@ -159,7 +159,7 @@ pub fn given_files(dir: &Path, needed: &[&'static str]) -> Result<Vec<(Name, Sec
 /// Credentials of the user's: each part is a credential of the service, or else in the directory for
 /// them. None when there is not one and no such directory. Those that lack a part are an error: who
 /// made them wants them used.
-fn read(
+pub(super) fn read(
     namespace: &NamespaceDir,
     kind: Given,
     name: &Name,

@@ -109,6 +109,9 @@ impl NamespaceState {
                 Spec::Listener(listener) => {
                     picture.listeners.insert(name, listener.clone());
                 }
+                Spec::MultiKeyListener(listener) => {
+                    picture.multikeys.insert(name, listener.clone());
+                }
                 Spec::Connector(connector) => {
                     picture.connectors.insert(name, connector.clone());
                 }
@@ -201,6 +204,7 @@ impl NamespaceState {
         self.executor.publish_names(&wanted);
         self.failures.retain(|key, _| match key.kind {
             Kind::Listener => wanted.listeners.contains_key(&key.name),
+            Kind::MultiKeyListener => wanted.multikeys.contains_key(&key.name),
             Kind::Connector => wanted.connectors.contains_key(&key.name),
             Kind::Link => wanted.links.contains_key(&key.name),
             Kind::RouterAccess => wanted.accesses.contains_key(&key.name),
@@ -218,8 +222,27 @@ impl NamespaceState {
         for (name, error) in failed {
             self.failed(key(Kind::RouterAccess, &name), error);
         }
+        self.refresh_ends(&wanted);
         self.sync_access(&wanted).await;
         Ok(())
+    }
+
+    /// Credentials of listeners and connectors that have changed.
+    fn refresh_ends(&mut self, wanted: &Picture) {
+        let failed = self.executor.refresh_ends(wanted);
+        let applied = &self.applied;
+        self.failures.retain(|key, _| {
+            let good = match key.kind {
+                Kind::Listener => applied.listeners.contains_key(&key.name),
+                Kind::MultiKeyListener => applied.multikeys.contains_key(&key.name),
+                Kind::Connector => applied.connectors.contains_key(&key.name),
+                _ => false,
+            };
+            !good
+        });
+        for (key, error) in failed {
+            self.failed(key, error);
+        }
     }
 
     /// Credentials by wish, beside those that the user supplies.
@@ -311,6 +334,8 @@ impl NamespaceState {
             }
             Action::SetListener(n) => (key(Kind::Listener, n), true),
             Action::RemoveListener(n) => (key(Kind::Listener, n), false),
+            Action::SetMultiKey(n) => (key(Kind::MultiKeyListener, n), true),
+            Action::RemoveMultiKey(n) => (key(Kind::MultiKeyListener, n), false),
             Action::SetConnector(n) => (key(Kind::Connector, n), true),
             Action::RemoveConnector(n) => (key(Kind::Connector, n), false),
             Action::SetLink(n) => (key(Kind::Link, n), true),
@@ -332,6 +357,14 @@ impl NamespaceState {
                             applied,
                         );
                     }
+                    Kind::MultiKeyListener => {
+                        copy(
+                            &wanted.multikeys,
+                            &mut self.applied.multikeys,
+                            name,
+                            applied,
+                        );
+                    }
                     Kind::Connector => {
                         copy(
                             &wanted.connectors,
@@ -348,6 +381,7 @@ impl NamespaceState {
                 // It is not what was applied before either: the next look tries again.
                 match key.kind {
                     Kind::Listener => drop(self.applied.listeners.remove(name)),
+                    Kind::MultiKeyListener => drop(self.applied.multikeys.remove(name)),
                     Kind::Connector => drop(self.applied.connectors.remove(name)),
                     Kind::Link => drop(self.applied.links.remove(name)),
                     Kind::RouterAccess => drop(self.applied.accesses.remove(name)),

@@ -89,13 +89,10 @@ impl Listeners {
     /// Opens listeners whose routing key is reachable and closes those whose is not.
     pub(super) fn reconsider(&mut self, site: u32, core: &mut Core, view: &SiteView) {
         for listener in self.by_name.values_mut() {
-            let key = &listener.spec.routing_key;
-            let remote = view
-                .routes
-                .addresses
-                .get(key)
-                .is_some_and(|r| !r.remotes.is_empty());
-            listener.state.matched = remote || view.connectors.contains_key(key);
+            let mut keys = listener.spec.keys();
+            keys.retain(|key| view.reaches(key));
+            listener.state.matched = !keys.is_empty();
+            listener.state.reachable = keys;
             if !listener.state.matched {
                 listener.state.error = None;
                 if listener.state.open {
@@ -160,6 +157,9 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
     // After the addresses are gone: what is accepted until then is found and cut.
     for Closing { id, cut, .. } in closing {
         unlisten(core, id, cut);
+        if cut {
+            core.fronts.remove(id);
+        }
     }
     let mut half_open = Vec::new();
     for listener in opening {
@@ -196,6 +196,14 @@ fn unlisten(core: &Core, listener: u64, cut: bool) {
 }
 
 impl Listener {
+    pub(super) fn state(&self) -> ListenerState {
+        let tls = self.spec.front.as_ref().and_then(|f| f.tls.as_ref());
+        ListenerState {
+            tls_failures: tls.map_or(0, |tls| tls.failures.count()),
+            ..self.state.clone()
+        }
+    }
+
     fn open_plain(&self, site: u32, core: &Core) -> Result<(), SteerError> {
         let mut sockets = Vec::new();
         let (placed, places) = (&self.spec.placed, self.spec.places.iter());
@@ -233,7 +241,7 @@ impl Listener {
         let error = outcome.err().map(|error| error.to_string());
         match &error {
             None => {
-                let routing_key = &self.spec.routing_key;
+                let routing_key = self.spec.keys().join(",");
                 tracing::info!(listener = name, routing_key, "listener is open");
             }
             // It is tried again and again, and said once.
@@ -262,6 +270,10 @@ impl Listener {
             placed.refuse();
         }
         unlisten(core, self.id, cut);
+        if cut {
+            // Without it nothing is served to those who were accepted and are not dealt with yet.
+            core.fronts.remove(self.id);
+        }
         None
     }
 }
