@@ -108,7 +108,7 @@ impl Server {
             ..Properties::default()
         };
         let native = self.back.native && self.head.application_property(NATIVE_END).is_some();
-        let head = head::encode(&view.routes.self_id, properties, native);
+        let head = head::encode(&view.routes, properties, native);
         {
             let mut st = self.end.st.borrow_mut();
             st.next = Some(self.back.clone());
