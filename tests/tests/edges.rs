@@ -3,7 +3,7 @@
 use skupper_tests::{
     SOON,
     echo::{Server, connect, refused, round_trip, works},
-    free_addr,
+    free_addr, resident,
     site::{Site, echo, with_edge},
     wait_until,
 };
@@ -107,6 +107,139 @@ fn s7_edge_with_ha_is_refused_and_nothing_changes() {
         b"still"
     );
     e.wait_status("Link", "to-a", "Ready");
+}
+
+#[test]
+fn s8_ha_is_said_to_have_no_effect_and_a_site_of_the_same_keys_takes_over() {
+    let (mut a, mut b, mut c) = (Site::new("a"), Site::new("b"), Site::new("c"));
+    let (to_a, to_b) = (free_addr(), free_addr());
+    a.access(to_a);
+    b.access(to_b);
+    a.resource("Site", "a", "{ha: true}");
+    c.link_to(&a, to_a, 1);
+    c.link_to(&b, to_b, 1);
+    for site in [&mut a, &mut b, &mut c] {
+        site.start();
+    }
+    a.wait_status("Site", "a", "Ready");
+    let status = a.status("Site", "a").expect("a status")["status"].clone();
+    let text = "spec.ha has no effect";
+    let said = |c: &serde_json::Value| c["message"].as_str().is_some_and(|m| m.starts_with(text));
+    let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+    let noted = conditions
+        .iter()
+        .find(|c| said(c))
+        .expect("a condition that says so");
+    assert_eq!(
+        (&noted["type"], &noted["status"]),
+        (&"Configured".into(), &"True".into())
+    );
+    // What it is wanted for.
+    let servers = [Server::echo(free_addr()), Server::echo(free_addr())];
+    a.connector("echo", "echo", servers[0].addr);
+    b.connector("echo", "echo", servers[1].addr);
+    let addr = free_addr();
+    c.listener("echo", "echo", addr);
+    wait_until("both servers", SOON, || {
+        let used = |s: &Server| s.accepted.load(std::sync::atomic::Ordering::SeqCst) > 0;
+        works(addr) && servers.iter().all(used)
+    });
+    a.kill();
+    for _ in 0..20 {
+        assert!(
+            works(addr),
+            "a new connection after one of two hosts is lost"
+        );
+    }
+}
+
+#[test]
+fn two_hundred_edge_sites_on_one_interior_carry_services_both_ways() {
+    const EDGES: usize = 200;
+    let (mut a, mut all) = (Site::new("a"), Site::edge("e0"));
+    let addr = free_addr();
+    a.access_with_edges(addr, free_addr());
+    let link = a.link(addr, 1);
+    let server = Server::echo(free_addr());
+    a.connector("hub", "hub", server.addr);
+    let mut addrs = Vec::new();
+    // Each edge is a namespace of one daemon: a site, a router id and a link of its own.
+    for n in 0..EDGES {
+        let namespace = if n == 0 {
+            "default".to_owned()
+        } else {
+            format!("edge-{n}")
+        };
+        let input = all
+            .root()
+            .join("namespaces")
+            .join(namespace)
+            .join("input/resources");
+        std::fs::create_dir_all(&input).expect("a directory");
+        let [at_edge, at_hub] = [free_addr(), free_addr()];
+        let resource = |kind: &str, name: &str, spec: &str| {
+            format!(
+                "---\napiVersion: skupper.io/v2alpha1\nkind: {kind}\n\
+                 metadata: {{name: {name}}}\nspec: {spec}\n"
+            )
+        };
+        let service = |key: &str, addr: SocketAddr| {
+            format!(
+                "{{routingKey: {key}, host: 127.0.0.1, port: {}}}",
+                addr.port()
+            )
+        };
+        let name = format!("e{n}");
+        let site = match n {
+            0 => String::new(),
+            _ => resource("Site", &name, "{edge: true}"),
+        };
+        let text = [
+            site,
+            resource("Connector", &name, &service(&name, server.addr)),
+            resource("Listener", "hub", &service("hub", at_edge)),
+            format!("---\n{link}"),
+        ];
+        std::fs::write(input.join("all.yaml"), text.concat()).expect("manifests");
+        a.listener(&name, &name, at_hub);
+        addrs.extend([at_edge, at_hub]);
+    }
+    a.start();
+    let (empty, begin) = (resident(a.pid()), Instant::now());
+    all.start();
+    let patience = Duration::from_secs(120);
+    let mut open = addrs.iter().copied().peekable();
+    wait_until("all services to work", patience, || {
+        while open.next_if(|addr| works(*addr)).is_some() {}
+        open.peek().is_none()
+    });
+    let took = begin.elapsed();
+    assert!(addrs.iter().all(|addr| works(*addr)), "all at once");
+    wait_until("all sites in the count", SOON, || {
+        a.status("Site", "a")
+            .is_some_and(|v| v["status"]["sitesInNetwork"] == EDGES + 1)
+    });
+    let (interior, edges) = (resident(a.pid()), resident(all.pid()));
+    println!(
+        "{EDGES} edges: {} services work {took:?} after the edges were started; the interior has \
+         {} KiB, {} KiB before, the edges' daemon {} KiB",
+        addrs.len(),
+        interior / 1024,
+        empty / 1024,
+        edges / 1024,
+    );
+    // A hundred kilobytes of buffers and tables for an edge, and no more.
+    let each = interior.saturating_sub(empty) / EDGES;
+    assert!(each < 1024 * 1024, "{each} bytes for each edge");
+    let begin = Instant::now();
+    all.kill();
+    wait_until("all listeners to close", SOON, || {
+        addrs.iter().all(|addr| refused(*addr))
+    });
+    println!(
+        "all {EDGES} edges were withdrawn {:?} after their daemon was killed",
+        begin.elapsed()
+    );
 }
 
 #[test]

@@ -22,6 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Prefix of the address by which a site makes itself known to all others.
 const SITE: &str = "skupper-site/";
+/// What the status of a site says that wants two routers.
+const NO_HA: &str = "spec.ha has no effect: a site of a Linux host is one daemon, which its service manager \
+                     restarts; a second host with a site of the same routing keys takes over from it";
 /// Parts of such an address behind that; an edge's has one more.
 const ADVERT_PARTS: usize = 5;
 /// Prefix of the address by which a listener is known to connectors.
@@ -230,7 +233,13 @@ impl NamespaceState {
         };
         let running = self.site().is_some();
         match &located.resource.spec {
-            Spec::Site(site) => self.site_draft(name, site, configured(failure), observed),
+            Spec::Site(site) => {
+                let configured = match configured(failure) {
+                    State::True if site.ha => State::Noted(NO_HA.to_owned()),
+                    state => state,
+                };
+                self.site_draft(name, site, configured, observed)
+            }
             Spec::Link(link) => {
                 let state = observed.links.get(name.as_str());
                 let remote = state.and_then(|s| s.remote.as_deref());

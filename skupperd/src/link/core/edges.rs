@@ -247,3 +247,6 @@ impl Site {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
