@@ -39,6 +39,10 @@
 //! frame on worker k's data connection -> TLS record sealed in place -> ... -> server. Nothing on that
 //! way takes a lock or crosses a channel; only when the next connection lives on another worker is
 //! the client handed over (once, at the start) or the stream relayed.
+//!
+//! An edge site has no part in routing: its router knows one uplink and what that says can be
+//! reached (`link::core`, `uplink`). Who serves edges (`edges` there) treats each as a client of this
+//! host whose connection carries streams: workers see a link like any other.
 
 pub mod access;
 pub mod amqp;
