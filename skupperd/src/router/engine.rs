@@ -391,7 +391,6 @@ impl Router {
         Ok(())
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each message")]
     fn act(&mut self, link: ConnId, control: Control) {
         match control {
             Control::Hello { id, instance, seen } => self.on_hello(link, id, instance, &seen),

@@ -1,7 +1,7 @@
 //! A network of a hundred sites with a thousand routing keys: how long until all know all.
 
 use super::network::Network;
-use crate::router::Treatment;
+use crate::router::{Router, Treatment};
 use std::time::{Duration, Instant};
 
 /// Sites: the first are hubs, which are linked with each other, the others with two hubs. A build that
@@ -46,7 +46,7 @@ fn many_sites_with_many_keys_agree_soon() {
         net.connect(n, (n + 1) % HUBS, 2);
     }
     let knows = |net: &Network| {
-        let all = net.routers.iter().map(|r| r.routes());
+        let all = net.routers.iter().map(Router::routes);
         all.filter(|routes| routes.routers.len() == SITES - 1)
             .filter(|routes| routes.addresses.len() == KEYS)
             .count()
@@ -63,7 +63,7 @@ fn many_sites_with_many_keys_agree_soon() {
     }
     let formed = net.now - begin;
     net.check().expect("the best ways");
-    let (messages, spent) = (net.sent, cpu() - before);
+    let (messages, spent) = (net.sent, cpu().saturating_sub(before));
 
     // One more key, and one site that goes.
     net.routers[SITES - 1].consumer_added("new", Treatment::Balanced);
