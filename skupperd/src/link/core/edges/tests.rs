@@ -12,6 +12,7 @@ use crate::{
     link::{
         conn::ConnKey,
         core::{Core, Owner, Site, SiteSpec, channel, clients::Client, site::Peer},
+        ends::Fronts,
         worker::{Command, Senders},
     },
     router::Treatment,
@@ -36,7 +37,7 @@ fn bench(own: &str, remote: &str) -> Bench {
     let edge = own == "E";
     let (sender, _events) = channel();
     let (worker, commands) = mpsc::unbounded_channel();
-    let (mut core, _) = Core::new(sender, Senders::new(vec![worker]), None);
+    let (mut core, _) = Core::new(sender, Senders::new(vec![worker]), None, Fronts::default());
     let mut site = Site::new(
         1,
         SiteSpec {
