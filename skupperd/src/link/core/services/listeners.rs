@@ -105,6 +105,11 @@ impl Listeners {
 
     /// Opens listeners that could not be opened a while ago.
     pub(super) fn retry(&mut self, site: u32, core: &mut Core) {
+        // Before `reconsider` nobody knows which of the new listeners are to have these addresses:
+        // closing the old ones alone would refuse clients in between.
+        if !self.closing.is_empty() {
+            return;
+        }
         self.open(site, core, |listener| {
             listener.tried.is_none_or(|at| at.elapsed() >= RETRY)
         });
