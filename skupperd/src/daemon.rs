@@ -11,7 +11,11 @@ use crate::{
     observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
-    steer::{self, Meter, NotSteered, Steer, routes::Routes},
+    steer::{
+        self, Meter, NotSteered, Steer,
+        accel::{Acceleration, NotAccelerated},
+        routes::Routes,
+    },
     store::{Layout, Watcher},
     telemetry,
 };
@@ -44,6 +48,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Have the kernel steer connections to listeners where it can.
     pub steering: bool,
+    /// Have the kernel accelerate connections of listeners and connectors that ask for it.
+    pub acceleration: bool,
 }
 
 /// Workers for this machine: one for each core.
@@ -60,6 +66,7 @@ pub fn run(options: Options) -> Result<()> {
         bus,
         metrics,
         steering,
+        acceleration,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -68,16 +75,17 @@ pub fn run(options: Options) -> Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
+    let acceleration = accelerate(acceleration);
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
-        let (senders, events) = (senders.clone(), events.clone());
+        let (senders, events, proxy) = (senders.clone(), events.clone(), acceleration.clone());
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let worker = Worker::run(index, senders, events, Proxy::new(), commands);
+            let worker = Worker::run(index, senders, events, Proxy::new(proxy), commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
     let (steer, meter) = steer(steering, &senders);
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer);
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, acceleration.clone());
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -98,6 +106,7 @@ pub fn run(options: Options) -> Result<()> {
             reconciler.published(),
             health.clone(),
             meter,
+            acceleration.clone(),
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
@@ -142,6 +151,7 @@ pub fn run(options: Options) -> Result<()> {
             for wait in done.collect::<Vec<_>>() {
                 drop(wait.await);
             }
+            settled(&acceleration).await;
         };
         let drained = tokio::time::timeout(deadline, all);
         let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -179,6 +189,27 @@ fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Met
             tracing::info!(why, "steering is off: listeners have sockets of their own");
             (None, None)
         }
+    }
+}
+
+/// Acceleration, of which it is said now if it can not be had.
+fn accelerate(wanted: bool) -> Arc<Acceleration> {
+    let acceleration = Acceleration::new(wanted);
+    if let Err(why) = acceleration.state()
+        && !matches!(why, NotAccelerated::Unused)
+    {
+        let why = telemetry::chain(why);
+        tracing::info!(why, "acceleration is off");
+    }
+    acceleration
+}
+
+/// Waits until other programs have read what came to them by acceleration: it ends with the daemon.
+async fn settled(acceleration: &Acceleration) {
+    // Nobody tells when a program reads.
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    while !acceleration.is_settled() {
+        looks.tick().await;
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
+    steer::accel::Acceleration,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -31,6 +32,7 @@ pub struct Proxy {
     /// Connections by the listener or connector they belong to.
     owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
     open: Cell<usize>,
+    acceleration: Arc<Acceleration>,
 }
 
 /// A connection that ends when its listener or connector does.
@@ -49,7 +51,7 @@ impl Drop for Open {
 
 impl Proxy {
     /// A proxy without connections.
-    pub fn new() -> Rc<Self> {
+    pub fn new(acceleration: Arc<Acceleration>) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
@@ -60,6 +62,7 @@ impl Proxy {
             next_temp: Cell::new(seed & 0x000f_ffff_ffff),
             owned: RefCell::default(),
             open: Cell::new(0),
+            acceleration,
         })
     }
 

@@ -5,6 +5,8 @@
 //! and one that another program has is an error.
 
 #[cfg(feature = "ebpf")]
+pub mod accel;
+#[cfg(feature = "ebpf")]
 pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;

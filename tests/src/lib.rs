@@ -13,6 +13,7 @@ pub mod pki;
 pub mod site;
 pub mod skip;
 pub mod token;
+pub mod torture;
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -22,7 +22,7 @@ use crate::{
         performative::Attach,
     },
     model::Role,
-    steer::Steer,
+    steer::{Steer, accel::Acceleration},
 };
 use bytes::Bytes;
 use std::{
@@ -157,6 +157,8 @@ pub struct Core {
     pub(super) conns: HashMap<ConnKey, Owner>,
     /// Where listeners are bound; none for sockets of their own.
     pub(super) steer: Option<Box<dyn Steer>>,
+    /// Shortens the hops of listeners and connectors that ask for it.
+    pub(super) acceleration: Arc<Acceleration>,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -186,6 +188,7 @@ impl Core {
         sender: CoreSender,
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
+        acceleration: Arc<Acceleration>,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
         let core = Self {
@@ -194,6 +197,7 @@ impl Core {
             sites: HashMap::new(),
             conns: HashMap::new(),
             steer,
+            acceleration,
             changed,
             next_site: 1,
         };

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicBool, AtomicU32, AtomicU64},
     },
 };
 
@@ -31,6 +31,8 @@ pub struct ConnectorTarget {
     pub host: TargetHost,
     /// Port.
     pub port: u16,
+    /// Connections to it are accelerated.
+    pub accelerated: AtomicBool,
     /// Open connections.
     pub in_use: AtomicU32,
     /// Connections so far.

@@ -66,7 +66,8 @@ impl Server {
         };
         let mut tried = Vec::new();
         while let Some(target) = self.next(&key, &tried) {
-            match local::connect(&self.worker, self.site, &key, target).await {
+            let near = &self.proxy.acceleration;
+            match local::connect(near, &self.worker, self.site, &key, target).await {
                 Ok((server, in_use)) => {
                     if let Err(error) = self.end.connected(server) {
                         tracing::warn!(%error, "registering a server connection failed");

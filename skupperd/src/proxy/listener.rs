@@ -153,7 +153,8 @@ impl Client {
         loop {
             let (end, socket, again) = match carrier {
                 Carrier::Here(socket, target, again) => {
-                    match local::connect(&self.worker, self.site, &self.routing_key, target).await {
+                    let (near, key) = (&self.proxy.acceleration, &*self.routing_key);
+                    match local::connect(near, &self.worker, self.site, key, target).await {
                         Ok((server, in_use)) => {
                             let open = self.proxy.count();
                             let again = again.as_ref();
@@ -162,7 +163,6 @@ impl Client {
                             return;
                         }
                         Err(error) => {
-                            let key = &*self.routing_key;
                             tracing::debug!(routing_key = key, %error, "connector refused");
                             exclude.locals.push(target);
                             (None, Some(socket), again)

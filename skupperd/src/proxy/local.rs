@@ -6,6 +6,7 @@ use crate::{
         view::{ConnectorTarget, TargetHost},
         worker::Worker,
     },
+    steer::accel::{Acceleration, Hop},
     sys,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -42,6 +43,7 @@ impl Drop for InUse {
 
 /// Connects to a connector's server.
 pub(super) async fn connect(
+    acceleration: &Acceleration,
     worker: &Worker,
     site: u32,
     key: &str,
@@ -55,13 +57,15 @@ pub(super) async fn connect(
     // Counted from the attempt on: connections that are being made are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
     let in_use = InUse(target.clone());
+    let near = target.accelerated.load(Ordering::Relaxed);
+    let near = near.then_some(acceleration);
     let socket = match &target.host {
-        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port)).await?,
+        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port), near).await?,
         TargetHost::Name(name) => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "host name has no address");
             let mut connected = None;
             for addr in tokio::net::lookup_host((name.as_str(), target.port)).await? {
-                match attempt(addr).await {
+                match attempt(addr, near).await {
                     Ok(socket) => {
                         connected = Some(socket);
                         break;
@@ -76,10 +80,13 @@ pub(super) async fn connect(
     Ok((socket, in_use))
 }
 
-async fn attempt(addr: SocketAddr) -> io::Result<TcpStream> {
+async fn attempt(addr: SocketAddr, near: Option<&Acceleration>) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     sys::prepare(SockRef::from(&socket))?;
+    if let Some(acceleration) = near {
+        acceleration.connecting(SockRef::from(&socket));
+    }
     match socket.connect(&addr.into()) {
         Ok(()) => return self_connected(socket.into(), addr),
         Err(e) if e.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
@@ -105,6 +112,39 @@ fn self_connected(socket: TcpStream, addr: SocketAddr) -> io::Result<TcpStream> 
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(socket)
+}
+
+/// A socket of a bridge.
+struct Side {
+    socket: AsyncFd<TcpStream>,
+    hop: Option<Hop>,
+}
+
+impl Side {
+    fn new(proxy: &Proxy, socket: TcpStream) -> io::Result<Self> {
+        let hop = proxy.acceleration.hop(&socket);
+        let socket = sys::watch(socket)?;
+        Ok(Self { socket, hop })
+    }
+
+    /// Writes what is taken at once; 0 is nothing now.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(hop) = &self.hop
+            && !hop.may_write(bytes.len())
+        {
+            return Ok(0);
+        }
+        match self.socket.get_ref().write(bytes) {
+            Ok(n) => {
+                if let Some(hop) = &self.hop {
+                    hop.has_written(n);
+                }
+                Ok(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(e) => Err(e),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -140,7 +180,7 @@ pub(super) async fn bridge(
 ) {
     let gate = Rc::new(Gate::default());
     proxy.own(listener, Rc::downgrade(&gate) as Weak<dyn Cut>);
-    let sockets = sys::watch(client).and_then(|c| Ok((c, sys::watch(server)?)));
+    let sockets = Side::new(proxy, client).and_then(|c| Ok((c, Side::new(proxy, server)?)));
     let (client, server) = match sockets {
         Ok(sockets) => sockets,
         Err(error) => {
@@ -171,59 +211,55 @@ pub(super) async fn bridge(
     if result.is_err() {
         for socket in [&client, &server] {
             // A reset of one side is passed on to the other.
-            let socket = SockRef::from(socket.get_ref());
+            let socket = SockRef::from(socket.socket.get_ref());
             drop(socket.set_linger(Some(Duration::ZERO)));
         }
     }
 }
 
-fn pump(
-    cx: &mut Context<'_>,
-    from: &AsyncFd<TcpStream>,
-    to: &AsyncFd<TcpStream>,
-    way: &mut Way,
-) -> io::Result<()> {
+fn pump(cx: &mut Context<'_>, from: &Side, to: &Side, way: &mut Way) -> io::Result<()> {
     if way.done {
         return Ok(());
     }
     // So many chunks a turn: the others on this worker have theirs in between.
     for _ in 0..4 {
         while !way.rest.is_empty() {
-            let Poll::Ready(guard) = to.poll_write_ready(cx) else {
+            let Poll::Ready(guard) = to.socket.poll_write_ready(cx) else {
                 return Ok(());
             };
             let mut guard = guard?;
-            match to.get_ref().write(&way.rest) {
+            match to.write(&way.rest) {
+                Ok(0) if to.hop.as_ref().is_some_and(|hop| hop.wait(cx)) => return Ok(()),
+                Ok(0) => guard.clear_ready(),
                 Ok(n) => drop(way.rest.drain(..n)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
         if way.eof {
             way.done = true;
-            return match to.get_ref().shutdown(Shutdown::Write) {
+            return match to.socket.get_ref().shutdown(Shutdown::Write) {
                 Err(e) if e.kind() != io::ErrorKind::NotConnected => Err(e),
                 _ => Ok(()),
             };
         }
-        let Poll::Ready(guard) = from.poll_read_ready(cx) else {
+        let Poll::Ready(guard) = from.socket.poll_read_ready(cx) else {
             return Ok(());
         };
         let mut guard = guard?;
-        SCRATCH.with_borrow_mut(|scratch| match from.get_ref().read(scratch) {
+        SCRATCH.with_borrow_mut(|scratch| match from.socket.get_ref().read(scratch) {
             Ok(0) => {
                 way.eof = true;
                 Ok(())
             }
             Ok(n) => {
-                if n < scratch.len() {
-                    guard.clear_ready();
+                match &from.hop {
+                    // After a short read there may be more, from TCP.
+                    Some(hop) => hop.has_read(n),
+                    None if n < scratch.len() => guard.clear_ready(),
+                    None => {}
                 }
-                let sent = match to.get_ref().write(&scratch[..n]) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-                    other => other?,
-                };
+                let sent = to.write(&scratch[..n])?;
                 way.rest.extend_from_slice(&scratch[sent..n]);
                 Ok(())
             }

@@ -7,6 +7,7 @@ use crate::{
         conn::{Conn, Current, End, Inner, OutStream, Outcome, Sent, StreamEnd, Waiter},
         upstream::Upstream,
     },
+    steer::accel::Hop,
     sys,
 };
 use bytes::{Buf, Bytes};
@@ -96,11 +97,13 @@ pub(super) struct State {
 /// A TCP connection.
 pub(super) struct TcpEnd {
     socket: OnceCell<AsyncFd<TcpStream>>,
+    /// Of a connection that is accelerated.
+    hop: OnceCell<Hop>,
     delegate: OnceCell<End>,
     pub(super) st: RefCell<State>,
     pub(super) octets_in: Cell<u64>,
     pub(super) octets_out: Cell<u64>,
-    _open: Option<Open>,
+    open: Option<Open>,
 }
 
 /// How a connection ended.
@@ -120,8 +123,9 @@ impl TcpEnd {
         if let Some(socket) = socket {
             drop(cell.set(socket));
         }
-        Rc::new(Self {
+        let end = Rc::new(Self {
             socket: cell,
+            hop: OnceCell::new(),
             delegate: OnceCell::new(),
             st: RefCell::new(State {
                 up: None,
@@ -153,15 +157,27 @@ impl TcpEnd {
             }),
             octets_in: Cell::new(0),
             octets_out: Cell::new(0),
-            _open: open,
-        })
+            open,
+        });
+        end.shorten();
+        end
     }
 
     /// The server connection of a connector has been made.
     pub(super) fn connected(&self, socket: TcpStream) -> io::Result<()> {
         let socket = sys::watch(socket)?;
         drop(self.socket.set(socket));
+        self.shorten();
         Ok(())
+    }
+
+    /// Finds out whether the connection is accelerated.
+    fn shorten(&self) {
+        if let (Some(socket), Some(open)) = (self.socket.get(), &self.open)
+            && let Some(hop) = open.0.acceleration.hop(socket.get_ref())
+        {
+            drop(self.hop.set(hop));
+        }
     }
 
     /// The stream towards the client has arrived: what was sent early is in good hands.
@@ -288,6 +304,9 @@ impl TcpEnd {
             if self.st.borrow().queue.is_empty() {
                 return Ok(());
             }
+            if self.hop.get().is_some_and(|hop| hop.wait(cx)) {
+                return Ok(());
+            }
             match socket.poll_write_ready(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(guard) => guard?.clear_ready(),
@@ -308,6 +327,11 @@ impl TcpEnd {
                 *piece = IoSlice::new(bytes);
                 count += 1;
             }
+            if let Some(hop) = self.hop.get()
+                && !hop.may_write(pieces[..count].iter().map(|p| p.len()).sum())
+            {
+                return Ok(());
+            }
             let mut n = match socket.get_ref().write_vectored(&pieces[..count]) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -315,6 +339,9 @@ impl TcpEnd {
                 Err(e) => return Err(e),
             };
             st.written += n as u64;
+            if let Some(hop) = self.hop.get() {
+                hop.has_written(n);
+            }
             while let Some(front) = st.queue.front_mut() {
                 let part = n.min(front.len());
                 front.advance(part);
@@ -414,9 +441,15 @@ impl TcpEnd {
                     if st.probe.is_none() {
                         st.probe = Some((st.sent, Instant::now()));
                     }
+                    if let Some(hop) = self.hop.get() {
+                        hop.has_read(n);
+                    }
                     if n < asked {
-                        // A short read has drained the socket: readiness is edge-triggered.
-                        guard.clear_ready();
+                        // A short read has drained the socket: readiness is edge-triggered. Only of
+                        // an accelerated one there may be more, from TCP.
+                        if self.hop.get().is_none() {
+                            guard.clear_ready();
+                        }
                     } else {
                         // One frame a turn: the others on this worker have theirs in between.
                         cx.waker().wake_by_ref();

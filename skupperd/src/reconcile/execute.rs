@@ -154,6 +154,7 @@ impl Executor {
                     host,
                     port: connector.port,
                     routing_key: connector.routing_key.to_string(),
+                    acceleration: settings::acceleration(&connector.settings)?,
                 };
                 self.on_site(core, move |s, c| s.set_connector(c, spec))
                     .await
@@ -186,6 +187,7 @@ impl Executor {
             name: name.to_string(),
             addrs,
             routing_key: listener.routing_key.to_string(),
+            acceleration: settings::acceleration(&listener.settings)?,
         };
         self.listeners.push(Change::Set(spec));
         Ok(())
@@ -249,6 +251,7 @@ impl Executor {
             .clone();
         // What is wrong is said before anything runs.
         settings::steering(&site.settings)?;
+        settings::acceleration(&site.settings)?;
         self.own_addresses(wanted)?;
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -305,14 +308,19 @@ impl Executor {
         Ok(())
     }
 
-    /// Has listeners steered or not, as the site says.
+    /// Has listeners steered or not, and connections accelerated or not, as the site says.
     async fn steer(&self, core: &CoreSender, wanted: &Picture) -> Done {
         let Some((_, site)) = &wanted.site else {
             return Ok(());
         };
         let steering = settings::steering(&site.settings)?;
-        self.on_site(core, move |s, c| s.set_steering(c, steering))
-            .await
+        // What differs for programs is for whoever knows them to accept: not by default.
+        let accelerated = settings::acceleration(&site.settings)?.unwrap_or(false);
+        let set = move |s: &mut Site, c: &mut Core| {
+            s.set_acceleration(c, accelerated);
+            s.set_steering(c, steering);
+        };
+        self.on_site(core, set).await
     }
 
     /// Makes the addresses that the site has for its services this host's own.

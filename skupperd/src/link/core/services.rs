@@ -16,7 +16,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -32,6 +32,8 @@ pub struct ListenerSpec {
     pub addrs: Vec<SocketAddr>,
     /// Routing key.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
 }
 
 /// A connector.
@@ -45,6 +47,8 @@ pub struct ConnectorSpec {
     pub port: u16,
     /// Routing key.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
 }
 
 /// How a listener stands.
@@ -68,6 +72,8 @@ struct Connector {
 pub(super) struct Services {
     listeners: Listeners,
     connectors: BTreeMap<String, Connector>,
+    /// Connections are accelerated where nothing else is said.
+    accelerated: bool,
 }
 
 impl Services {
@@ -111,6 +117,22 @@ impl Site {
         self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
     }
 
+    /// Has the connections of listeners and connectors accelerated that do not say it themselves.
+    /// Those that are open stay as they are.
+    pub fn set_acceleration(&mut self, core: &Core, wanted: bool) {
+        if self.services.accelerated == wanted {
+            return;
+        }
+        self.services.accelerated = wanted;
+        self.services.listeners.set_accelerated(core, wanted);
+        for connector in self.services.connectors.values() {
+            if connector.spec.acceleration.is_none() {
+                let on = wanted && core.acceleration.enable();
+                connector.target.accelerated.store(on, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
         if self
@@ -148,11 +170,14 @@ impl Site {
             return;
         }
         self.remove_connector(core, &spec.name.clone());
+        let accelerated = spec.acceleration.unwrap_or(self.services.accelerated);
+        let accelerated = accelerated && core.acceleration.enable();
         let target = Arc::new(ConnectorTarget {
             id: core.sender.next_key(),
             name: spec.name.clone(),
             host: spec.host.clone(),
             port: spec.port,
+            accelerated: AtomicBool::new(accelerated),
             in_use: AtomicU32::new(0),
             connections: AtomicU64::new(0),
         });

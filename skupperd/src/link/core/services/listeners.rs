@@ -45,6 +45,8 @@ pub(super) struct Listeners {
     closing: Vec<Closing>,
     /// They have sockets of their own, whatever the kernel can.
     plain: bool,
+    /// Connections are accelerated where nothing else is said.
+    accelerated: bool,
 }
 
 impl Listeners {
@@ -78,6 +80,14 @@ impl Listeners {
             self.closing.extend(listener.close(core, false));
         }
         true
+    }
+
+    /// Has clients accelerated, of the listeners that do not say it themselves.
+    pub(super) fn set_accelerated(&mut self, core: &Core, accelerated: bool) {
+        self.accelerated = accelerated;
+        for listener in self.by_name.values().filter(|l| l.state.open) {
+            listener.accelerate(core, listener.steered, accelerated);
+        }
     }
 
     /// Removes a listener; its connections end. [`Self::reconsider`] has to follow.
@@ -133,10 +143,15 @@ impl Listeners {
         if self.plain || core.steer.is_none() {
             turn(site, core, closing, &mut []);
             for listener in opening {
+                // Before the first client.
+                listener.accelerate(core, false, self.accelerated);
                 let opened = listener.open_plain(site, core);
                 listener.opened(core, opened);
             }
         } else {
+            for listener in &opening {
+                listener.accelerate(core, true, self.accelerated);
+            }
             turn(site, core, closing, &mut opening);
         }
     }
@@ -218,6 +233,14 @@ impl Listener {
         Ok(())
     }
 
+    /// Says of the next clients whether they are accelerated.
+    fn accelerate(&self, core: &Core, steered: bool, by_default: bool) {
+        let on = self.spec.acceleration.unwrap_or(by_default);
+        for addr in &self.spec.addrs {
+            core.acceleration.listen(*addr, steered, on);
+        }
+    }
+
     fn opened(&mut self, core: &Core, outcome: Result<(), SteerError>) {
         self.tried = Some(Instant::now());
         let name = &self.spec.name;
@@ -238,6 +261,9 @@ impl Listener {
 
     /// Closes it; one that is steered stays open until the result is dealt with.
     fn close(&mut self, core: &Core, cut: bool) -> Option<Closing> {
+        for addr in &self.spec.addrs {
+            core.acceleration.unlisten(*addr);
+        }
         if std::mem::take(&mut self.state.open) {
             tracing::info!(listener = self.spec.name, "listener is closed");
             core.changed();
