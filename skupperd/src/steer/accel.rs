@@ -205,6 +205,7 @@ fn possible() -> Result<(), NotAccelerated> {
     system::possible()
 }
 
+/// Whether this system has what it takes: it is not asked.
 #[cfg(not(feature = "ebpf"))]
 fn possible() -> Result<(), NotAccelerated> {
     Err(NotAccelerated::NotBuilt)
