@@ -24,7 +24,7 @@ mod programs {
         programs::{SkMsgContext, SockOpsContext},
     };
     use skupper_ebpf::{
-        Destination, MAX_BINDINGS,
+        ALL_PORTS, Destination, MAX_BINDINGS,
         hop::{HopCounters, IPV4, Lane, MAX_CONNECTING, MAX_HOPS, Tuple, way},
     };
 
@@ -54,7 +54,8 @@ mod programs {
     #[unsafe(no_mangle)]
     static ZERO: u32 = 0;
 
-    /// Where listeners are reached; 0 for those that are not accelerated.
+    /// Where listeners are reached: [`hop::on`], or 0 for those that are not accelerated. Where they
+    /// have all ports nothing is accelerated, and that hides shorter prefixes.
     #[map]
     static DESTINATIONS: LpmTrie<Destination, u32> = LpmTrie::with_max_entries(MAX_BINDINGS, 1);
 
@@ -326,8 +327,13 @@ mod programs {
     fn is_listener(tuple: &Tuple) -> bool {
         let version = if tuple.family == IPV4 { 4 } else { 6 };
         let to = Destination::tcp(version, tuple.remote, tuple.ports as u16);
-        let found = DESTINATIONS.get(Key::new(Destination::key_bits(128), to));
-        found.is_some_and(|on| *on != 0)
+        let all = Destination::tcp(version, tuple.remote, ALL_PORTS);
+        let of = |to| {
+            let found = DESTINATIONS.get(Key::new(Destination::key_bits(128), to));
+            found.map_or(0, |on| *on)
+        };
+        let on = of(to);
+        on != 0 && of(all) <= on
     }
 
     /// Reads a field of a context, each at its own place and in this order: of two reads that the

@@ -8,6 +8,13 @@ pub const MAX_HOPS: u32 = 32_768;
 /// Connections of ours that are being made at a time.
 pub const MAX_CONNECTING: u32 = 8_192;
 
+/// What stands for connections that are accelerated, to addresses with a prefix of so many bits: the
+/// longer one has the higher number.
+#[inline(always)]
+pub const fn on(prefix: u8) -> u32 {
+    prefix as u32 + 1
+}
+
 /// Address families, from `linux/socket.h`.
 pub const IPV4: u32 = 2;
 /// The other one.

@@ -3,9 +3,11 @@
 mod service;
 
 use crate::{
+    access::Doors,
     control::{self, Bus, Control},
     link::{
         core::{self, Core},
+        ends::Fronts,
         worker::{Command, Senders, Worker},
     },
     observe::{self, Health},
@@ -17,6 +19,7 @@ use crate::{
         routes::Routes,
     },
     store::{Layout, Watcher},
+    sys::{Descriptors, Pressure},
     telemetry,
 };
 use anyhow::{Context, Result};
@@ -38,6 +41,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub struct Options {
     /// Directories.
     pub layout: Layout,
+    /// What the service manager has passed.
+    pub descriptors: Descriptors,
     /// Worker threads.
     pub workers: usize,
     /// Time that open connections have to end after a request to stop.
@@ -61,6 +66,7 @@ pub fn default_workers() -> usize {
 pub fn run(options: Options) -> Result<()> {
     let Options {
         layout,
+        descriptors,
         workers,
         drain,
         bus,
@@ -76,16 +82,21 @@ pub fn run(options: Options) -> Result<()> {
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
     let acceleration = accelerate(acceleration);
+    let (pressure, fronts) = (Pressure::default(), Fronts::default());
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
-        let (senders, events, proxy) = (senders.clone(), events.clone(), acceleration.clone());
+        let (senders, events) = (senders.clone(), events.clone());
+        let (pressure, fronts) = (pressure.clone(), fronts.clone());
+        let acceleration = acceleration.clone();
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let worker = Worker::run(index, senders, events, Proxy::new(proxy), commands);
+            let proxy = Proxy::new(pressure, fronts, acceleration);
+            let worker = Worker::run(index, senders, events, proxy, commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
     let (steer, meter) = steer(steering, &senders);
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, acceleration.clone());
+    let accelerated = acceleration.clone();
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, accelerated, fronts);
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -98,7 +109,14 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let mut reconciler = Reconciler::new(layout.clone(), events, workers, routes.clone());
+        let doors = Doors::new(&descriptors);
+        let mut reconciler = Reconciler::new(
+            layout.clone(),
+            events,
+            workers,
+            routes.clone(),
+            doors.clone(),
+        );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
             layout.runtime(),
@@ -111,11 +129,13 @@ pub fn run(options: Options) -> Result<()> {
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        doors.attend();
         let published = reconciler.published();
         // Aborted when this block ends.
         let mut told = JoinSet::new();
         told.spawn(service::status(published.clone()));
         told.spawn(service::watchdog(health));
+        told.spawn(service::memory(pressure));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {
@@ -140,31 +160,35 @@ pub fn run(options: Options) -> Result<()> {
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
-        let deadline = drain.unwrap_or(DRAIN);
-        tracing::info!(seconds = deadline.as_secs(), "draining");
-        let done = (0..senders.count()).map(|worker| {
-            let (done, wait) = oneshot::channel();
-            senders.send(worker, Command::Drain(done));
-            wait
-        });
-        let all = async {
-            for wait in done.collect::<Vec<_>>() {
-                drop(wait.await);
-            }
-            settled(&acceleration).await;
-        };
-        let drained = tokio::time::timeout(deadline, all);
-        let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-        tokio::select! {
-            result = drained => match result {
-                Ok(()) => tracing::info!("all connections have ended"),
-                Err(_) => tracing::warn!("connections are cut at the deadline"),
-            },
-            _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
-        }
-        anyhow::Ok(())
+        let_end(&senders, &acceleration, drain.unwrap_or(DRAIN)).await
     })?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Gives connections time to end. They are cut at the deadline, or at a second signal.
+async fn let_end(senders: &Senders, acceleration: &Acceleration, deadline: Duration) -> Result<()> {
+    tracing::info!(seconds = deadline.as_secs(), "draining");
+    let done = (0..senders.count()).map(|worker| {
+        let (done, wait) = oneshot::channel();
+        senders.send(worker, Command::Drain(done));
+        wait
+    });
+    let all = async {
+        for wait in done.collect::<Vec<_>>() {
+            drop(wait.await);
+        }
+        settled(acceleration).await;
+    };
+    let drained = tokio::time::timeout(deadline, all);
+    let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    tokio::select! {
+        result = drained => match result {
+            Ok(()) => tracing::info!("all connections have ended"),
+            Err(_) => tracing::warn!("connections are cut at the deadline"),
+        },
+        _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
+    }
     Ok(())
 }
 

@@ -9,6 +9,10 @@ pub mod accel;
 pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;
+#[cfg(feature = "ebpf")]
+mod listening;
+pub mod netns;
+pub mod place;
 mod plain;
 #[cfg(feature = "ebpf")]
 mod reserve;
@@ -16,35 +20,51 @@ pub mod routes;
 mod table;
 
 pub use plain::Plain;
-pub use table::{Owner, Table};
+pub use table::{Owner, Owners, Table};
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-};
+use std::{io, net::TcpListener, sync::Arc};
 
-/// A listener's address could not be taken.
+use place::Place;
+
+/// A listener's place could not be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("{addr}: {}: {source}", .op)]
+#[error("{place}: {}: {source}", .op)]
 pub struct SteerError {
-    /// The address.
-    pub addr: SocketAddr,
+    /// The place.
+    pub place: Place,
     /// What was being done.
     pub op: &'static str,
     source: io::Error,
 }
 
-/// Bindings of addresses to the listeners that own them.
+impl SteerError {
+    /// A place whose sockets do not listen.
+    pub fn listening(place: Place, source: io::Error) -> Self {
+        let op = "listening";
+        Self { place, op, source }
+    }
+
+    /// A place that sockets can not have.
+    pub fn only_steered(place: Place) -> Self {
+        let text = "only where the kernel steers, which it does not here";
+        Self {
+            place,
+            op: "binding",
+            source: io::Error::new(io::ErrorKind::Unsupported, text),
+        }
+    }
+}
+
+/// Bindings of places to the listeners that own them.
 pub trait Steer: Send {
     /// Ends bindings and begins others, as one batch; says for each of the latter how it went. What
     /// is in both changes its owner, and no connection is refused meanwhile. Connections that were
     /// accepted go on.
-    fn apply(
-        &mut self,
-        end: &[SocketAddr],
-        begin: Vec<(SocketAddr, Owner)>,
-    ) -> Vec<Result<(), SteerError>>;
+    fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>>;
+
+    /// Leaves to other programs what they listen on by now in places that can not be taken from
+    /// them: prefixes, and all ports. To be called a few times a second.
+    fn look(&mut self);
 }
 
 /// What has happened to new TCP connections to this host since the start.

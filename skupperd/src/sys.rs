@@ -1,6 +1,15 @@
 //! Calls into the kernel that the standard library has no safe form for. The only module with
 //! `unsafe` code.
 
+#[cfg(feature = "daemon")]
+mod descriptors;
+mod memory;
+pub mod netns;
+
+#[cfg(feature = "daemon")]
+pub use descriptors::{Descriptors, Keeper};
+pub use memory::{MemoryLimit, Pressure};
+
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
@@ -33,6 +42,11 @@ pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// The user and the group this process is.
+pub fn user_and_group() -> (u32, u32) {
+    (user(), nix::unistd::getegid().as_raw())
+}
+
 /// Options of every connection: no delay for small writes, and notice of a dead peer.
 pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
@@ -41,13 +55,17 @@ pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
 
 /// Capabilities that it takes to load and attach BPF programs and that this thread does not have.
 pub fn missing_for_bpf() -> io::Result<Vec<&'static str>> {
+    effective().map(missing)
+}
+
+/// The capabilities of this thread.
+fn effective() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/thread-self/status")?;
     let bad = || io::Error::other("/proc/thread-self/status names no capabilities");
     let mut lines = status.lines();
     let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.map(|hex| u64::from_str_radix(hex.trim(), 16));
-    let effective = effective.ok_or_else(bad)?.map_err(io::Error::other)?;
-    Ok(missing(effective))
+    effective.ok_or_else(bad)?.map_err(io::Error::other)
 }
 
 fn missing(effective: u64) -> Vec<&'static str> {

@@ -4,10 +4,12 @@ use clap::Parser;
 use skupperd::{
     control::Bus,
     daemon::{self, Options},
+    steer::netns,
     store::Layout,
+    sys::Descriptors,
     telemetry,
 };
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, os::fd::AsFd, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Skupper sites on this host.
 #[derive(Parser)]
@@ -41,6 +43,10 @@ struct Args {
     /// that ask for it: where it can, or never
     #[arg(long, value_enum, default_value_t, env = "SKUPPER_ACCELERATION")]
     acceleration: Where,
+    /// Make sockets in another network namespace, as asked for on standard input, and end: this is
+    /// what skupperd-netns@.service runs
+    #[arg(long, hide = true)]
+    open_namespace: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -63,6 +69,20 @@ const USAGE: u8 = 64;
 fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::init();
+    if args.open_namespace {
+        return match netns::serve(std::io::stdin().as_fd()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, "answering");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    // First of all, while there is one thread. A daemon without them works.
+    let descriptors = Descriptors::receive().unwrap_or_else(|error| {
+        tracing::error!(%error, "descriptors of the service manager");
+        Descriptors::default()
+    });
     let layout = match (&args.root, args.system, args.user) {
         (Some(root), ..) => Ok(Layout::root(root)),
         (None, true, _) => Ok(Layout::system()),
@@ -88,8 +108,11 @@ fn main() -> ExitCode {
         .workers
         .map_or_else(daemon::default_workers, usize::from);
     let drain = args.drain.map(Duration::from_secs);
+    // What the service manager has loaded for this service: LoadCredential= and its like.
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     match daemon::run(Options {
-        layout,
+        layout: layout.with_credentials(credentials),
+        descriptors,
         workers,
         drain,
         bus,

@@ -6,13 +6,14 @@ mod clients;
 mod services;
 mod site;
 
-pub use services::{ConnectorSpec, LISTENER_ADVERT, ListenerSpec, ListenerState};
+pub use services::{ConnectorSpec, ConnectorState, LISTENER_ADVERT, ListenerSpec, ListenerState};
 pub use site::{AccessSpec, IncomingLink, LinkState, ServerTls, Site, SiteSpec};
 
 use super::{
     accept::Port,
     conn::ConnKey,
     dial::Dialled,
+    ends::Fronts,
     handshake::Established,
     worker::{Command, Senders},
 };
@@ -159,6 +160,8 @@ pub struct Core {
     pub(super) steer: Option<Box<dyn Steer>>,
     /// Shortens the hops of listeners and connectors that ask for it.
     pub(super) acceleration: Arc<Acceleration>,
+    /// Those of all sites' listeners.
+    pub(super) fronts: Fronts,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -189,6 +192,7 @@ impl Core {
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
         acceleration: Arc<Acceleration>,
+        fronts: Fronts,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
         let core = Self {
@@ -198,6 +202,7 @@ impl Core {
             conns: HashMap::new(),
             steer,
             acceleration,
+            fronts,
             changed,
             next_site: 1,
         };
@@ -230,6 +235,7 @@ impl Core {
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.each_site(|site, core| site.tick(core, now));
+                self.steer.iter_mut().for_each(|steer| steer.look());
             }
             self.each_site(|site, core| site.pump(core, now));
         }

@@ -4,6 +4,7 @@ use super::{
     conn::{Conn, ConnKey, Current, End, InStream, Inner, Kind, Outcome, StreamEnd},
     core::{CoreEvent, CoreSender},
     driver,
+    ends::Front,
     handshake::Established,
     transit::Transit,
     upstream::Upstream,
@@ -92,8 +93,10 @@ pub enum Command {
         site: u32,
         /// Listener.
         listener: u64,
-        /// Its routing key.
+        /// The routing key it is for.
         routing_key: Arc<str>,
+        /// The listener's front, if it has one.
+        front: Option<Arc<Front>>,
         /// The client.
         socket: TcpStream,
     },
@@ -178,13 +181,15 @@ pub trait Acceptor {
         cur: Current<'_>,
         arrived: Arrived,
     ) -> Result<End, Outcome>;
-    /// A client was accepted by a listener.
+    /// A client was accepted by a listener. `front`: that of the listener, when another worker has
+    /// chosen the routing key.
     fn client(
         &self,
         worker: &Rc<Worker>,
         site: u32,
         listener: u64,
         routing_key: &Arc<str>,
+        front: Option<Arc<Front>>,
         socket: TcpStream,
     );
     /// A listener or connector is gone: its connections end.
@@ -309,10 +314,11 @@ impl Worker {
                 site,
                 listener,
                 routing_key,
+                front,
                 socket,
             } => {
                 self.acceptor
-                    .client(self, site, listener, &routing_key, socket);
+                    .client(self, site, listener, &routing_key, front, socket);
             }
             Command::RelayOpen {
                 from,
@@ -477,7 +483,7 @@ impl Worker {
         self.accept_with(listener, socket, move |client| {
             worker
                 .acceptor
-                .client(&worker, site, listener, &routing_key, client);
+                .client(&worker, site, listener, &routing_key, None, client);
         });
     }
 
@@ -492,6 +498,7 @@ impl Worker {
                         owner.site,
                         owner.listener,
                         &owner.routing_key,
+                        None,
                         client,
                     ),
                     // The listener has closed since: reset, as a closed listener does to those
@@ -541,6 +548,12 @@ impl Worker {
             // Nobody waits any more when the deadline has passed.
             let _ = done.send(());
         });
+    }
+
+    /// Something that statuses show has changed.
+    pub fn tell_changed(&self) {
+        let changed = |core: &mut super::core::Core| core.changed();
+        self.core.send(CoreEvent::Call(Box::new(changed)));
     }
 
     // ---- called by connections ----

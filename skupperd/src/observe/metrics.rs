@@ -58,6 +58,7 @@ struct Families {
     connectors: Family<OfSite, Gauge>,
     sites: Family<OfSite, Gauge>,
     redemptions: Family<Resource, Gauge>,
+    handshakes: Family<Resource, Gauge>,
 }
 
 impl Families {
@@ -102,6 +103,11 @@ impl Families {
             "skupper_access_grant_redemptions",
             "Redemptions of an access grant",
             self.redemptions.clone(),
+        );
+        registry.register(
+            "skupper_listener_tls_handshake_failures",
+            "TLS handshakes of a listener with clients that failed since it was made",
+            self.handshakes.clone(),
         );
     }
 
@@ -167,7 +173,22 @@ impl Families {
             Ok(Details::RouterAccess(access)) => {
                 self.expires(&of, "", &access.certificate_expiration_time);
             }
-            Ok(Details::Listener(_)) => drop(self.listeners.get_or_create(&of_site()).inc()),
+            Ok(Details::Listener(listener)) => {
+                self.listeners.get_or_create(&of_site()).inc();
+                self.listener(
+                    &of,
+                    &listener.certificate_expiration_time,
+                    listener.tls_handshake_failures,
+                );
+            }
+            Ok(Details::MultiKeyListener(listener)) => {
+                self.listeners.get_or_create(&of_site()).inc();
+                self.listener(
+                    &of,
+                    &listener.certificate_expiration_time,
+                    listener.tls_handshake_failures,
+                );
+            }
             Ok(Details::Connector(_)) => drop(self.connectors.get_or_create(&of_site()).inc()),
             Ok(Details::AccessGrant(grant)) => {
                 let redemptions = i64::from(grant.redemptions);
@@ -177,6 +198,15 @@ impl Families {
                 self.expires(&of, "", &certificate.expiration);
             }
             Ok(Details::AccessToken(_) | Details::None) | Err(_) => {}
+        }
+    }
+
+    /// What a listener that speaks TLS has beside others.
+    fn listener(&self, of: &Resource, expires: &str, failures: u64) {
+        if !expires.is_empty() {
+            self.expires(of, "", expires);
+            let failures = i64::try_from(failures).unwrap_or(i64::MAX);
+            self.handshakes.get_or_create(of).set(failures);
         }
     }
 

@@ -14,7 +14,7 @@ pub(super) const LOCAL_AMQP: &str = "local-amqp-port";
 const STEERING: &str = "steering";
 /// Setting of a site, a listener and a connector: `auto`, where the kernel shortens the way between
 /// their programs and the daemon if it can, or `off`.
-const ACCELERATION: &str = "acceleration";
+pub(super) const ACCELERATION: &str = "acceleration";
 /// Setting of a site: prefix of addresses that no interface has, for its listeners.
 pub(super) const SERVICE_ADDRESSES: &str = "service-addresses";
 /// Setting of a site: data connections of each link, a number or `auto`.

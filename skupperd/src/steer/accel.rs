@@ -21,12 +21,14 @@ pub use programs::{Hops, Programs, Rules};
 #[cfg(feature = "ebpf")]
 use system::{Kernel, start};
 
+use super::place::{Network, Place, Ports};
 use crate::telemetry;
 use socket2::SockRef;
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     io,
-    net::{SocketAddr, TcpStream},
-    sync::{Arc, OnceLock},
+    net::TcpStream,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 /// Bytes that may wait unread at either end: what they hold of memory, beside TCP's own buffers.
@@ -36,6 +38,9 @@ pub const AHEAD: u64 = 512 * 1024;
 /// lose (2.0 in pieces of 64 bytes to 4 KiB, 1.3 from 8 to 32 KiB): `round_trips_and_streams_by_size`
 /// in `level2_hop`. It is above those sizes, and what a stream loses until then is some milliseconds.
 pub const STREAK: u64 = 256 * 1024;
+
+/// In place of a port: all that are not named, as the programs have it.
+const ALL_PORTS: u16 = 0;
 
 /// Why connections are not accelerated.
 #[derive(Debug, thiserror::Error)]
@@ -83,11 +88,17 @@ pub struct HopTotals {
     pub late: u64,
 }
 
+/// Listeners by where they are, with whether their connections are accelerated there.
+type Told = BTreeMap<(Network, u16), (u64, bool)>;
+
 /// Acceleration of this process's connections.
 pub struct Acceleration {
     /// Whether it is possible, as far as that is known without trying.
     possible: Result<(), NotAccelerated>,
     kernel: OnceLock<Result<Kernel, NotAccelerated>>,
+    /// The kernel is told when the programs are loaded, and of what changes from then on.
+    told: Mutex<Told>,
+    caught_up: OnceLock<()>,
 }
 
 impl Acceleration {
@@ -100,6 +111,8 @@ impl Acceleration {
                 Err(NotAccelerated::Off)
             },
             kernel: OnceLock::new(),
+            told: Mutex::default(),
+            caught_up: OnceLock::new(),
         })
     }
 
@@ -121,7 +134,28 @@ impl Acceleration {
             }
             started
         });
+        self.caught_up.get_or_init(|| {
+            for ((to, port), (_, on)) in &*self.told() {
+                self.tell(*to, *port, Some(*on));
+            }
+        });
         kernel.as_ref().ok()
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the programs, if they are loaded.
+    fn tell(&self, to: Network, port: u16, on: Option<bool>) {
+        // Of all ports it is told where they are: none of those is accelerated.
+        let on = on.map(|on| on || port == ALL_PORTS);
+        if let Some(kernel) = self.kernel()
+            && let Err(error) = kernel.listen(to, port, on)
+        {
+            let error = telemetry::chain(&error);
+            tracing::warn!(%to, port, error, "accelerating a listener");
+        }
     }
 
     fn kernel(&self) -> Option<&Kernel> {
@@ -145,25 +179,40 @@ impl Acceleration {
         self.kernel()?.totals().inspect_err(failed).ok()
     }
 
-    /// From now on, new connections to a listener's address are accelerated or not. `steered`: the
-    /// kernel gives us all of them; by sockets of their own a more specific address of another
-    /// program may come before that of all addresses, so that is not accelerated.
-    pub fn listen(&self, at: SocketAddr, steered: bool, on: bool) {
-        let on = on && (steered || !at.ip().is_unspecified());
-        let kernel = if on { self.load() } else { self.kernel() };
-        if let Some(kernel) = kernel
-            && let Err(error) = kernel.listen(at, Some(on))
-        {
-            tracing::warn!(%at, error = telemetry::chain(&error), "accelerating a listener");
+    /// From now on, new connections to a listener are accelerated or not where it has a single port
+    /// of an address or of all addresses; elsewhere they are not. `steered`: the kernel gives us all
+    /// of them; by sockets of their own a more specific address of another program may come before
+    /// that of all addresses, so that is not accelerated.
+    pub fn listen(&self, listener: u64, place: Place, steered: bool, on: bool) {
+        if self.possible.is_err() {
+            return;
+        }
+        let network = place.network;
+        let single = matches!(place.ports, Ports::One(_)) && network.bindable().is_some();
+        let on = on && single && (steered || network.bits() > 0);
+        if on {
+            self.load();
+        }
+        for port in ports(place) {
+            match self.told().entry((network, port)) {
+                // It can not be open there as well.
+                Entry::Occupied(held) if held.get().0 != listener => continue,
+                Entry::Occupied(mut held) => drop(held.insert((listener, on))),
+                Entry::Vacant(free) => drop(free.insert((listener, on))),
+            }
+            self.tell(network, port, Some(on));
         }
     }
 
-    /// A listener's address is accelerated no more.
-    pub fn unlisten(&self, at: SocketAddr) {
-        if let Some(kernel) = self.kernel()
-            && let Err(error) = kernel.listen(at, None)
-        {
-            tracing::warn!(%at, error = telemetry::chain(&error), "accelerating a listener");
+    /// A listener is not there any more.
+    pub fn unlisten(&self, listener: u64, place: Place) {
+        for port in ports(place) {
+            if let Entry::Occupied(held) = self.told().entry((place.network, port))
+                && held.get().0 == listener
+            {
+                held.remove();
+                self.tell(place.network, port, None);
+            }
         }
     }
 
@@ -198,6 +247,12 @@ impl Acceleration {
         });
         !unread
     }
+}
+
+/// Each port of a place, or what stands for all.
+fn ports(place: Place) -> impl Iterator<Item = u16> {
+    let all = (place.ports == Ports::All).then_some(ALL_PORTS);
+    place.ports.each().chain(all)
 }
 
 #[cfg(feature = "ebpf")]

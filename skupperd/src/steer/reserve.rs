@@ -14,29 +14,33 @@ use std::{
     net::{Shutdown, SocketAddr},
 };
 
-/// Addresses that are ours, by port.
+/// Addresses that are ours, by port, each with the number of places that have it.
 #[derive(Default)]
-pub(super) struct Reservations(BTreeMap<u16, Vec<(SocketAddr, Socket)>>);
+pub(super) struct Reservations(BTreeMap<u16, Vec<(SocketAddr, Socket, usize)>>);
 
 impl Reservations {
     /// Takes an address; an error if another program has it, as for one that listens. One of ours
     /// on all addresses and one on a single address go together.
     pub(super) fn take(&mut self, addr: SocketAddr) -> Result<(), SteerError> {
         let ours = self.0.entry(addr.port()).or_default();
-        if ours.iter().any(|(other, _)| *other == addr) {
+        if let Some((_, _, places)) = ours.iter_mut().find(|(other, ..)| *other == addr) {
+            *places += 1;
             return Ok(());
         }
         // Sockets that allow it and do not listen may be bound side by side.
         let shared = share(ours, true).and_then(|()| reserve(addr));
         let unshared = share(ours, false);
-        ours.push((addr, shared?));
+        ours.push((addr, shared?, 1));
         unshared
     }
 
-    /// Gives an address back.
+    /// Gives an address back, as often as it was taken.
     pub(super) fn give(&mut self, addr: SocketAddr) {
         if let Some(ours) = self.0.get_mut(&addr.port()) {
-            ours.retain(|(other, _)| *other != addr);
+            ours.retain_mut(|(other, _, places)| {
+                *places -= usize::from(*other == addr);
+                *places > 0
+            });
             if ours.is_empty() {
                 self.0.remove(&addr.port());
             }
@@ -44,8 +48,8 @@ impl Reservations {
     }
 }
 
-fn share(ours: &[(SocketAddr, Socket)], shared: bool) -> Result<(), SteerError> {
-    for (addr, socket) in ours {
+fn share(ours: &[(SocketAddr, Socket, usize)], shared: bool) -> Result<(), SteerError> {
+    for (addr, socket, _) in ours {
         let set = socket.set_reuse_address(shared);
         set.map_err(failed(*addr, "setting options"))?;
     }
@@ -68,7 +72,11 @@ fn reserve(addr: SocketAddr) -> Result<Socket, SteerError> {
 }
 
 fn failed(addr: SocketAddr, op: &'static str) -> impl Fn(std::io::Error) -> SteerError {
-    move |source| SteerError { addr, op, source }
+    move |source| SteerError {
+        place: addr.into(),
+        op,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +107,8 @@ mod tests {
         let any = SocketAddr::from(([0, 0, 0, 0], addr.port()));
         let mut reservations = Reservations::default();
         reservations.take(addr).unwrap();
+        reservations.take(addr).unwrap();
+        reservations.give(addr);
         for sharing in [false, true] {
             assert!(busy(addr, sharing));
             assert!(busy(any, sharing));

@@ -13,7 +13,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -94,7 +94,7 @@ impl Hop {
         self.written.set(self.written.get() + bytes as u64);
     }
 
-    /// Whether so many bytes may be written now. If not, [`Self::wait`] has to follow.
+    /// Whether so many bytes may be written now. If not, [`Self::poll_open`] says when to try again.
     pub fn may_write(&self, bytes: usize) -> bool {
         if self.until.get().is_some_and(|until| Instant::now() < until) {
             return false;
@@ -160,10 +160,15 @@ impl Hop {
         true
     }
 
-    /// Has the task of `cx` woken after a while if nothing could be written. False: something could.
-    pub fn wait(&self, cx: &mut Context<'_>) -> bool {
+    /// Nothing could be written when it was last tried.
+    pub fn is_shut(&self) -> bool {
+        self.shut.get()
+    }
+
+    /// Whether writing is worth a try; if not, the task of `cx` is woken after a while.
+    pub fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.shut.get() {
-            return false;
+            return Poll::Ready(());
         }
         let until = self.until.get().unwrap_or_else(|| {
             let pause = self.pause.get();
@@ -171,11 +176,12 @@ impl Hop {
             Instant::now() + pause
         });
         self.until.set(Some(until));
-        let mut sleeping = Box::pin(sleep_until(until));
-        if sleeping.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
+        if Instant::now() >= until {
+            return Poll::Ready(());
         }
+        let mut sleeping = Box::pin(sleep_until(until));
+        let slept = sleeping.as_mut().poll(cx);
         *self.timer.borrow_mut() = Some(sleeping);
-        true
+        slept
     }
 }

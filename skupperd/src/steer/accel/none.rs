@@ -1,6 +1,7 @@
 //! What stands for the kernel in a program without eBPF: there is none of these.
 
 use super::{HopTotals, NotAccelerated};
+use crate::steer::place::Network;
 use std::net::SocketAddr;
 
 pub(super) enum Kernel {}
@@ -14,7 +15,7 @@ impl Kernel {
         match *self {}
     }
 
-    pub(super) fn listen(&self, _: SocketAddr, _: Option<bool>) -> Result<(), NotAccelerated> {
+    pub(super) fn listen(&self, _: Network, _: u16, _: Option<bool>) -> Result<(), NotAccelerated> {
         match *self {}
     }
 

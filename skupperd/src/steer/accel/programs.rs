@@ -8,7 +8,7 @@ use aya::{
 };
 use skupper_ebpf::{
     Destination,
-    hop::{HopCounters, Lane, Tuple, way},
+    hop::{self, HopCounters, Lane, Tuple, way},
 };
 use std::{io, net::IpAddr, os::fd::BorrowedFd, sync::Arc};
 
@@ -126,7 +126,7 @@ impl Programs {
         let destination = Destination::of(address, port);
         let key = Key::new(Destination::key_bits(prefix), destination);
         self.destinations
-            .insert(&key, u32::from(on), 0)
+            .insert(&key, if on { hop::on(prefix) } else { 0 }, 0)
             .map_err(BpfError::of("setting a destination"))
     }
 

@@ -1,7 +1,10 @@
 //! What acceleration needs of the system, and the programs once they are loaded.
 
 use super::{AHEAD, HopTotals, NotAccelerated, Programs, Rules, STREAK, diag};
-use crate::{steer::bpf::BpfError, sys};
+use crate::{
+    steer::{bpf::BpfError, place::Network},
+    sys,
+};
 use aya::util::KernelVersion;
 use skupper_ebpf::hop::{Tuple, way};
 use std::{
@@ -100,17 +103,17 @@ impl Kernel {
         })
     }
 
-    /// Sets whether connections to an address are accelerated; with none it is forgotten.
-    pub(super) fn listen(&self, at: SocketAddr, on: Option<bool>) -> Result<(), NotAccelerated> {
-        let bits = match at {
-            _ if at.ip().is_unspecified() => 0,
-            SocketAddr::V4(_) => 32,
-            SocketAddr::V6(_) => 128,
-        };
+    /// Sets whether connections to a port are accelerated; with none it is forgotten.
+    pub(super) fn listen(
+        &self,
+        to: Network,
+        port: u16,
+        on: Option<bool>,
+    ) -> Result<(), NotAccelerated> {
         let mut programs = self.programs();
         let done: Result<(), BpfError> = match on {
-            Some(on) => programs.listen(at.ip(), bits, at.port(), on),
-            None => programs.unlisten(at.ip(), bits, at.port()),
+            Some(on) => programs.listen(to.address(), to.bits(), port, on),
+            None => programs.unlisten(to.address(), to.bits(), port),
         };
         Ok(done?)
     }

@@ -7,11 +7,10 @@ use crate::{
         view::SiteView,
         worker::Command,
     },
-    steer::{Owner, Plain, SteerError},
+    steer::{Owner, Plain, SteerError, place::Place},
 };
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,7 +31,7 @@ pub(super) struct Listener {
 /// A steered listener that is to be closed.
 struct Closing {
     id: u64,
-    addrs: Vec<SocketAddr>,
+    places: Vec<Place>,
     cut: bool,
 }
 
@@ -86,7 +85,8 @@ impl Listeners {
     pub(super) fn set_accelerated(&mut self, core: &Core, accelerated: bool) {
         self.accelerated = accelerated;
         for listener in self.by_name.values().filter(|l| l.state.open) {
-            listener.accelerate(core, listener.steered, accelerated);
+            let on = listener.spec.acceleration.unwrap_or(accelerated);
+            listener.accelerate(core, on);
         }
     }
 
@@ -100,13 +100,10 @@ impl Listeners {
     /// Opens listeners whose routing key is reachable and closes those whose is not.
     pub(super) fn reconsider(&mut self, site: u32, core: &mut Core, view: &SiteView) {
         for listener in self.by_name.values_mut() {
-            let key = &listener.spec.routing_key;
-            let remote = view
-                .routes
-                .addresses
-                .get(key)
-                .is_some_and(|r| !r.remotes.is_empty());
-            listener.state.matched = remote || view.connectors.contains_key(key);
+            let mut keys = listener.spec.keys();
+            keys.retain(|key| view.reaches(key));
+            listener.state.matched = !keys.is_empty();
+            listener.state.reachable = keys;
             if !listener.state.matched {
                 listener.state.error = None;
                 if listener.state.open {
@@ -140,19 +137,24 @@ impl Listeners {
             .filter(|l| l.state.matched && !l.state.open && due(l))
             .collect();
         let closing = std::mem::take(&mut self.closing);
-        if self.plain || core.steer.is_none() {
-            turn(site, core, closing, &mut []);
-            for listener in opening {
-                // Before the first client.
-                listener.accelerate(core, false, self.accelerated);
-                let opened = listener.open_plain(site, core);
-                listener.opened(core, opened);
+        let plain = self.plain || core.steer.is_none();
+        let own = opening.extract_if(.., |l| plain || l.spec.placed.is_some());
+        let mut own: Vec<&mut Listener> = own.collect();
+        for listener in opening.iter().chain(&own) {
+            // One that is accelerated may be around it.
+            listener.accelerate(core, false);
+        }
+        turn(site, core, closing, &mut opening);
+        for listener in &mut own {
+            let opened = listener.open_plain(site, core);
+            listener.opened(core, opened);
+        }
+        for listener in opening.iter().chain(&own) {
+            if !listener.state.open {
+                listener.forget(core);
+            } else if listener.spec.acceleration.unwrap_or(self.accelerated) {
+                listener.accelerate(core, true);
             }
-        } else {
-            for listener in &opening {
-                listener.accelerate(core, true, self.accelerated);
-            }
-            turn(site, core, closing, &mut opening);
         }
     }
 }
@@ -168,22 +170,25 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
             listener: listener.id,
             routing_key: listener.spec.routing_key.as_str().into(),
         };
-        let addrs = listener.spec.addrs.iter();
-        addrs.map(move |addr| (*addr, owner.clone()))
+        let places = listener.spec.places.iter();
+        places.map(move |place| (*place, owner.clone()))
     });
     let begin = begin.collect();
-    let end: Vec<SocketAddr> = closing.iter().flat_map(|c| c.addrs.clone()).collect();
+    let end: Vec<Place> = closing.iter().flat_map(|c| c.places.clone()).collect();
     let mut results = apply(core, &end, begin).into_iter();
     // After the addresses are gone: what is accepted until then is found and cut.
     for Closing { id, cut, .. } in closing {
         unlisten(core, id, cut);
+        if cut {
+            core.fronts.remove(id);
+        }
     }
     let mut half_open = Vec::new();
     for listener in opening {
-        let addrs = &listener.spec.addrs;
-        let results: Vec<_> = results.by_ref().take(addrs.len()).collect();
-        let bound = addrs.iter().zip(&results).filter(|(_, r)| r.is_ok());
-        let bound: Vec<SocketAddr> = bound.map(|(addr, _)| *addr).collect();
+        let places = &listener.spec.places;
+        let results: Vec<_> = results.by_ref().take(places.len()).collect();
+        let bound = places.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let bound: Vec<Place> = bound.map(|(place, _)| *place).collect();
         let outcome: Result<Vec<()>, SteerError> = results.into_iter().collect();
         if outcome.is_err() {
             half_open.extend(bound);
@@ -198,8 +203,8 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
 
 fn apply(
     core: &mut Core,
-    end: &[SocketAddr],
-    begin: Vec<(SocketAddr, Owner)>,
+    end: &[Place],
+    begin: Vec<(Place, Owner)>,
 ) -> Vec<Result<(), SteerError>> {
     let steer = core.steer.as_mut();
     steer.map_or_else(Vec::new, |steer| steer.apply(end, begin))
@@ -213,11 +218,29 @@ fn unlisten(core: &Core, listener: u64, cut: bool) {
 }
 
 impl Listener {
+    pub(super) fn state(&self) -> ListenerState {
+        let tls = self.spec.front.as_ref().and_then(|f| f.tls.as_ref());
+        ListenerState {
+            tls_failures: tls.map_or(0, |tls| tls.failures.count()),
+            ..self.state.clone()
+        }
+    }
+
     fn open_plain(&self, site: u32, core: &Core) -> Result<(), SteerError> {
         let mut sockets = Vec::new();
-        for addr in &self.spec.addrs {
-            let opened = Plain.open(*addr, core.workers.count())?;
-            sockets.extend(opened.into_iter().enumerate());
+        let (placed, places) = (&self.spec.placed, self.spec.places.iter());
+        if let (Some(placed), Some(place)) = (placed, self.spec.places.first()) {
+            let open = placed.listen(core.workers.count());
+            sockets = open.map_err(|source| SteerError::listening(*place, source))?;
+        }
+        for place in places.filter(|_| placed.is_none()) {
+            for addr in place
+                .sockets()
+                .ok_or_else(|| SteerError::only_steered(*place))?
+            {
+                let opened = Plain.open(addr, core.workers.count())?;
+                sockets.extend(opened.into_iter().enumerate());
+            }
         }
         let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
         for (worker, socket) in sockets {
@@ -233,12 +256,27 @@ impl Listener {
         Ok(())
     }
 
-    /// Says of the next clients whether they are accelerated.
-    fn accelerate(&self, core: &Core, steered: bool, by_default: bool) {
-        let on = self.spec.acceleration.unwrap_or(by_default);
-        for addr in &self.spec.addrs {
-            core.acceleration.listen(*addr, steered, on);
+    /// Says of the next clients whether they are accelerated: those of this network namespace that
+    /// do not speak TLS.
+    fn accelerate(&self, core: &Core, wanted: bool) {
+        let tls = self.spec.front.as_ref().is_some_and(|f| f.tls.is_some());
+        for place in self.places_here() {
+            let on = wanted && !tls;
+            core.acceleration.listen(self.id, *place, self.steered, on);
         }
+    }
+
+    /// Nothing is said of its clients any more.
+    fn forget(&self, core: &Core) {
+        for place in self.places_here() {
+            core.acceleration.unlisten(self.id, *place);
+        }
+    }
+
+    /// Its places, if they are in this network namespace.
+    fn places_here(&self) -> impl Iterator<Item = &Place> {
+        let here = self.spec.placed.is_none();
+        self.spec.places.iter().filter(move |_| here)
     }
 
     fn opened(&mut self, core: &Core, outcome: Result<(), SteerError>) {
@@ -248,7 +286,7 @@ impl Listener {
         let error = outcome.err().map(|error| error.to_string());
         match &error {
             None => {
-                let routing_key = &self.spec.routing_key;
+                let routing_key = self.spec.keys().join(",");
                 tracing::info!(listener = name, routing_key, "listener is open");
             }
             // It is tried again and again, and said once.
@@ -261,22 +299,27 @@ impl Listener {
 
     /// Closes it; one that is steered stays open until the result is dealt with.
     fn close(&mut self, core: &Core, cut: bool) -> Option<Closing> {
-        for addr in &self.spec.addrs {
-            core.acceleration.unlisten(*addr);
-        }
+        self.forget(core);
         if std::mem::take(&mut self.state.open) {
             tracing::info!(listener = self.spec.name, "listener is closed");
             core.changed();
         }
         if std::mem::take(&mut self.steered) {
-            let addrs = self.spec.addrs.clone();
+            let places = self.spec.places.clone();
             return Some(Closing {
                 id: self.id,
-                addrs,
+                places,
                 cut,
             });
         }
+        if let Some(placed) = &self.spec.placed {
+            placed.refuse();
+        }
         unlisten(core, self.id, cut);
+        if cut {
+            // Without it nothing is served to those who were accepted and are not dealt with yet.
+            core.fronts.remove(self.id);
+        }
         None
     }
 }

@@ -1,0 +1,192 @@
+//! The socket of a client or a server, with TLS on it or without.
+
+use super::tls::Tls;
+use crate::steer::accel::{Acceleration, Hop};
+use std::{
+    io::{self, IoSlice, IoSliceMut, Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+
+/// A connection to read from and write to, neither of which waits.
+pub(super) enum Stream {
+    Plain(AsyncFd<TcpStream>),
+    /// Without TLS, and accelerated.
+    Short(AsyncFd<TcpStream>, Box<Hop>),
+    Tls(Box<Tls>),
+}
+
+/// Something can be read, or be tried to be.
+pub(super) enum Readable<'a> {
+    /// The socket says so.
+    Socket(AsyncFdReadyGuard<'a, TcpStream>),
+    /// The socket says so, of which a short read need not be the last.
+    Short(AsyncFdReadyGuard<'a, TcpStream>),
+    /// It has been read from the socket already.
+    Waiting,
+}
+
+impl Readable<'_> {
+    /// A read said that there is nothing.
+    pub(super) fn clear_ready(&mut self) {
+        match self {
+            Self::Socket(guard) | Self::Short(guard) => guard.clear_ready(),
+            Self::Waiting => {}
+        }
+    }
+
+    /// A read gave less than there was room for.
+    pub(super) fn was_short(&mut self) {
+        if let Self::Socket(guard) = self {
+            guard.clear_ready();
+        }
+    }
+}
+
+/// Something can be written, or be tried to be.
+pub(super) struct Writable<'a> {
+    guard: AsyncFdReadyGuard<'a, TcpStream>,
+    hop: Option<&'a Hop>,
+}
+
+impl Writable<'_> {
+    /// A write said that there is no room.
+    pub(super) fn clear_ready(&mut self) {
+        // It may not have been the socket that said so.
+        if !self.hop.is_some_and(Hop::is_shut) {
+            self.guard.clear_ready();
+        }
+    }
+}
+
+impl Stream {
+    /// A socket without TLS. Of a Unix socket too: a stream socket is read, written and shut down in
+    /// one way.
+    pub(super) fn plain(acceleration: &Arc<Acceleration>, socket: AsyncFd<TcpStream>) -> Self {
+        match acceleration.hop(socket.get_ref()) {
+            Some(hop) => Self::Short(socket, Box::new(hop)),
+            None => Self::Plain(socket),
+        }
+    }
+
+    fn watched(&self) -> &AsyncFd<TcpStream> {
+        match self {
+            Self::Plain(socket) | Self::Short(socket, _) => socket,
+            Self::Tls(tls) => &tls.socket,
+        }
+    }
+
+    /// The socket itself.
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.watched().get_ref()
+    }
+
+    /// The protocol that was agreed on in the TLS handshake.
+    pub(super) fn protocol(&self) -> Option<String> {
+        match self {
+            Self::Plain(_) | Self::Short(..) => None,
+            Self::Tls(tls) => tls.protocol(),
+        }
+    }
+
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Readable<'_>>> {
+        if let Self::Tls(tls) = self
+            && tls.poll_waiting(cx)?
+        {
+            return Poll::Ready(Ok(Readable::Waiting));
+        }
+        let ready = self.watched().poll_read_ready(cx);
+        ready.map(|guard| {
+            guard.map(match self {
+                Self::Short(..) => Readable::Short,
+                _ => Readable::Socket,
+            })
+        })
+    }
+
+    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Writable<'_>>> {
+        let hop = match self {
+            Self::Short(_, hop) => Some(&**hop),
+            _ => None,
+        };
+        if hop.is_some_and(|hop| hop.poll_open(cx).is_pending()) {
+            return Poll::Pending;
+        }
+        let ready = self.watched().poll_write_ready(cx);
+        ready.map(|guard| guard.map(|guard| Writable { guard, hop }))
+    }
+
+    /// Reads what is there. Less than there is room for is told by [`Readable::was_short`]. 0: the
+    /// other side has ended its way in order.
+    pub(super) fn read(&self, pieces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.get_ref().read_vectored(pieces),
+            Self::Short(socket, hop) => {
+                let n = socket.get_ref().read_vectored(pieces)?;
+                hop.has_read(n);
+                Ok(n)
+            }
+            Self::Tls(tls) => tls.read(pieces),
+        }
+    }
+
+    pub(super) fn write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.get_ref().write_vectored(pieces),
+            Self::Short(socket, hop) => {
+                if !hop.may_write(pieces.iter().map(|p| p.len()).sum()) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let n = socket.get_ref().write_vectored(pieces)?;
+                hop.has_written(n);
+                Ok(n)
+            }
+            Self::Tls(tls) => tls.write(pieces),
+        }
+    }
+
+    /// What was written waits to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Short(..) => false,
+            Self::Tls(tls) => tls.has_unsent(),
+        }
+    }
+
+    /// Sends what waits, as far as the socket takes it at once.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) | Self::Short(..) => Ok(()),
+            Self::Tls(tls) => match tls.flush() {
+                Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Sends what waits; pending until it is sent.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) | Self::Short(..) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.poll_flush(cx),
+        }
+    }
+
+    /// Ends our way in order. Would block: something is still to be sent, then it is to be tried
+    /// again.
+    pub(super) fn shutdown(&self) -> io::Result<()> {
+        let ended = match self {
+            Self::Plain(socket) | Self::Short(socket, _) => {
+                socket.get_ref().shutdown(Shutdown::Write)
+            }
+            Self::Tls(tls) => tls.shutdown(),
+        };
+        match ended {
+            // A client that is gone already has all it wanted.
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(()),
+            other => other,
+        }
+    }
+}
