@@ -195,8 +195,8 @@ impl Acceleration {
         }
         for port in ports(place) {
             match self.told().entry((network, port)) {
-                // It can not be open there as well.
-                Entry::Occupied(held) if held.get().0 != listener => continue,
+                // It names the port, or it can not be open there as well.
+                Entry::Occupied(held) if held.get().0 != listener && !on => continue,
                 Entry::Occupied(mut held) => drop(held.insert((listener, on))),
                 Entry::Vacant(free) => drop(free.insert((listener, on))),
             }
