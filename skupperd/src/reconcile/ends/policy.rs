@@ -4,7 +4,10 @@ use crate::{
     link::{Probe, ProbeKind, ends::ProxyProtocol},
     model::{Connector, Host, Name, Secret, ServerHost, Settings, Spec, parse_duration},
     pki::{self, ClientCertificate},
-    reconcile::settings::ACCELERATION,
+    reconcile::{
+        places::{NETNS, PORTS, PREFIX},
+        settings::ACCELERATION,
+    },
     telemetry::chain,
 };
 use std::time::Duration;
@@ -216,14 +219,14 @@ pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
             if listener.expose_pods_by_name {
                 idle("exposePodsByName", "on a host without pods");
             }
-            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION];
+            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX, NETNS];
             (&listener.settings, known, &listener.tls_credentials)
         }
         Spec::MultiKeyListener(listener) => {
             if listener.require_client_cert && listener.tls_credentials.is_none() {
                 idle("requireClientCert", "without spec.tlsCredentials");
             }
-            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION];
+            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX];
             (&listener.settings, known, &listener.tls_credentials)
         }
         Spec::Connector(connector) => {
