@@ -3,9 +3,14 @@
 
 #![cfg(feature = "ebpf")]
 
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    libc,
+    sys::socket::{MsgFlags, send},
+    unistd::gettid,
+};
 use skupper_ebpf::hop::{HopCounters, Tuple};
-use skupper_tests::{netns, skip::skip, torture::torture};
+use skupper_tests::{SOON, netns, skip::skip, torture::torture, wait_until};
 use skupperd::{
     steer::accel::{Programs, Rules},
     sys,
@@ -16,15 +21,24 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     process::{self, Command},
+    ptr,
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 /// Where the accelerated "daemon" of these tests listens.
 const HERE: &str = "127.0.0.1:7000";
+/// The same in IPv6.
+const HERE6: &str = "[::1]:7000";
+/// The first bytes of TLS: with them a direction goes over to TCP.
+const TO_TCP: [u8; 3] = [0x16, 3, 1];
 /// Set for the part of a test that runs with few capabilities: the cgroup it is in.
 const INNER: &str = "SKUPPER_TEST_INNER";
 
@@ -264,6 +278,145 @@ fn ends_and_resets_come_after_what_was_sent() {
     let reset = program.read(&mut [0; 1]).expect_err("a reset");
     assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
     assert!(counted(&programs).messages >= 3);
+}
+
+#[test]
+fn ipv6_takes_the_short_way_too() {
+    let Some((mut programs, _listener, _cgroup)) = accelerated(|_| {}) else {
+        return;
+    };
+    let here: SocketAddr = HERE6.parse().expect("an address");
+    let listener = TcpListener::bind(here).expect("an address");
+    programs
+        .listen(here.ip(), 128, here.port(), true)
+        .expect("set");
+    let (mut program, mut daemon) = pair(&listener);
+    program.write_all(b"question").expect("sent");
+    assert_eq!(receive(&mut daemon, 8), b"question");
+    daemon.write_all(b"answer").expect("sent");
+    assert_eq!(receive(&mut program, 6), b"answer");
+    assert_eq!(counted(&programs).messages, 2);
+    assert!(programs.sockets().contains(&tuple(&program)));
+    // Of all addresses, and on another one that is not.
+    let port = 7001;
+    programs
+        .listen("::".parse().expect("all"), 0, port, true)
+        .expect("set");
+    let listener = TcpListener::bind(("::1", port)).expect("an address");
+    let (mut program, mut daemon) = pair(&listener);
+    program.write_all(b"question").expect("sent");
+    assert_eq!(receive(&mut daemon, 8), b"question");
+    assert_eq!(counted(&programs).messages, 3);
+    programs.listen(here.ip(), 128, port, false).expect("set");
+    let (mut program, mut daemon) = pair(&listener);
+    program.write_all(b"question").expect("sent");
+    assert_eq!(receive(&mut daemon, 8), b"question");
+    assert_eq!(counted(&programs).messages, 3);
+}
+
+#[test]
+fn a_longer_prefix_with_all_ports_hides_a_shorter_one() {
+    let Some((mut programs, _listener, _cgroup)) = accelerated(|_| {}) else {
+        return;
+    };
+    let ip = |text: &str| text.parse().expect("an address");
+    let taken_up = |programs: &Programs, at: &str| {
+        let before = counted(programs).sockets;
+        let listener = TcpListener::bind(at).expect("an address");
+        let _pair = pair(&listener);
+        counted(programs).sockets > before
+    };
+    programs.listen(ip("0.0.0.0"), 0, 80, true).expect("set");
+    programs.listen(ip("127.0.3.0"), 24, 0, true).expect("set");
+    assert!(taken_up(&programs, "127.0.2.1:80"));
+    assert!(!taken_up(&programs, "127.0.3.1:80"));
+    // The port goes before all of them.
+    programs.listen(ip("127.0.3.0"), 24, 80, true).expect("set");
+    assert!(taken_up(&programs, "127.0.3.2:80"));
+    programs
+        .listen(ip("127.0.3.3"), 32, 80, false)
+        .expect("set");
+    assert!(!taken_up(&programs, "127.0.3.3:80"));
+}
+
+/// Bytes that can be read, by FIONREAD.
+fn readable(socket: &TcpStream) -> libc::c_int {
+    let mut bytes = 0;
+    // SAFETY: the kernel writes a number to where `bytes` is.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    assert_eq!(done, 0);
+    bytes
+}
+
+/// Bytes that splice moves now.
+fn splice(socket: &TcpStream) -> Result<usize, Errno> {
+    let (_out, into) = std::io::pipe().expect("a pipe");
+    let (no, flags) = (ptr::null_mut(), libc::SPLICE_F_NONBLOCK);
+    let (from, to) = (socket.as_raw_fd(), into.as_raw_fd());
+    // SAFETY: no offsets are pointed to, and both descriptors are open.
+    let moved = unsafe { libc::splice(from, no, to, no, 64, flags) };
+    Errno::result(moved).map(|n| n as usize)
+}
+
+#[test]
+fn differs_fionread_counts_only_what_came_the_short_way() {
+    let Some((_programs, listener, _cgroup)) = accelerated(|_| {}) else {
+        return;
+    };
+    let (mut program, mut daemon) = pair(&listener);
+    daemon.write_all(b"abc").expect("sent");
+    daemon.write_all(&TO_TCP).expect("sent");
+    assert_eq!(readable(&program), 3);
+    assert_eq!(receive(&mut program, 6), [b"abc", &TO_TCP[..]].concat());
+}
+
+#[test]
+fn differs_splice_sees_nothing_of_what_came_the_short_way() {
+    let Some((_programs, listener, _cgroup)) = accelerated(|_| {}) else {
+        return;
+    };
+    let (mut program, mut daemon) = pair(&listener);
+    daemon.write_all(b"abc").expect("sent");
+    assert_eq!(program.peek(&mut [0; 8]).expect("a look"), 3);
+    assert_eq!(splice(&program), Err(Errno::EAGAIN));
+    assert_eq!(receive(&mut program, 3), b"abc");
+}
+
+#[test]
+fn differs_urgent_data_comes_in_line() {
+    let Some((programs, listener, _cgroup)) = accelerated(|_| {}) else {
+        return;
+    };
+    let (mut program, daemon) = pair(&listener);
+    let urgent = send(daemon.as_raw_fd(), b"ab!", MsgFlags::MSG_OOB);
+    assert_eq!(urgent, Ok(3));
+    assert_eq!(receive(&mut program, 3), b"ab!");
+    assert_eq!(counted(&programs).messages, 1);
+}
+
+#[test]
+fn differs_a_read_that_blocks_ends_with_eagain_at_a_reset() {
+    let Some((_programs, listener, _cgroup)) = accelerated(|_| {}) else {
+        return;
+    };
+    let (mut program, mut daemon) = pair(&listener);
+    daemon.write_all(b"abc").expect("sent");
+    assert_eq!(receive(&mut program, 3), b"abc");
+    let (tell, told) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        tell.send(gettid()).expect("told");
+        program.read(&mut [0; 8])
+    });
+    let stat = format!("/proc/self/task/{}/stat", told.recv().expect("a thread"));
+    wait_until("the reader to wait", SOON, || {
+        let stat = fs::read_to_string(&stat).expect("its state");
+        stat.rsplit(") ").next().is_some_and(|s| s.starts_with('S'))
+    });
+    let now = socket2::SockRef::from(&daemon).set_linger(Some(Duration::ZERO));
+    now.expect("an option");
+    drop(daemon);
+    let ended = reader.join().expect("a thread").expect_err("an error");
+    assert_eq!(ended.kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
