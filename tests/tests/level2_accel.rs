@@ -2,12 +2,14 @@
 
 #![cfg(feature = "ebpf")]
 
+use aya::programs::loaded_programs;
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, hear, round_trip, works},
+    echo::{Server, connect, hear, refused, round_trip, works},
     netns,
     site::Site,
     skip::skip,
+    tls::Client,
     torture::torture,
     wait_until,
 };
@@ -47,6 +49,23 @@ fn site(name: &str, settings: &str) -> Option<Site> {
 }
 
 const AUTO: &str = "{settings: {acceleration: auto}}";
+
+/// The programs of a process.
+fn programs(pid: u32) -> Vec<u32> {
+    let open = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("its descriptors");
+    let program = |entry: std::io::Result<fs::DirEntry>| {
+        // It may be closed by now.
+        let text = fs::read_to_string(entry.ok()?.path()).ok()?;
+        let id = text
+            .lines()
+            .find_map(|line| line.strip_prefix("prog_id:"))?;
+        Some(id.trim().parse().expect("a number"))
+    };
+    let mut ids: Vec<u32> = open.filter_map(program).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
 
 /// The value of a metric, without labels; 0 when it is not shown.
 fn metric(site: &Site, name: &str) -> u64 {
@@ -256,7 +275,10 @@ fn round_trips_over_a_link_accelerated_and_not() {
     let [on, off] = services(&near, &far);
     compare("two sites", on, off, &[near.pid(), far.pid()]);
     for site in [&near, &far] {
-        assert!(metric(site, "skupper_acceleration_messages_total") >= 2 * 15_000);
+        let messages = metric(site, "skupper_acceleration_messages_total");
+        let late = metric(site, "skupper_acceleration_late_total");
+        let name = site.name();
+        assert!(messages >= 2 * 15_000, "{name}: {messages}, late {late}");
     }
 }
 
@@ -287,6 +309,158 @@ fn nothing_is_loaded_before_somebody_asks() {
     with(&here, "Listener", "echo", at, "always");
     let message = here.wait_status("Listener", "echo", "Error");
     assert!(message.contains("spec.settings[acceleration]"), "{message}");
+}
+
+#[test]
+fn single_ports_without_tls_are_accelerated_and_nothing_else() {
+    if !netns::enter() {
+        return;
+    }
+    let settings = "{settings: {acceleration: auto, service-addresses: 198.18.0.0/16}}";
+    let Some(here) = site("here", settings) else {
+        return;
+    };
+    let _servers = servers();
+    with(&here, "Connector", "echo", loopback(1, 7000), "off");
+    let listener = |name: &str, host: &str, port: u16, rest: &str| {
+        let spec = format!("{{routingKey: echo, host: {host}, port: {port}{rest}}}");
+        here.resource("Listener", name, &spec);
+    };
+    // Before and after the one around them.
+    let settings = ", settings: {host-prefix: 127.0.8.0/24, ports: '80'}";
+    listener("prefix", "127.0.8.1", 444, settings);
+    wait_until("a prefix", SOON, || works(loopback_in(8, 7, 80)));
+    listener("wide", "0.0.0.0", 80, "");
+    listener("all", "198.18.7.5", 443, ", settings: {ports: all}");
+    listener("range", "127.0.9.1", 8000, ", settings: {ports: 8001-8003}");
+    listener("tls", "127.0.0.1", 443, ", tlsCredentials: web");
+    let all = |port| SocketAddr::from(([198, 18, 7, 5], port));
+    let plain = [
+        loopback_in(8, 7, 80),
+        all(80),
+        all(81),
+        loopback_in(9, 1, 8002),
+    ];
+    for at in plain.into_iter().chain([loopback(3, 80)]) {
+        wait_until("an echo", SOON, || works(at));
+    }
+    let ca = here
+        .root()
+        .join("namespaces/default/runtime/issuers/skupper-service-ca/tls.crt");
+    let tls = loopback(1, 443);
+    wait_until("the listener with TLS", SOON, || {
+        ca.exists() && !refused(tls)
+    });
+    let client = Client::of(&fs::read_to_string(&ca).expect("a CA"));
+    let sockets = || metric(&here, "skupper_acceleration_sockets_total");
+    let before = sockets();
+    for at in plain {
+        assert!(works(at), "{at}");
+    }
+    client.echo(tls).expect("an echo");
+    assert_eq!(sockets(), before);
+    for at in [
+        loopback(3, 80),
+        loopback_in(8, 1, 80),
+        loopback_in(9, 1, 8000),
+    ] {
+        assert!(works(at), "{at}");
+    }
+    assert_eq!(sockets(), before + 6);
+}
+
+fn loopback_in(third: u8, octet: u8, port: u16) -> SocketAddr {
+    (Ipv4Addr::new(127, 0, third, octet), port).into()
+}
+
+/// The main job of two linked sites.
+fn scenarios(a: &Site, b: &Site) {
+    let server = Server::start(loopback(1, 7000), echo);
+    let (here, there, six) = (loopback(9, 80), loopback(10, 80), "[::1]:80");
+    let six: SocketAddr = six.parse().expect("an address");
+    b.listener("echo", "echo", there);
+    b.wait_status("Listener", "echo", "Pending");
+    assert!(refused(there), "a listener without a connector accepts");
+    a.connector("echo", "echo", server.addr);
+    a.listener("echo", "echo", here);
+    b.listener("six", "echo", six);
+    for at in [here, there, six] {
+        wait_until("an echo", SOON, || works(at));
+        // Pieces, halves that end, resets and slow readers, of which every byte is compared.
+        torture(at, 200, 4).expect("right");
+        let mut socket = connect(at).expect("a connection");
+        let text: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
+        let mut writer = socket.try_clone().expect("a clone");
+        let sent = text.clone();
+        let writer = thread::spawn(move || {
+            writer.write_all(&sent).expect("sent");
+            writer.shutdown(Shutdown::Write).expect("half-closed");
+        });
+        let (mut back, begin) = (Vec::new(), Instant::now());
+        while let Err(e) = socket.read_to_end(&mut back) {
+            assert_eq!(e.kind(), ErrorKind::WouldBlock);
+            assert!(begin.elapsed() < SOON, "no end");
+        }
+        writer.join().expect("a writer");
+        assert!(back == text, "{} bytes that differ", back.len());
+        // What begins with TLS.
+        let mut socket = connect(at).expect("a connection");
+        let hello = [0x16, 3, 1, 0, 4, 1, 2, 3, 4];
+        assert_eq!(round_trip(&mut socket, &hello).expect("an echo"), hello);
+    }
+    let mut held = connect(there).expect("a connection");
+    round_trip(&mut held, b"before").expect("an echo");
+    b.remove("Listener", "six");
+    wait_until("the listener to close", SOON, || refused(six));
+    round_trip(&mut held, b"after").expect("an echo");
+    a.remove("Connector", "echo");
+    wait_until("the listeners to close", SOON, || {
+        refused(here) && refused(there)
+    });
+}
+
+#[test]
+fn the_main_job_is_done_with_steering_and_acceleration_on_and_off() {
+    if !netns::enter() {
+        return;
+    }
+    if site("probe", "{}").is_none() {
+        return;
+    }
+    for (steering, acceleration) in [
+        ("auto", "auto"),
+        ("auto", "off"),
+        ("off", "auto"),
+        ("off", "off"),
+    ] {
+        let begin = Instant::now();
+        let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+        let access = loopback(1, 7100);
+        a.access(access);
+        b.link_to(&a, access, 1);
+        // One is told by its environment, the other by its Site.
+        a.resource("Site", "a", AUTO);
+        let settings =
+            format!("{{settings: {{steering: \"{steering}\", acceleration: \"{acceleration}\"}}}}");
+        b.resource("Site", "b", &settings);
+        a.start_under(&[
+            ("SKUPPER_STEERING", steering.into()),
+            ("SKUPPER_ACCELERATION", acceleration.into()),
+        ]);
+        b.start();
+        b.wait_status("Link", "to-a", "Ready");
+        scenarios(&a, &b);
+        for site in [&a, &b] {
+            let messages = metric(site, "skupper_acceleration_messages_total");
+            assert_eq!(messages > 0, acceleration == "auto", "{messages}");
+        }
+        let steered = metric(&a, "skupper_steering_enabled");
+        assert_eq!(steered, u64::from(steering == "auto"));
+        println!(
+            "steering {steering}, acceleration {acceleration}: {:?}",
+            begin.elapsed()
+        );
+    }
 }
 
 #[test]
@@ -394,7 +568,18 @@ fn a_killed_daemon_leaves_no_program_and_harms_no_others() {
         round_trip(&mut carried, b"carried").expect("an echo"),
         b"carried"
     );
+    let ours = programs(here.pid());
+    let named = |name: &str| {
+        let loaded = loaded_programs().filter_map(Result::ok);
+        let ours = loaded.filter(|program| ours.contains(&program.id()));
+        ours.filter(|program| program.name_as_str() == Some(name))
+            .count()
+    };
+    assert_eq!((named("establish"), named("shorten")), (1, 1));
     here.kill();
+    wait_until("the program of connections to go", SOON, || {
+        named("establish") == 0
+    });
     assert!(!matches!(carried.read(&mut [0; 1]), Ok(1..)));
     assert_eq!(
         round_trip(&mut beside, b"beside").expect("an echo"),
@@ -404,6 +589,12 @@ fn a_killed_daemon_leaves_no_program_and_harms_no_others() {
     for thread in load {
         thread.join().expect("the load");
     }
+    // That of messages is held by the sockets that it is for.
+    drop(carried);
+    wait_until("its programs to go", SOON, || {
+        let mut loaded = loaded_programs().filter_map(Result::ok);
+        !loaded.any(|program| ours.contains(&program.id()))
+    });
     // The port is a plain one again.
     let server = Server::echo(at);
     assert!(works(server.addr));
