@@ -417,8 +417,9 @@ fn v11_v38_fields_without_effect_are_kept_and_said() {
     let addr = free_addr();
     let spec = format!(
         "{{routingKey: k, host: 127.0.0.1, port: {}, observer: http2, exposePodsByName: true, \
-         settings: {{mine: x}}}}",
-        addr.port()
+         settings: {{mine: x, acceleration: auto, ports: '{}'}}}}",
+        addr.port(),
+        free_addr().port()
     );
     a.resource("Listener", "l", &spec);
     let spec = "{routingKey: k, host: h, port: 1, exposePodsByName: true, includeNotReadyPods: true, \
@@ -450,6 +451,10 @@ fn v11_v38_fields_without_effect_are_kept_and_said() {
         (&connector, "spec.verifyHostname has no effect without"),
     ] {
         assert!(notes(value).contains(text), "{text}: {}", notes(value));
+    }
+    for known in ["acceleration", "ports"] {
+        let listener = notes(&listener);
+        assert!(!listener.contains(known), "{listener}");
     }
     let said = a.ok(&["listener", "status", "l"]);
     assert!(said.contains("Note:"), "{said}");

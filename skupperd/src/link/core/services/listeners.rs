@@ -44,6 +44,8 @@ pub(super) struct Listeners {
     closing: Vec<Closing>,
     /// They have sockets of their own, whatever the kernel can.
     plain: bool,
+    /// Connections are accelerated where nothing else is said.
+    accelerated: bool,
 }
 
 impl Listeners {
@@ -77,6 +79,15 @@ impl Listeners {
             self.closing.extend(listener.close(core, false));
         }
         true
+    }
+
+    /// Has clients accelerated, of the listeners that do not say it themselves.
+    pub(super) fn set_accelerated(&mut self, core: &Core, accelerated: bool) {
+        self.accelerated = accelerated;
+        for listener in self.by_name.values().filter(|l| l.state.open) {
+            let on = listener.spec.acceleration.unwrap_or(accelerated);
+            listener.accelerate(core, on);
+        }
     }
 
     /// Removes a listener; its connections end. [`Self::reconsider`] has to follow.
@@ -133,11 +144,22 @@ impl Listeners {
         let closing = std::mem::take(&mut self.closing);
         let plain = self.plain || core.steer.is_none();
         let own = opening.extract_if(.., |l| plain || l.spec.placed.is_some());
-        let own: Vec<&mut Listener> = own.collect();
+        let mut own: Vec<&mut Listener> = own.collect();
+        for listener in opening.iter().chain(&own) {
+            // One that is accelerated may be around it.
+            listener.accelerate(core, false);
+        }
         turn(site, core, closing, &mut opening);
-        for listener in own {
+        for listener in &mut own {
             let opened = listener.open_plain(site, core);
             listener.opened(core, opened);
+        }
+        for listener in opening.iter().chain(&own) {
+            if !listener.state.open {
+                listener.forget(core);
+            } else if listener.spec.acceleration.unwrap_or(self.accelerated) {
+                listener.accelerate(core, true);
+            }
         }
     }
 }
@@ -239,6 +261,29 @@ impl Listener {
         Ok(())
     }
 
+    /// Says of the next clients whether they are accelerated: those of this network namespace that
+    /// do not speak TLS.
+    fn accelerate(&self, core: &Core, wanted: bool) {
+        let tls = self.spec.front.as_ref().is_some_and(|f| f.tls.is_some());
+        for place in self.places_here() {
+            let on = wanted && !tls;
+            core.acceleration.listen(self.id, *place, self.steered, on);
+        }
+    }
+
+    /// Nothing is said of its clients any more.
+    fn forget(&self, core: &Core) {
+        for place in self.places_here() {
+            core.acceleration.unlisten(self.id, *place);
+        }
+    }
+
+    /// Its places, if they are in this network namespace.
+    fn places_here(&self) -> impl Iterator<Item = &Place> {
+        let here = self.spec.placed.is_none();
+        self.spec.places.iter().filter(move |_| here)
+    }
+
     fn opened(&mut self, core: &Core, outcome: Result<(), SteerError>) {
         self.tried = Some(Instant::now());
         let name = &self.spec.name;
@@ -259,6 +304,7 @@ impl Listener {
 
     /// Closes it; one that is steered stays open until the result is dealt with.
     fn close(&mut self, core: &Core, cut: bool) -> Option<Closing> {
+        self.forget(core);
         if std::mem::take(&mut self.state.open) {
             tracing::info!(listener = self.spec.name, "listener is closed");
             core.changed();
