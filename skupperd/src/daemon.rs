@@ -11,15 +11,20 @@ use crate::{
     observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
-    steer::{self, Meter, NotSteered, Steer, routes::Routes},
+    steer::{self, Kept, Listing, NotSteered, OwnSockets, Steer, Table, routes::Routes},
     store::{Layout, Watcher},
-    sys::Descriptors,
+    sys::{Descriptors, Keeper},
     telemetry,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
 use service::tell;
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -66,8 +71,6 @@ pub fn run(options: Options) -> Result<()> {
         steering,
     } = options;
     raise_descriptors();
-    // Those that nobody takes are closed.
-    drop(descriptors);
     // Held until the process ends, however it ends.
     let _single = layout.claim()?;
     let (events, core_events) = core::channel();
@@ -82,8 +85,14 @@ pub fn run(options: Options) -> Result<()> {
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
-    let (steer, meter) = steer(steering, &senders);
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer);
+    let kept = Kept {
+        instance: layout.instance(),
+        descriptors,
+        keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
+    };
+    let (steer, steered) = steer(steering, workers, &kept);
+    let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, own);
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -96,18 +105,26 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let mut reconciler = Reconciler::new(layout.clone(), events, workers, routes.clone());
+        let mut reconciler =
+            Reconciler::new(layout.clone(), events.clone(), workers, routes.clone());
         // Who can not be watched can still work.
         let _metrics = observe::serve(
             layout.runtime(),
             metrics,
             reconciler.published(),
             health.clone(),
-            meter,
+            steered.watch,
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        // Only now: who owns which address is known, and nobody is taken for another's client.
+        for (worker, sockets) in steered.sockets.into_iter().enumerate() {
+            let table = steered.table.clone();
+            senders.send(worker, Command::Steered { table, sockets });
+        }
+        events.call(Core::applied).await;
+        service::throw_away(&kept);
         let published = reconciler.published();
         // Aborted when this block ends.
         let mut told = JoinSet::new();
@@ -134,6 +151,16 @@ pub fn run(options: Options) -> Result<()> {
             _ = ends.recv() => {}
         }
         tell(&[NotifyState::Stopping]);
+        let restarting = kept.keeper.keeps()
+            && match bus {
+                Some(bus) => control::restarting(bus).await,
+                None => false,
+            };
+        if restarting {
+            tracing::info!("new clients wait for the next process");
+        } else {
+            events.call(Core::close).await;
+        }
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
@@ -160,30 +187,64 @@ pub fn run(options: Options) -> Result<()> {
         }
         anyhow::Ok(())
     })?;
+    kept.keeper.flush();
     tracing::info!("stopped");
     Ok(())
 }
 
+/// What of steering is not the core's.
+struct Steering {
+    table: Arc<Table>,
+    /// Accept sockets, by worker.
+    sockets: Vec<Vec<TcpListener>>,
+    watch: observe::Steering,
+}
+
 /// Has the kernel steer connections to the workers, and says whether it does or why not.
-fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Meter>) {
+fn steer(wanted: bool, workers: usize, kept: &Kept) -> (Option<Box<dyn Steer>>, Steering) {
     let started = if wanted {
-        steer::start(workers.count())
+        steer::start(workers, kept)
     } else {
         Err(NotSteered::Off)
     };
     match started {
         Ok(steered) => {
-            for (worker, sockets) in steered.sockets.into_iter().enumerate() {
-                let table = steered.table.clone();
-                workers.send(worker, Command::Steered { table, sockets });
-            }
             tracing::info!("steering is on: the kernel gives connections to listeners");
-            (Some(steered.steer), Some(steered.meter))
+            match &steered.not_kept {
+                None => tracing::info!("clients wait while this daemon is restarted"),
+                Some(why) => tracing::info!(why, "clients are refused in a restart"),
+            }
+            let watch = observe::Steering {
+                meter: Some(steered.meter),
+                listing: steered.listing,
+            };
+            let (table, sockets) = (steered.table, steered.sockets);
+            let rest = Steering {
+                table,
+                sockets,
+                watch,
+            };
+            (Some(steered.steer), rest)
         }
         Err(why) => {
+            steer::discard(kept);
             let why = telemetry::chain(&why);
             tracing::info!(why, "steering is off: listeners have sockets of their own");
-            (None, None)
+            let listing = Listing {
+                reason: Some(why),
+                kept: kept.keeper.keeps(),
+                ..Listing::default()
+            };
+            let watch = observe::Steering {
+                meter: None,
+                listing: Arc::new(move || listing.clone()),
+            };
+            let rest = Steering {
+                table: Arc::default(),
+                sockets: Vec::new(),
+                watch,
+            };
+            (None, rest)
         }
     }
 }

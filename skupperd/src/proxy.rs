@@ -111,8 +111,8 @@ impl Acceptor for Proxy {
         listener: u64,
         routing_key: &Arc<str>,
         socket: TcpStream,
-    ) {
-        self.accept(worker, site, listener, routing_key, socket);
+    ) -> Option<TcpStream> {
+        self.accept(worker, site, listener, routing_key, socket)
     }
 
     fn cut(&self, entity: u64) {

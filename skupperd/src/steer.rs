@@ -5,18 +5,27 @@
 //! and one that another program has is an error.
 
 #[cfg(feature = "ebpf")]
+mod accepting;
+#[cfg(feature = "ebpf")]
 pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;
+mod listing;
+mod own;
+#[cfg(feature = "ebpf")]
+pub mod pins;
 mod plain;
 #[cfg(feature = "ebpf")]
 mod reserve;
 pub mod routes;
 mod table;
 
+pub use listing::{AcceptSocket, Bound, Listing};
+pub use own::OwnSockets;
 pub use plain::Plain;
 pub use table::{Owner, Table};
 
+use crate::sys::{Descriptors, Keeper};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -44,6 +53,33 @@ pub trait Steer: Send {
         end: &[SocketAddr],
         begin: Vec<(SocketAddr, Owner)>,
     ) -> Vec<Result<(), SteerError>>;
+
+    /// Addresses at which an earlier process has had listeners and nobody has begun to since. Clients
+    /// that come to them wait.
+    fn adopted(&self) -> Vec<SocketAddr>;
+
+    /// Ends what nobody has begun since it was adopted.
+    fn settle(&mut self);
+
+    /// Ends everything for new connections, and leaves nothing to another process.
+    fn end(&mut self);
+}
+
+/// Whether a descriptor of this name is one that [`Kept`] has been given to keep.
+pub fn is_kept(name: &str) -> bool {
+    let ours = ["accept4-", "accept6-", "listen-", "reserve-"];
+    name == "pins" || ours.iter().any(|ours| name.starts_with(ours))
+}
+
+/// What passes from one process of a service to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Which of the daemons of this host.
+    pub instance: String,
+    /// What was left to this one.
+    pub descriptors: Descriptors,
+    /// What it leaves.
+    pub keeper: Keeper,
 }
 
 /// What has happened to new TCP connections to this host since the start.
@@ -60,6 +96,9 @@ pub struct Totals {
 /// Reads the totals; none when the kernel does not give them.
 pub type Meter = Arc<dyn Fn() -> Option<Totals> + Send + Sync>;
 
+/// Says what is steered where.
+pub type Lister = Arc<dyn Fn() -> Listing + Send + Sync>;
+
 /// The kernel steers connections.
 pub struct Steered {
     /// Where bindings are made.
@@ -70,6 +109,10 @@ pub struct Steered {
     pub sockets: Vec<Vec<TcpListener>>,
     /// Counts connections.
     pub meter: Meter,
+    /// Says what is steered where.
+    pub listing: Lister,
+    /// Why clients are refused while the daemon is restarted; none if they wait.
+    pub not_kept: Option<String>,
 }
 
 /// Why the kernel does not steer connections.
@@ -95,12 +138,28 @@ pub enum NotSteered {
 
 /// Has the kernel steer the connections of this network namespace, if it can be had.
 #[cfg(feature = "ebpf")]
-pub fn start(workers: usize) -> Result<Steered, NotSteered> {
-    kernel::start(workers)
+pub fn start(workers: usize, kept: &Kept) -> Result<Steered, NotSteered> {
+    kernel::start(workers, kept)
+}
+
+/// Removes what an earlier process of this daemon has pinned: it is not to be steered any more.
+#[cfg(feature = "ebpf")]
+pub fn discard(kept: &Kept) {
+    kernel::discard(kept);
+}
+
+/// Removes what dead instances have left in the kernel; says what.
+#[cfg(feature = "ebpf")]
+pub fn sweep() -> Result<Vec<std::path::PathBuf>, pins::PinError> {
+    pins::Home::open(pins::HOME.as_ref())?.sweep()
 }
 
 /// Has the kernel steer connections: not in this program.
 #[cfg(not(feature = "ebpf"))]
-pub fn start(_workers: usize) -> Result<Steered, NotSteered> {
+pub fn start(_workers: usize, _kept: &Kept) -> Result<Steered, NotSteered> {
     Err(NotSteered::NotBuilt)
 }
+
+/// Nothing was pinned by this program.
+#[cfg(not(feature = "ebpf"))]
+pub fn discard(_kept: &Kept) {}

@@ -1,10 +1,10 @@
 //! Calls into the kernel that the standard library has no safe form for. The only module with
 //! `unsafe` code.
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "ebpf")]
+pub mod bpf;
 mod descriptors;
 
-#[cfg(feature = "daemon")]
 pub use descriptors::{Descriptors, Keeper};
 
 use bytes::{BufMut, BytesMut};
@@ -43,6 +43,37 @@ pub fn user() -> u32 {
 pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
+/// Whether two sockets are in the same network namespace; taken for granted where the kernel (before
+/// 5.14) does not say.
+pub fn same_netns(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    match (netns_cookie(a), netns_cookie(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    }
+}
+
+fn netns_cookie(socket: BorrowedFd<'_>) -> Option<u64> {
+    let mut cookie = 0u64;
+    let mut len = nix::libc::socklen_t::try_from(size_of::<u64>()).ok()?;
+    // SAFETY: the kernel writes no more than the length that it is given.
+    let result = unsafe {
+        nix::libc::getsockopt(
+            socket.as_raw_fd(),
+            nix::libc::SOL_SOCKET,
+            nix::libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    (result == 0).then_some(cookie)
+}
+
+/// Whether a directory is in a BPF file system.
+pub fn is_bpffs(dir: &Path) -> bool {
+    nix::sys::statfs::statfs(dir)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
 }
 
 /// Capabilities that it takes to load and attach BPF programs and that this thread does not have.

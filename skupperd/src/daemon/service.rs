@@ -1,7 +1,12 @@
 //! What the service manager is told: readiness, reloads, a line about how things stand, and signs of
 //! life from every event loop.
 
-use crate::{model::Kind, observe::Health, store::Published};
+use crate::{
+    model::Kind,
+    observe::Health,
+    steer::{self, Kept},
+    store::Published,
+};
 use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -18,6 +23,15 @@ const SETTLE: Duration = Duration::from_millis(200);
 pub(super) fn tell(states: &[NotifyState]) {
     if let Err(error) = notify(false, states) {
         tracing::debug!(%error, "service manager was not told");
+    }
+}
+
+/// Has the service manager throw away what it keeps and nobody has taken: what an earlier version or
+/// other options had it keep.
+pub(super) fn throw_away(kept: &Kept) {
+    for (name, _) in kept.descriptors.take(steer::is_kept) {
+        tracing::info!(name, "a kept socket that nobody wants is closed");
+        kept.keeper.forget(&name);
     }
 }
 

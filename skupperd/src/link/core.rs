@@ -22,11 +22,12 @@ use crate::{
         performative::Attach,
     },
     model::Role,
-    steer::Steer,
+    steer::{OwnSockets, Steer},
 };
 use bytes::Bytes;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -37,6 +38,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Interval of housekeeping: retries of listeners, connections that wait for their group.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Time after a restart in which clients of a listener wait for its connectors to be reachable again,
+/// as they were before: links are dialled anew and the network has to learn of this router.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Addresses at which an earlier process has had clients.
+enum Adopted {
+    /// They wait until the resources are applied.
+    Waiting(HashSet<SocketAddr>),
+    /// The resources are applied: what of it has no listener ends now.
+    Applied(HashSet<SocketAddr>),
+    /// Listeners on them are open until then, whether a connector is reachable or not.
+    Grace(HashSet<SocketAddr>, Instant),
+    /// Nothing is special any more.
+    Over,
+}
 
 /// Why a link could not be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +174,9 @@ pub struct Core {
     pub(super) conns: HashMap<ConnKey, Owner>,
     /// Where listeners are bound; none for sockets of their own.
     pub(super) steer: Option<Box<dyn Steer>>,
+    /// Sockets of listeners that have some of their own.
+    pub(super) own: OwnSockets,
+    adopted: Adopted,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -186,14 +206,24 @@ impl Core {
         sender: CoreSender,
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
+        own: OwnSockets,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
+        let mut adopted: HashSet<SocketAddr> = own.adopted().collect();
+        adopted.extend(steer.iter().flat_map(|steer| steer.adopted()));
+        if !adopted.is_empty() {
+            for worker in 0..workers.count() {
+                workers.send(worker, Command::Hold(true));
+            }
+        }
         let core = Self {
             sender,
             workers,
             sites: HashMap::new(),
             conns: HashMap::new(),
             steer,
+            own,
+            adopted: Adopted::Waiting(adopted),
             changed,
             next_site: 1,
         };
@@ -226,8 +256,65 @@ impl Core {
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.each_site(|site, core| site.tick(core, now));
+                self.end_grace(now);
             }
             self.each_site(|site, core| site.pump(core, now));
+            self.settle(now);
+        }
+    }
+
+    /// The resources are applied: what an earlier process has left and no listener wants can end.
+    pub fn applied(&mut self) {
+        if let Adopted::Waiting(addrs) = &mut self.adopted {
+            self.adopted = Adopted::Applied(std::mem::take(addrs));
+        }
+    }
+
+    /// Refuses new clients, and leaves no socket to another process.
+    pub fn close(&mut self) {
+        if let Some(steer) = &mut self.steer {
+            steer.end();
+        }
+        self.own.clear();
+    }
+
+    /// Whether clients may be waiting at one of these addresses.
+    pub(super) fn holds(&self, addrs: &[SocketAddr]) -> bool {
+        match &self.adopted {
+            Adopted::Waiting(held) | Adopted::Applied(held) | Adopted::Grace(held, _) => {
+                addrs.iter().any(|addr| held.contains(addr))
+            }
+            Adopted::Over => false,
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if let Adopted::Applied(addrs) = &mut self.adopted {
+            let addrs = std::mem::take(addrs);
+            if let Some(steer) = &mut self.steer {
+                steer.settle();
+            }
+            self.own.settle();
+            self.adopted = if addrs.is_empty() {
+                Adopted::Over
+            } else {
+                Adopted::Grace(addrs, now + GRACE)
+            };
+        }
+    }
+
+    /// Ends the time in which clients wait, when it is over or nobody has to wait any more.
+    fn end_grace(&mut self, now: Instant) {
+        let Adopted::Grace(_, until) = self.adopted else {
+            return;
+        };
+        if now < until && self.sites.values().any(Site::has_held_listeners) {
+            return;
+        }
+        self.adopted = Adopted::Over;
+        self.each_site(|site, _| site.release_listeners());
+        for worker in 0..self.workers.count() {
+            self.workers.send(worker, Command::Hold(false));
         }
     }
 

@@ -32,6 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Accepting for all listeners that are steered; keys of listeners begin at 1.
 const STEERED: u64 = 0;
 
+/// Clients that may wait for a connector at each worker, after a restart.
+const MAX_HELD: usize = 16384;
+
 /// Names a stream that crosses workers, at the worker whose connection it came in on.
 pub type RelayId = u64;
 
@@ -79,6 +82,8 @@ pub enum Command {
         /// Listening sockets.
         sockets: Vec<TcpListener>,
     },
+    /// Clients for whom no connector is reachable wait until there is one; or no more.
+    Hold(bool),
     /// Stop accepting; with `cut` its connections end too.
     Unlisten {
         /// Listener.
@@ -178,7 +183,7 @@ pub trait Acceptor {
         cur: Current<'_>,
         arrived: Arrived,
     ) -> Result<End, Outcome>;
-    /// A client was accepted by a listener.
+    /// A client was accepted by a listener. It is given back if no connector is reachable.
     fn client(
         &self,
         worker: &Rc<Worker>,
@@ -186,7 +191,7 @@ pub trait Acceptor {
         listener: u64,
         routing_key: &Arc<str>,
         socket: TcpStream,
-    );
+    ) -> Option<TcpStream>;
     /// A listener or connector is gone: its connections end.
     fn cut(&self, entity: u64);
     /// Client and server connections of this worker.
@@ -228,6 +233,24 @@ pub struct Worker {
     relays_in: RefCell<HashMap<(usize, RelayId), End>>,
     next_relay: Cell<RelayId>,
     draining: Cell<bool>,
+    /// Clients that wait for a connector to be reachable; none when nobody is to wait.
+    held: RefCell<Option<Vec<Held>>>,
+}
+
+/// A client that waits.
+struct Held {
+    site: u32,
+    listener: u64,
+    routing_key: Arc<str>,
+    socket: TcpStream,
+}
+
+/// The listener of a client has closed since: as a closed listener does to those who wait in its
+/// queue.
+fn reset(client: &TcpStream) {
+    if let Err(error) = SockRef::from(client).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "resetting a client");
+    }
 }
 
 impl Worker {
@@ -252,6 +275,7 @@ impl Worker {
             relays_in: RefCell::default(),
             next_relay: Cell::new(0),
             draining: Cell::new(false),
+            held: RefCell::default(),
         });
         while let Some(command) = commands.recv().await {
             if let Command::Drain(done) = command {
@@ -291,7 +315,18 @@ impl Worker {
                 self.listen(site, listener, routing_key, socket);
             }
             Command::Steered { table, sockets } => self.accept_steered(&table, sockets),
+            Command::Hold(hold) => {
+                let waiting = self.held.replace(hold.then(Vec::new));
+                for held in waiting.into_iter().flatten() {
+                    reset(&held.socket);
+                }
+            }
             Command::Unlisten { listener, cut } => {
+                if let Some(waiting) = &mut *self.held.borrow_mut() {
+                    for held in waiting.extract_if(.., |held| held.listener == listener) {
+                        reset(&held.socket);
+                    }
+                }
                 for task in self
                     .listeners
                     .borrow_mut()
@@ -311,8 +346,7 @@ impl Worker {
                 routing_key,
                 socket,
             } => {
-                self.acceptor
-                    .client(self, site, listener, &routing_key, socket);
+                self.client(site, listener, &routing_key, socket);
             }
             Command::RelayOpen {
                 from,
@@ -456,13 +490,46 @@ impl Worker {
         });
     }
 
-    fn set_view(&self, site: u32, view: Arc<SiteView>) {
+    fn set_view(self: &Rc<Self>, site: u32, view: Arc<SiteView>) {
         let previous = self.views.borrow_mut().insert(site, view.clone());
         // Connectors that are gone take their connections with them.
         for target in previous.iter().flat_map(|v| v.targets()) {
             if !view.targets().any(|t| t.id == target.id) {
                 self.acceptor.cut(target.id);
             }
+        }
+        let mut waiting = self.held.borrow_mut();
+        let again: Vec<Held> = match &mut *waiting {
+            Some(waiting) => waiting.extract_if(.., |held| held.site == site).collect(),
+            None => Vec::new(),
+        };
+        drop(waiting);
+        for held in again {
+            self.client(held.site, held.listener, &held.routing_key, held.socket);
+        }
+    }
+
+    /// A client is served, waits, or is refused.
+    fn client(
+        self: &Rc<Self>,
+        site: u32,
+        listener: u64,
+        routing_key: &Arc<str>,
+        socket: TcpStream,
+    ) {
+        let acceptor = &self.acceptor;
+        let Some(socket) = acceptor.client(self, site, listener, routing_key, socket) else {
+            return;
+        };
+        match &mut *self.held.borrow_mut() {
+            Some(waiting) if waiting.len() < MAX_HELD => waiting.push(Held {
+                site,
+                listener,
+                routing_key: routing_key.clone(),
+                socket,
+            }),
+            // Nobody is reachable any more: the listener is about to close.
+            _ => tracing::debug!(routing_key = &**routing_key, "no connector"),
         }
     }
 
@@ -475,9 +542,7 @@ impl Worker {
     ) {
         let worker = self.clone();
         self.accept_with(listener, socket, move |client| {
-            worker
-                .acceptor
-                .client(&worker, site, listener, &routing_key, client);
+            worker.client(site, listener, &routing_key, client);
         });
     }
 
@@ -487,16 +552,10 @@ impl Worker {
             self.accept_with(STEERED, socket, move |client| {
                 let owner = client.local_addr().ok().and_then(|to| table.owner(to));
                 match owner {
-                    Some(owner) => worker.acceptor.client(
-                        &worker,
-                        owner.site,
-                        owner.listener,
-                        &owner.routing_key,
-                        client,
-                    ),
-                    // The listener has closed since: reset, as a closed listener does to those
-                    // who wait in its queue.
-                    None => drop(SockRef::from(&client).set_linger(Some(Duration::ZERO))),
+                    Some(owner) => {
+                        worker.client(owner.site, owner.listener, &owner.routing_key, client);
+                    }
+                    None => reset(&client),
                 }
             });
         }
@@ -528,6 +587,7 @@ impl Worker {
 
     fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
         self.draining.set(true);
+        self.held.take();
         self.listeners
             .borrow_mut()
             .drain()

@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Details, Key, Kind, Namespace},
-    steer::Totals,
+    steer::{Listing, Totals},
     store::{Documents, Published},
 };
 use jiff::Timestamp;
@@ -34,6 +34,12 @@ struct Site {
     namespace: String,
     site_id: String,
     name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfListener {
+    namespace: String,
+    listener: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -197,9 +203,9 @@ impl Families {
 }
 
 /// Whether the kernel steers, and what it has counted.
-fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
+fn steering(registry: &mut Registry, listing: &Listing, totals: Option<Totals>) {
     let gauge: Gauge = Gauge::default();
-    gauge.set(i64::from(enabled));
+    gauge.set(i64::from(listing.enabled));
     registry.register(
         "skupper_steering_enabled",
         "1 when the kernel steers connections to listeners, 0 when listeners have sockets of their own",
@@ -225,13 +231,36 @@ fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
         counter.inc_by(value);
         registry.register(format!("skupper_steering_{name}"), help, counter);
     }
+    let (steered, refused) = (
+        Family::<OfListener, Counter>::default(),
+        Family::<OfListener, Counter>::default(),
+    );
+    for bound in &listing.bindings {
+        // A listener may have several addresses.
+        let of = OfListener {
+            namespace: bound.namespace.clone(),
+            listener: bound.listener.clone(),
+        };
+        steered.get_or_create(&of).inc_by(bound.steered);
+        refused.get_or_create(&of).inc_by(bound.refused);
+    }
+    registry.register(
+        "skupper_listener_steering_hits",
+        "Connections given to this listener",
+        steered,
+    );
+    registry.register(
+        "skupper_listener_steering_refused",
+        "Connections to this listener refused for want of an accept socket",
+        refused,
+    );
 }
 
-/// The metrics of all namespaces as OpenMetrics text; `steered` when the kernel steers, and what it
-/// has counted.
+/// The metrics of all namespaces as OpenMetrics text; what the kernel steers where, and what it has
+/// counted.
 pub fn render(
     published: &Published,
-    steered: bool,
+    listing: &Listing,
     totals: Option<Totals>,
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::default();
@@ -239,7 +268,7 @@ pub fn render(
     registry.register("skupperd_build", "Version of the daemon", build);
     let families = Families::default();
     families.register(&mut registry);
-    steering(&mut registry, steered, totals);
+    steering(&mut registry, listing, totals);
     for (namespace, documents) in published {
         families.namespace(namespace, documents);
     }
@@ -281,7 +310,11 @@ mod tests {
             misses: 7,
             refused: 1,
         };
-        let text = render(&published, true, Some(totals)).unwrap();
+        let listing = Listing {
+            enabled: true,
+            ..Listing::default()
+        };
+        let text = render(&published, &listing, Some(totals)).unwrap();
         for line in [
             "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
             "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",

@@ -28,8 +28,11 @@ impl Proxy {
         listener: u64,
         routing_key: &Arc<str>,
         socket: TcpStream,
-    ) {
+    ) -> Option<TcpStream> {
         let choice = self.choose(worker, site, routing_key, &Exclude::default());
+        if matches!(choice, Choice::None) {
+            return Some(socket);
+        }
         if let Choice::Remote { link, .. } = &choice {
             // A worker without a connection towards the server hands the client over, once.
             if worker.trunk(*link).is_none() {
@@ -46,7 +49,7 @@ impl Proxy {
                         socket,
                     };
                     worker.senders.send(other, client);
-                    return;
+                    return None;
                 }
             }
         }
@@ -54,12 +57,10 @@ impl Proxy {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "registering a client failed");
-                return;
+                return None;
             }
         };
-        let Some(proxy) = self.this.upgrade() else {
-            return;
-        };
+        let proxy = self.this.upgrade()?;
         let client = Client {
             worker: worker.clone(),
             site,
@@ -86,9 +87,9 @@ impl Proxy {
                 };
                 tokio::task::spawn_local(client.carry(there, Exclude::default()));
             }
-            // Nobody is reachable any more: the listener is about to close.
-            Choice::None => tracing::debug!(routing_key = &**routing_key, "no connector"),
+            Choice::None => {}
         }
+        None
     }
 
     fn choose(&self, worker: &Worker, site: u32, key: &str, exclude: &Exclude) -> Choice {

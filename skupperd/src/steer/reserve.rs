@@ -2,50 +2,139 @@
 //!
 //! The kernel steers before it looks for listeners: without this, a program that listens where we
 //! steer would be shadowed, and so would another instance of this one. A reservation is one socket
-//! that is bound and neither listens nor queues anything; it ends with the process at the latest.
+//! that is bound and neither listens nor queues anything; it ends with the process at the latest, or
+//! with what the service manager keeps of it.
 
 use super::{
     SteerError,
     plain::{bind, socket},
 };
-use socket2::Socket;
+use crate::sys::{Descriptors, Keeper};
+use socket2::{Protocol, Socket};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::{Shutdown, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
 };
+
+/// What the names of kept sockets begin with; a number follows. Names are short, because all of them
+/// together are one word of the environment.
+const NAME: &str = "reserve-";
+
+/// One that is ours.
+struct Reserved {
+    addr: SocketAddr,
+    socket: Socket,
+    name: String,
+}
 
 /// Addresses that are ours, by port.
 #[derive(Default)]
-pub(super) struct Reservations(BTreeMap<u16, Vec<(SocketAddr, Socket)>>);
+pub(super) struct Reservations {
+    by_port: BTreeMap<u16, Vec<Reserved>>,
+    keeper: Keeper,
+    next: u64,
+    /// Those of an earlier process that nobody has wanted yet.
+    adopted: HashSet<SocketAddr>,
+}
 
 impl Reservations {
+    /// Those that an earlier process has left, in the network namespace of `beside`.
+    pub(super) fn adopt(given: &Descriptors, keeper: Keeper, beside: BorrowedFd<'_>) -> Self {
+        let mut this = Self {
+            keeper,
+            ..Self::default()
+        };
+        for (name, fd) in given.take(|name| name.starts_with(NAME)) {
+            let number = name.strip_prefix(NAME);
+            let number = number.and_then(|n| u64::from_str_radix(n, 16).ok());
+            this.next = this.next.max(number.map_or(0, |n| n.saturating_add(1)));
+            let socket = Socket::from(fd);
+            let addr = reserves(&socket).filter(|_| crate::sys::same_netns(socket.as_fd(), beside));
+            let fresh = addr.filter(|addr| !this.adopted.contains(addr));
+            match (number, fresh) {
+                (Some(_), Some(addr)) => {
+                    this.adopted.insert(addr);
+                    let ours = this.by_port.entry(addr.port()).or_default();
+                    ours.push(Reserved { addr, socket, name });
+                }
+                _ => {
+                    tracing::warn!(name, "a kept socket that reserves nothing is thrown away");
+                    this.keeper.forget(&name);
+                }
+            }
+        }
+        this
+    }
+
+    /// Those that nobody has wanted since they were adopted.
+    pub(super) fn adopted(&self) -> impl Iterator<Item = SocketAddr> {
+        self.adopted.iter().copied()
+    }
+
+    /// Gives back those that nobody has wanted.
+    pub(super) fn settle(&mut self) {
+        for addr in std::mem::take(&mut self.adopted) {
+            self.give(addr);
+        }
+    }
+
+    /// Gives all back.
+    pub(super) fn clear(&mut self) {
+        let all: Vec<_> = self.by_port.values().flatten().map(|r| r.addr).collect();
+        for addr in all {
+            self.give(addr);
+        }
+    }
+
     /// Takes an address; an error if another program has it, as for one that listens. One of ours
     /// on all addresses and one on a single address go together.
     pub(super) fn take(&mut self, addr: SocketAddr) -> Result<(), SteerError> {
-        let ours = self.0.entry(addr.port()).or_default();
-        if ours.iter().any(|(other, _)| *other == addr) {
+        self.adopted.remove(&addr);
+        let ours = self.by_port.entry(addr.port()).or_default();
+        if ours.iter().any(|other| other.addr == addr) {
             return Ok(());
         }
         // Sockets that allow it and do not listen may be bound side by side.
         let shared = share(ours, true).and_then(|()| reserve(addr));
         let unshared = share(ours, false);
-        ours.push((addr, shared?));
+        let socket = shared?;
+        let name = format!("{NAME}{:x}", self.next);
+        self.next += 1;
+        let kept = self.keeper.keep(&name, &socket);
+        kept.map_err(failed(addr, "duplicating a socket"))?;
+        ours.push(Reserved { addr, socket, name });
         unshared
     }
 
     /// Gives an address back.
     pub(super) fn give(&mut self, addr: SocketAddr) {
-        if let Some(ours) = self.0.get_mut(&addr.port()) {
-            ours.retain(|(other, _)| *other != addr);
-            if ours.is_empty() {
-                self.0.remove(&addr.port());
+        let Some(ours) = self.by_port.get_mut(&addr.port()) else {
+            return;
+        };
+        for gone in ours.extract_if(.., |other| other.addr == addr) {
+            // The service manager closes its copy in its own time: until then, whoever shares
+            // addresses as listeners do may have this one.
+            if let Err(error) = gone.socket.set_reuse_address(true) {
+                tracing::debug!(%addr, %error, "giving an address back");
             }
+            self.keeper.forget(&gone.name);
+        }
+        if ours.is_empty() {
+            self.by_port.remove(&addr.port());
         }
     }
 }
 
-fn share(ours: &[(SocketAddr, Socket)], shared: bool) -> Result<(), SteerError> {
-    for (addr, socket) in ours {
+/// The address that a socket is bound to which does not listen.
+fn reserves(socket: &Socket) -> Option<SocketAddr> {
+    let tcp = socket.protocol().ok()? == Some(Protocol::TCP);
+    let addr = socket.local_addr().ok()?.as_socket()?;
+    (tcp && !socket.is_listener().ok()? && addr.port() != 0).then_some(addr)
+}
+
+fn share(ours: &[Reserved], shared: bool) -> Result<(), SteerError> {
+    for Reserved { addr, socket, .. } in ours {
         let set = socket.set_reuse_address(shared);
         set.map_err(failed(*addr, "setting options"))?;
     }

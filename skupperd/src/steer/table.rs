@@ -17,6 +17,10 @@ pub struct Owner {
     pub listener: u64,
     /// Its routing key.
     pub routing_key: Arc<str>,
+    /// What it is called: namespace and name.
+    pub name: Arc<(String, String)>,
+    /// Where its connections are counted.
+    pub slot: u32,
 }
 
 pub(super) type Place = (IpAddr, u16);
@@ -40,6 +44,11 @@ impl Table {
     }
 
     #[cfg(feature = "ebpf")]
+    pub(super) fn all(&self) -> Arc<Owners> {
+        self.0.load_full()
+    }
+
+    #[cfg(feature = "ebpf")]
     pub(super) fn store(&self, owners: Owners) {
         self.0.store(Arc::new(owners));
     }
@@ -55,6 +64,8 @@ mod tests {
             site: 1,
             listener,
             routing_key: "key".into(),
+            name: Arc::default(),
+            slot: 0,
         };
         let places = [("0.0.0.0:80", 1), ("127.0.0.7:80", 2), ("[::]:80", 3)];
         let owners = places.map(|(at, n)| {

@@ -56,6 +56,8 @@ pub struct ListenerState {
     pub open: bool,
     /// Why not, although a connector is reachable.
     pub error: Option<String>,
+    /// The kernel steers clients to it; else it has sockets of its own.
+    pub steered: bool,
 }
 
 struct Connector {
@@ -64,13 +66,20 @@ struct Connector {
 }
 
 /// The listeners and connectors of a site.
-#[derive(Default)]
 pub(super) struct Services {
     listeners: Listeners,
     connectors: BTreeMap<String, Connector>,
 }
 
 impl Services {
+    /// None yet, of this namespace.
+    pub(super) fn of(namespace: &str) -> Self {
+        Self {
+            listeners: Listeners::of(namespace),
+            connectors: BTreeMap::new(),
+        }
+    }
+
     pub(super) fn connectors(&self) -> HashMap<String, Vec<Arc<ConnectorTarget>>> {
         let mut by_key: HashMap<String, Vec<Arc<ConnectorTarget>>> = HashMap::new();
         for connector in self.connectors.values() {
@@ -107,12 +116,22 @@ impl Services {
 
 impl Site {
     /// Has listeners steered by the kernel where that is possible, or never.
-    pub fn set_steering(&mut self, core: &Core, wanted: bool) {
+    pub fn set_steering(&mut self, core: &mut Core, wanted: bool) {
         self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
     }
 
+    /// Whether listeners are open for clients of an earlier process alone.
+    pub(in crate::link::core) fn has_held_listeners(&self) -> bool {
+        self.services.listeners.any_held()
+    }
+
+    /// Such listeners are to be closed.
+    pub(in crate::link::core) fn release_listeners(&mut self) {
+        self.view_dirty |= self.has_held_listeners();
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
-    pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
+    pub fn set_listener(&mut self, core: &mut Core, spec: ListenerSpec) {
         if self
             .services
             .listeners
@@ -129,7 +148,7 @@ impl Site {
     }
 
     /// Removes a listener; its connections end.
-    pub fn remove_listener(&mut self, core: &Core, name: &str) {
+    pub fn remove_listener(&mut self, core: &mut Core, name: &str) {
         if let Some(spec) = self.services.listeners.remove(core, name) {
             let advert = format!("{LISTENER_ADVERT}{}", spec.routing_key);
             self.router.consumer_removed(&advert);

@@ -150,6 +150,7 @@ impl Site {
         router.consumer_added(&spec.advert, Treatment::Closest);
         Self {
             id,
+            services: Services::of(&spec.namespace),
             spec,
             router,
             links: BTreeMap::new(),
@@ -158,7 +159,6 @@ impl Site {
             accesses: HashMap::new(),
             revoked: Revoked::default(),
             alive: HashMap::new(),
-            services: Services::default(),
             clients: Clients::default(),
             view_dirty: true,
         }

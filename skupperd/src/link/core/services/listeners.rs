@@ -7,7 +7,7 @@ use crate::{
         view::SiteView,
         worker::Command,
     },
-    steer::{Owner, Plain, SteerError},
+    steer::{Owner, SteerError},
 };
 use std::{
     collections::BTreeMap,
@@ -26,6 +26,10 @@ pub(super) struct Listener {
     pub(super) state: ListenerState,
     /// It is open by way of the kernel.
     steered: bool,
+    /// It has sockets of its own, or has had.
+    own: bool,
+    /// An earlier process had it open, and its clients wait.
+    held: bool,
     tried: Option<Instant>,
 }
 
@@ -37,8 +41,8 @@ struct Closing {
 }
 
 /// The listeners of a site.
-#[derive(Default)]
 pub(super) struct Listeners {
+    namespace: String,
     by_name: BTreeMap<String, Listener>,
     /// They are closed together with those that are opened next, so that an address changes hands
     /// without a gap.
@@ -48,6 +52,21 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
+    /// None yet, of this namespace.
+    pub(super) fn of(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            by_name: BTreeMap::new(),
+            closing: Vec::new(),
+            plain: false,
+        }
+    }
+
+    /// Whether listeners are open for clients of an earlier process alone.
+    pub(super) fn any_held(&self) -> bool {
+        self.by_name.values().any(|listener| listener.held)
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Listener> {
         self.by_name.get(name)
     }
@@ -62,6 +81,8 @@ impl Listeners {
             id,
             state: ListenerState::default(),
             steered: false,
+            own: false,
+            held: false,
             tried: None,
             spec,
         };
@@ -69,7 +90,7 @@ impl Listeners {
     }
 
     /// Gives listeners sockets of their own or not. True: [`Self::reconsider`] has to follow.
-    pub(super) fn set_plain(&mut self, core: &Core, plain: bool) -> bool {
+    pub(super) fn set_plain(&mut self, core: &mut Core, plain: bool) -> bool {
         if self.plain == plain {
             return false;
         }
@@ -81,7 +102,7 @@ impl Listeners {
     }
 
     /// Removes a listener; its connections end. [`Self::reconsider`] has to follow.
-    pub(super) fn remove(&mut self, core: &Core, name: &str) -> Option<ListenerSpec> {
+    pub(super) fn remove(&mut self, core: &mut Core, name: &str) -> Option<ListenerSpec> {
         let mut listener = self.by_name.remove(name)?;
         self.closing.extend(listener.close(core, true));
         Some(listener.spec)
@@ -97,7 +118,8 @@ impl Listeners {
                 .get(key)
                 .is_some_and(|r| !r.remotes.is_empty());
             listener.state.matched = remote || view.connectors.contains_key(key);
-            if !listener.state.matched {
+            listener.held = !listener.state.matched && core.holds(&listener.spec.addrs);
+            if !listener.state.matched && !listener.held {
                 listener.state.error = None;
                 if listener.state.open {
                     self.closing.extend(listener.close(core, false));
@@ -127,23 +149,28 @@ impl Listeners {
     fn open(&mut self, site: u32, core: &mut Core, due: impl Fn(&Listener) -> bool) {
         let opening = self.by_name.values_mut();
         let mut opening: Vec<&mut Listener> = opening
-            .filter(|l| l.state.matched && !l.state.open && due(l))
+            .filter(|l| (l.state.matched || l.held) && !l.state.open && due(l))
             .collect();
         let closing = std::mem::take(&mut self.closing);
         if self.plain || core.steer.is_none() {
-            turn(site, core, closing, &mut []);
+            turn((site, &self.namespace), core, closing, &mut []);
             for listener in opening {
                 let opened = listener.open_plain(site, core);
                 listener.opened(core, opened);
             }
         } else {
-            turn(site, core, closing, &mut opening);
+            turn((site, &self.namespace), core, closing, &mut opening);
         }
     }
 }
 
 /// Closes listeners and opens others by way of the kernel, as one batch.
-fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut Listener]) {
+fn turn(
+    (site, namespace): (u32, &str),
+    core: &mut Core,
+    closing: Vec<Closing>,
+    opening: &mut [&mut Listener],
+) {
     if opening.is_empty() && closing.is_empty() {
         return;
     }
@@ -152,6 +179,8 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
             site,
             listener: listener.id,
             routing_key: listener.spec.routing_key.as_str().into(),
+            name: Arc::new((namespace.to_owned(), listener.spec.name.clone())),
+            slot: 0,
         };
         let addrs = listener.spec.addrs.iter();
         addrs.map(move |addr| (*addr, owner.clone()))
@@ -198,12 +227,20 @@ fn unlisten(core: &Core, listener: u64, cut: bool) {
 }
 
 impl Listener {
-    fn open_plain(&self, site: u32, core: &Core) -> Result<(), SteerError> {
+    fn open_plain(&mut self, site: u32, core: &mut Core) -> Result<(), SteerError> {
+        let workers = core.workers.count();
         let mut sockets = Vec::new();
-        for addr in &self.spec.addrs {
-            let opened = Plain.open(*addr, core.workers.count())?;
-            sockets.extend(opened.into_iter().enumerate());
+        for (n, addr) in self.spec.addrs.iter().enumerate() {
+            match core.own.open(*addr, workers) {
+                Ok(opened) => sockets.extend(opened.into_iter().enumerate()),
+                Err(error) => {
+                    let opened = self.spec.addrs.iter().take(n);
+                    opened.for_each(|addr| core.own.close(*addr));
+                    return Err(error);
+                }
+            }
         }
+        self.own = true;
         let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
         for (worker, socket) in sockets {
             let (listener, routing_key) = (self.id, routing_key.clone());
@@ -213,7 +250,7 @@ impl Listener {
                 routing_key,
                 socket,
             };
-            core.workers.send(worker, listen);
+            core.workers.send(worker % workers, listen);
         }
         Ok(())
     }
@@ -222,6 +259,7 @@ impl Listener {
         self.tried = Some(Instant::now());
         let name = &self.spec.name;
         self.state.open = outcome.is_ok();
+        self.state.steered = self.steered;
         let error = outcome.err().map(|error| error.to_string());
         match &error {
             None => {
@@ -237,7 +275,7 @@ impl Listener {
     }
 
     /// Closes it; one that is steered stays open until the result is dealt with.
-    fn close(&mut self, core: &Core, cut: bool) -> Option<Closing> {
+    fn close(&mut self, core: &mut Core, cut: bool) -> Option<Closing> {
         if std::mem::take(&mut self.state.open) {
             tracing::info!(listener = self.spec.name, "listener is closed");
             core.changed();
@@ -249,6 +287,12 @@ impl Listener {
                 addrs,
                 cut,
             });
+        }
+        if std::mem::take(&mut self.own) {
+            self.spec
+                .addrs
+                .iter()
+                .for_each(|addr| core.own.close(*addr));
         }
         unlisten(core, self.id, cut);
         None
