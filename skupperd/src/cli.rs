@@ -1,6 +1,7 @@
 //! The `skupper` command: words that Skupper users know. It asks the running daemon over D-Bus; where
 //! none is, it works on files, which the daemon reads when it runs ([`place`]).
 
+mod debug;
 mod issuer;
 mod link;
 mod output;
@@ -134,6 +135,9 @@ enum Noun {
     /// This host: resources from files, skupperd and its unit
     #[command(subcommand)]
     System(system::Verb),
+    /// What skupperd and the kernel hold, for those who look for a fault
+    #[command(subcommand)]
+    Debug(debug::Verb),
     /// Print the version
     Version {
         #[command(flatten)]
@@ -176,6 +180,7 @@ fn dispatch(command: Command) -> Outcome {
         Noun::Token(verb) => token::run(&place, verb),
         Noun::Issuer(verb) => issuer::run(&place, verb),
         Noun::System(verb) => system::run(&place, verb),
+        Noun::Debug(verb) => debug::run(&place, verb),
         Noun::Version { .. } => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     reconcile::{Reconciler, Reload},
     steer::{self, Kept, Listing, NotSteered, OwnSockets, Steer, Table, routes::Routes},
     store::{Layout, Watcher},
-    sys::{Descriptors, Keeper},
+    sys::{self, Descriptors, Keeper},
     telemetry,
 };
 use anyhow::{Context, Result};
@@ -21,6 +21,7 @@ use libsystemd::daemon::NotifyState;
 use service::tell;
 use std::{
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
     time::Duration,
@@ -87,6 +88,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     let kept = Kept {
         instance: layout.instance(),
+        home: home(&layout),
         descriptors,
         keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
     };
@@ -105,6 +107,7 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
+        let listing = steered.watch.listing.clone();
         let mut reconciler =
             Reconciler::new(layout.clone(), events.clone(), workers, routes.clone());
         // Who can not be watched can still work.
@@ -135,6 +138,7 @@ pub fn run(options: Options) -> Result<()> {
         let control = Control {
             layout: layout.clone(),
             published,
+            steering: listing,
             reload: reload.clone(),
             stop: end.clone(),
         };
@@ -190,6 +194,16 @@ pub fn run(options: Options) -> Result<()> {
     kept.keeper.flush();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Where BPF programs outlive the daemon: what its unit gives it, or the place for all of this host.
+fn home(layout: &Layout) -> PathBuf {
+    let given = layout.runtime().join("bpf");
+    if sys::is_bpffs(&given) {
+        given
+    } else {
+        steer::HOME.into()
+    }
 }
 
 /// What of steering is not the core's.

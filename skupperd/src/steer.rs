@@ -29,8 +29,13 @@ use crate::sys::{Descriptors, Keeper};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
 };
+
+/// Where BPF programs outlive the daemons of this host: below the mount point that systemd gives the
+/// BPF file system.
+pub const HOME: &str = "/sys/fs/bpf/skupper";
 
 /// A listener's address could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,8 @@ pub fn is_kept(name: &str) -> bool {
 pub struct Kept {
     /// Which of the daemons of this host.
     pub instance: String,
+    /// Directory in the BPF file system for all of them.
+    pub home: PathBuf,
     /// What was left to this one.
     pub descriptors: Descriptors,
     /// What it leaves.
@@ -150,8 +157,12 @@ pub fn discard(kept: &Kept) {
 
 /// Removes what dead instances have left in the kernel; says what.
 #[cfg(feature = "ebpf")]
-pub fn sweep() -> Result<Vec<std::path::PathBuf>, pins::PinError> {
-    pins::Home::open(pins::HOME.as_ref())?.sweep()
+pub fn sweep() -> Result<Vec<PathBuf>, pins::PinError> {
+    let home = std::path::Path::new(HOME);
+    if !home.exists() {
+        return Ok(Vec::new());
+    }
+    pins::Home::open(home)?.sweep()
 }
 
 /// Has the kernel steer connections: not in this program.

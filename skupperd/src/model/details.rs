@@ -217,6 +217,9 @@ pub struct LinkDetails {
 pub struct ListenerDetails {
     /// A connector of its routing key can be reached.
     pub has_matching_connector: bool,
+    /// How clients come to it: `steering` or `socket`; empty when it is closed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reached_by: String,
 }
 
 /// Of a Connector.

@@ -263,6 +263,11 @@ impl NamespaceState {
                     .with(ConditionType::Matched, pending(matched, Some(missing)))
                     .details(ListenerDetails {
                         has_matching_connector: matched,
+                        reached_by: match state {
+                            Some(s) if s.open && s.steered => "steering".to_owned(),
+                            Some(s) if s.open => "socket".to_owned(),
+                            _ => String::new(),
+                        },
                     })
             }
             Spec::Connector(connector) => {

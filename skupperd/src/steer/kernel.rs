@@ -8,7 +8,7 @@ use super::{
     Bound, Kept, Lister, Listing, Meter, NotSteered, Steer, SteerError, Steered, Totals,
     accepting::Accepting,
     bpf::{BpfError, Counts, Found, Steering},
-    pins::{HOME, Home, PinError},
+    pins::{Home, PinError},
     reserve::Reservations,
     table::{Owner, Owners, Place, Table},
 };
@@ -117,7 +117,7 @@ fn open(netns: BorrowedFd<'_>, kept: &Kept) -> Result<(Steering, Option<String>)
         return plain("no service manager keeps its sockets".to_owned());
     }
     let lock = kept.descriptors.take(|name| name == LOCK).pop();
-    let opened = Home::open(HOME.as_ref()).and_then(|home| {
+    let opened = Home::open(&kept.home).and_then(|home| {
         let opened = Steering::open(netns, &home, &kept.instance, lock.map(|(_, fd)| fd))?;
         for dir in home.sweep()? {
             tracing::info!(dir = %dir.display(), "what a dead instance has left is removed");
@@ -171,7 +171,7 @@ fn adopt(steering: &mut Steering, accepting: &Accepting) -> Result<HashMap<Place
 pub(super) fn discard(kept: &Kept) {
     let lock = kept.descriptors.take(|name| name == LOCK).pop();
     let locked = lock.is_some();
-    let removed = Home::open(HOME.as_ref())
+    let removed = Home::open(&kept.home)
         .and_then(|home| home.discard(&kept.instance, lock.map(|(_, fd)| fd)));
     if locked && let Err(error) = removed {
         tracing::warn!(error = telemetry::chain(&error), "removing what is pinned");

@@ -16,9 +16,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Below the mount point that systemd gives the BPF file system.
-pub const HOME: &str = "/sys/fs/bpf/skupper";
-
 /// The mode of directories, and that of what is in them.
 const DIR: u32 = 0o750;
 const PIN: u32 = 0o640;
@@ -79,7 +76,8 @@ impl Home {
     }
 
     fn place(&self, instance: &str, mark: &str) -> PathBuf {
-        self.0.join(format!(".{instance}.{mark}"))
+        // No dots: the BPF file system has none.
+        self.0.join(format!("{mark}-{instance}"))
     }
 
     /// What this instance has left, locked; `lock` is what an earlier process had locked it with.
@@ -112,6 +110,9 @@ impl Home {
         remove(&dir)?;
         let made = DirBuilder::new().mode(DIR).create(&dir);
         made.map_err(failed(&dir, "making"))?;
+        // Whatever the mask of this process takes away.
+        std::fs::set_permissions(&dir, Permissions::from_mode(DIR))
+            .map_err(failed(&dir, "setting the mode"))?;
         let lock = File::open(&dir).map_err(failed(&dir, "opening"))?;
         lock.try_lock()
             .map_err(io::Error::from)

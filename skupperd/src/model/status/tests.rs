@@ -55,6 +55,7 @@ fn listener(matched: bool) -> Draft {
         )
         .details(ListenerDetails {
             has_matching_connector: matched,
+            ..ListenerDetails::default()
         })
 }
 

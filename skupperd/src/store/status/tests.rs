@@ -50,6 +50,7 @@ fn draft(matched: bool) -> Draft {
         )
         .details(ListenerDetails {
             has_matching_connector: matched,
+            ..ListenerDetails::default()
         })
 }
 
