@@ -121,12 +121,14 @@ pub fn run(options: Options) -> Result<()> {
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        let (settled, all) = oneshot::channel();
+        events.call(move |core| core.applied(settled)).await;
+        drop(all.await);
         // Only now: who owns which address is known, and nobody is taken for another's client.
         for (worker, sockets) in steered.sockets.into_iter().enumerate() {
             let table = steered.table.clone();
             senders.send(worker, Command::Steered { table, sockets });
         }
-        events.call(Core::applied).await;
         service::throw_away(&kept);
         let published = reconciler.published();
         // Aborted when this block ends.

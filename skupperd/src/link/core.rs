@@ -47,8 +47,8 @@ const GRACE: Duration = Duration::from_secs(10);
 enum Adopted {
     /// They wait until the resources are applied.
     Waiting(HashSet<SocketAddr>),
-    /// The resources are applied: what of it has no listener ends now.
-    Applied(HashSet<SocketAddr>),
+    /// The resources are applied: what of it has no listener ends now. Somebody waits for that.
+    Applied(HashSet<SocketAddr>, oneshot::Sender<()>),
     /// Listeners on them are open until then, whether a connector is reachable or not.
     Grace(HashSet<SocketAddr>, Instant),
     /// Nothing is special any more.
@@ -264,9 +264,10 @@ impl Core {
     }
 
     /// The resources are applied: what an earlier process has left and no listener wants can end.
-    pub fn applied(&mut self) {
+    /// `done` is told when it has, and all others have their listeners.
+    pub fn applied(&mut self, done: oneshot::Sender<()>) {
         if let Adopted::Waiting(addrs) = &mut self.adopted {
-            self.adopted = Adopted::Applied(std::mem::take(addrs));
+            self.adopted = Adopted::Applied(std::mem::take(addrs), done);
         }
     }
 
@@ -281,7 +282,7 @@ impl Core {
     /// Whether clients may be waiting at one of these addresses.
     pub(super) fn holds(&self, addrs: &[SocketAddr]) -> bool {
         match &self.adopted {
-            Adopted::Waiting(held) | Adopted::Applied(held) | Adopted::Grace(held, _) => {
+            Adopted::Waiting(held) | Adopted::Applied(held, _) | Adopted::Grace(held, _) => {
                 addrs.iter().any(|addr| held.contains(addr))
             }
             Adopted::Over => false,
@@ -289,17 +290,19 @@ impl Core {
     }
 
     fn settle(&mut self, now: Instant) {
-        if let Adopted::Applied(addrs) = &mut self.adopted {
-            let addrs = std::mem::take(addrs);
+        if !matches!(self.adopted, Adopted::Applied(..)) {
+            return;
+        }
+        if let Adopted::Applied(addrs, done) = std::mem::replace(&mut self.adopted, Adopted::Over) {
             if let Some(steer) = &mut self.steer {
                 steer.settle();
             }
             self.own.settle();
-            self.adopted = if addrs.is_empty() {
-                Adopted::Over
-            } else {
-                Adopted::Grace(addrs, now + GRACE)
-            };
+            if !addrs.is_empty() {
+                self.adopted = Adopted::Grace(addrs, now + GRACE);
+            }
+            // The daemon may be ending.
+            let _ = done.send(());
         }
     }
 
