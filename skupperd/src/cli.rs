@@ -1,10 +1,13 @@
 //! The `skupper` command: words that Skupper users know. It asks the running daemon over D-Bus; where
 //! none is, it works on files, which the daemon reads when it runs ([`place`]).
 
+mod archive;
+mod bundle;
 mod debug;
 mod issuer;
 mod link;
 mod output;
+mod overview;
 mod place;
 mod service;
 mod show;
@@ -135,7 +138,17 @@ enum Noun {
     /// This host: resources from files, skupperd and its unit
     #[command(subcommand)]
     System(system::Verb),
-    /// What skupperd and the kernel hold, for those who look for a fault
+    /// Show the site of the namespace with its links, listeners and connectors on one screen
+    Status {
+        #[command(flatten)]
+        format: output::Format,
+        #[command(flatten)]
+        watch: overview::Watch,
+    },
+    /// The network: all sites as seen from here
+    #[command(subcommand)]
+    Network(overview::NetworkVerb),
+    /// Find out why something does not work
     #[command(subcommand)]
     Debug(debug::Verb),
     /// Print the version
@@ -180,6 +193,8 @@ fn dispatch(command: Command) -> Outcome {
         Noun::Token(verb) => token::run(&place, verb),
         Noun::Issuer(verb) => issuer::run(&place, verb),
         Noun::System(verb) => system::run(&place, verb),
+        Noun::Status { format, watch } => overview::status(&place, &format, &watch),
+        Noun::Network(verb) => overview::network(&place, verb),
         Noun::Debug(verb) => debug::run(&place, verb),
         Noun::Version { .. } => Ok(()),
     }

@@ -1,6 +1,8 @@
 //! What people do with a namespace, whichever way they ask: by the command on files, or over D-Bus.
 //! The texts of refusals are the same for both.
 
+mod adopt;
+mod bundle;
 mod change;
 mod edit;
 mod issuer;
@@ -8,6 +10,8 @@ mod link;
 mod revoke;
 mod token;
 
+pub use adopt::adopted;
+pub use bundle::{Bundle, bundle};
 pub use change::{check, create, edge_without_access, merge, update};
 pub use edit::{
     applied, apply, delete, documents, find, namespaces, remove, remove_namespace, wanted, write,

@@ -6,7 +6,7 @@ mod issue;
 mod issuer;
 mod tls;
 
-pub use given::{Served, check, given_server, issuer_for, server_for};
+pub use given::{OF_CA, OF_END, Served, check, given_files, given_server, issuer_for, server_for};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
 pub use issue::{Issued, Wish, ensure_certificate, ensure_server, issue_client, new_code, renewal};
 pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};

@@ -60,8 +60,13 @@ pub(super) fn document(value: &Value, encoding: Encoding) -> Outcome {
     print(&text)
 }
 
-/// Prints rows below a header, each column as wide as its widest cell.
+/// Prints rows below a header.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
+    print(&columns(header, rows))
+}
+
+/// Rows below a header, each column as wide as its widest cell.
+pub(super) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |n: usize| {
         let cells = rows.iter().filter_map(|row| row.get(n)).map(String::len);
         cells.chain([header[n].len()]).max().unwrap_or(0)
@@ -77,7 +82,7 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    print(&text)
+    text
 }
 
 /// Prints `Name: value` lines.

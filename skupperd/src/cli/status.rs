@@ -11,10 +11,19 @@ use serde_json::{Value, json};
 
 pub(super) fn run(place: &Place, format: &Format) -> Outcome {
     let encoding = format.encoding()?;
+    let all = all(place)?;
+    match encoding {
+        Some(encoding) => output::document(&all, encoding),
+        None => print(&all),
+    }
+}
+
+/// All of it, as a document.
+pub(super) fn all(place: &Place) -> Result<Value, Failure> {
     let namespaces = place.namespaces()?;
     let namespaces = namespaces.iter().map(|name| namespace(place, name));
     let namespaces: Vec<Value> = namespaces.collect::<Result<_, _>>()?;
-    let all = json!({
+    Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "scope": place.scope.as_str(),
         "bus": place.bus.map(|bus| bus.to_string()),
@@ -23,11 +32,7 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
         "unit": unit(place),
         "steering": summary(place),
         "namespaces": namespaces,
-    });
-    match encoding {
-        Some(encoding) => output::document(&all, encoding),
-        None => print(&all),
-    }
+    }))
 }
 
 fn daemon(place: &Place) -> Result<Value, Failure> {

@@ -1,15 +1,16 @@
 //! `skupper system`
 
 use super::{
-    Failure, Outcome, invalid,
+    Failure, Outcome, bundle, invalid,
     output::{self, Format},
     place::Place,
     show, status, unit,
 };
 use crate::{
     control::Goal,
-    manifest::MAX_FILE_SIZE,
-    model::{Key, Kind, Name},
+    manifest::{MAX_FILE_SIZE, to_yaml},
+    model::{Key, Kind, Name, Namespace},
+    operate,
     store::read_text,
 };
 use anyhow::anyhow;
@@ -64,6 +65,13 @@ pub(super) enum Verb {
         #[arg(short, long)]
         filename: Option<PathBuf>,
     },
+    /// Take over a site that upstream's tools have set up on this host, with its identity, CAs and links
+    Adopt {
+        /// Directory of its namespace, such as /var/lib/skupper/namespaces/default
+        dir: PathBuf,
+    },
+    /// Put a site into one file, keys included, that sets it up on another host
+    GenerateBundle(bundle::Wish),
 }
 
 fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
@@ -118,7 +126,31 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
             let (path, text) = read(filename)?;
             delete(place, &place.named(&path, &text)?)
         }
+        Verb::Adopt { dir } => adopt(place, &dir),
+        Verb::GenerateBundle(wish) => bundle::run(place, &wish),
     }
+}
+
+fn adopt(place: &Place, dir: &Path) -> Outcome {
+    // What is in it says that it is of the namespace that the directory is named after.
+    let name = dir.file_name().and_then(|name| name.to_str());
+    let name = name.and_then(|name| Namespace::new(name).ok());
+    let namespace = name.as_ref().unwrap_or_else(|| place.name());
+    let namespace = place.layout.namespace(namespace);
+    let mut text = String::new();
+    for document in operate::adopted(&namespace, dir)? {
+        text.push_str("---\n");
+        text.push_str(&to_yaml(&document).map_err(anyhow::Error::from)?);
+    }
+    for (key, _) in place.apply(dir, &text)? {
+        output::print(&format!("{key} adopted"))?;
+    }
+    output::print(&format!(
+        "Namespace {:?} has what was in {}, where nothing was changed. Stop the router that ran the \
+         site: its ports are taken over as soon as they are free.",
+        place.name(),
+        dir.display()
+    ))
 }
 
 fn delete(place: &Place, keys: &[Key]) -> Outcome {

@@ -137,18 +137,23 @@ fn kept(place: &Place) -> Outcome {
     ))
 }
 
-/// A user's service manager ends with the user's last session, unless somebody has said otherwise.
-fn linger(place: &Place) -> Outcome {
+/// The user whose sites end with the last session: a user's service manager does, unless somebody has
+/// said otherwise.
+pub(super) fn without_lingering(place: &Place) -> Option<String> {
     let user = std::env::var("USER").unwrap_or_default();
     if place.scope != Scope::User || user.is_empty() || user.contains('/') {
-        return Ok(());
+        return None;
     }
-    if Path::new("/var/lib/systemd/linger").join(&user).exists() {
-        return Ok(());
+    let lingers = Path::new("/var/lib/systemd/linger").join(&user).exists();
+    (!lingers).then_some(user)
+}
+
+fn linger(place: &Place) -> Outcome {
+    if let Some(user) = without_lingering(place) {
+        output::error(&format!(
+            "It is recommended to enable lingering for {user}, otherwise Skupper may not start on \
+             boot and ends when you log out: loginctl enable-linger {user}"
+        ));
     }
-    output::error(&format!(
-        "It is recommended to enable lingering for {user}, otherwise Skupper may not start on boot \
-         and ends when you log out: loginctl enable-linger {user}"
-    ));
     Ok(())
 }

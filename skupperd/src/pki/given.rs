@@ -10,7 +10,7 @@ use crate::{
     store::{NamespaceDir, read_text},
 };
 use jiff::Timestamp;
-use std::{io, path::Path, time::SystemTime};
+use std::{fs, io, path::Path, time::SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -40,7 +40,7 @@ pub fn issuer_for(
     rotation: Option<&Rotation>,
 ) -> Result<Issuer, PkiError> {
     let dir = namespace.input_issuer(name);
-    let given = match read(&dir, name, &["tls.crt", "tls.key"])? {
+    let given = match read(&dir, name, OF_CA)? {
         Some(given) => Some(given),
         None => secret.filter(|s| s.has_certificate()).cloned(),
     };
@@ -106,9 +106,39 @@ pub fn given_server(
     secret: Option<&Secret>,
 ) -> Result<Option<Secret>, PkiError> {
     let dir = namespace.input_certs(credentials);
-    let given = read(&dir, credentials, &["ca.crt", "tls.crt", "tls.key"])?;
+    let given = read(&dir, credentials, OF_END)?;
     let whole = |s: &&Secret| s.has_certificate() && !s.ca.is_empty();
     Ok(given.or_else(|| secret.filter(whole).cloned()))
+}
+
+/// What a CA needs to have.
+pub const OF_CA: &[&str] = &["tls.crt", "tls.key"];
+/// What a server or client needs to have.
+pub const OF_END: &[&str] = &["ca.crt", "tls.crt", "tls.key"];
+
+/// The credentials in the directories of a directory, by name; each has what is `needed`.
+pub fn given_files(dir: &Path, needed: &[&'static str]) -> Result<Vec<(Name, Secret)>, PkiError> {
+    let failed = |source| PkiError::File {
+        op: "reading directory",
+        path: dir.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut given = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|n| n.to_str());
+        // What can not be named by a resource is used by none.
+        let Some(name) = name.and_then(|n| Name::new(n).ok()) else {
+            continue;
+        };
+        given.extend(read(&path, &name, needed)?.map(|secret| (name, secret)));
+    }
+    Ok(given)
 }
 
 /// Credentials in a directory of the user's; none when there is no such directory. One that lacks a

@@ -93,8 +93,12 @@ impl Layout {
 
     /// A namespace; it need not exist.
     pub fn namespace(&self, name: &Namespace) -> NamespaceDir {
+        let home = self.input_namespaces().join(name.as_str());
+        let input = home.join("input");
         NamespaceDir {
-            input: self.input_namespaces().join(name.as_str()),
+            resources: input.join("resources"),
+            input,
+            home,
             state: self.state_namespaces().join(name.as_str()),
             name: name.clone(),
         }
@@ -135,7 +139,9 @@ fn directories(dir: &Path) -> Result<Vec<Namespace>, StoreError> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceDir {
     name: Namespace,
+    home: PathBuf,
     input: PathBuf,
+    resources: PathBuf,
     state: PathBuf,
 }
 
@@ -147,22 +153,39 @@ impl NamespaceDir {
 
     /// Directory for input.
     pub fn input(&self) -> PathBuf {
-        self.input.join("input")
+        self.input.clone()
+    }
+
+    /// The same namespace with its input elsewhere: in a directory like its own, or one that has
+    /// manifests right in it.
+    #[must_use]
+    pub fn with_input(&self, dir: &Path) -> Self {
+        let resources = dir.join("resources");
+        let resources = if resources.is_dir() {
+            resources
+        } else {
+            dir.to_owned()
+        };
+        Self {
+            input: dir.to_owned(),
+            resources,
+            ..self.clone()
+        }
     }
 
     /// Manifests.
     pub fn input_resources(&self) -> PathBuf {
-        self.input.join("input/resources")
+        self.resources.clone()
     }
 
     /// Credentials supplied by the user.
     pub fn input_certs(&self, name: &Name) -> PathBuf {
-        self.input.join("input/certs").join(name.as_str())
+        self.input.join("certs").join(name.as_str())
     }
 
     /// A CA supplied by the user.
     pub fn input_issuer(&self, name: &Name) -> PathBuf {
-        self.input.join("input/issuers").join(name.as_str())
+        self.input.join("issuers").join(name.as_str())
     }
 
     /// The file of its own that a resource is written to.
@@ -208,7 +231,7 @@ impl NamespaceDir {
     /// Removes everything of the namespace. False: there is nothing. What is wanted goes first, so
     /// that the daemon ends the site and writes nothing more.
     pub fn remove(&self) -> Result<bool, StoreError> {
-        let dirs = [&self.input(), &self.input, &self.state];
+        let dirs = [&self.input, &self.home, &self.state];
         if !dirs.iter().any(|dir| dir.exists()) {
             return Ok(false);
         }

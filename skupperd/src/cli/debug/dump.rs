@@ -1,0 +1,256 @@
+//! `skupper debug dump`: what can be known of a namespace without its secrets, in one file.
+
+use crate::{
+    cli::{
+        Failure, Outcome,
+        archive::Archive,
+        output,
+        place::{Place, Scope},
+        show, status,
+    },
+    manifest::{self, redact},
+    model::Kind,
+    store::write_file,
+};
+use anyhow::anyhow;
+use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
+use serde_json::json;
+use std::{
+    fmt::Display,
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// Lines of the journal that are taken along.
+const LINES: &str = "20000";
+/// Most of one file: an archive is to fit into a mail.
+const MOST: u64 = 16 << 20;
+/// Time for the daemon to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How a private key begins in whatever it was pasted into, and how it ends.
+const KEY: (&str, &str) = ("-----BEGIN ", "-----END ");
+
+/// What is collected, and what could not be had.
+struct Dump {
+    archive: Archive,
+    missing: Vec<String>,
+}
+
+impl Dump {
+    fn add(&mut self, path: &str, text: &str) -> Outcome {
+        self.archive.add(path, 0o600, without_keys(text).as_bytes())
+    }
+
+    /// Adds what there is; a part that is missing is named and keeps nothing else out.
+    fn try_add<E: Display>(&mut self, path: &str, text: Result<String, E>) -> Outcome {
+        match text {
+            Ok(text) => self.add(path, &text),
+            Err(error) => {
+                self.missing.push(format!("{path}: {error}"));
+                Ok(())
+            }
+        }
+    }
+}
+
+pub(super) fn run(place: &Place, file: &Path) -> Outcome {
+    let now = Timestamp::now();
+    let mut dump = Dump {
+        archive: Archive::new(now),
+        missing: Vec::new(),
+    };
+    let resources = resources(place, &mut dump)?;
+    if resources == 0 && !place.namespaces()?.contains(place.name()) {
+        let text = format!("there is no namespace {:?}", place.name());
+        return Err(Failure::Failed(anyhow!(text)));
+    }
+    let issuers = place.issuers()?;
+    dump.add("site-namespace/issuers.yaml", &to_yaml(&issuers)?)?;
+    host(place, &mut dump)?;
+    daemon(place, &mut dump)?;
+    let missing = dump.missing.join("\n");
+    if !missing.is_empty() {
+        dump.add("missing.txt", &missing)?;
+    }
+    let path = name(file, place.name().as_str(), now);
+    write_file(&path, &dump.archive.finish()?, 0o600)
+        .map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    output::print(&format!(
+        "Skupper dump details written to compressed archive: {}",
+        path.display()
+    ))
+}
+
+/// As upstream names it.
+fn name(file: &Path, namespace: &str, now: Timestamp) -> PathBuf {
+    let time = now.to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S");
+    let mut path = file.as_os_str().to_owned();
+    path.push(format!("-{namespace}-{time}.tar.gz"));
+    path.into()
+}
+
+/// Adds all resources of the namespace with their statuses. Gives their number.
+fn resources(place: &Place, dump: &mut Dump) -> Result<usize, Failure> {
+    let mut number = 0;
+    for kind in Kind::ALL {
+        for mut document in place.documents(kind)? {
+            redact(&mut document);
+            let name = show::text(&document, "/metadata/name");
+            let path = format!("site-namespace/resources/runtime/{kind}-{name}.yaml");
+            dump.add(&path, &to_yaml(&document)?)?;
+            number += 1;
+        }
+    }
+    Ok(number)
+}
+
+/// Adds what the host is and how its service manager sees the daemon.
+fn host(place: &Place, dump: &mut Dump) -> Outcome {
+    let daemon = place.daemon()?;
+    let versions = json!({
+        "skupper": env!("CARGO_PKG_VERSION"),
+        "skupperd": daemon.map(|d| d.version),
+        "time": Timestamp::now().to_string(),
+    });
+    dump.add("versions/skupper.yaml", &to_yaml(&versions)?)?;
+    dump.try_add("versions/os-release.txt", read("/etc/os-release"))?;
+    dump.try_add("versions/uname.txt", read("/proc/version"))?;
+    let systemd = run_program("systemctl", &["--version"]);
+    dump.try_add("versions/systemd.txt", systemd)?;
+    if place.scope == Scope::Root {
+        return Ok(());
+    }
+    let user: &[&str] = match place.scope {
+        Scope::User => &["--user"],
+        _ => &[],
+    };
+    let with = |words: &[&'static str]| [user, words].concat();
+    let unit = "skupperd.service";
+    let status = with(&["status", "--no-pager", "--lines=0", unit]);
+    dump.try_add(
+        "site-namespace/unit-status.txt",
+        run_program("systemctl", &status),
+    )?;
+    let cat = with(&["cat", "--no-pager", unit]);
+    dump.try_add(
+        "site-namespace/unit-file.txt",
+        run_program("systemctl", &cat),
+    )?;
+    let journal = with(&["--no-pager", "--output=short-iso", "--lines", LINES, "-u"]);
+    let journal = [&journal[..], &[unit]].concat();
+    let journal = run_program("journalctl", &journal);
+    dump.try_add("site-namespace/logs/systemd-journal.txt", journal)?;
+    if place.scope == Scope::System {
+        dump.try_add("site-namespace/options.txt", read("/etc/default/skupperd"))?;
+    }
+    Ok(())
+}
+
+/// Adds what the running daemon says of itself.
+fn daemon(place: &Place, dump: &mut Dump) -> Outcome {
+    let all = to_yaml(&status::all(place)?)?;
+    dump.add("site-namespace/status.yaml", &all)?;
+    let socket = place.layout.runtime().join("metrics.sock");
+    dump.try_add("site-namespace/metrics.txt", get(&socket, "/metrics"))?;
+    dump.try_add("site-namespace/health.txt", get(&socket, "/healthz"))?;
+    if let Some(pid) = place.layout.holder() {
+        for what in ["status", "limits", "sockstat"] {
+            let from = match what {
+                "sockstat" => format!("/proc/{pid}/net/sockstat"),
+                _ => format!("/proc/{pid}/{what}"),
+            };
+            let path = format!("site-namespace/process-{what}.txt");
+            dump.try_add(&path, read(&from))?;
+        }
+    }
+    Ok(())
+}
+
+fn to_yaml(document: &impl Serialize) -> Result<String, Failure> {
+    Ok(manifest::to_yaml(document).map_err(anyhow::Error::from)?)
+}
+
+fn read(path: &str) -> Result<String, String> {
+    let text = || {
+        let mut text = String::new();
+        fs::File::open(path)?.take(MOST).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    text().map_err(|e: std::io::Error| format!("{path}: {e}"))
+}
+
+/// What a program prints, be it content or the reason for a failure.
+fn run_program(program: &str, args: &[&str]) -> Result<String, String> {
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("{program}: {e}"))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    text.truncate(text.floor_char_boundary(usize::try_from(MOST).unwrap_or(usize::MAX)));
+    Ok(text)
+}
+
+/// Asks the daemon's local HTTP server.
+fn get(socket: &Path, path: &str) -> Result<String, String> {
+    let ask = || {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.take(MOST).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    ask().map_err(|e: std::io::Error| format!("{}: {e}", socket.display()))
+}
+
+/// Whoever pasted a key into an option or a log line does not find it in a report.
+fn without_keys(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for line in text.lines() {
+        if line.contains(KEY.0) && line.contains("PRIVATE KEY") {
+            inside = true;
+            out.push_str("(private key left out)\n");
+        }
+        if !inside {
+            out.push_str(line);
+            out.push('\n');
+        }
+        if line.contains(KEY.1) {
+            inside = false;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_is_named_as_upstream_names_it() {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let path = name(Path::new("/tmp/a.b"), "east", now);
+        assert_eq!(path, Path::new("/tmp/a.b-east-20260102030405.tar.gz"));
+    }
+
+    #[test]
+    fn private_keys_are_left_out_wherever_they_stand() {
+        let text = "a\n  -----BEGIN EC PRIVATE KEY-----\n  MHc\n  -----END EC PRIVATE KEY-----\nb\n\
+                    -----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
+        let expected = "a\n(private key left out)\nb\n\
+                        -----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
+        assert_eq!(without_keys(text), expected);
+    }
+}

@@ -1,0 +1,163 @@
+//! What a site needs to be set up elsewhere: its resources, free of what belongs to this place.
+
+use super::{OperateError, Outcome, invalid};
+use crate::{
+    access,
+    manifest::{Located, document_of},
+    model::{Kind, Meta, Name, Resource, Secret, Spec},
+    pki,
+    store::NamespaceDir,
+    telemetry::chain,
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A site that can be set up elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bundle {
+    /// Its name.
+    pub site: String,
+    /// All resources, keys and codes included.
+    pub documents: Vec<Value>,
+}
+
+/// The resources of a namespace for another host. Tokens are redeemed now, because they end soon:
+/// what comes out is good for one site. Credentials in directories become Secrets.
+pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
+    let loaded = namespace.load()?;
+    if !loaded.errors.is_empty() {
+        let lines = loaded.errors.iter().map(ToString::to_string);
+        return Err(OperateError::Invalid(lines.collect()));
+    }
+    let site = loaded.resources.iter().find_map(|l| match l.resource.spec {
+        Spec::Site(_) => Some(l.resource.name().to_string()),
+        _ => None,
+    });
+    let site = site.ok_or_else(|| {
+        invalid(format!(
+            "there is no Site in {}",
+            namespace.input_resources().display()
+        ))
+    })?;
+    let mut secrets: BTreeMap<Name, Value> = BTreeMap::new();
+    let mut documents = Vec::new();
+    for located in loaded.resources {
+        let name = located.resource.name().clone();
+        match &located.resource.spec {
+            Spec::Secret(_) => drop(secrets.insert(name, portable(&located))),
+            Spec::AccessToken(token) => {
+                let redeemed = access::redeem(token, &name, &site, namespace.name()).await;
+                let redeemed = redeemed.map_err(|e| {
+                    OperateError::Failed(format!("redeeming AccessToken {name}: {}", chain(&e)))
+                })?;
+                documents.extend(redeemed.iter().map(portable));
+            }
+            _ => documents.push(portable(&located)),
+        }
+    }
+    // A directory goes before a Secret of its name.
+    let input = namespace.input();
+    let issuers = pki::given_files(&input.join("issuers"), pki::OF_CA)?;
+    let certs = pki::given_files(&input.join("certs"), pki::OF_END)?;
+    for (name, secret) in issuers.into_iter().chain(certs) {
+        let document = secret_document(namespace, &name, secret);
+        secrets.insert(name, document);
+    }
+    documents.extend(secrets.into_values());
+    Ok(Bundle { site, documents })
+}
+
+/// A Secret's document, key included.
+pub(super) fn secret_document(namespace: &NamespaceDir, name: &Name, secret: Secret) -> Value {
+    document_of(&Resource {
+        meta: Meta::new(name.clone(), namespace.name().clone()),
+        spec: Spec::Secret(secret),
+    })
+}
+
+/// A document without what ties it to its place: the namespace, and an identity that two sites must
+/// not share.
+pub(super) fn portable(located: &Located) -> Value {
+    let mut document = match located.resource.kind() {
+        // As it was written it lacks the key.
+        Kind::Secret => document_of(&located.resource),
+        _ => (*located.document).clone(),
+    };
+    if let Some(object) = document.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("namespace");
+        metadata.remove("uid");
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Namespace, store::Layout};
+    use std::fs;
+
+    fn bundled(dir: &std::path::Path) -> Outcome<Bundle> {
+        let layout = Layout::root(dir);
+        let namespace = layout.namespace(&Namespace::default_namespace());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime
+            .unwrap()
+            .block_on(bundle(&namespace.with_input(dir)))
+    }
+
+    #[test]
+    fn nothing_of_this_place_is_in_a_bundle() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(
+            bundled(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("no Site")
+        );
+        let site = "apiVersion: skupper.io/v2alpha1\nkind: Site\n\
+                    metadata: {name: west, namespace: default, \
+                    uid: 5e3c1a3e-2f0b-4d59-9a3c-0a6d6f1c2b11}\nspec: {linkAccess: default}\n";
+        fs::write(dir.path().join("site.yaml"), site).unwrap();
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n\
+                      stringData: {host: proxy, port: \"3128\", username: me, password: C}\n";
+        fs::write(dir.path().join("secret.yaml"), secret).unwrap();
+        let certs = dir.path().join("certs/b");
+        fs::create_dir_all(&certs).unwrap();
+        for file in ["ca.crt", "tls.crt", "tls.key"] {
+            fs::write(certs.join(file), file).unwrap();
+        }
+        let bundle = bundled(dir.path()).unwrap();
+        assert_eq!(bundle.site, "west");
+        let [site, one, two] = &bundle.documents[..] else {
+            panic!("{:?}", bundle.documents);
+        };
+        assert_eq!(site["metadata"], serde_json::json!({"name": "west"}));
+        assert_eq!(site["spec"]["linkAccess"], "default");
+        assert_eq!(
+            (&one["metadata"]["name"], &one["data"]["password"]),
+            (&"a".into(), &"Qw==".into())
+        );
+        assert_eq!(two["data"]["tls.key"], "dGxzLmtleQ==");
+        fs::remove_file(certs.join("tls.key")).unwrap();
+        assert!(
+            bundled(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("tls.key is missing")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_input_is_said_and_nothing_is_bundled() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("resources")).unwrap();
+        fs::write(dir.path().join("resources/bad.yaml"), "kind: Site\n").unwrap();
+        let error = bundled(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("bad.yaml:1"), "{error}");
+    }
+}
