@@ -170,31 +170,35 @@ pub fn run(options: Options) -> Result<()> {
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
-        let deadline = drain.unwrap_or(DRAIN);
-        tracing::info!(seconds = deadline.as_secs(), "draining");
-        let done = (0..senders.count()).map(|worker| {
-            let (done, wait) = oneshot::channel();
-            senders.send(worker, Command::Drain(done));
-            wait
-        });
-        let all = async {
-            for wait in done.collect::<Vec<_>>() {
-                drop(wait.await);
-            }
-        };
-        let drained = tokio::time::timeout(deadline, all);
-        let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-        tokio::select! {
-            result = drained => match result {
-                Ok(()) => tracing::info!("all connections have ended"),
-                Err(_) => tracing::warn!("connections are cut at the deadline"),
-            },
-            _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
-        }
-        anyhow::Ok(())
+        drained(&senders, drain.unwrap_or(DRAIN)).await
     })?;
     kept.keeper.flush();
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Gives open connections their time to end.
+async fn drained(senders: &Senders, deadline: Duration) -> Result<()> {
+    tracing::info!(seconds = deadline.as_secs(), "draining");
+    let done = (0..senders.count()).map(|worker| {
+        let (done, wait) = oneshot::channel();
+        senders.send(worker, Command::Drain(done));
+        wait
+    });
+    let all = async {
+        for wait in done.collect::<Vec<_>>() {
+            drop(wait.await);
+        }
+    };
+    let drained = tokio::time::timeout(deadline, all);
+    let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    tokio::select! {
+        result = drained => match result {
+            Ok(()) => tracing::info!("all connections have ended"),
+            Err(_) => tracing::warn!("connections are cut at the deadline"),
+        },
+        _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
+    }
     Ok(())
 }
 
