@@ -5,7 +5,7 @@ mod service;
 use crate::{
     control::{self, Bus, Control},
     link::{
-        core::{self, Core},
+        core::{self, Core, CoreSender},
         worker::{Command, Senders, Worker},
     },
     observe::{self, Health},
@@ -157,16 +157,7 @@ pub fn run(options: Options) -> Result<()> {
             _ = ends.recv() => {}
         }
         tell(&[NotifyState::Stopping]);
-        let restarting = kept.keeper.keeps()
-            && match bus {
-                Some(bus) => control::restarting(bus).await,
-                None => false,
-            };
-        if restarting {
-            tracing::info!("new clients wait for the next process");
-        } else {
-            events.call(Core::close).await;
-        }
+        refuse_or_leave(&events, &kept.keeper, bus).await;
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
@@ -175,6 +166,20 @@ pub fn run(options: Options) -> Result<()> {
     kept.keeper.flush();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Has new clients refused, or leaves them to the next process where there is to be one.
+async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>) {
+    let restarting = keeper.keeps()
+        && match bus {
+            Some(bus) => control::restarting(bus).await,
+            None => false,
+        };
+    if restarting {
+        tracing::info!("new clients wait for the next process");
+    } else {
+        events.call(Core::close).await;
+    }
 }
 
 /// Gives open connections their time to end.
