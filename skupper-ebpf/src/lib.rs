@@ -8,14 +8,23 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bindings that fit in the maps; the counters cost 24 bytes of each for every processor.
-pub const MAX_BINDINGS: u32 = 8192;
+/// Bindings that fit in the map: each port of a range is one.
+pub const MAX_BINDINGS: u32 = 1 << 16;
+
+/// Counters; they cost 24 bytes each for every processor.
+pub const MAX_COUNTERS: u32 = 8192;
 
 /// Accept sockets that fit in the socket map.
 pub const MAX_SOCKETS: u32 = 4096;
 
 /// Bits of a [`Destination`] before its address: family, protocol and port always match whole.
 pub const FIXED_BITS: u32 = 32;
+
+/// In place of a port: all ports that no other binding names.
+pub const ALL_PORTS: u16 = 0;
+
+/// In [`Binding::sockets`]: connections are left alone, as if there were no binding.
+pub const LEFT_ALONE: u32 = u32::MAX;
 
 /// The number of TCP in an IP header; the only protocol that is steered.
 pub const TCP: u32 = 6;
@@ -88,6 +97,8 @@ pub struct Binding {
     pub sockets: u32,
     /// Index of the binding's [`Counters`]; [`UNBOUND`] is taken.
     pub slot: u32,
+    /// Bits of the address in its key.
+    pub prefix: u32,
 }
 
 impl Binding {
@@ -97,6 +108,17 @@ impl Binding {
     pub const fn socket(&self, hash: u32) -> u32 {
         // A multiplication spreads like a remainder and is one instruction.
         self.first + ((hash as u64 * self.sockets as u64) >> 32) as u32
+    }
+}
+
+/// Of the bindings that name a connection's port and all ports, the one that has it: the longer
+/// prefix, and the port before all of them.
+#[inline(always)]
+pub fn nearer<'a>(port: Option<&'a Binding>, all: Option<&'a Binding>) -> Option<&'a Binding> {
+    match (port, all) {
+        (Some(port), Some(all)) if all.prefix > port.prefix => Some(all),
+        (None, all) => all,
+        (port, _) => port,
     }
 }
 
@@ -125,6 +147,7 @@ pub const LAYOUT: u64 = {
         size_of::<Binding>() as u64,
         size_of::<Counters>() as u64,
         MAX_BINDINGS as u64,
+        MAX_COUNTERS as u64,
         MAX_SOCKETS as u64,
     ];
     let mut word = MEANING;
@@ -161,7 +184,7 @@ pub const fn spread(address: [u32; 4], port: u32) -> u32 {
 }
 
 const _: () = assert!(size_of::<Destination>() == 20 && align_of::<Destination>() == 4);
-const _: () = assert!(size_of::<Binding>() == 12 && align_of::<Binding>() == 4);
+const _: () = assert!(size_of::<Binding>() == 16 && align_of::<Binding>() == 4);
 const _: () = assert!(size_of::<Counters>() == 24 && align_of::<Counters>() == 8);
 
 // SAFETY: plain words without padding, valid for every bit pattern.
@@ -238,9 +261,32 @@ mod tests {
             first: 8,
             sockets: 4,
             slot: 0,
+            prefix: 32,
         };
         assert_eq!(binding.socket(0), 8);
         assert_eq!(binding.socket(u32::MAX), 11);
+    }
+
+    #[test]
+    fn the_longer_prefix_has_it_and_then_the_port() {
+        let of = |prefix| Binding {
+            first: 0,
+            sockets: 1,
+            slot: 0,
+            prefix,
+        };
+        let (short, long) = (of(16), of(32));
+        for (port, all, wins) in [
+            (None, None, None),
+            (Some(&short), None, Some(16)),
+            (None, Some(&short), Some(16)),
+            (Some(&short), Some(&long), Some(32)),
+            (Some(&long), Some(&short), Some(32)),
+        ] {
+            assert_eq!(nearer(port, all).map(|b| b.prefix), wins);
+        }
+        let port = Binding { slot: 7, ..of(32) };
+        assert_eq!(nearer(Some(&port), Some(&long)), Some(&port));
     }
 
     #[test]
@@ -251,6 +297,7 @@ mod tests {
                 first: 0,
                 sockets,
                 slot: 0,
+                prefix: 32,
             };
             let mut taken = vec![0u32; sockets as usize];
             // As the kernel gives them out: every second one, in network byte order.
@@ -272,6 +319,7 @@ mod tests {
             first: 0,
             sockets: 4,
             slot: 0,
+            prefix: 32,
         };
         let mut taken = [0u32; 4];
         for host in 0..1024u32 {

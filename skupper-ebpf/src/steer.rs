@@ -7,8 +7,8 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use skupper_ebpf::{
-    Binding, Counters, Destination, FIRST, LIFE, LISTENERS, MAX_BINDINGS, MAX_SOCKETS, TCP,
-    UNBOUND, spread,
+    ALL_PORTS, Binding, Counters, Destination, FIRST, LEFT_ALONE, LIFE, LISTENERS, MAX_BINDINGS,
+    MAX_COUNTERS, MAX_SOCKETS, TCP, UNBOUND, nearer, spread,
 };
 
 /// From `linux/socket.h`.
@@ -21,7 +21,7 @@ static BINDINGS: LpmTrie<Destination, Binding> = LpmTrie::with_max_entries(MAX_B
 static SOCKETS: SockMap = SockMap::with_max_entries(MAX_SOCKETS, 0);
 
 #[map]
-static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_BINDINGS, 0);
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
 
 /// Runs for every new connection to an address of this network namespace. What no binding names
 /// is left alone; what a binding names and no socket takes is refused, never passed on to another
@@ -53,9 +53,12 @@ fn steer(ctx: SkLookupContext) -> u32 {
     // The upper half of the field is zero.
     let port = field!(local_port) as u16;
     let version = if field!(family) == AF_INET { 4 } else { 6 };
-    let destination = Destination::tcp(version, local, port);
-    let key = Key::new(Destination::key_bits(128), destination);
-    let Some(binding) = BINDINGS.get(key) else {
+    let find = |port| {
+        let destination = Destination::tcp(version, local, port);
+        BINDINGS.get(Key::new(Destination::key_bits(128), destination))
+    };
+    let named = nearer(find(port), find(ALL_PORTS));
+    let Some(binding) = named.filter(|binding| binding.sockets != LEFT_ALONE) else {
         count(UNBOUND, |counters| counters.passed += 1);
         return SK_PASS;
     };

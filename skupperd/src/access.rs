@@ -8,10 +8,12 @@
 
 mod attempts;
 mod desk;
+mod doors;
 mod redeem;
 mod server;
 
 pub use desk::{Desk, DeskError, Offer, Refusal};
+pub use doors::{Door, Doors};
 pub use redeem::{RedeemError, redeem, redeem_over};
 pub use server::{Server, Window, serve};
 

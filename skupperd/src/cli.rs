@@ -6,6 +6,7 @@ mod bundle;
 mod debug;
 mod issuer;
 mod link;
+mod multikey;
 mod output;
 mod overview;
 mod place;
@@ -123,6 +124,9 @@ enum Noun {
     /// Listeners: local endpoints that clients connect to
     #[command(subcommand)]
     Listener(service::ListenerVerb),
+    /// Listeners with several routing keys: failover and shares
+    #[command(name = "multikeylistener", subcommand)]
+    MultiKeyListener(multikey::Verb),
     /// Connectors: local servers for a routing key
     #[command(subcommand)]
     Connector(service::ConnectorVerb),
@@ -188,6 +192,7 @@ fn dispatch(command: Command) -> Outcome {
     match command.noun {
         Noun::Site(verb) => site::run(&place, verb),
         Noun::Listener(verb) => service::listener(&place, verb),
+        Noun::MultiKeyListener(verb) => multikey::run(&place, verb),
         Noun::Connector(verb) => service::connector(&place, verb),
         Noun::Link(verb) => link::run(&place, verb),
         Noun::Token(verb) => token::run(&place, verb),

@@ -3,9 +3,11 @@
 mod service;
 
 use crate::{
+    access::Doors,
     control::{self, Bus, Control},
     link::{
         core::{self, Core, CoreSender},
+        ends::Fronts,
         worker::{Command, Senders, Worker},
     },
     observe::{self, Health},
@@ -13,7 +15,7 @@ use crate::{
     reconcile::{Reconciler, Reload},
     steer::{self, Kept, Listing, NotSteered, OwnSockets, Steer, Table, routes::Routes},
     store::{Layout, Watcher},
-    sys::{self, Descriptors, Keeper},
+    sys::{self, Descriptors, Keeper, Pressure},
     telemetry,
 };
 use anyhow::{Context, Result};
@@ -78,11 +80,14 @@ pub fn run(options: Options) -> Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
+    let (pressure, fronts) = (Pressure::default(), Fronts::default());
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events) = (senders.clone(), events.clone());
+        let (pressure, fronts) = (pressure.clone(), fronts.clone());
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let worker = Worker::run(index, senders, events, Proxy::new(), commands);
+            let proxy = Proxy::new(pressure, fronts);
+            let worker = Worker::run(index, senders, events, proxy, commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
@@ -94,7 +99,7 @@ pub fn run(options: Options) -> Result<()> {
     };
     let (steer, steered) = steer(steering, workers, &kept);
     let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, own);
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, own, fronts);
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -108,8 +113,14 @@ pub fn run(options: Options) -> Result<()> {
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
         let listing = steered.watch.listing.clone();
-        let mut reconciler =
-            Reconciler::new(layout.clone(), events.clone(), workers, routes.clone());
+        let doors = Doors::new(&kept.descriptors);
+        let mut reconciler = Reconciler::new(
+            layout.clone(),
+            events.clone(),
+            workers,
+            routes.clone(),
+            doors.clone(),
+        );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
             layout.runtime(),
@@ -130,11 +141,13 @@ pub fn run(options: Options) -> Result<()> {
             senders.send(worker, Command::Steered { table, sockets });
         }
         service::throw_away(&kept);
+        doors.attend();
         let published = reconciler.published();
         // Aborted when this block ends.
         let mut told = JoinSet::new();
         told.spawn(service::status(published.clone()));
         told.spawn(service::watchdog(health));
+        told.spawn(service::memory(pressure));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {
@@ -161,7 +174,7 @@ pub fn run(options: Options) -> Result<()> {
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
-        drained(&senders, drain.unwrap_or(DRAIN)).await
+        let_end(&senders, drain.unwrap_or(DRAIN)).await
     })?;
     kept.keeper.flush();
     tracing::info!("stopped");
@@ -182,8 +195,8 @@ async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>)
     }
 }
 
-/// Gives open connections their time to end.
-async fn drained(senders: &Senders, deadline: Duration) -> Result<()> {
+/// Gives connections time to end. They are cut at the deadline, or at a second signal.
+async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
     tracing::info!(seconds = deadline.as_secs(), "draining");
     let done = (0..senders.count()).map(|worker| {
         let (done, wait) = oneshot::channel();

@@ -38,7 +38,9 @@
 //! carried by one worker from socket to socket: client -> listener's accept socket on worker k ->
 //! frame on worker k's data connection -> TLS record sealed in place -> ... -> server. Nothing on that
 //! way takes a lock or crosses a channel; only when the next connection lives on another worker is
-//! the client handed over (once, at the start) or the stream relayed.
+//! the client handed over (once, at the start) or the stream relayed. A listener that does more than
+//! that, TLS or several routing keys, has a front ([`link::ends::Fronts`]) that workers look up when
+//! they accept.
 
 pub mod access;
 pub mod amqp;

@@ -10,8 +10,11 @@ pub mod conn;
 pub mod core;
 mod dial;
 mod driver;
+pub mod ends;
 mod handshake;
+pub mod origin;
 mod outbuf;
+mod probe;
 mod record;
 mod tls;
 mod transit;
@@ -22,6 +25,7 @@ pub mod worker;
 
 pub use dial::{LinkSpec, Target};
 pub use handshake::Refused;
+pub use probe::{Probe, ProbeKind};
 
 /// Application property of a stream's head by which an end of our own kind is known to the other.
 /// It goes from hop to hop for as long as routers of our own kind pass it on.

@@ -11,6 +11,7 @@ mod document;
 mod encode;
 mod error;
 mod locate;
+mod multikey;
 mod raw;
 mod secret;
 mod set;
@@ -20,7 +21,7 @@ mod value;
 pub use encode::{document_of, to_yaml};
 pub use error::ManifestError;
 pub use secret::redact;
-pub use set::validate_set;
+pub use set::{NETNS, validate_change, validate_set};
 
 use crate::model::{Key, Namespace, Resource};
 use serde_json::Value;

@@ -10,22 +10,25 @@ mod duration;
 mod kind;
 mod resource;
 mod secret;
+mod server;
 mod status;
 mod syntax;
 
 pub use access::{AccessGrant, AccessToken, Code};
 pub use details::{
     AccessDetails, CertificateDetails, CertificateRecord, ConnectorDetails, Details,
-    EndpointStatus, GrantDetails, IncomingRecord, LinkDetails, LinkRecord, ListenerDetails,
-    ServiceRecord, SiteDetails, SiteRecord, TokenDetails,
+    EndpointStatus, GrantDetails, HealthRecord, IncomingRecord, LinkDetails, LinkRecord,
+    ListenerDetails, MultiKeyListenerDetails, PriorityReachable, ServiceRecord, SiteDetails,
+    SiteRecord, StrategyReachable, TokenDetails, WeightedReachable,
 };
 pub use duration::parse_duration;
 pub use kind::{Key, Kind};
 pub use resource::{
-    AccessRole, Certificate, Connector, Endpoint, Link, LinkAccess, Listener, Meta, Observer,
-    Resource, Role, RouterAccess, Settings, Site, Spec,
+    AccessRole, Certificate, Connector, Endpoint, Link, LinkAccess, Listener, Meta,
+    MultiKeyListener, Observer, Resource, Role, RouterAccess, Settings, Site, Spec, Strategy,
 };
 pub use secret::{Proxy, Secret};
+pub use server::ServerHost;
 pub use status::{Condition, ConditionStatus, ConditionType, Draft, Phase, State, Status};
 pub use syntax::{
     Host, Name, Namespace, RoutingKey, SiteId, SyntaxError, check_host, check_name,

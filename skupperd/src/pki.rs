@@ -1,12 +1,19 @@
 //! Certificates: the site's own CA, what it signs, and what rustls needs of them.
 
+mod ends;
 mod given;
 mod identity;
 mod issue;
 mod issuer;
 mod tls;
 
-pub use given::{OF_CA, OF_END, Served, check, given_files, given_server, issuer_for, server_for};
+pub use ends::{
+    ClientCertificate, EndClient, EndServer, connector_config, given_end, listener_config,
+};
+pub use given::{
+    OF_CA, OF_END, Served, check, given_certificate, given_files, given_server, issuer_for,
+    server_for,
+};
 pub use identity::{Identity, canonical, identify, identify_pem, issued};
 pub use issue::{Issued, Wish, ensure_certificate, ensure_server, issue_client, new_code, renewal};
 pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};
@@ -16,6 +23,9 @@ pub use tls::{
 
 use identity::authority;
 use std::path::PathBuf;
+
+/// CA that signs what listeners show when nothing else is named.
+pub const SERVICE_CA: &str = "skupper-service-ca";
 
 /// CA that signs link credentials when nothing else is named.
 pub const SITE_CA: &str = "skupper-site-ca";

@@ -1,6 +1,6 @@
 //! What has to be done so that what runs is what is wanted: a pure function of two pictures.
 
-use crate::model::{Connector, Link, Listener, Name, RouterAccess, Secret, Site};
+use crate::model::{Connector, Link, Listener, MultiKeyListener, Name, RouterAccess, Secret, Site};
 use std::collections::BTreeMap;
 
 /// A namespace, as wanted or as applied.
@@ -10,6 +10,8 @@ pub struct Picture {
     pub site: Option<(Name, Site)>,
     /// Listeners by name.
     pub listeners: BTreeMap<Name, Listener>,
+    /// Listeners with several routing keys by name.
+    pub multikeys: BTreeMap<Name, MultiKeyListener>,
     /// Connectors by name.
     pub connectors: BTreeMap<Name, Connector>,
     /// Links by name, each with its credentials.
@@ -19,10 +21,10 @@ pub struct Picture {
 }
 
 /// Secrets that a link names, where they are there.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LinkSecrets {
-    /// Credentials.
-    pub credentials: Option<Secret>,
+    /// Credentials, or why there are none that are of use; neither when nobody has supplied any.
+    pub credentials: Result<Option<Secret>, String>,
     /// What `proxy-configuration` in its settings names.
     pub proxy: Option<Secret>,
 }
@@ -52,6 +54,10 @@ pub enum Action {
     SetListener(Name),
     /// Remove.
     RemoveListener(Name),
+    /// Add or change.
+    SetMultiKey(Name),
+    /// Remove.
+    RemoveMultiKey(Name),
 }
 
 /// Steps from `applied` to `wanted`. What is equal in both is not touched; removals come first, so
@@ -82,6 +88,11 @@ pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
         &mut actions,
         gone(&wanted.listeners, &from.listeners),
         Action::RemoveListener,
+    );
+    removed(
+        &mut actions,
+        gone(&wanted.multikeys, &from.multikeys),
+        Action::RemoveMultiKey,
     );
     removed(
         &mut actions,
@@ -117,6 +128,11 @@ pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
         &mut actions,
         changed(&wanted.listeners, &from.listeners),
         Action::SetListener,
+    );
+    removed(
+        &mut actions,
+        changed(&wanted.multikeys, &from.multikeys),
+        Action::SetMultiKey,
     );
     actions
 }

@@ -4,14 +4,19 @@ mod connector;
 mod head;
 mod listener;
 mod local;
+mod stream;
 mod tcp;
+mod tls;
+mod unix;
 
 use crate::{
     link::{
         conn::{Current, End, Outcome},
+        ends::{Front, Fronts},
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
+    sys::Pressure,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -19,18 +24,21 @@ use std::{
     net::TcpStream,
     rc::{Rc, Weak},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 use tcp::TcpEnd;
 
 /// The proxy of one worker.
 pub struct Proxy {
     this: Weak<Proxy>,
+    fronts: Fronts,
     /// Clients by the number of their reply address.
     temps: RefCell<HashMap<u64, Rc<TcpEnd>>>,
     next_temp: Cell<u64>,
     /// Connections by the listener or connector they belong to.
     owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
     open: Cell<usize>,
+    pressure: Pressure,
 }
 
 /// A connection that ends when its listener or connector does.
@@ -48,18 +56,21 @@ impl Drop for Open {
 }
 
 impl Proxy {
-    /// A proxy without connections.
-    pub fn new() -> Rc<Self> {
+    /// A proxy without connections. It takes no new ones while memory is short: those that are open
+    /// are worth more. `fronts`: those of the listeners.
+    pub fn new(pressure: Pressure, fronts: Fronts) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
         let seed = RandomState::new().hash_one(0u8);
         Rc::new_cyclic(|this| Self {
             this: this.clone(),
+            fronts: fronts.clone(),
             temps: RefCell::default(),
             next_temp: Cell::new(seed & 0x000f_ffff_ffff),
             owned: RefCell::default(),
             open: Cell::new(0),
+            pressure,
         })
     }
 
@@ -100,6 +111,8 @@ impl Acceptor for Proxy {
                 client.reverse(cur, arrived.up, &arrived.head);
                 Ok(client)
             }
+            // Another router may have a server for it, and memory.
+            None if self.pressure.is_high() => Err(Outcome::Released),
             None => self.serve(worker, arrived),
         }
     }
@@ -110,9 +123,14 @@ impl Acceptor for Proxy {
         site: u32,
         listener: u64,
         routing_key: &Arc<str>,
+        front: Option<Arc<Front>>,
         socket: TcpStream,
     ) -> Option<TcpStream> {
-        self.accept(worker, site, listener, routing_key, socket)
+        if self.pressure.is_high() {
+            refuse(&socket);
+            return None;
+        }
+        self.accept(worker, site, listener, routing_key, front, socket)
     }
 
     fn cut(&self, entity: u64) {
@@ -124,6 +142,13 @@ impl Acceptor for Proxy {
 
     fn open_connections(&self) -> usize {
         self.open.get()
+    }
+}
+
+/// Ends a client's connection as a port that is closed would have: nothing is left in the kernel.
+fn refuse(socket: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "connection ends without a reset");
     }
 }
 

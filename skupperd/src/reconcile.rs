@@ -2,9 +2,13 @@
 
 mod addresses;
 mod certificates;
+mod ends;
 mod execute;
 mod grants;
+mod names;
 mod namespace;
+mod placed;
+mod places;
 mod settings;
 mod status;
 mod tokens;
@@ -18,6 +22,7 @@ pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 pub use namespace::NamespaceState;
 
 use crate::{
+    access::Doors,
     link::core::CoreSender,
     model::Namespace,
     steer::routes::Routes,
@@ -49,6 +54,8 @@ pub struct Reconciler {
     namespaces: BTreeMap<Namespace, NamespaceState>,
     /// A token was redeemed, here or by others.
     poke: Arc<Notify>,
+    /// Ports of grant servers that the service manager has opened.
+    doors: Doors,
     /// Resources and statuses, for those who show them.
     published: watch::Sender<Arc<Published>>,
 }
@@ -56,7 +63,13 @@ pub struct Reconciler {
 impl Reconciler {
     /// A reconciler that has applied nothing yet. The local routes outlive it: connections need
     /// them until they have ended.
-    pub fn new(layout: Layout, core: CoreSender, trunk: usize, routes: Arc<Routes>) -> Self {
+    pub fn new(
+        layout: Layout,
+        core: CoreSender,
+        trunk: usize,
+        routes: Arc<Routes>,
+        doors: Doors,
+    ) -> Self {
         Self {
             layout,
             core,
@@ -64,6 +77,7 @@ impl Reconciler {
             routes,
             namespaces: BTreeMap::new(),
             poke: Arc::default(),
+            doors,
             published: watch::Sender::default(),
         }
     }
@@ -95,6 +109,7 @@ impl Reconciler {
                     self.trunk,
                     self.poke.clone(),
                     self.routes.clone(),
+                    self.doors.clone(),
                 )?;
                 self.namespaces.insert(name.clone(), state);
             }
@@ -137,6 +152,7 @@ impl Reconciler {
     ) {
         let mut next_sync = Instant::now() + RESYNC;
         let mut next_report = None;
+        let mut next_look = Instant::now() + RETRY;
         let mut reloads: Vec<Reload> = Vec::new();
         let poke = self.poke.clone();
         loop {
@@ -154,6 +170,7 @@ impl Reconciler {
                 let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
                 next_sync = next_sync.min(Instant::now() + left.clamp(RETRY, RESYNC));
             }
+            let placed = self.namespaces.values().any(NamespaceState::has_placed);
             let report_at = next_report.unwrap_or(next_sync);
             // All arms are cancel-safe: channels keep what was not received, times are kept here.
             tokio::select! {
@@ -164,6 +181,14 @@ impl Reconciler {
                         return;
                     }
                     next_sync = Instant::now();
+                }
+                () = sleep_until(next_look), if placed => {
+                    next_look = Instant::now() + RETRY;
+                    for state in self.namespaces.values_mut() {
+                        if state.lose_placed() {
+                            next_sync = Instant::now();
+                        }
+                    }
                 }
                 () = poke.notified() => next_sync = Instant::now(),
                 Some(done) = reload.recv() => {

@@ -10,61 +10,81 @@ mod accepting;
 pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;
+#[cfg(feature = "ebpf")]
+mod listening;
 mod listing;
+pub mod netns;
 mod own;
 #[cfg(feature = "ebpf")]
 pub mod pins;
+pub mod place;
 mod plain;
 #[cfg(feature = "ebpf")]
 mod reserve;
 pub mod routes;
+#[cfg(feature = "ebpf")]
+mod slots;
 mod table;
 
 pub use listing::{AcceptSocket, Bound, Listing};
 pub use own::OwnSockets;
 pub use plain::Plain;
-pub use table::{Owner, Table};
+pub use table::{Owner, Owners, Table};
 
 use crate::sys::{Descriptors, Keeper};
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
-};
+use place::Place;
+use std::{io, net::TcpListener, path::PathBuf, sync::Arc};
 
 /// Where BPF programs outlive the daemons of this host: below the mount point that systemd gives the
 /// BPF file system.
 pub const HOME: &str = "/sys/fs/bpf/skupper";
 
-/// A listener's address could not be taken.
+/// A listener's place could not be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("{addr}: {}: {source}", .op)]
+#[error("{place}: {}: {source}", .op)]
 pub struct SteerError {
-    /// The address.
-    pub addr: SocketAddr,
+    /// The place.
+    pub place: Place,
     /// What was being done.
     pub op: &'static str,
     source: io::Error,
 }
 
-/// Bindings of addresses to the listeners that own them.
+impl SteerError {
+    /// A place whose sockets do not listen.
+    pub fn listening(place: Place, source: io::Error) -> Self {
+        let op = "listening";
+        Self { place, op, source }
+    }
+
+    /// A place that sockets can not have.
+    pub fn only_steered(place: Place) -> Self {
+        let text = "only where the kernel steers, which it does not here";
+        Self {
+            place,
+            op: "binding",
+            source: io::Error::new(io::ErrorKind::Unsupported, text),
+        }
+    }
+}
+
+/// Bindings of places to the listeners that own them.
 pub trait Steer: Send {
     /// Ends bindings and begins others, as one batch; says for each of the latter how it went. What
     /// is in both changes its owner, and no connection is refused meanwhile. Connections that were
     /// accepted go on.
-    fn apply(
-        &mut self,
-        end: &[SocketAddr],
-        begin: Vec<(SocketAddr, Owner)>,
-    ) -> Vec<Result<(), SteerError>>;
+    fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>>;
 
-    /// Addresses at which an earlier process has had listeners and nobody has begun to since. Clients
-    /// that come to them wait.
-    fn adopted(&self) -> Vec<SocketAddr>;
+    /// Leaves to other programs what they listen on by now in places that can not be taken from
+    /// them: prefixes, and all ports. To be called a few times a second.
+    fn look(&mut self);
+
+    /// Where an earlier process has had listeners and nobody has begun to since, one place for each
+    /// port or for all of them. Clients that come there wait.
+    fn adopted(&self) -> Vec<Place>;
 
     /// Ends what nobody has begun since it was adopted.
-    fn settle(&mut self);
+    fn end_adopted(&mut self);
 
     /// Ends everything for new connections, and leaves nothing to another process.
     fn end(&mut self);

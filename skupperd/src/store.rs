@@ -15,9 +15,9 @@ mod walk;
 mod watch;
 
 pub use edit::Editor;
-pub use files::{PRIVATE, SHARED, read_text, remove_file, write_file};
+pub use files::{PRIVATE, PUBLIC, SHARED, read_text, remove_file, write_file};
 pub use format::FORMAT_VERSION;
-pub use layout::{Layout, NamespaceDir};
+pub use layout::{Given, Layout, NamespaceDir};
 pub use load::{Loaded, Loader};
 pub use lock::{Instance, lock};
 pub use status::{Documents, Published, StatusDir};

@@ -4,8 +4,11 @@
 #[cfg(feature = "ebpf")]
 pub mod bpf;
 mod descriptors;
+mod memory;
+pub mod netns;
 
 pub use descriptors::{Descriptors, Keeper};
+pub use memory::{MemoryLimit, Pressure};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
@@ -37,6 +40,11 @@ pub fn monotonic() -> Duration {
 /// The user this process is.
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
+}
+
+/// The user and the group this process is.
+pub fn user_and_group() -> (u32, u32) {
+    (user(), nix::unistd::getegid().as_raw())
 }
 
 /// Options of every connection: no delay for small writes, and notice of a dead peer.
@@ -78,13 +86,17 @@ pub fn is_bpffs(dir: &Path) -> bool {
 
 /// Capabilities that it takes to load and attach BPF programs and that this thread does not have.
 pub fn missing_for_bpf() -> io::Result<Vec<&'static str>> {
+    effective().map(missing)
+}
+
+/// The capabilities of this thread.
+fn effective() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/thread-self/status")?;
     let bad = || io::Error::other("/proc/thread-self/status names no capabilities");
     let mut lines = status.lines();
     let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.map(|hex| u64::from_str_radix(hex.trim(), 16));
-    let effective = effective.ok_or_else(bad)?.map_err(io::Error::other)?;
-    Ok(missing(effective))
+    effective.ok_or_else(bad)?.map_err(io::Error::other)
 }
 
 fn missing(effective: u64) -> Vec<&'static str> {

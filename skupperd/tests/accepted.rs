@@ -265,7 +265,7 @@ fn anchors_and_block_scalars() {
         panic!()
     };
     assert_eq!(
-        (connector.routing_key.as_str(), connector.host.as_str()),
+        (connector.routing_key.as_str(), &*connector.host.to_string()),
         ("web", "localhost")
     );
 }
@@ -290,6 +290,12 @@ fn what_is_written_is_read_again() {
          spec: {routingKey: k, host: '::', port: 1, tlsCredentials: t, observer: http2, settings: {x: y}}\n\
          ---\napiVersion: skupper.io/v2alpha1\nkind: Connector\nmetadata: {name: a}\n\
          spec: {routingKey: k, host: h, port: 1, useClientCert: true}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: Connector\nmetadata: {name: b}\n\
+         spec: {routingKey: k, host: 'unix:/run/s', includeNotReadyPods: true, exposePodsByName: true}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: MultiKeyListener\nmetadata: {name: a}\n\
+         spec: {host: h, port: 2, strategy: {priority: {routingKeys: [b, a]}}, requireClientCert: true}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: MultiKeyListener\nmetadata: {name: b}\n\
+         spec: {host: h, port: 3, strategy: {weighted: {routingKeys: {b: 3, a: 1}}}, observer: none}\n\
          ---\napiVersion: skupper.io/v2alpha1\nkind: RouterAccess\nmetadata: {name: a}\n\
          spec: {roles: [{name: edge, port: 9}], bindHost: '::1', issuer: i, subjectAlternativeNames: [h]}\n\
          ---\napiVersion: skupper.io/v2alpha1\nkind: AccessGrant\nmetadata: {name: a}\n\

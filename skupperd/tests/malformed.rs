@@ -353,9 +353,64 @@ fn certificates() {
 }
 
 #[test]
+fn v33_multikeylisteners() {
+    let strategies = [
+        "{}",
+        "{priority: {routingKeys: [a]}, weighted: {routingKeys: {a: 1}}}",
+        "{priority: {routingKeys: []}}",
+        "{priority: {}}",
+        "{priority: {routingKeys: ['']}}",
+        "{priority: {routingKeys: [a, b, a]}}",
+        "{priority: {routingKeys: [A]}}",
+        "{priority: {routingKeys: {a: 1}}}",
+        "{weighted: {routingKeys: {}}}",
+        "{weighted: {routingKeys: {a: 0}}}",
+        "{weighted: {routingKeys: {a: -1}}}",
+        "{weighted: {routingKeys: {A: 1}}}",
+        "{weighted: {routingKeys: [a]}}",
+        "{random: {}}",
+    ];
+    let many: Vec<String> = (0..257).map(|n| format!("k{n}")).collect();
+    let many = format!("{{priority: {{routingKeys: [{}]}}}}", many.join(", "));
+    let strategies = strategies.into_iter().chain([many.as_str()]);
+    let mut specs: Vec<String> = strategies
+        .map(|strategy| format!("host: h\nport: 1\nstrategy: {strategy}"))
+        .collect();
+    let good = "strategy: {priority: {routingKeys: [a]}}";
+    specs.push("host: h\nport: 1".to_owned());
+    specs.push(format!("port: 1\n{good}"));
+    specs.push(format!("host: h\nport: 0\n{good}"));
+    specs.push(format!("host: h\nport: 1\nrequireClientCert: 1\n{good}"));
+    specs.push(format!("host: h\nport: 1\nobserver: http3\n{good}"));
+    specs.push(format!("host: h\nport: 1\nroutingKey: a\n{good}"));
+    let cases: Vec<_> = specs
+        .iter()
+        .map(|spec| ("MultiKeyListener", skupper("MultiKeyListener", spec)))
+        .collect();
+    insta::assert_snapshot!(said(&cases));
+}
+
+#[test]
+fn v47_unix_sockets_of_servers() {
+    let hosts = ["unix:", "unix:relative", "unix:/dir/", "unix:@abstract"];
+    let mut specs: Vec<String> = hosts
+        .map(|host| format!("routingKey: a\nhost: \"{host}\""))
+        .to_vec();
+    specs.push(format!("routingKey: a\nhost: unix:/{}", "p".repeat(107)));
+    specs.push("routingKey: a\nhost: unix:/run/s\nport: 70000".to_owned());
+    specs.push("routingKey: a\nhost: localhost".to_owned());
+    let mut cases: Vec<_> = specs
+        .iter()
+        .map(|spec| ("Connector", skupper("Connector", spec)))
+        .collect();
+    let listener = skupper("Listener", "routingKey: a\nhost: unix:/run/s\nport: 1");
+    cases.push(("Listener", listener));
+    insta::assert_snapshot!(said(&cases));
+}
+
+#[test]
 fn kinds_that_are_not_served_yet() {
     let kinds = [
-        "MultiKeyListener",
         "SecuredAccess",
         "AttachedConnector",
         "AttachedConnectorBinding",

@@ -12,6 +12,7 @@ pub mod netns;
 pub mod pki;
 pub mod site;
 pub mod skip;
+pub mod tls;
 pub mod token;
 
 use std::{

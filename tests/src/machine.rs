@@ -109,14 +109,22 @@ pub fn install(suite: &str) -> Option<Machine> {
 
 /// The same in a machine with further options.
 pub fn install_with(suite: &str, mark: &str, options: &[&str]) -> Option<Machine> {
-    let files = packages("deb")?;
+    packages("deb")?;
     let machine = Machine::boot_with(suite, mark, options)?;
+    install_into(&machine).then_some(machine)
+}
+
+/// Installs both packages in a machine. False where they can not be made, which is said.
+pub fn install_into(machine: &Machine) -> bool {
+    let Some(files) = packages("deb") else {
+        return false;
+    };
     for file in &files {
         let name = file.file_name().expect("a name").to_string_lossy();
         machine.copy(file, &format!("/root/{name}"));
     }
     machine.ok("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/*.deb");
-    Some(machine)
+    true
 }
 
 /// Whether a program is where root looks.

@@ -252,7 +252,7 @@ impl Site {
 
     /// A resource with its status, if the daemon has written one.
     pub fn status(&self, kind: &str, name: &str) -> Option<Value> {
-        let nouns = ["Site", "Link", "Listener", "Connector"];
+        let nouns = ["Site", "Link", "Listener", "MultiKeyListener", "Connector"];
         if nouns.contains(&kind) {
             let output = self.skupper(&[&kind.to_lowercase(), "status", name, "-o", "json"]);
             return serde_json::from_slice(&output.stdout).ok();

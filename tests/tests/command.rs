@@ -218,6 +218,63 @@ fn c31_links_and_tokens_are_the_same_over_the_bus_and_on_files() {
     assert_snapshot!(text);
 }
 
+/// Every answer that has more than one form, in each of them.
+#[test]
+fn c31_every_form_is_the_same_over_the_bus_and_on_files() {
+    let text = both(|desk| {
+        let port = free_port().to_string();
+        desk.names.push((port.clone(), "PORT"));
+        let no = ["--wait", "none"];
+        for noun in ["listener", "connector"] {
+            let words = [noun, "create", "web", &port, "--host", "127.0.0.1"];
+            desk.ok(&[&words[..], &no].concat());
+        }
+        for kind in ["Listener", "Connector"] {
+            desk.site.wait_status(kind, "web", "Ready");
+        }
+        let token = desk.site.root().join("token.yaml");
+        let token = token.to_str().expect("a path").to_owned();
+        desk.ok(&["token", "issue", &token, "--name", "t"]);
+        desk.ok(&["-n", "b", "site", "create", "b"]);
+        desk.ok(&["-n", "b", "token", "redeem", &token]);
+        wait_until("the link", SOON, || {
+            desk.ok(&["-n", "b", "link", "status"]).contains("Ready")
+        });
+        let mut text = String::new();
+        for form in ["json", "yaml"] {
+            for noun in ["site", "listener", "connector", "link"] {
+                let name = match noun {
+                    "site" => "b",
+                    "link" => "t",
+                    _ => "web",
+                };
+                let at = if ["site", "link"].contains(&noun) {
+                    "b"
+                } else {
+                    "default"
+                };
+                for words in [
+                    &["-n", at, noun, "status"][..],
+                    &["-n", at, noun, "status", name],
+                ] {
+                    text += &desk.told(&[words, &["-o", form]].concat());
+                }
+            }
+            for words in [
+                &["site", "generate", "x"][..],
+                &["listener", "generate", "x", "80"],
+                &["connector", "generate", "x", "80"],
+                &["link", "generate", "--host", "127.0.0.1"],
+                &["issuer", "status"],
+            ] {
+                text += &desk.told(&[words, &["-o", form]].concat());
+            }
+        }
+        text
+    });
+    assert_snapshot!(text);
+}
+
 #[test]
 fn c31_what_is_wrong_is_said_in_the_same_words_with_the_same_code() {
     let text = both(|desk| {

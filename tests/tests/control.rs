@@ -10,7 +10,15 @@ use skupper_tests::{
     token::unstarted,
     wait_for, wait_until,
 };
-use std::{collections::BTreeMap, fs, os::unix::fs::chown, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::chown, net::UnixStream},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 /// Users that have nothing here, and that the bus knows: `daemon` and `bin`.
 const STRANGER: u32 = 1;
@@ -448,47 +456,216 @@ fn without_polkit_only_root_and_owners_may_change_and_everybody_may_read() {
     });
 }
 
+/// Memory that callers may make the daemon hold on to, whatever they do. What it once needed to answer
+/// many at a time it keeps for the next time.
+const GROWTH: usize = 32 * 1024 * 1024;
+
+/// A runtime for clients that do more than busctl.
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime")
+}
+
+async fn client(bus: &Bus) -> zbus::Connection {
+    let builder = zbus::connection::Builder::address(bus.address.as_str());
+    builder.build().await.expect("a connection")
+}
+
+async fn list(client: &zbus::Connection) -> zbus::Result<zbus::Message> {
+    let (name, path) = ("io.skupper.Skupper1", "/io/skupper/Skupper1");
+    let words = ("default", "Site");
+    client
+        .call_method(Some(name), path, Some(name), "List", &words)
+        .await
+}
+
 #[test]
-fn abuse_costs_bounded_memory_and_the_bus_may_come_and_go() {
+fn ten_thousand_calls_cost_bounded_memory_and_all_are_answered() {
+    let bus = Bus::session();
+    let a = on_bus(unstarted(), &bus, "session");
+    bus.call(&["List", "ss", "default", "Site"])
+        .expect("a list");
+    let before = resident(a.pid());
+    let begin = Instant::now();
+    runtime().block_on(async {
+        let mut callers = tokio::task::JoinSet::new();
+        // As many at a time as a bus lets one client have (128 on the system's).
+        for _ in 0..10 {
+            let client = client(&bus).await;
+            callers.spawn(async move {
+                for _ in 0..10 {
+                    let calls: Vec<_> = (0..100)
+                        .map(|_| {
+                            let client = client.clone();
+                            tokio::spawn(async move { list(&client).await })
+                        })
+                        .collect();
+                    for call in calls {
+                        call.await.expect("a call").expect("an answer");
+                    }
+                }
+            });
+        }
+        while let Some(done) = callers.join_next().await {
+            done.expect("a caller");
+        }
+    });
+    let after = resident(a.pid());
+    println!(
+        "10,000 calls in {:?}; resident {before} bytes, then {after}",
+        begin.elapsed()
+    );
+    assert!(after < before + GROWTH, "{before} -> {after}");
+    assert_eq!(a.wait_status("Site", "a", "Ready"), "OK");
+}
+
+#[test]
+fn ten_megabytes_are_no_document_and_cost_bounded_memory() {
+    let bus = Bus::session();
+    let a = on_bus(unstarted(), &bus, "session");
+    let before = resident(a.pid());
+    let large = format!("# {}\n", "x".repeat(10 * 1024 * 1024));
+    runtime().block_on(async {
+        let client = client(&bus).await;
+        for _ in 0..20 {
+            let (name, path) = ("io.skupper.Skupper1", "/io/skupper/Skupper1");
+            let words = ("default", &*large);
+            let answer = client
+                .call_method(Some(name), path, Some(name), "Apply", &words)
+                .await;
+            let error = answer.expect_err("too much").to_string();
+            assert!(
+                error.contains("io.skupper.Error.Invalid") && error.contains("is larger than"),
+                "{error}"
+            );
+        }
+    });
+    let after = resident(a.pid());
+    println!("20 documents of 10 MB; resident {before} bytes, then {after}");
+    assert!(after < before + GROWTH, "{before} -> {after}");
+    assert_eq!(fs::read_dir(a.input()).expect("input").count(), 2);
+}
+
+/// A connection to a bus that is written to and never read from.
+fn deaf(bus: &Bus) -> UnixStream {
+    let path = bus.address.strip_prefix("unix:path=").expect("a path");
+    let mut socket = UnixStream::connect(path).expect("a bus");
+    let user = nix::unistd::geteuid().to_string();
+    let user: String = user.bytes().map(|b| format!("{b:02x}")).collect();
+    socket
+        .write_all(format!("\0AUTH EXTERNAL {user}\r\n").as_bytes())
+        .expect("written");
+    let mut answer = [0; 256];
+    let n = socket.read(&mut answer).expect("an answer");
+    assert!(answer[..n].starts_with(b"OK "));
+    socket.write_all(b"BEGIN\r\n").expect("written");
+    let bus_itself = "org.freedesktop.DBus";
+    let call = |member| {
+        zbus::Message::method_call("/org/freedesktop/DBus", member)
+            .destination(bus_itself)
+            .interface(bus_itself)
+    };
+    let hello = call("Hello").build(&()).expect("a message");
+    let rule = "type='signal',sender='io.skupper.Skupper1'";
+    let signals = call("AddMatch").build(&rule).expect("a message");
+    for message in [hello, signals] {
+        socket.write_all(message.data()).expect("written");
+    }
+    socket
+}
+
+#[test]
+fn who_never_reads_costs_bounded_memory_and_others_go_on() {
+    let bus = Bus::session();
+    let a = on_bus(unstarted(), &bus, "session");
+    let name = "io.skupper.Skupper1";
+    let dump = zbus::Message::method_call("/io/skupper/Skupper1", "Dump")
+        .destination(name)
+        .interface(name)
+        .build(&())
+        .expect("a message");
+    let before = resident(a.pid());
+    let mut clients: Vec<_> = (0..5).map(|_| deaf(&bus)).collect();
+    for socket in &mut clients {
+        socket
+            .set_write_timeout(Some(Duration::from_millis(200)))
+            .expect("a timeout");
+        for _ in 0..2000 {
+            // The bus stops taking from those who do not take, or throws them out.
+            if socket.write_all(dump.data()).is_err() {
+                break;
+            }
+        }
+    }
+    // Signals that nobody takes: a resource that comes and goes, with a status each time.
+    for n in 0..200 {
+        a.connector(&format!("c{}", n % 20), "key", free_addr());
+        if n % 20 == 19 {
+            bus.call(&["Reload"]).expect("others are served");
+        }
+    }
+    let begin = Instant::now();
+    bus.call(&["Dump"]).expect("others are served");
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
+    let after = resident(a.pid());
+    println!("resident {before} bytes, then {after}");
+    assert!(after < before + GROWTH, "{before} -> {after}");
+    drop(clients);
+}
+
+#[test]
+fn users_whom_nobody_knows_may_read_and_change_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("calls as other users need root");
+        return;
+    }
+    // No account has this number.
+    const NOBODY: u32 = 3_000_000_001;
+    let bus = Bus::system();
+    let a = on_bus(unstarted(), &bus, "system");
+    let call = |args: &[&str]| {
+        let name = "io.skupper.Skupper1";
+        let words = [&["call", name, "/io/skupper/Skupper1", name], args].concat();
+        said(&bus.as_user(Some(NOBODY), &words))
+    };
+    for args in [
+        &["Apply", "ss", "default", "{}"][..],
+        &["Delete", "sss", "default", "Site", "a"],
+        &["DeleteNamespace", "s", "default"],
+        &["IssueToken", "sa{sv}", "default", "0"],
+        &["Drain"],
+    ] {
+        let said = call(args).expect_err("refused");
+        // By the service, or by a bus that lets in nobody without an account.
+        assert!(
+            said.contains("polkit can not be asked")
+                || said.contains("Access denied")
+                || said.contains("Permission denied")
+                || said.contains("Transport endpoint is not connected")
+                || said.contains("Connection reset"),
+            "{args:?}: {said}"
+        );
+    }
+    assert_eq!(a.wait_status("Site", "a", "Ready"), "OK");
+}
+
+#[test]
+fn the_bus_may_come_and_go() {
     let mut bus = Bus::session();
     let mut a = on_bus(unstarted(), &bus, "session");
-    // Ten megabytes are too much for a document, and told so.
-    let file = a.root().join("large.py");
-    let script = format!("import socket,sys\nprint('#' * {})\n", 10 * 1024 * 1024);
-    fs::write(&file, script).expect("a file");
-    let before = resident(a.pid());
-    let call = |count: usize| {
-        let calls: Vec<_> = (0..count)
-            .map(|_| {
-                let mut command = Command::new("dbus-send");
-                command.arg(format!("--bus={}", bus.address)).args([
-                    "--dest=io.skupper.Skupper1",
-                    "--type=method_call",
-                    "/io/skupper/Skupper1",
-                    "io.skupper.Skupper1.List",
-                    "string:default",
-                    "string:Site",
-                ]);
-                command.spawn().expect("dbus-send")
-            })
-            .collect();
-        for mut call in calls {
-            call.wait().expect("ended");
-        }
-    };
-    for _ in 0..20 {
-        call(50);
-    }
-    bus.call(&["Dump"]).expect("still there");
-    let after = resident(a.pid());
-    assert!(after < before + 32 * 1024 * 1024, "{before} -> {after}");
     // The bus ends; the site does not. Another one has the service again.
-    let resident_site = a.status("Site", "a").expect("a status");
+    let status = a.status("Site", "a").expect("a status");
     bus.stop();
     wait_until("the daemon to notice", SOON, || {
         a.log().contains("the bus has gone")
     });
-    assert_eq!(a.status("Site", "a"), Some(resident_site));
+    assert_eq!(a.status("Site", "a"), Some(status));
     assert_eq!(a.stop(), Some(0));
     let late = Bus::session();
     a.start_on(&late, "session");

@@ -8,7 +8,12 @@ use skupper_tests::{
     site::Site,
     wait_until,
 };
-use std::{net::SocketAddr, process::Command};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    os::unix::fs::PermissionsExt,
+    process::Command,
+};
 
 /// The local routes that a daemon has made.
 fn routes() -> String {
@@ -92,8 +97,9 @@ fn what_a_killed_daemon_left_is_removed_by_its_next_life() {
     // and none.
     site.resource("Site", site.name(), "{}");
     site.start();
+    // What the status says may be of the life before.
+    wait_until("no route", SOON, || routes().is_empty());
     site.wait_status("Site", "here", "Ready");
-    assert_eq!(routes(), "");
 }
 
 #[test]
@@ -139,4 +145,163 @@ fn addresses_that_can_not_be_had_are_said() {
     site.start_by(&["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]);
     let message = site.wait_status("Site", "here", "Error");
     assert!(message.contains("Operation not permitted"), "{message}");
+}
+
+/// What the hosts file of a namespace says: each address with its names.
+fn names(site: &Site, namespace: &str) -> Vec<(IpAddr, Vec<String>)> {
+    let file = site.root().join("run/hosts").join(namespace);
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = |line: &str| {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let ip = words.next().expect("an address").parse();
+        (ip.expect("an address"), words.collect())
+    };
+    text.lines().map(line).collect()
+}
+
+fn ip_of(site: &Site, name: &str) -> Option<IpAddr> {
+    let names = names(site, "default").into_iter();
+    let mut found = names.filter(|(_, names)| names.iter().any(|n| n == name));
+    found.next().map(|(ip, _)| ip)
+}
+
+fn named(site: &Site, name: &str, host: &str) {
+    let spec = format!("{{routingKey: echo, host: {host}, port: 443}}");
+    site.resource("Listener", name, &spec);
+}
+
+#[test]
+fn v41_clients_reach_services_by_address_and_name_without_configuration() {
+    if !netns::enter() {
+        return;
+    }
+    let (mut site, _server) = site("198.18.7.0/24");
+    named(&site, "db", "db");
+    named(&site, "web", "web.shop");
+    named(&site, "seven", "198.18.7.7");
+    site.start();
+    wait_until("names", SOON, || names(&site, "default").len() == 3);
+    let ip = ip_of(&site, "db").expect("an address");
+    assert_eq!(ip_of(&site, "db.default.skupper.internal"), Some(ip));
+    assert_eq!(
+        ip_of(&site, "seven.default.skupper.internal"),
+        Some([198, 18, 7, 7].into())
+    );
+    for ip in names(&site, "default").into_iter().map(|(ip, _)| ip) {
+        wait_until("a service address", SOON, || works((ip, 443).into()));
+    }
+    // The hosts file is for every program; here it is all that this one knows of names.
+    let file = site.root().join("run/hosts/default");
+    for (path, mode) in [
+        (file.as_path(), 0o644),
+        (file.parent().expect("one"), 0o755),
+    ] {
+        let metadata = fs::metadata(path).expect("the hosts file");
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "{path:?}");
+    }
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("mounts of its own");
+    run("mount", &["--make-rprivate", "/"]);
+    let path = file.to_str().expect("a path");
+    run("mount", &["--bind", path, "/etc/hosts"]);
+    for name in ["db", "web.shop", "web.shop.default.skupper.internal"] {
+        let mut found = (name, 443).to_socket_addrs().expect("a name");
+        assert!(works(found.next().expect("an address")), "{name}");
+    }
+}
+
+#[test]
+fn a_name_keeps_its_address_as_long_as_anybody_can_want_it() {
+    if !netns::enter() {
+        return;
+    }
+    let (mut site, _server) = site("198.18.7.0/29");
+    let hosts: Vec<String> = (0..5).map(|n| format!("service{n}")).collect();
+    for host in &hosts {
+        named(&site, host, host);
+    }
+    // One of the six is asked for by itself.
+    named(&site, "explicit", "198.18.7.3");
+    site.start();
+    wait_until("names", SOON, || names(&site, "default").len() == 6);
+    let ips = |site: &Site| hosts.iter().map(|h| ip_of(site, h)).collect::<Vec<_>>();
+    let first = ips(&site);
+    for ip in first.iter().flatten() {
+        wait_until("a service", SOON, || works((*ip, 443).into()));
+    }
+    named(&site, "more", "more");
+    let message = site.wait_status("Listener", "more", "Error");
+    assert!(
+        message.contains("spec.settings[service-addresses]: no address of 198.18.7.0/29 is left"),
+        "{message}"
+    );
+    // In another life, in another order, and with one of them gone for a while.
+    site.remove("Listener", "more");
+    site.kill();
+    site.remove("Listener", "service0");
+    site.start();
+    wait_until("names", SOON, || names(&site, "default").len() == 5);
+    named(&site, "service0", "service0");
+    wait_until("names", SOON, || names(&site, "default").len() == 6);
+    assert_eq!(ips(&site), first);
+    // The address of one that is gone is taken when there is no other.
+    site.remove("Listener", "service4");
+    named(&site, "more", "more");
+    wait_until("an address", SOON, || ip_of(&site, "more") == first[4]);
+    wait_until("a service", SOON, || {
+        works((first[4].expect("an address"), 443).into())
+    });
+    // Another prefix, none, and no daemon.
+    has(&site, "fd12:3456:789a::/64");
+    wait_until("the other prefix", SOON, || {
+        ip_of(&site, "service0").is_some_and(|ip| ip.is_ipv6() && works((ip, 443).into()))
+    });
+    site.resource("Site", site.name(), "{}");
+    let file = site.root().join("run/hosts/default");
+    wait_until("no names", SOON, || !file.exists());
+    has(&site, "198.18.7.0/24");
+    wait_until("names", SOON, || names(&site, "default").len() == 6);
+    assert_eq!(site.stop(), Some(0));
+    assert!(!file.exists());
+}
+
+#[test]
+fn namespaces_share_a_prefix_and_no_address() {
+    if !netns::enter() {
+        return;
+    }
+    let (mut site, server) = site("198.18.7.0/28");
+    let other = site.root().join("namespaces/other/input/resources");
+    fs::create_dir_all(&other).expect("a directory");
+    let document = |kind: &str, name: &str, spec: &str| {
+        let text = format!(
+            "apiVersion: skupper.io/v2alpha1\nkind: {kind}\nmetadata:\n  name: {name}\nspec: {spec}\n"
+        );
+        fs::write(other.join(format!("{kind}-{name}.yaml")), text).expect("a manifest");
+    };
+    document(
+        "Site",
+        "other",
+        "{settings: {service-addresses: 198.18.7.0/28}}",
+    );
+    let to = format!(
+        "{{routingKey: echo, host: 127.0.0.1, port: {}}}",
+        server.addr.port()
+    );
+    document("Connector", "echo", &to);
+    for n in 0..7 {
+        let (name, host) = (format!("l{n}"), format!("service{n}"));
+        named(&site, &name, &host);
+        let spec = format!("{{routingKey: echo, host: {host}, port: 443}}");
+        document("Listener", &name, &spec);
+    }
+    site.start();
+    let all = || [names(&site, "default"), names(&site, "other")].concat();
+    wait_until("names", SOON, || all().len() == 14);
+    let mut ips: Vec<IpAddr> = all().into_iter().map(|(ip, _)| ip).collect();
+    for ip in &ips {
+        wait_until("a service", SOON, || works((*ip, 443).into()));
+    }
+    ips.sort();
+    ips.dedup();
+    assert_eq!(ips.len(), 14);
 }

@@ -115,6 +115,7 @@ fn steering() -> Result<()> {
             first: 0,
             sockets: 1,
             slot: slot4,
+            prefix: 0,
         },
     )?;
     let local6 = IpAddr::from(Ipv6Addr::LOCALHOST);
@@ -126,12 +127,14 @@ fn steering() -> Result<()> {
             first: 1,
             sockets: 1,
             slot: slot6,
+            prefix: 0,
         },
     )?;
     let without_socket = Binding {
         first: 2,
         sockets: 1,
         slot: slot_none,
+        prefix: 0,
     };
     steering.bind("127.1.0.0".parse()?, 16, 80, without_socket)?;
 

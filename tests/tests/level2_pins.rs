@@ -65,6 +65,7 @@ fn bind(steering: &mut Steering, socket: &TcpListener) {
         first,
         sockets,
         slot,
+        prefix: 32,
     };
     steering
         .bind(addr().ip(), 32, addr().port(), binding)

@@ -326,6 +326,115 @@ fn packages_are_as_their_distributions_want_them() {
     }
 }
 
+#[test]
+fn what_comes_with_the_programs_is_there_and_says_what_they_do() {
+    let Some([daemon, command]) = packages("deb") else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    for deb in [&daemon, &command] {
+        let done = Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(deb)
+            .arg(dir.path())
+            .status();
+        assert!(done.expect("dpkg-deb").success());
+    }
+    let read = |path: &str| {
+        let path = dir.path().join(path);
+        let output = Command::new("gzip")
+            .args(["-dcf"])
+            .arg(&path)
+            .output()
+            .expect("gzip");
+        assert!(output.status.success(), "{}", path.display());
+        String::from_utf8(output.stdout).expect("text")
+    };
+    // Settings: each one of the daemon's, with its default, and none that is set.
+    let settings = read("etc/default/skupperd");
+    let help = Command::new(skupper_tests::program("skupperd"))
+        .arg("--help")
+        .output();
+    let help = String::from_utf8(help.expect("skupperd").stdout).expect("text");
+    // Lines are as long as a terminal is wide.
+    let help: Vec<_> = help.split_whitespace().collect();
+    let help = help.join(" ");
+    let variables = help
+        .match_indices("[env: ")
+        .filter_map(|(at, begin)| help[at + begin.len()..].split('=').next());
+    // Where things are is not a setting of the unit's; and the log's is no option.
+    let variables = variables
+        .filter(|name| *name != "SKUPPER_ROOT")
+        .chain(["SKUPPER_LOG"]);
+    let mut count = 0;
+    for name in variables {
+        count += 1;
+        assert!(
+            settings.contains(&format!("\n#{name}=")),
+            "{name}: {settings}"
+        );
+    }
+    assert!(count >= 3, "{help}");
+    for option in ["--workers", "--drain", "--bus"] {
+        assert!(
+            help.contains(option) && settings.contains(option),
+            "{option}"
+        );
+    }
+    for line in settings.lines() {
+        assert!(line.is_empty() || line.starts_with('#'), "{line}");
+    }
+    // Completions know the words; that of bash is one for bash.
+    for path in [
+        "usr/share/bash-completion/completions/skupper",
+        "usr/share/zsh/vendor-completions/_skupper",
+        "usr/share/fish/vendor_completions.d/skupper.fish",
+    ] {
+        let text = read(path);
+        for word in ["listener", "redeem", "teardown", "--enable-link-access"] {
+            let bare = word.trim_start_matches('-');
+            assert!(text.contains(bare), "{path}: {word}");
+        }
+    }
+    let bash = dir
+        .path()
+        .join("usr/share/bash-completion/completions/skupper");
+    let script = format!(
+        "source {} && COMP_WORDS=(skupper site '') COMP_CWORD=2 && _skupper skupper '' site && echo \"${{COMPREPLY[@]}}\"",
+        bash.display()
+    );
+    let output = Command::new("bash")
+        .args(["--norc", "-c", &script])
+        .output()
+        .expect("bash");
+    let offered = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        offered.contains("create") && offered.contains("status"),
+        "{offered}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // Whose work is in the programs, and under which terms.
+    let licences = read("usr/share/doc/skupperd/dependencies.txt.gz");
+    for name in ["aws-lc-rs", "aya", "rustls", "tokio", "zbus"] {
+        let line = licences
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("{name} is not in the list"));
+        assert!(
+            ["MIT", "Apache-2.0", "ISC"]
+                .iter()
+                .any(|terms| line.contains(terms)),
+            "{line}"
+        );
+    }
+    // A page for the command, each of its words, the daemon and every kind that is served.
+    let pages = |section: &str| {
+        let dir = dir.path().join(format!("usr/share/man/man{section}"));
+        fs::read_dir(dir).expect("pages").count()
+    };
+    assert!(pages("1") > 30 && pages("5") >= 9 && pages("7") == 1 && pages("8") == 1);
+}
+
 #[track_caller]
 fn says_nothing(command: &mut Command) {
     let output = command.output().expect("a checker that runs");

@@ -4,11 +4,12 @@ use clap::Parser;
 use skupperd::{
     control::Bus,
     daemon::{self, Options},
+    steer::netns,
     store::Layout,
     sys::Descriptors,
     telemetry,
 };
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddr, os::fd::AsFd, path::PathBuf, process::ExitCode, time::Duration};
 
 /// Skupper sites on this host.
 #[derive(Parser)]
@@ -38,6 +39,10 @@ struct Args {
     /// Have the kernel steer connections to listeners: where it can, or never
     #[arg(long, value_enum, default_value_t, env = "SKUPPER_STEERING")]
     steering: Steering,
+    /// Make sockets in another network namespace, as asked for on standard input, and end: this is
+    /// what skupperd-netns@.service runs
+    #[arg(long, hide = true)]
+    open_namespace: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -60,6 +65,15 @@ const USAGE: u8 = 64;
 fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::init();
+    if args.open_namespace {
+        return match netns::serve(std::io::stdin().as_fd()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, "answering");
+                ExitCode::FAILURE
+            }
+        };
+    }
     // First of all, while there is one thread. A daemon without them works.
     let descriptors = Descriptors::receive().unwrap_or_else(|error| {
         tracing::error!(%error, "descriptors of the service manager");
@@ -90,8 +104,10 @@ fn main() -> ExitCode {
         .workers
         .map_or_else(daemon::default_workers, usize::from);
     let drain = args.drain.map(Duration::from_secs);
+    // What the service manager has loaded for this service: LoadCredential= and its like.
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     match daemon::run(Options {
-        layout,
+        layout: layout.with_credentials(credentials),
         descriptors,
         workers,
         drain,

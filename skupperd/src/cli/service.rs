@@ -7,46 +7,155 @@ use super::{
     show,
     wait::Wait,
 };
-use crate::model::{API_VERSION, Kind, check_host, check_name, parse_port};
+use crate::model::{API_VERSION, Kind, Observer, ServerHost, check_host, check_name, parse_port};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 #[derive(Debug, Args)]
-pub(super) struct New {
+pub(super) struct New<F: Args> {
     /// Name
     name: String,
     /// Port
     #[arg(allow_negative_numbers = true)]
     port: String,
     #[command(flatten)]
-    fields: Fields,
+    common: Common,
+    #[command(flatten)]
+    fields: F,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Change {
+pub(super) struct Change<F: Args> {
     /// Name
-    name: String,
+    pub(super) name: String,
     /// New port
     #[arg(long, allow_negative_numbers = true)]
     port: Option<String>,
     #[command(flatten)]
-    fields: Fields,
+    common: Common,
+    #[command(flatten)]
+    pub(super) fields: F,
 }
 
+/// What all of them have.
 #[derive(Debug, Args)]
-struct Fields {
-    /// Routing key that listeners and connectors meet by [default: the name]
-    #[arg(short, long)]
-    routing_key: Option<String>,
-    /// Host name or IP address
+pub(super) struct Common {
+    /// Host name or IP address; of a connector also unix: and the path of a socket
     #[arg(long)]
     host: Option<String>,
     /// Name of TLS credentials
     #[arg(long)]
     tls_credentials: Option<String>,
+    /// Setting; an empty value takes it away
+    #[arg(long = "setting", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+impl<F: Args> New<F> {
+    pub(super) fn fields(&self) -> &F {
+        &self.fields
+    }
+}
+
+/// What only one kind has.
+pub(super) trait Fields: Args {
+    const KIND: Kind;
+
+    /// Puts what is given into a spec; says what is wrong.
+    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>);
+}
+
+#[derive(Debug, Args)]
+struct Routed {
+    /// Routing key that listeners and connectors meet by [default: the name]
+    #[arg(short, long)]
+    routing_key: Option<String>,
     /// Transport
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
+}
+
+impl Routed {
+    fn apply(&self, noun: &str, spec: &mut Value, wrong: &mut Vec<String>) {
+        if let Some(key) = &self.routing_key {
+            match check_name(key) {
+                Ok(()) => spec["routingKey"] = json!(key),
+                Err(e) => wrong.push(format!("routing key is not valid: {e}")),
+            }
+        }
+        match self.kind.as_deref() {
+            None => {}
+            Some("tcp") => spec["type"] = json!("tcp"),
+            Some(other) => wrong.push(format!(
+                "{noun} type is not valid: value {other} not allowed. \
+                 It should be one of this options: [tcp]"
+            )),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListenerFields {
+    #[command(flatten)]
+    routed: Routed,
+    /// What is looked for in its traffic: auto, none, http1, http2
+    #[arg(long)]
+    observer: Option<String>,
+}
+
+impl Fields for ListenerFields {
+    const KIND: Kind = Kind::Listener;
+
+    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>) {
+        self.routed.apply(noun(Self::KIND), spec, wrong);
+        observer(self.observer.as_deref(), spec, wrong);
+    }
+}
+
+/// Puts an observer into a spec.
+pub(super) fn observer(given: Option<&str>, spec: &mut Value, wrong: &mut Vec<String>) {
+    let Some(text) = given else { return };
+    let all = Observer::ALL.map(Observer::as_str);
+    if all.contains(&text) {
+        spec["observer"] = json!(text);
+    } else {
+        wrong.push(format!(
+            "observer is not valid: value {text} not allowed. It should be one of this options: [{}]",
+            all.join(" ")
+        ));
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnectorFields {
+    #[command(flatten)]
+    routed: Routed,
+    /// Show the client certificate of the TLS credentials to the server
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    use_client_cert: Option<bool>,
+    /// Verify the host name in the server's certificate
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    verify_hostname: Option<bool>,
+    /// Offer the server even while its health check fails
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    include_not_ready: Option<bool>,
+}
+
+impl Fields for ConnectorFields {
+    const KIND: Kind = Kind::Connector;
+
+    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>) {
+        self.routed.apply(noun(Self::KIND), spec, wrong);
+        for (field, given) in [
+            ("useClientCert", self.use_client_cert),
+            ("verifyHostname", self.verify_hostname),
+            ("includeNotReadyPods", self.include_not_ready),
+        ] {
+            if let Some(given) = given {
+                spec[field] = json!(given);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,14 +163,14 @@ pub(super) enum ListenerVerb {
     /// Create a listener
     Create {
         #[command(flatten)]
-        create: New,
+        create: New<ListenerFields>,
         #[command(flatten)]
         wait: Wait,
     },
     /// Change a listener
     Update {
         #[command(flatten)]
-        update: Change,
+        update: Change<ListenerFields>,
         #[command(flatten)]
         wait: Wait,
     },
@@ -82,7 +191,7 @@ pub(super) enum ListenerVerb {
     /// Print a Listener resource and change nothing
     Generate {
         #[command(flatten)]
-        create: New,
+        create: New<ListenerFields>,
         #[command(flatten)]
         format: Format,
     },
@@ -93,14 +202,14 @@ pub(super) enum ConnectorVerb {
     /// Create a connector
     Create {
         #[command(flatten)]
-        create: New,
+        create: New<ConnectorFields>,
         #[command(flatten)]
         wait: Wait,
     },
     /// Change a connector
     Update {
         #[command(flatten)]
-        update: Change,
+        update: Change<ConnectorFields>,
         #[command(flatten)]
         wait: Wait,
     },
@@ -121,28 +230,28 @@ pub(super) enum ConnectorVerb {
     /// Print a Connector resource and change nothing
     Generate {
         #[command(flatten)]
-        create: New,
+        create: New<ConnectorFields>,
         #[command(flatten)]
         format: Format,
     },
 }
 
 fn noun(kind: Kind) -> &'static str {
-    if kind == Kind::Listener {
-        "listener"
-    } else {
-        "connector"
+    match kind {
+        Kind::Listener => "listener",
+        Kind::MultiKeyListener => "multikeylistener",
+        _ => "connector",
     }
 }
 
 /// Puts given fields into a resource; every one that is wrong is said.
-fn apply(
-    kind: Kind,
+pub(super) fn apply<F: Fields>(
     value: &mut Value,
     port: Option<&str>,
-    fields: &Fields,
+    common: &Common,
+    fields: &F,
 ) -> Result<(), Failure> {
-    let noun = noun(kind);
+    let noun = noun(F::KIND);
     let mut wrong = Vec::new();
     let spec = &mut value["spec"];
     if let Some(port) = port {
@@ -154,32 +263,32 @@ fn apply(
             Err(e) => wrong.push(format!("{noun} port is not valid: {e}")),
         }
     }
-    if let Some(key) = &fields.routing_key {
-        match check_name(key) {
-            Ok(()) => spec["routingKey"] = json!(key),
-            Err(e) => wrong.push(format!("routing key is not valid: {e}")),
-        }
-    }
-    if let Some(host) = &fields.host {
-        match check_host(host) {
+    if let Some(host) = &common.host {
+        let checked = match F::KIND {
+            Kind::Connector => host.parse::<ServerHost>().map(drop),
+            _ => check_host(host),
+        };
+        match checked {
             Ok(()) => spec["host"] = json!(host),
             Err(e) => wrong.push(format!("host is not valid: {e}")),
         }
     }
-    if let Some(name) = &fields.tls_credentials {
+    if let Some(name) = &common.tls_credentials {
         match check_name(name) {
             Ok(()) => spec["tlsCredentials"] = json!(name),
             Err(e) => wrong.push(format!("tlsCredentials value is not valid: {e}")),
         }
     }
-    match fields.kind.as_deref() {
-        None => {}
-        Some("tcp") => spec["type"] = json!("tcp"),
-        Some(other) => wrong.push(format!(
-            "{noun} type is not valid: value {other} not allowed. \
-             It should be one of this options: [tcp]"
-        )),
+    for setting in &common.settings {
+        match setting.split_once('=').filter(|(key, _)| !key.is_empty()) {
+            Some((key, "")) => spec["settings"][key] = Value::Null,
+            Some((key, text)) => spec["settings"][key] = json!(text),
+            None => wrong.push(format!(
+                "setting is not valid: {setting:?} is not KEY=VALUE"
+            )),
+        }
     }
+    fields.apply(spec, &mut wrong);
     if wrong.is_empty() {
         Ok(())
     } else {
@@ -187,21 +296,35 @@ fn apply(
     }
 }
 
-fn resource(kind: Kind, create: &New) -> Result<Value, Failure> {
-    let noun = noun(kind);
-    let host = if kind == Kind::Listener {
-        "0.0.0.0"
-    } else {
-        "localhost"
+fn resource<F: Fields>(create: &New<F>) -> Result<Value, Failure> {
+    let (kind, noun) = (F::KIND, noun(F::KIND));
+    let spec = match kind {
+        Kind::Connector => {
+            json!({ "routingKey": create.name, "host": "localhost", "type": "tcp" })
+        }
+        Kind::Listener => json!({ "routingKey": create.name, "host": "0.0.0.0", "type": "tcp" }),
+        _ => json!({ "host": "0.0.0.0" }),
     };
     let mut value = json!({
         "apiVersion": API_VERSION,
         "kind": kind.as_str(),
         "metadata": { "name": create.name },
-        "spec": { "routingKey": create.name, "host": host, "type": "tcp" },
+        "spec": spec,
     });
     let named = check_name(&create.name);
-    let applied = apply(kind, &mut value, Some(&create.port), &create.fields);
+    let applied = apply(
+        &mut value,
+        Some(&create.port),
+        &create.common,
+        &create.fields,
+    );
+    // What is not there needs no taking away.
+    if let Some(settings) = value
+        .pointer_mut("/spec/settings")
+        .and_then(Value::as_object_mut)
+    {
+        settings.retain(|_, text| !text.is_null());
+    }
     match (named, applied) {
         (Ok(()), applied) => applied.map(|()| value),
         (Err(e), applied) => {
@@ -214,18 +337,28 @@ fn resource(kind: Kind, create: &New) -> Result<Value, Failure> {
     }
 }
 
-fn create(place: &Place, kind: Kind, create: &New, wait: &Wait) -> Outcome {
-    let value = resource(kind, create)?;
+pub(super) fn create<F: Fields>(place: &Place, create: &New<F>, wait: &Wait) -> Outcome {
+    let value = resource(create)?;
     let path = place.create(&value)?;
     output::print(&format!("File written to {path}"))?;
-    wait.written(place, kind, &create.name, &value, true)
+    wait.written(place, F::KIND, &create.name, &value, true)
 }
 
-fn update(place: &Place, kind: Kind, update: &Change, wait: &Wait) -> Outcome {
-    let (noun, name) = (noun(kind), &update.name);
+pub(super) fn update<F: Fields>(place: &Place, update: &Change<F>, wait: &Wait) -> Outcome {
+    change(place, update, json!({ "spec": {} }), wait)
+}
+
+/// Changes a resource: `change` is what is to be changed beside what the flags say.
+pub(super) fn change<F: Fields>(
+    place: &Place,
+    update: &Change<F>,
+    mut change: Value,
+    wait: &Wait,
+) -> Outcome {
+    let (kind, noun, name) = (F::KIND, noun(F::KIND), &update.name);
     // Everything this command knows nothing of stays as it is.
-    let mut change = json!({ "spec": {} });
-    let wrong = apply(kind, &mut change, update.port.as_deref(), &update.fields);
+    let (port, common) = (update.port.as_deref(), &update.common);
+    let wrong = apply(&mut change, port, common, &update.fields);
     let found = match wrong {
         Ok(()) => place.update(kind, name, &change)?,
         // That there is no such thing is said before what is wrong with its fields.
@@ -247,7 +380,7 @@ fn exists(place: &Place, kind: Kind, name: &str) -> Result<bool, Failure> {
     Ok(all.iter().any(|v| v["metadata"]["name"] == *name))
 }
 
-fn delete(place: &Place, kind: Kind, name: &str, wait: &Wait) -> Outcome {
+pub(super) fn delete(place: &Place, kind: Kind, name: &str, wait: &Wait) -> Outcome {
     if place.delete(kind, name)?.is_empty() {
         return Err(invalid(format!("{} {name} does not exist", noun(kind))));
     }
@@ -255,12 +388,12 @@ fn delete(place: &Place, kind: Kind, name: &str, wait: &Wait) -> Outcome {
     output::print(&format!("{kind} {name:?} is deleted"))
 }
 
-fn generate(kind: Kind, create: &New, format: &Format) -> Outcome {
-    let value = resource(kind, create)?;
+pub(super) fn generate<F: Fields>(create: &New<F>, format: &Format) -> Outcome {
+    let value = resource(create)?;
     output::document(&value, format.encoding()?.unwrap_or(Encoding::Yaml))
 }
 
-fn missing(place: &Place, kind: Kind, name: Option<&str>) -> String {
+pub(super) fn missing(place: &Place, kind: Kind, name: Option<&str>) -> String {
     let name = name.unwrap_or_default();
     format!(
         "{} {name} does not exist in namespace {}",
@@ -269,18 +402,42 @@ fn missing(place: &Place, kind: Kind, name: Option<&str>) -> String {
     )
 }
 
-fn yes(value: &Value, field: &str) -> String {
+pub(super) fn yes(value: &Value, field: &str) -> String {
     let set = value["status"][field].as_bool().unwrap_or(false);
     set.to_string()
+}
+
+/// Lines that a status has where there is something to say.
+pub(super) fn more(value: &Value) -> Vec<(&'static str, String)> {
+    let text = |path: &str| show::text(value, path);
+    let notes = value["status"]["notes"].as_array();
+    let notes = notes.into_iter().flatten();
+    let notes: Vec<&str> = notes.filter_map(Value::as_str).collect();
+    let lines = [
+        ("TLS credentials", text("/spec/tlsCredentials")),
+        (
+            "Certificate ends",
+            text("/status/certificateExpirationTime"),
+        ),
+        ("Healthy", text("/status/health/ready")),
+        ("Health", text("/status/health/message")),
+        ("Last failure", text("/status/lastFailure")),
+        ("TLS failures", text("/status/tlsHandshakeFailures")),
+        ("Note", notes.join("; ")),
+    ];
+    lines
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .collect()
 }
 
 pub(super) fn listener(place: &Place, verb: ListenerVerb) -> Outcome {
     let kind = Kind::Listener;
     match verb {
-        ListenerVerb::Create { create: args, wait } => create(place, kind, &args, &wait),
-        ListenerVerb::Update { update: args, wait } => update(place, kind, &args, &wait),
+        ListenerVerb::Create { create: args, wait } => create(place, &args, &wait),
+        ListenerVerb::Update { update: args, wait } => update(place, &args, &wait),
         ListenerVerb::Delete { name, wait } => delete(place, kind, &name, &wait),
-        ListenerVerb::Generate { create, format } => generate(kind, &create, &format),
+        ListenerVerb::Generate { create, format } => generate(&create, &format),
         ListenerVerb::Status { name, format } => {
             let show = show::Show {
                 kind,
@@ -314,6 +471,9 @@ pub(super) fn listener(place: &Place, verb: ListenerVerb) -> Outcome {
                         ("Reached", reached(v)),
                         ("Message", message),
                     ]
+                    .into_iter()
+                    .chain(more(v))
+                    .collect()
                 },
             };
             show::show(place, name.as_deref(), &format, &show)
@@ -324,10 +484,10 @@ pub(super) fn listener(place: &Place, verb: ListenerVerb) -> Outcome {
 pub(super) fn connector(place: &Place, verb: ConnectorVerb) -> Outcome {
     let kind = Kind::Connector;
     match verb {
-        ConnectorVerb::Create { create: args, wait } => create(place, kind, &args, &wait),
-        ConnectorVerb::Update { update: args, wait } => update(place, kind, &args, &wait),
+        ConnectorVerb::Create { create: args, wait } => create(place, &args, &wait),
+        ConnectorVerb::Update { update: args, wait } => update(place, &args, &wait),
         ConnectorVerb::Delete { name, wait } => delete(place, kind, &name, &wait),
-        ConnectorVerb::Generate { create, format } => generate(kind, &create, &format),
+        ConnectorVerb::Generate { create, format } => generate(&create, &format),
         ConnectorVerb::Status { name, format } => {
             let show = show::Show {
                 kind,
@@ -371,6 +531,9 @@ pub(super) fn connector(place: &Place, verb: ConnectorVerb) -> Outcome {
                         ("Has Matching Listener", yes(v, "hasMatchingListener")),
                         ("Message", message),
                     ]
+                    .into_iter()
+                    .chain(more(v))
+                    .collect()
                 },
             };
             show::show(place, name.as_deref(), &format, &show)

@@ -190,7 +190,7 @@ pub(super) struct Service(pub(super) Seen);
 /// A listener or a connector.
 #[zbus::interface(name = "io.skupper.Skupper1.Service")]
 impl Service {
-    /// Routing key by which listeners and connectors meet.
+    /// Routing key by which listeners and connectors meet; empty for a listener with several.
     #[zbus(property)]
     fn routing_key(&self) -> String {
         self.0.text("/spec/routingKey")
@@ -211,7 +211,12 @@ impl Service {
     /// The other side of the routing key is there.
     #[zbus(property)]
     fn has_match(&self) -> bool {
-        self.0.flag("/status/hasMatchingConnector") || self.0.flag("/status/hasMatchingListener")
+        let matches = [
+            "/status/hasMatchingConnector",
+            "/status/hasMatchingListener",
+            "/status/hasDestination",
+        ];
+        matches.iter().any(|path| self.0.flag(path))
     }
 }
 
@@ -254,7 +259,7 @@ impl Extra {
         match kind {
             Kind::Site => Some(Self::Site),
             Kind::Link => Some(Self::Link),
-            Kind::Listener | Kind::Connector => Some(Self::Service),
+            Kind::Listener | Kind::MultiKeyListener | Kind::Connector => Some(Self::Service),
             Kind::AccessGrant => Some(Self::Grant),
             _ => None,
         }

@@ -1,11 +1,12 @@
 //! What the service manager is told: readiness, reloads, a line about how things stand, and signs of
-//! life from every event loop.
+//! life from every event loop; and the limit of memory that it has set.
 
 use crate::{
     model::Kind,
     observe::Health,
     steer::{self, Kept},
     store::Published,
+    sys::{MemoryLimit, Pressure},
 };
 use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
 use std::{sync::Arc, time::Duration};
@@ -18,6 +19,39 @@ use tokio::{
 const SIGNS: u32 = 3;
 /// Changes within this time are told of together.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// Interval of looks at the memory in use. What can come in meanwhile has room in the last tenth.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Says that memory is short from nine tenths of a limit on, and that it is not from eight tenths
+/// down, until dropped. Where there is no limit it ends at once.
+pub(super) async fn memory(pressure: Pressure) {
+    let limits = MemoryLimit::of_process();
+    if limits.is_empty() {
+        return;
+    }
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let tenths = if pressure.is_high() { 8 } else { 9 };
+        let near = limits.iter().find_map(|limit| match limit.used() {
+            Ok(used) => (used / tenths > limit.limit / 10).then_some((used, limit.limit)),
+            Err(error) => {
+                tracing::debug!(%error, "memory in use");
+                None
+            }
+        });
+        if pressure.set(near.is_some()) {
+            match near {
+                Some((used, limit)) => {
+                    tracing::warn!(used, limit, "memory is short: new connections are refused");
+                }
+                None => tracing::info!("there is memory again: new connections are taken"),
+            }
+        }
+    }
+}
 
 /// Tells the service manager, where there is one.
 pub(super) fn tell(states: &[NotifyState]) {

@@ -6,13 +6,14 @@ mod clients;
 mod services;
 mod site;
 
-pub use services::{ConnectorSpec, LISTENER_ADVERT, ListenerSpec, ListenerState};
+pub use services::{ConnectorSpec, ConnectorState, LISTENER_ADVERT, ListenerSpec, ListenerState};
 pub use site::{AccessSpec, IncomingLink, LinkState, ServerTls, Site, SiteSpec};
 
 use super::{
     accept::Port,
     conn::ConnKey,
     dial::Dialled,
+    ends::Fronts,
     handshake::Established,
     worker::{Command, Senders},
 };
@@ -22,12 +23,11 @@ use crate::{
         performative::Attach,
     },
     model::Role,
-    steer::{OwnSockets, Steer},
+    steer::{OwnSockets, Steer, place::Place},
 };
 use bytes::Bytes;
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -43,14 +43,14 @@ const TICK: Duration = Duration::from_millis(250);
 /// as they were before: links are dialled anew and the network has to learn of this router.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Addresses at which an earlier process has had clients.
+/// Where an earlier process has had clients; each port is a place of its own.
 enum Adopted {
     /// They wait until the resources are applied.
-    Waiting(HashSet<SocketAddr>),
+    Waiting(HashSet<Place>),
     /// The resources are applied: what of it has no listener ends now. Somebody waits for that.
-    Applied(HashSet<SocketAddr>, oneshot::Sender<()>),
+    Applied(HashSet<Place>, oneshot::Sender<()>),
     /// Listeners on them are open until then, whether a connector is reachable or not.
-    Grace(HashSet<SocketAddr>, Instant),
+    Grace(HashSet<Place>, Instant),
     /// Nothing is special any more.
     Over,
 }
@@ -177,6 +177,8 @@ pub struct Core {
     /// Sockets of listeners that have some of their own.
     pub(super) own: OwnSockets,
     adopted: Adopted,
+    /// Those of all sites' listeners.
+    pub(super) fronts: Fronts,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -207,9 +209,10 @@ impl Core {
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
         own: OwnSockets,
+        fronts: Fronts,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
-        let mut adopted: HashSet<SocketAddr> = own.adopted().collect();
+        let mut adopted: HashSet<Place> = own.adopted().map(Place::from).collect();
         adopted.extend(steer.iter().flat_map(|steer| steer.adopted()));
         if !adopted.is_empty() {
             for worker in 0..workers.count() {
@@ -224,6 +227,7 @@ impl Core {
             steer,
             own,
             adopted: Adopted::Waiting(adopted),
+            fronts,
             changed,
             next_site: 1,
         };
@@ -257,6 +261,7 @@ impl Core {
                 next_tick = now + TICK;
                 self.each_site(|site, core| site.tick(core, now));
                 self.end_grace(now);
+                self.steer.iter_mut().for_each(|steer| steer.look());
             }
             self.each_site(|site, core| site.pump(core, now));
             self.settle(now);
@@ -279,11 +284,12 @@ impl Core {
         self.own.clear();
     }
 
-    /// Whether clients may be waiting at one of these addresses.
-    pub(super) fn holds(&self, addrs: &[SocketAddr]) -> bool {
+    /// Whether clients may be waiting at one of these places.
+    pub(super) fn holds(&self, places: &[Place]) -> bool {
         match &self.adopted {
             Adopted::Waiting(held) | Adopted::Applied(held, _) | Adopted::Grace(held, _) => {
-                addrs.iter().any(|addr| held.contains(addr))
+                let mut parts = places.iter().flat_map(|place| place.parts());
+                !held.is_empty() && parts.any(|part| held.contains(&part))
             }
             Adopted::Over => false,
         }
@@ -295,7 +301,7 @@ impl Core {
         }
         if let Adopted::Applied(addrs, done) = std::mem::replace(&mut self.adopted, Adopted::Over) {
             if let Some(steer) = &mut self.steer {
-                steer.settle();
+                steer.end_adopted();
             }
             self.own.settle();
             if !addrs.is_empty() {

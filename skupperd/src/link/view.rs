@@ -1,10 +1,14 @@
 //! What workers know of a site: an immutable snapshot, replaced as a whole.
 
-use super::conn::ConnKey;
+use super::{
+    conn::ConnKey,
+    ends::{BackTls, Failures, ProxyProtocol, Trouble},
+};
 use crate::router::Routes;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64},
@@ -18,6 +22,18 @@ pub enum TargetHost {
     Ip(IpAddr),
     /// A name, looked up for each connection.
     Name(String),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for TargetHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(ip) => write!(f, "{ip}"),
+            Self::Name(name) => f.write_str(name),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A connector's server, with what is in use of it.
@@ -31,6 +47,14 @@ pub struct ConnectorTarget {
     pub host: TargetHost,
     /// Port.
     pub port: u16,
+    /// How to speak TLS with it.
+    pub tls: Option<Arc<BackTls>>,
+    /// How to tell it of its clients.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Why the last connection to it failed.
+    pub trouble: Trouble,
+    /// Connections to it that failed.
+    pub failures: Failures,
     /// Open connections.
     pub in_use: AtomicU32,
     /// Connections so far.
@@ -44,6 +68,10 @@ pub struct SiteView {
     pub routes: Arc<Routes>,
     /// Connectors by routing key.
     pub connectors: HashMap<String, Vec<Arc<ConnectorTarget>>>,
+    /// Connectors that are not well: they keep the connections they have, and get no others.
+    pub resting: Vec<Arc<ConnectorTarget>>,
+    /// Routing keys with a connector that is to be told where clients come from.
+    pub origins: HashSet<String>,
     /// Workers that have a connection for streams on a link.
     pub workers: HashMap<ConnKey, Vec<usize>>,
 }
@@ -51,7 +79,13 @@ pub struct SiteView {
 impl SiteView {
     /// All connectors.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<ConnectorTarget>> {
-        self.connectors.values().flatten()
+        self.connectors.values().flatten().chain(&self.resting)
+    }
+
+    /// A routing key has a connector, here or elsewhere.
+    pub fn reaches(&self, key: &str) -> bool {
+        let route = self.routes.addresses.get(key);
+        route.is_some_and(|r| !r.remotes.is_empty()) || self.connectors.contains_key(key)
     }
 
     /// A worker that carries streams on this link.

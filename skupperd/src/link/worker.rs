@@ -4,6 +4,7 @@ use super::{
     conn::{Conn, ConnKey, Current, End, InStream, Inner, Kind, Outcome, StreamEnd},
     core::{CoreEvent, CoreSender},
     driver,
+    ends::Front,
     handshake::Established,
     transit::Transit,
     upstream::Upstream,
@@ -97,8 +98,10 @@ pub enum Command {
         site: u32,
         /// Listener.
         listener: u64,
-        /// Its routing key.
+        /// The routing key it is for.
         routing_key: Arc<str>,
+        /// The listener's front, if it has one.
+        front: Option<Arc<Front>>,
         /// The client.
         socket: TcpStream,
     },
@@ -183,13 +186,15 @@ pub trait Acceptor {
         cur: Current<'_>,
         arrived: Arrived,
     ) -> Result<End, Outcome>;
-    /// A client was accepted by a listener. It is given back if no connector is reachable.
+    /// A client was accepted by a listener. `front`: that of the listener, when another worker has
+    /// chosen the routing key. It is given back if no connector is reachable.
     fn client(
         &self,
         worker: &Rc<Worker>,
         site: u32,
         listener: u64,
         routing_key: &Arc<str>,
+        front: Option<Arc<Front>>,
         socket: TcpStream,
     ) -> Option<TcpStream>;
     /// A listener or connector is gone: its connections end.
@@ -344,9 +349,10 @@ impl Worker {
                 site,
                 listener,
                 routing_key,
+                front,
                 socket,
             } => {
-                self.client(site, listener, &routing_key, socket);
+                self.client(site, listener, &routing_key, front, socket);
             }
             Command::RelayOpen {
                 from,
@@ -505,7 +511,13 @@ impl Worker {
         };
         drop(waiting);
         for held in again {
-            self.client(held.site, held.listener, &held.routing_key, held.socket);
+            self.client(
+                held.site,
+                held.listener,
+                &held.routing_key,
+                None,
+                held.socket,
+            );
         }
     }
 
@@ -515,12 +527,12 @@ impl Worker {
         site: u32,
         listener: u64,
         routing_key: &Arc<str>,
+        front: Option<Arc<Front>>,
         socket: TcpStream,
     ) {
         let acceptor = &self.acceptor;
-        let Some(socket) = acceptor.client(self, site, listener, routing_key, socket) else {
-            return;
-        };
+        let back = acceptor.client(self, site, listener, routing_key, front, socket);
+        let Some(socket) = back else { return };
         match &mut *self.held.borrow_mut() {
             Some(waiting) if waiting.len() < MAX_HELD => waiting.push(Held {
                 site,
@@ -542,7 +554,7 @@ impl Worker {
     ) {
         let worker = self.clone();
         self.accept_with(listener, socket, move |client| {
-            worker.client(site, listener, &routing_key, client);
+            worker.client(site, listener, &routing_key, None, client);
         });
     }
 
@@ -553,7 +565,8 @@ impl Worker {
                 let owner = client.local_addr().ok().and_then(|to| table.owner(to));
                 match owner {
                     Some(owner) => {
-                        worker.client(owner.site, owner.listener, &owner.routing_key, client);
+                        let (site, listener) = (owner.site, owner.listener);
+                        worker.client(site, listener, &owner.routing_key, None, client);
                     }
                     None => reset(&client),
                 }
@@ -601,6 +614,12 @@ impl Worker {
             // Nobody waits any more when the deadline has passed.
             let _ = done.send(());
         });
+    }
+
+    /// Something that statuses show has changed.
+    pub fn tell_changed(&self) {
+        let changed = |core: &mut super::core::Core| core.changed();
+        self.core.send(CoreEvent::Call(Box::new(changed)));
     }
 
     // ---- called by connections ----

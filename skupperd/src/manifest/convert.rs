@@ -1,10 +1,10 @@
 //! Raw fields to validated resources.
 
-use super::{access, raw, secret};
+use super::{access, multikey, raw, secret};
 use crate::model::{
     AccessRole, Certificate, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta,
-    Name, Namespace, Observer, Resource, Role, RouterAccess, Site, SiteId, Spec, SyntaxError,
-    parse_port,
+    Name, Namespace, Observer, Resource, Role, RouterAccess, ServerHost, Site, SiteId, Spec,
+    SyntaxError, parse_port,
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -44,6 +44,9 @@ fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resour
         Kind::Site => with(text, namespace, site),
         Kind::Link => with(text, namespace, |_, spec| link(required(spec, "spec")?)),
         Kind::Listener => with(text, namespace, |_, spec| listener(required(spec, "spec")?)),
+        Kind::MultiKeyListener => with(text, namespace, |_, spec| {
+            multikey::listener(required(spec, "spec")?)
+        }),
         Kind::Connector => with(text, namespace, |_, spec| {
             connector(required(spec, "spec")?)
         }),
@@ -140,7 +143,7 @@ pub(super) fn optional<T: std::str::FromStr<Err = SyntaxError>>(
     value.map(|v| checked(Some(v), path)).transpose()
 }
 
-fn port(value: Option<i64>, path: &str) -> Outcome<u16> {
+pub(super) fn port(value: Option<i64>, path: &str) -> Outcome<u16> {
     parse_port(required(value, path)?).map_err(|e| field(path, e.to_string()))
 }
 
@@ -233,21 +236,26 @@ fn link(spec: raw::Link) -> Outcome<Spec> {
     }))
 }
 
-fn listener(spec: raw::Listener) -> Outcome<Spec> {
-    tcp(spec.kind.as_deref())?;
-    let observer = match spec.observer.as_deref() {
-        None | Some("") => Observer::default(),
+pub(super) fn observer(text: Option<&str>) -> Outcome<Observer> {
+    match text {
+        None | Some("") => Ok(Observer::default()),
         Some(text) => Observer::ALL
             .into_iter()
             .find(|o| o.as_str() == text)
-            .ok_or_else(|| one_of(text, &Observer::ALL.map(Observer::as_str), "spec.observer"))?,
-    };
+            .ok_or_else(|| one_of(text, &Observer::ALL.map(Observer::as_str), "spec.observer")),
+    }
+}
+
+fn listener(spec: raw::Listener) -> Outcome<Spec> {
+    tcp(spec.kind.as_deref())?;
+    let observer = observer(spec.observer.as_deref())?;
     Ok(Spec::Listener(Listener {
         routing_key: checked(spec.routing_key, "spec.routingKey")?,
         host: checked(spec.host, "spec.host")?,
         port: port(spec.port, "spec.port")?,
         tls_credentials: optional(spec.tls_credentials, "spec.tlsCredentials")?,
         observer,
+        expose_pods_by_name: spec.expose_pods_by_name.unwrap_or_default(),
         settings: spec.settings.unwrap_or_default(),
     }))
 }
@@ -258,13 +266,21 @@ fn connector(spec: raw::Connector) -> Outcome<Spec> {
         let text = "selectors are not supported on this platform; use spec.host";
         return Err(field("spec.selector", text));
     }
+    let host: ServerHost = checked(spec.host, "spec.host")?;
+    let port = match spec.port {
+        // A socket has no port, and may be given one.
+        None if host.unix().is_some() => 0,
+        given => port(given, "spec.port")?,
+    };
     Ok(Spec::Connector(Connector {
         routing_key: checked(spec.routing_key, "spec.routingKey")?,
-        host: checked(spec.host, "spec.host")?,
-        port: port(spec.port, "spec.port")?,
+        host,
+        port,
         tls_credentials: optional(spec.tls_credentials, "spec.tlsCredentials")?,
         use_client_cert: spec.use_client_cert.unwrap_or_default(),
         verify_hostname: spec.verify_hostname.unwrap_or_default(),
+        include_not_ready: spec.include_not_ready_pods.unwrap_or_default(),
+        expose_pods_by_name: spec.expose_pods_by_name.unwrap_or_default(),
         settings: spec.settings.unwrap_or_default(),
     }))
 }

@@ -1,6 +1,6 @@
 //! Resources to documents, in upstream's form.
 
-use crate::model::{Code, Observer, Resource, Secret, Spec};
+use crate::model::{Code, Observer, Resource, Secret, Spec, Strategy};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -93,15 +93,32 @@ fn fields(spec: &Spec) -> Value {
             "observer": Some(listener.observer)
                 .filter(|o| *o != Observer::default())
                 .map(Observer::as_str),
+            "exposePodsByName": listener.expose_pods_by_name,
+            "settings": listener.settings,
+        }),
+        Spec::MultiKeyListener(listener) => json!({
+            "host": listener.host,
+            "port": listener.port,
+            "strategy": match &listener.strategy {
+                Strategy::Priority(keys) => json!({"priority": {"routingKeys": keys}}),
+                Strategy::Weighted(keys) => json!({"weighted": {"routingKeys": keys}}),
+            },
+            "tlsCredentials": listener.tls_credentials,
+            "requireClientCert": listener.require_client_cert,
+            "observer": Some(listener.observer)
+                .filter(|o| *o != Observer::default())
+                .map(Observer::as_str),
             "settings": listener.settings,
         }),
         Spec::Connector(connector) => json!({
             "routingKey": connector.routing_key,
             "host": connector.host,
-            "port": connector.port,
+            "port": Some(connector.port).filter(|port| *port != 0),
             "tlsCredentials": connector.tls_credentials,
             "useClientCert": connector.use_client_cert,
             "verifyHostname": connector.verify_hostname,
+            "includeNotReadyPods": connector.include_not_ready,
+            "exposePodsByName": connector.expose_pods_by_name,
             "settings": connector.settings,
         }),
         Spec::RouterAccess(access) => json!({

@@ -100,7 +100,6 @@ pub(super) struct Link {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "exposePodsByName has no meaning on a host")]
 pub(super) struct Listener {
     #[serde(default, deserialize_with = "text")]
     pub(super) routing_key: Option<String>,
@@ -114,14 +113,49 @@ pub(super) struct Listener {
     pub(super) tls_credentials: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub(super) observer: Option<String>,
-    expose_pods_by_name: Option<bool>,
+    pub(super) expose_pods_by_name: Option<bool>,
     #[serde(default, deserialize_with = "texts")]
     pub(super) settings: Option<Texts>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "fields about pods have no meaning on a host")]
+pub(super) struct MultiKeyListener {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) host: Option<String>,
+    pub(super) port: Option<i64>,
+    pub(super) strategy: Option<Strategy>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) tls_credentials: Option<String>,
+    pub(super) require_client_cert: Option<bool>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) observer: Option<String>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Strategy {
+    pub(super) priority: Option<Priority>,
+    pub(super) weighted: Option<Weighted>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Priority {
+    #[serde(default, deserialize_with = "list")]
+    pub(super) routing_keys: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Weighted {
+    pub(super) routing_keys: Option<BTreeMap<String, i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Connector {
     #[serde(default, deserialize_with = "text")]
     pub(super) routing_key: Option<String>,
@@ -137,8 +171,8 @@ pub(super) struct Connector {
     pub(super) tls_credentials: Option<String>,
     pub(super) use_client_cert: Option<bool>,
     pub(super) verify_hostname: Option<bool>,
-    include_not_ready_pods: Option<bool>,
-    expose_pods_by_name: Option<bool>,
+    pub(super) include_not_ready_pods: Option<bool>,
+    pub(super) expose_pods_by_name: Option<bool>,
     #[serde(default, deserialize_with = "texts")]
     pub(super) settings: Option<Texts>,
 }

@@ -34,6 +34,34 @@ pub fn validate_set(resources: Vec<Located>) -> (Vec<Located>, Vec<ManifestError
     (good, errors)
 }
 
+/// Takes out what can not become of what was there: the strategy of a MultiKeyListener keeps its kind.
+pub fn validate_change(
+    before: &[Located],
+    resources: Vec<Located>,
+) -> (Vec<Located>, Vec<ManifestError>) {
+    let strategy = |l: &Located| match &l.resource.spec {
+        Spec::MultiKeyListener(listener) => Some(listener.strategy.as_str()),
+        _ => None,
+    };
+    let kinds: BTreeMap<Key, &str> = before
+        .iter()
+        .filter_map(|l| Some((l.key(), strategy(l)?)))
+        .collect();
+    let (mut good, mut errors) = (Vec::with_capacity(resources.len()), Vec::new());
+    for located in resources {
+        match (strategy(&located), kinds.get(&located.key())) {
+            (Some(new), Some(old)) if new != *old => {
+                let text = format!(
+                    "strategy cannot be changed from {old} to {new}: delete the resource and create it anew"
+                );
+                errors.push(error(&located, "spec.strategy", text));
+            }
+            _ => good.push(located),
+        }
+    }
+    (good, errors)
+}
+
 fn error(located: &Located, field: &str, reason: String) -> ManifestError {
     ManifestError {
         file: Arc::clone(&located.file),
@@ -105,11 +133,16 @@ fn conflict(
     Some((new.field.clone(), text))
 }
 
+/// Setting of a listener: the network namespace that it is in.
+pub const NETNS: &str = "network-namespace";
+
 /// An address that a resource listens on.
 struct Taken {
     /// All of the host's when there is none.
     host: Option<Host>,
     port: u16,
+    /// Network namespace, as a listener names it; none for the daemon's.
+    netns: Option<String>,
     field: String,
     key: Key,
     place: String,
@@ -119,12 +152,19 @@ fn addresses(located: &Located) -> Vec<Taken> {
     let taken = |host: Option<Host>, port, field: String| Taken {
         host,
         port,
+        netns: None,
         field,
         key: located.key(),
         place: located.place(),
     };
     match &located.resource.spec {
-        Spec::Listener(l) => vec![taken(Some(l.host.clone()), l.port, "spec.port".to_owned())],
+        Spec::Listener(l) => vec![Taken {
+            netns: l.settings.get(NETNS).cloned(),
+            ..taken(Some(l.host.clone()), l.port, "spec.port".to_owned())
+        }],
+        Spec::MultiKeyListener(l) => {
+            vec![taken(Some(l.host.clone()), l.port, "spec.port".to_owned())]
+        }
         Spec::RouterAccess(access) => {
             let roles = access.roles.iter().enumerate();
             let field = |n: usize| format!("spec.roles[{n}].port");
@@ -138,7 +178,9 @@ fn addresses(located: &Located) -> Vec<Taken> {
 
 impl Taken {
     fn overlaps(&self, other: &Self) -> bool {
-        self.port == other.port && hosts_overlap(self.host.as_ref(), other.host.as_ref())
+        self.port == other.port
+            && self.netns == other.netns
+            && hosts_overlap(self.host.as_ref(), other.host.as_ref())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Status fields of whatever kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -18,6 +19,8 @@ pub enum Details {
     Link(LinkDetails),
     /// Listener
     Listener(ListenerDetails),
+    /// MultiKeyListener
+    MultiKeyListener(MultiKeyListenerDetails),
     /// Connector
     Connector(ConnectorDetails),
     /// RouterAccess
@@ -41,6 +44,9 @@ impl Details {
             Kind::Site => Self::Site(SiteDetails::deserialize(status)?),
             Kind::Link => Self::Link(LinkDetails::deserialize(status)?),
             Kind::Listener => Self::Listener(ListenerDetails::deserialize(status)?),
+            Kind::MultiKeyListener => {
+                Self::MultiKeyListener(MultiKeyListenerDetails::deserialize(status)?)
+            }
             Kind::Connector => Self::Connector(ConnectorDetails::deserialize(status)?),
             Kind::RouterAccess => Self::RouterAccess(AccessDetails::deserialize(status)?),
             Kind::AccessGrant => Self::AccessGrant(GrantDetails::deserialize(status)?),
@@ -63,6 +69,7 @@ macro_rules! details {
 
 details! {
     Site(SiteDetails), Link(LinkDetails), Listener(ListenerDetails),
+    MultiKeyListener(MultiKeyListenerDetails),
     Connector(ConnectorDetails), RouterAccess(AccessDetails),
     AccessGrant(GrantDetails), AccessToken(TokenDetails), Certificate(CertificateDetails)
 }
@@ -220,6 +227,64 @@ pub struct ListenerDetails {
     /// How clients come to it: `steering` or `socket`; empty when it is closed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reached_by: String,
+    /// End of the validity of the certificate that it shows (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate_expiration_time: String,
+    /// TLS handshakes with clients that failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tls_handshake_failures: u64,
+}
+
+/// Of a MultiKeyListener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MultiKeyListenerDetails {
+    /// A connector of one of its routing keys can be reached.
+    pub has_destination: bool,
+    /// Which of its routing keys can be reached.
+    pub strategy: StrategyReachable,
+    /// End of the validity of the certificate that it shows (RFC 3339).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub certificate_expiration_time: String,
+    /// TLS handshakes with clients that failed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tls_handshake_failures: u64,
+}
+
+/// Routing keys that can be reached; of the two the one that is the listener's strategy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StrategyReachable {
+    /// In order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<PriorityReachable>,
+    /// With their weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighted: Option<WeightedReachable>,
+}
+
+/// Of the strategy priority.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PriorityReachable {
+    /// In order.
+    pub routing_keys_reachable: Vec<String>,
+}
+
+/// Of the strategy weighted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WeightedReachable {
+    /// With their weights.
+    pub routing_keys_reachable: BTreeMap<String, u32>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it like this"
+)]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Of a Connector.
@@ -228,6 +293,23 @@ pub struct ListenerDetails {
 pub struct ConnectorDetails {
     /// A listener of its routing key can be reached.
     pub has_matching_listener: bool,
+    /// What probes say of its server, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthRecord>,
+    /// Why the last connection to its server failed; empty after one that did not.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_failure: String,
+}
+
+/// What probes say of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthRecord {
+    /// It is well.
+    pub ready: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// Of a RouterAccess.

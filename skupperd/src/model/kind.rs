@@ -85,6 +85,7 @@ impl Kind {
             Self::Site
                 | Self::Connector
                 | Self::Listener
+                | Self::MultiKeyListener
                 | Self::Link
                 | Self::RouterAccess
                 | Self::AccessGrant

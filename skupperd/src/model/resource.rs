@@ -2,7 +2,7 @@
 
 use super::{
     AccessGrant, AccessToken, EDGE_PORT, Host, INTER_ROUTER_PORT, Key, Kind, Name, Namespace,
-    RoutingKey, Secret, SiteId,
+    RoutingKey, Secret, ServerHost, SiteId,
 };
 use std::{collections::BTreeMap, fmt};
 
@@ -78,6 +78,8 @@ pub enum Spec {
     Link(Link),
     /// Listener
     Listener(Listener),
+    /// MultiKeyListener
+    MultiKeyListener(MultiKeyListener),
     /// Connector
     Connector(Connector),
     /// RouterAccess
@@ -101,6 +103,7 @@ impl Spec {
             Self::Site(_) => Kind::Site,
             Self::Link(_) => Kind::Link,
             Self::Listener(_) => Kind::Listener,
+            Self::MultiKeyListener(_) => Kind::MultiKeyListener,
             Self::Connector(_) => Kind::Connector,
             Self::RouterAccess(_) => Kind::RouterAccess,
             Self::AccessGrant(_) => Kind::AccessGrant,
@@ -270,8 +273,61 @@ pub struct Listener {
     pub tls_credentials: Option<Name>,
     /// What is looked for in its traffic.
     pub observer: Observer,
+    /// A listener for each pod, on platforms that have some.
+    pub expose_pods_by_name: bool,
     /// Advanced options.
     pub settings: Settings,
+}
+
+/// A listener with several routing keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultiKeyListener {
+    /// Address or host name to listen on.
+    pub host: Host,
+    /// Port.
+    pub port: u16,
+    /// How a connection gets its routing key.
+    pub strategy: Strategy,
+    /// Server credentials; with them the listener speaks TLS.
+    pub tls_credentials: Option<Name>,
+    /// Clients must show a certificate of the credentials' CA.
+    pub require_client_cert: bool,
+    /// What is looked for in its traffic.
+    pub observer: Observer,
+    /// Advanced options.
+    pub settings: Settings,
+}
+
+/// How a connection of a listener with several routing keys gets one: at least one, none twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// The first that is reachable.
+    Priority(Vec<RoutingKey>),
+    /// One of those that are reachable, in proportion to the weights, which are at least 1.
+    Weighted(BTreeMap<RoutingKey, u32>),
+}
+
+impl Strategy {
+    /// Most routing keys of a listener.
+    pub const MAX_KEYS: usize = 256;
+
+    /// As a manifest names the kind of it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Priority(_) => "priority",
+            Self::Weighted(_) => "weighted",
+        }
+    }
+
+    /// Its routing keys, in its order.
+    pub fn keys(&self) -> impl Iterator<Item = &RoutingKey> {
+        let (ordered, weighted) = match self {
+            Self::Priority(keys) => (Some(keys), None),
+            Self::Weighted(keys) => (None, Some(keys)),
+        };
+        let weighted = weighted.into_iter().flat_map(BTreeMap::keys);
+        ordered.into_iter().flatten().chain(weighted)
+    }
 }
 
 /// A connector of TCP connections.
@@ -280,8 +336,8 @@ pub struct Connector {
     /// Routing key.
     pub routing_key: RoutingKey,
     /// Host of the server.
-    pub host: Host,
-    /// Port of the server.
+    pub host: ServerHost,
+    /// Port of the server; 0 where none is needed, at a Unix socket.
     pub port: u16,
     /// Client credentials; with them the connector speaks TLS.
     pub tls_credentials: Option<Name>,
@@ -289,6 +345,10 @@ pub struct Connector {
     pub use_client_cert: bool,
     /// Check the name in the server's certificate.
     pub verify_hostname: bool,
+    /// Offered even while it is not known to be well.
+    pub include_not_ready: bool,
+    /// An address for each pod, on platforms that have some.
+    pub expose_pods_by_name: bool,
     /// Advanced options.
     pub settings: Settings,
 }

@@ -49,6 +49,7 @@ impl ConditionType {
             Kind::Site => &[Self::Configured, Self::Running],
             Kind::Link => &[Self::Configured, Self::Operational],
             Kind::Listener | Kind::Connector => &[Self::Configured, Self::Matched],
+            Kind::MultiKeyListener => &[Self::Configured, Self::Operational],
             Kind::RouterAccess => &[Self::Configured, Self::Resolved],
             Kind::AccessGrant => &[Self::Processed, Self::Resolved],
             Kind::AccessToken => &[Self::Redeemed],
@@ -184,6 +185,9 @@ pub struct Status<D = Details> {
     /// Conditions, the one called Ready last.
     #[serde(default)]
     pub conditions: Vec<Condition>,
+    /// What was accepted and has no effect here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl Status {
@@ -195,17 +199,20 @@ impl Status {
             status: Phase,
             message: String,
             conditions: Vec<Condition>,
+            notes: Vec<String>,
         }
         let Common {
             status: phase,
             message,
             conditions,
+            notes,
         } = Common::deserialize(status)?;
         Ok(Self {
             details: Details::read(kind, status)?,
             status: phase,
             message,
             conditions,
+            notes,
         })
     }
 }
@@ -216,6 +223,7 @@ pub struct Draft {
     required: &'static [ConditionType],
     conditions: Vec<(ConditionType, State)>,
     details: Details,
+    notes: Vec<String>,
 }
 
 impl Draft {
@@ -225,6 +233,7 @@ impl Draft {
             required: ConditionType::required(kind, link_access),
             conditions: Vec::new(),
             details: Details::default(),
+            notes: Vec::new(),
         }
     }
 
@@ -252,6 +261,13 @@ impl Draft {
     #[must_use]
     pub fn details(mut self, details: impl Into<Details>) -> Self {
         self.details = details.into();
+        self
+    }
+
+    /// Sets what was accepted and has no effect here.
+    #[must_use]
+    pub fn notes(mut self, notes: Vec<String>) -> Self {
+        self.notes = notes;
         self
     }
 
@@ -299,6 +315,7 @@ impl Draft {
             status,
             message,
             conditions,
+            notes: self.notes,
         }
     }
 }

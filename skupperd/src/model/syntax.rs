@@ -31,6 +31,9 @@ pub enum SyntaxError {
     /// It is no host.
     #[error("a valid IP address or hostname is expected")]
     Host,
+    /// It is no path of a Unix socket.
+    #[error("unix: is followed by an absolute path of at most {0} bytes")]
+    UnixPath(usize),
     /// It is no identity of a site.
     #[error("only letters, digits and the characters - . _ are allowed")]
     SiteId,

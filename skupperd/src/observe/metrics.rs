@@ -12,6 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use serde_json::Value;
+use std::collections::HashSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Resource {
@@ -64,6 +65,7 @@ struct Families {
     connectors: Family<OfSite, Gauge>,
     sites: Family<OfSite, Gauge>,
     redemptions: Family<Resource, Gauge>,
+    handshakes: Family<Resource, Gauge>,
 }
 
 impl Families {
@@ -108,6 +110,11 @@ impl Families {
             "skupper_access_grant_redemptions",
             "Redemptions of an access grant",
             self.redemptions.clone(),
+        );
+        registry.register(
+            "skupper_listener_tls_handshake_failures",
+            "TLS handshakes of a listener with clients that failed since it was made",
+            self.handshakes.clone(),
         );
     }
 
@@ -173,7 +180,22 @@ impl Families {
             Ok(Details::RouterAccess(access)) => {
                 self.expires(&of, "", &access.certificate_expiration_time);
             }
-            Ok(Details::Listener(_)) => drop(self.listeners.get_or_create(&of_site()).inc()),
+            Ok(Details::Listener(listener)) => {
+                self.listeners.get_or_create(&of_site()).inc();
+                self.listener(
+                    &of,
+                    &listener.certificate_expiration_time,
+                    listener.tls_handshake_failures,
+                );
+            }
+            Ok(Details::MultiKeyListener(listener)) => {
+                self.listeners.get_or_create(&of_site()).inc();
+                self.listener(
+                    &of,
+                    &listener.certificate_expiration_time,
+                    listener.tls_handshake_failures,
+                );
+            }
             Ok(Details::Connector(_)) => drop(self.connectors.get_or_create(&of_site()).inc()),
             Ok(Details::AccessGrant(grant)) => {
                 let redemptions = i64::from(grant.redemptions);
@@ -183,6 +205,15 @@ impl Families {
                 self.expires(&of, "", &certificate.expiration);
             }
             Ok(Details::AccessToken(_) | Details::None) | Err(_) => {}
+        }
+    }
+
+    /// What a listener that speaks TLS has beside others.
+    fn listener(&self, of: &Resource, expires: &str, failures: u64) {
+        if !expires.is_empty() {
+            self.expires(of, "", expires);
+            let failures = i64::try_from(failures).unwrap_or(i64::MAX);
+            self.handshakes.get_or_create(of).set(failures);
         }
     }
 
@@ -235,14 +266,17 @@ fn steering(registry: &mut Registry, listing: &Listing, totals: Option<Totals>) 
         Family::<OfListener, Counter>::default(),
         Family::<OfListener, Counter>::default(),
     );
+    let mut counted = HashSet::new();
     for bound in &listing.bindings {
-        // A listener may have several addresses.
         let of = OfListener {
             namespace: bound.namespace.clone(),
             listener: bound.listener.clone(),
         };
-        steered.get_or_create(&of).inc_by(bound.steered);
-        refused.get_or_create(&of).inc_by(bound.refused);
+        // A listener that is reached at several places is counted at all of them together.
+        if counted.insert(of.clone()) {
+            steered.get_or_create(&of).inc_by(bound.steered);
+            refused.get_or_create(&of).inc_by(bound.refused);
+        }
     }
     registry.register(
         "skupper_listener_steering_hits",

@@ -67,8 +67,19 @@ pub fn update(
     if document["metadata"]["name"] != *name {
         return Err(invalid("metadata.name: can not be changed"));
     }
+    if kind == Kind::MultiKeyListener && strategy(&document) != strategy(&found.document) {
+        return Err(invalid(
+            "spec.strategy: strategy cannot be changed; delete the resource and create it anew",
+        ));
+    }
     sensible(namespace, kind, &document, change)?;
+    check(namespace, &document)?;
     Ok(Some(edit::write(&mut editor, &document)?))
+}
+
+/// Kinds of strategy that a document names.
+fn strategy(document: &Value) -> [bool; 2] {
+    ["priority", "weighted"].map(|kind| document["spec"]["strategy"][kind].is_object())
 }
 
 /// What no document says by itself and nobody can mean.

@@ -70,6 +70,7 @@ pub fn delete(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Vec<K
     let uses = |spec: &Spec| match spec {
         Spec::Link(l) => l.tls_credentials == credentials,
         Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
+        Spec::MultiKeyListener(l) => l.tls_credentials.as_ref() == Some(&credentials),
         Spec::Connector(c) => c.tls_credentials.as_ref() == Some(&credentials),
         Spec::RouterAccess(a) => a.tls_credentials == credentials,
         _ => false,

@@ -7,10 +7,14 @@ use super::{
 };
 use crate::{
     model::{Name, Secret},
-    store::{NamespaceDir, read_text},
+    store::{Given, NamespaceDir, read_text},
 };
 use jiff::Timestamp;
-use std::{fs, io, path::Path, time::SystemTime};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -31,7 +35,7 @@ pub struct Served {
     pub changes: Option<Timestamp>,
 }
 
-/// The CA of that name: from `input/issuers`, from a Secret, or one of our own, made on first need
+/// The CA of that name: from the service's credentials or `input/issuers`, from a Secret, or one of our own, made on first need
 /// and replaced where `rotation` asks for it.
 pub fn issuer_for(
     namespace: &NamespaceDir,
@@ -39,8 +43,7 @@ pub fn issuer_for(
     secret: Option<&Secret>,
     rotation: Option<&Rotation>,
 ) -> Result<Issuer, PkiError> {
-    let dir = namespace.input_issuer(name);
-    let given = match read(&dir, name, OF_CA)? {
+    let given = match read(namespace, Given::Issuer, name, OF_CA)? {
         Some(given) => Some(given),
         None => secret.filter(|s| s.has_certificate()).cloned(),
     };
@@ -99,16 +102,23 @@ pub fn server_for(
     })
 }
 
-/// Server credentials that the user supplies: in `input/certs`, or as a Secret.
+/// Credentials that the user supplies whole: those of the service or in `input/certs`, or as a Secret.
 pub fn given_server(
     namespace: &NamespaceDir,
     credentials: &Name,
     secret: Option<&Secret>,
 ) -> Result<Option<Secret>, PkiError> {
-    let dir = namespace.input_certs(credentials);
-    let given = read(&dir, credentials, OF_END)?;
+    let given = given_certificate(namespace, credentials)?;
     let whole = |s: &&Secret| s.has_certificate() && !s.ca.is_empty();
     Ok(given.or_else(|| secret.filter(whole).cloned()))
+}
+
+/// The same, but not as a Secret.
+pub fn given_certificate(
+    namespace: &NamespaceDir,
+    name: &Name,
+) -> Result<Option<Secret>, PkiError> {
+    read(namespace, Given::Certificate, name, OF_END)
 }
 
 /// What a CA needs to have.
@@ -136,40 +146,101 @@ pub fn given_files(dir: &Path, needed: &[&'static str]) -> Result<Vec<(Name, Sec
         let Some(name) = name.and_then(|n| Name::new(n).ok()) else {
             continue;
         };
-        given.extend(read(&path, &name, needed)?.map(|secret| (name, secret)));
+        let parts = parts(needed, |part| vec![path.join(part)])?;
+        if let Some(missing) = parts.missing {
+            let text = format!("{} is missing", path.join(missing).display());
+            return Err(unfit(&name, text));
+        }
+        given.push((name, parts.secret));
     }
     Ok(given)
 }
 
-/// Credentials in a directory of the user's; none when there is no such directory. One that lacks a
-/// part is an error: who made it wants it used.
-fn read(dir: &Path, name: &Name, needed: &[&'static str]) -> Result<Option<Secret>, PkiError> {
-    if !dir.exists() {
-        return Ok(None);
+/// Credentials of the user's: each part is a credential of the service, or else in the directory for
+/// them. None when there is not one and no such directory. Those that lack a part are an error: who
+/// made them wants them used.
+pub(super) fn read(
+    namespace: &NamespaceDir,
+    kind: Given,
+    name: &Name,
+    needed: &[&'static str],
+) -> Result<Option<Secret>, PkiError> {
+    let dir = namespace.given(kind, name);
+    let parts = parts(needed, |part| {
+        let mut places = namespace.service_credential(kind, name, part);
+        places.push(dir.join(part));
+        places
+    })?;
+    match parts.missing {
+        _ if !parts.any && !dir.exists() => Ok(None),
+        None => Ok(Some(parts.secret)),
+        Some(part) => Err(unfit(name, lacking(namespace, kind, name, &dir.join(part)))),
     }
-    let part = |file: &'static str| -> Result<String, PkiError> {
-        let path = dir.join(file);
-        match read_text(&path) {
-            Ok(text) => Ok(text),
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !needed.contains(&file) => {
-                Ok(String::new())
+}
+
+/// What was found of credentials.
+struct Parts {
+    secret: Secret,
+    any: bool,
+    /// The first of the needed parts that is in no place.
+    missing: Option<&'static str>,
+}
+
+/// Reads each part from the first of its places that has it.
+fn parts(
+    needed: &[&'static str],
+    places: impl Fn(&'static str) -> Vec<PathBuf>,
+) -> Result<Parts, PkiError> {
+    let (mut any, mut missing) = (false, None);
+    let mut part = |part: &'static str| -> Result<String, PkiError> {
+        for path in places(part) {
+            match read_text(&path) {
+                Ok(text) => {
+                    any = true;
+                    return Ok(text);
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    return Err(PkiError::File {
+                        op: "reading",
+                        path,
+                        source,
+                    });
+                }
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Err(unfit(name, format!("{} is missing", path.display())))
-            }
-            Err(source) => Err(PkiError::File {
-                op: "reading",
-                path,
-                source,
-            }),
         }
+        if needed.contains(&part) {
+            missing.get_or_insert(part);
+        }
+        Ok(String::new())
     };
-    Ok(Some(Secret {
+    let secret = Secret {
         ca: part("ca.crt")?,
         certificate: part("tls.crt")?,
         key: Zeroizing::new(part("tls.key")?),
         ..Secret::default()
-    }))
+    };
+    Ok(Parts {
+        secret,
+        any,
+        missing,
+    })
+}
+
+/// Where a part of credentials was looked for.
+fn lacking(namespace: &NamespaceDir, kind: Given, name: &Name, path: &Path) -> String {
+    let part = path.file_name().unwrap_or_default().to_string_lossy();
+    let places = namespace.service_credential(kind, name, &part);
+    let credential = places.first().and_then(|path| path.file_name());
+    match credential {
+        Some(credential) => format!(
+            "{} is missing, and so is the credential {}",
+            path.display(),
+            credential.to_string_lossy()
+        ),
+        // Only the service itself sees its credentials.
+        None => format!("{} is missing", path.display()),
+    }
 }
 
 fn unfit(name: &Name, reason: String) -> PkiError {
@@ -252,5 +323,80 @@ fn covers(name: &GeneralName<'_>, host: &str) -> bool {
             Err(_) => false,
         },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::Namespace,
+        pki::{ensure_issuer, identify_pem, issue_client},
+        store::Layout,
+    };
+    use std::fs;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    /// A namespace whose service has these credentials, and a CA with its key.
+    fn place(dir: &Path, credentials: bool) -> (NamespaceDir, Issuer) {
+        let layout = Layout::root(&dir.join("root"));
+        let layout = layout.with_credentials(credentials.then(|| dir.join("service")));
+        fs::create_dir_all(dir.join("service")).unwrap();
+        let issuer = ensure_issuer(&dir.join("ca"), "theirs").unwrap();
+        (layout.namespace(&Namespace::default_namespace()), issuer)
+    }
+
+    #[test]
+    fn a_ca_may_be_a_credential_of_the_service_whole_or_its_key_alone() {
+        for mark in [".", "_"] {
+            let dir = tempfile::tempdir().unwrap();
+            let (namespace, theirs) = place(dir.path(), true);
+            let base = dir.path().join("service/skupper.issuers.default.my-ca");
+            let put = |part: &str| {
+                let to = format!("{}{mark}{part}", base.display());
+                fs::copy(dir.path().join("ca").join(part), to).unwrap();
+            };
+            put("tls.key");
+            let Err(error) = issuer_for(&namespace, &name("my-ca"), None, None) else {
+                panic!("half of it is not enough");
+            };
+            let error = error.to_string();
+            assert!(
+                error.contains("input/issuers/my-ca/tls.crt is missing")
+                    && error.contains("the credential skupper.issuers.default.my-ca.tls.crt"),
+                "{error}"
+            );
+            let input = namespace.input_issuer(&name("my-ca"));
+            fs::create_dir_all(&input).unwrap();
+            fs::write(input.join("tls.crt"), theirs.certificate()).unwrap();
+            let found = issuer_for(&namespace, &name("my-ca"), None, None).unwrap();
+            let link = issue_client(&found, "x").unwrap();
+            assert!(identify_pem(&link.certificate).is_some());
+            // What the service has goes before what lies there.
+            fs::write(input.join("tls.crt"), "something else").unwrap();
+            put("tls.crt");
+            let found = issuer_for(&namespace, &name("my-ca"), None, None).unwrap();
+            assert_eq!(found.certificate(), theirs.certificate());
+            let keys = [namespace.runtime_issuer(&name("my-ca")), input];
+            assert!(keys.iter().all(|dir| !dir.join("tls.key").exists()));
+        }
+    }
+
+    #[test]
+    fn credentials_of_other_services_are_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let (namespace, _) = place(dir.path(), false);
+        for part in ["ca.crt", "tls.crt", "tls.key"] {
+            let file = format!("service/skupper.certs.default.shown.{part}");
+            fs::write(dir.path().join(file), "text").unwrap();
+        }
+        let found = given_certificate(&namespace, &name("shown")).unwrap();
+        assert!(found.is_none());
+        let (namespace, _) = place(dir.path(), true);
+        let found = given_certificate(&namespace, &name("shown")).unwrap();
+        assert!(found.is_some());
     }
 }

@@ -117,7 +117,7 @@ impl Issuer {
     }
 
     /// When it, or what it trusts, changes next by itself.
-    pub(super) fn changes(&self) -> Option<Timestamp> {
+    pub fn changes(&self) -> Option<Timestamp> {
         let month = jiff::SignedDuration::from_secs(RENEW_DAYS * 24 * 3600);
         let expires = self.expires().filter(|_| !self.given);
         let replaced = expires.and_then(|e| e.checked_sub(month).ok());

@@ -63,10 +63,10 @@ pub fn passes_with_time(error: &rustls::Error) -> bool {
     )
 }
 
-struct Parts {
-    roots: Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+pub(super) struct Parts {
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
 }
 
 fn malformed(what: &'static str, name: &str, reason: String) -> PkiError {
@@ -77,7 +77,7 @@ fn malformed(what: &'static str, name: &str, reason: String) -> PkiError {
     }
 }
 
-fn certificates(
+pub(super) fn certificates(
     what: &'static str,
     name: &str,
     pem: &str,
@@ -90,7 +90,7 @@ fn certificates(
     }
 }
 
-fn roots(name: &str, pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
+pub(super) fn roots(name: &str, pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
     for ca in certificates("ca.crt", name, pem)? {
         roots
@@ -100,7 +100,7 @@ fn roots(name: &str, pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
     Ok(Arc::new(roots))
 }
 
-fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
+pub(super) fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
     let roots = roots(name, &secret.ca)?;
     let key = PrivateKeyDer::from_pem_slice(secret.key.as_bytes())
         .map_err(|e| malformed("tls.key", name, e.to_string()))?;

@@ -1,13 +1,18 @@
 //! The server's side: from a stream that has come in to a connection to the server.
 
 use super::{
-    Cut, Proxy, head, local,
+    Cut, Proxy, head,
+    local::{self, About},
     tcp::{NATIVE_END, Sending, TcpEnd},
 };
 use crate::{
-    amqp::message::{MessageHead, Properties},
+    amqp::{
+        message::{MessageHead, Properties},
+        value::Value,
+    },
     link::{
         conn::{Conn, ConnKey, End, Outcome},
+        origin::{ALPN, ORIGIN, Origin},
         worker::{Arrived, Worker},
     },
     router::Target,
@@ -65,13 +70,15 @@ impl Server {
             _ => return self.end.close(true),
         };
         let mut tried = Vec::new();
+        let text = |name| self.head.application_property(name).and_then(Value::as_str);
+        let about = About {
+            origin: text(ORIGIN).and_then(Origin::parse),
+            protocol: text(ALPN).map(str::to_owned),
+        };
         while let Some(target) = self.next(&key, &tried) {
-            match local::connect(&self.worker, self.site, &key, target).await {
+            match local::connect(&self.worker, self.site, &key, target, &about).await {
                 Ok((server, in_use)) => {
-                    if let Err(error) = self.end.connected(server) {
-                        tracing::warn!(%error, "registering a server connection failed");
-                        return self.end.close(true);
-                    }
+                    self.end.connected(server);
                     self.proxy
                         .own(target, Rc::downgrade(&self.end) as Weak<dyn Cut>);
                     self.answer();
@@ -108,7 +115,7 @@ impl Server {
             ..Properties::default()
         };
         let native = self.back.native && self.head.application_property(NATIVE_END).is_some();
-        let head = head::encode(&view.routes.self_id, properties, native);
+        let head = head::encode(&view.routes.self_id, properties, native, Vec::new());
         {
             let mut st = self.end.st.borrow_mut();
             st.next = Some(self.back.clone());

@@ -13,13 +13,21 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 
 /// Encodes the head of a stream that enters the network at `router`, with the addresses it goes to
-/// and is answered at. `native`: this end acknowledges in small steps.
-pub(super) fn encode(router: &str, properties: Properties, native: bool) -> Bytes {
+/// and is answered at. `native`: this end acknowledges in small steps. `about`: what the other end
+/// is told of the client.
+pub(super) fn encode(
+    router: &str,
+    properties: Properties,
+    native: bool,
+    about: Vec<(&'static str, String)>,
+) -> Bytes {
     let own = format!("0/{router}");
     let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
     if native {
         application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
     }
+    let about = about.into_iter();
+    application_properties.extend(about.map(|(k, v)| (Value::from(k), Value::from(v))));
     let head = MessageHead {
         annotations: RouterAnnotations {
             flags: FLAG_STREAMING | FLAG_DISABLE_Q2,

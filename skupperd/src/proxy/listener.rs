@@ -1,13 +1,19 @@
 //! The client's side: from an accepted connection to a stream towards a connector.
 
 use super::{
-    Cut, Proxy, candidates, head, local,
+    Cut, Proxy, candidates, head,
+    local::{self, About, Gate, InUse},
+    stream::Stream,
     tcp::{Finished, Sending, TcpEnd},
+    tls,
 };
 use crate::{
     amqp::{message::Properties, value::Value},
     link::{
         conn::{ConnKey, End},
+        ends::Front,
+        origin::{ALPN, ORIGIN, Origin},
+        view::SiteView,
         worker::{Command, Worker, temp_address},
     },
     router::{Choice, Exclude, Outstanding},
@@ -15,9 +21,11 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
+    io,
     net::TcpStream,
     rc::{Rc, Weak},
     sync::Arc,
+    time::Instant,
 };
 
 impl Proxy {
@@ -27,9 +35,19 @@ impl Proxy {
         site: u32,
         listener: u64,
         routing_key: &Arc<str>,
+        front: Option<Arc<Front>>,
         socket: TcpStream,
     ) -> Option<TcpStream> {
-        let choice = self.choose(worker, site, routing_key, &Exclude::default());
+        let (routing_key, front) = match (front, self.fronts.get(listener)) {
+            // Another worker has chosen the key.
+            (Some(front), _) => (routing_key.clone(), Some(front)),
+            (None, Some(front)) => match key_of(worker, site, &front, &[]) {
+                Some(key) => (key, Some(front)),
+                None => return Some(socket),
+            },
+            (None, None) => (routing_key.clone(), None),
+        };
+        let choice = self.choose(worker, site, &routing_key, &Exclude::default());
         if matches!(choice, Choice::None) {
             return Some(socket);
         }
@@ -41,11 +59,11 @@ impl Proxy {
                     .and_then(|v| v.worker_of(*link))
                     .filter(|w| *w != worker.index);
                 if let Some(other) = other {
-                    let routing_key = routing_key.clone();
                     let client = Command::Client {
                         site,
                         listener,
                         routing_key,
+                        front,
                         socket,
                     };
                     worker.senders.send(other, client);
@@ -53,41 +71,24 @@ impl Proxy {
                 }
             }
         }
-        let socket = match sys::watch(socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::warn!(%error, "registering a client failed");
-                return None;
-            }
-        };
         let proxy = self.this.upgrade()?;
         let client = Client {
             worker: worker.clone(),
             site,
             listener,
-            routing_key: routing_key.clone(),
+            routing_key,
+            front,
+            tried: Vec::new(),
+            protocol: None,
             proxy,
         };
-        match choice {
-            Choice::Local(target) => {
-                let here = Carrier::Here(socket.into_inner(), target, Bytes::new());
-                tokio::task::spawn_local(client.carry(here, Exclude::default()));
-            }
-            Choice::Remote {
-                link, outstanding, ..
-            } => {
-                let end = TcpEnd::new(Some(socket), self.count());
-                self.own(listener, Rc::downgrade(&end) as Weak<dyn Cut>);
-                let temp = client.open(&end, link, Bytes::new());
-                let there = Carrier::There {
-                    end,
-                    link,
-                    temp,
-                    outstanding,
-                };
-                tokio::task::spawn_local(client.carry(there, Exclude::default()));
-            }
-            Choice::None => {}
+        if client.front.as_ref().is_some_and(|f| f.tls.is_some()) {
+            tokio::task::spawn_local(client.secure(socket));
+            return None;
+        }
+        match Stream::plain(socket) {
+            Ok(stream) => client.start(Rc::new(stream), choice),
+            Err(error) => tracing::warn!(%error, "registering a client failed"),
         }
         None
     }
@@ -107,19 +108,140 @@ impl Proxy {
     }
 }
 
+/// The routing key of a client: of those with a connector, less those that were tried.
+fn key_of(worker: &Worker, site: u32, front: &Front, tried: &[Arc<str>]) -> Option<Arc<str>> {
+    let view = worker.view(site)?;
+    let tried = |key: &str| tried.iter().any(|t| **t == *key);
+    front.keys.next(|key| !tried(key) && view.reaches(key))
+}
+
 /// What a client's task needs to know.
 struct Client {
     worker: Rc<Worker>,
     site: u32,
     listener: u64,
     routing_key: Arc<str>,
+    front: Option<Arc<Front>>,
+    /// Routing keys that nobody takes it for.
+    tried: Vec<Arc<str>>,
+    /// What was agreed on in its TLS handshake.
+    protocol: Option<String>,
     proxy: Rc<Proxy>,
 }
 
 impl Client {
+    /// Speaks TLS with the client, then carries it.
+    async fn secure(mut self, socket: TcpStream) {
+        let _open = self.proxy.count();
+        let Some(tls) = self.front.as_ref().and_then(|f| f.tls.clone()) else {
+            return;
+        };
+        let peer = socket.peer_addr();
+        let gate = Rc::new(Gate::default());
+        self.proxy
+            .own(self.listener, Rc::downgrade(&gate) as Weak<dyn Cut>);
+        let secured = async { tls::accept(sys::watch(socket)?, &tls).await };
+        let stream = match gate.unless_cut(Box::pin(secured)).await {
+            Some(Ok(secured)) => Stream::Tls(Box::new(secured)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotConnected => return,
+            Some(Err(error)) => {
+                if let Some(unsaid) = tls.failures.note(Instant::now()) {
+                    let (keys, peer) = (&*self.routing_key, peer.map(|p| p.to_string()));
+                    let peer = peer.unwrap_or_default();
+                    tracing::warn!(routing_key = keys, peer, %error, unsaid, "TLS handshake failed");
+                    self.worker.tell_changed();
+                }
+                return;
+            }
+            None => return,
+        };
+        self.protocol = stream.protocol();
+        // What could be reached may have changed in the meantime.
+        let choice = self.choice(&mut Exclude::default());
+        self.start(Rc::new(stream), choice);
+    }
+
+    /// Begins to carry the client the way that was chosen.
+    fn start(self, stream: Rc<Stream>, choice: Choice) {
+        match choice {
+            Choice::Local(target) => {
+                let here = Carrier::Here(stream, target, Bytes::new());
+                tokio::task::spawn_local(self.carry(here, Exclude::default()));
+            }
+            Choice::Remote {
+                link, outstanding, ..
+            } => {
+                let there = self.leave(stream, link, outstanding, Bytes::new());
+                tokio::task::spawn_local(self.carry(there, Exclude::default()));
+            }
+            // Nobody is reachable any more: the listener is about to close.
+            Choice::None => tracing::debug!(routing_key = &*self.routing_key, "no connector"),
+        }
+    }
+
+    /// Sends the client over a link.
+    fn leave(
+        &self,
+        stream: Rc<Stream>,
+        link: ConnKey,
+        outstanding: Outstanding,
+        again: Bytes,
+    ) -> Carrier {
+        let end = TcpEnd::new(Some(stream.clone()), self.proxy.count());
+        self.proxy
+            .own(self.listener, Rc::downgrade(&end) as Weak<dyn Cut>);
+        let temp = self.open(&end, stream.socket(), link, again);
+        Carrier::There {
+            end,
+            link,
+            temp,
+            outstanding,
+        }
+    }
+
+    /// Who is to serve the client; once nobody is left for its routing key, one of the next.
+    fn choice(&mut self, exclude: &mut Exclude) -> Choice {
+        loop {
+            let key = &self.routing_key;
+            match self.proxy.choose(&self.worker, self.site, key, exclude) {
+                Choice::None => {}
+                choice => return choice,
+            }
+            let Some(front) = &self.front else {
+                return Choice::None;
+            };
+            self.tried.push(key.clone());
+            match key_of(&self.worker, self.site, front, &self.tried) {
+                Some(key) => self.routing_key = key,
+                None => return Choice::None,
+            }
+            *exclude = Exclude::default();
+        }
+    }
+
+    /// What connectors on other sites are told of the client.
+    fn about(&self, view: &SiteView, socket: &TcpStream) -> Vec<(&'static str, String)> {
+        let mut about = Vec::new();
+        if let Some(protocol) = &self.protocol {
+            about.push((ALPN, protocol.clone()));
+        }
+        if view.origins.contains(&*self.routing_key)
+            && let Some(origin) = Origin::of(socket)
+        {
+            about.push((ORIGIN, origin.to_string()));
+        }
+        about
+    }
+
     /// Opens the stream towards a connector; `again` is what a refused one had been sent. Gives the
     /// number of the reply address.
-    fn open(&self, end: &Rc<TcpEnd>, link: ConnKey, again: Bytes) -> Option<u64> {
+    fn open(
+        &self,
+        end: &Rc<TcpEnd>,
+        socket: &TcpStream,
+        link: ConnKey,
+        again: Bytes,
+    ) -> Option<u64> {
         let conn = self.worker.trunk(link)?;
         let view = self.worker.view(self.site)?;
         let router = &view.routes.self_id;
@@ -130,7 +252,8 @@ impl Client {
             correlation_id: Some(Value::from(format!("{:x}:{temp:x}", self.worker.index))),
             ..Properties::default()
         };
-        let head = head::encode(router, properties, conn.native);
+        let about = self.about(&view, socket);
+        let head = head::encode(router, properties, conn.native, about);
         {
             let mut st = end.st.borrow_mut();
             st.next = Some(conn.clone());
@@ -149,27 +272,39 @@ impl Client {
         Some(temp)
     }
 
+    /// Connects to a connector of this site.
+    async fn connect(&self, client: &Stream, target: u64) -> io::Result<(Stream, InUse)> {
+        let key = &self.routing_key;
+        let mut about = About {
+            origin: None,
+            protocol: self.protocol.clone(),
+        };
+        let view = self.worker.view(self.site);
+        if view.is_some_and(|v| v.origins.contains(&**key)) {
+            about.origin = Origin::of(client.socket());
+        }
+        local::connect(&self.worker, self.site, key, target, &about).await
+    }
+
     /// Carries a client to a connector, and tries others for as long as connectors refuse.
-    async fn carry(self, mut carrier: Carrier, mut exclude: Exclude) {
+    async fn carry(mut self, mut carrier: Carrier, mut exclude: Exclude) {
         loop {
-            let (end, socket, again) = match carrier {
-                Carrier::Here(socket, target, again) => {
-                    match local::connect(&self.worker, self.site, &self.routing_key, target).await {
-                        Ok((server, in_use)) => {
-                            let open = self.proxy.count();
-                            let again = again.as_ref();
-                            local::bridge(&self.proxy, self.listener, socket, server, again).await;
-                            drop((in_use, open));
-                            return;
-                        }
-                        Err(error) => {
-                            let key = &*self.routing_key;
-                            tracing::debug!(routing_key = key, %error, "connector refused");
-                            exclude.locals.push(target);
-                            (None, Some(socket), again)
-                        }
+            let (end, stream, again) = match carrier {
+                Carrier::Here(stream, target, again) => match self.connect(&stream, target).await {
+                    Ok((server, in_use)) => {
+                        let open = self.proxy.count();
+                        let again = again.as_ref();
+                        local::bridge(&self.proxy, self.listener, &stream, &server, again).await;
+                        drop((in_use, open));
+                        return;
                     }
-                }
+                    Err(error) => {
+                        let key = &*self.routing_key;
+                        tracing::debug!(routing_key = key, %error, "connector refused");
+                        exclude.locals.push(target);
+                        (None, Some(stream), again)
+                    }
+                },
                 Carrier::There {
                     end,
                     link,
@@ -190,22 +325,20 @@ impl Client {
                     }
                     tracing::debug!(routing_key = &*self.routing_key, "stream refused");
                     exclude.links.push(link);
-                    let again = end.retry();
-                    (Some(end), None, again)
+                    let (again, stream) = (end.retry(), end.socket_again());
+                    (Some(end), stream, again)
                 }
             };
-            let choice = self
-                .proxy
-                .choose(&self.worker, self.site, &self.routing_key, &exclude);
-            carrier = match (choice, end, socket) {
+            let choice = self.choice(&mut exclude);
+            let Some(stream) = stream else { return };
+            carrier = match (choice, end) {
                 (
                     Choice::Remote {
                         link, outstanding, ..
                     },
                     Some(end),
-                    _,
                 ) => {
-                    let temp = self.open(&end, link, again);
+                    let temp = self.open(&end, stream.socket(), link, again);
                     Carrier::There {
                         end,
                         link,
@@ -218,33 +351,11 @@ impl Client {
                         link, outstanding, ..
                     },
                     None,
-                    Some(socket),
-                ) => {
-                    let Ok(socket) = sys::watch(socket) else {
-                        return;
-                    };
-                    let end = TcpEnd::new(Some(socket), self.proxy.count());
-                    self.proxy
-                        .own(self.listener, Rc::downgrade(&end) as Weak<dyn Cut>);
-                    let temp = self.open(&end, link, again);
-                    Carrier::There {
-                        end,
-                        link,
-                        temp,
-                        outstanding,
-                    }
-                }
-                (Choice::Local(target), Some(end), _) => match end.socket_again() {
-                    Ok(socket) => Carrier::Here(socket, target, again),
-                    Err(error) => {
-                        tracing::warn!(%error, "duplicating a client's socket failed");
-                        return end.close(true);
-                    }
-                },
-                (Choice::Local(target), None, Some(socket)) => Carrier::Here(socket, target, again),
-                (Choice::None, Some(end), _) => return end.close(false),
+                ) => self.leave(stream, link, outstanding, again),
+                (Choice::Local(target), _) => Carrier::Here(stream, target, again),
+                (Choice::None, Some(end)) => return end.close(false),
                 // The client sees its connection closed.
-                _ => return,
+                (Choice::None, None) => return,
             };
         }
     }
@@ -253,7 +364,7 @@ impl Client {
 /// How a client is being served.
 enum Carrier {
     /// By a connector of this site; with what a refused one had been sent.
-    Here(TcpStream, u64, Bytes),
+    Here(Rc<Stream>, u64, Bytes),
     /// Over a link.
     There {
         end: Rc<TcpEnd>,

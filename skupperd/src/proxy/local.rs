@@ -1,8 +1,9 @@
 //! Connecting to servers, and bridging clients to servers of the same site without a link.
 
-use super::{Cut, Proxy};
+use super::{Cut, Proxy, stream::Stream, tls};
 use crate::{
     link::{
+        origin::{Origin, header},
         view::{ConnectorTarget, TargetHost},
         worker::Worker,
     },
@@ -12,14 +13,14 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    io::{self, Read, Write},
-    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    io::{self, IoSlice, IoSliceMut, Write},
+    net::{IpAddr, SocketAddr, TcpStream},
     rc::{Rc, Weak},
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Time for one attempt to connect to a server.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,13 +41,22 @@ impl Drop for InUse {
     }
 }
 
+/// What a server is told of the client it is for.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    pub(super) origin: Option<Origin>,
+    /// What the listener has agreed on with it.
+    pub(super) protocol: Option<String>,
+}
+
 /// Connects to a connector's server.
 pub(super) async fn connect(
     worker: &Worker,
     site: u32,
     key: &str,
     target: u64,
-) -> io::Result<(TcpStream, InUse)> {
+    about: &About,
+) -> io::Result<(Stream, InUse)> {
     let target = worker
         .targets(site, key)
         .into_iter()
@@ -55,25 +65,79 @@ pub(super) async fn connect(
     // Counted from the attempt on: connections that are being made are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
     let in_use = InUse(target.clone());
-    let socket = match &target.host {
-        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port)).await?,
+    match furnish(&target, about).await {
+        Ok(stream) => {
+            target.connections.fetch_add(1, Ordering::Relaxed);
+            if target.trouble.over() {
+                tracing::info!(connector = target.name, "server takes connections again");
+                worker.tell_changed();
+            }
+            Ok((stream, in_use))
+        }
+        Err(error) => {
+            note(worker, &target, &error);
+            Err(error)
+        }
+    }
+}
+
+/// A connection to a server failed: says so in the status and, now and then, in the log.
+fn note(worker: &Worker, target: &ConnectorTarget, error: &io::Error) {
+    let server = match target.host {
+        TargetHost::Unix(_) => target.host.to_string(),
+        _ => format!("{} port {}", target.host, target.port),
+    };
+    let why = format!("{server}: {error}");
+    if let Some(unsaid) = target.failures.note(Instant::now()) {
+        let connector = &target.name;
+        tracing::warn!(connector, why, unsaid, "connecting to a server failed");
+    }
+    if target.trouble.failed(&why) {
+        worker.tell_changed();
+    }
+}
+
+/// A connection as the server expects it: it is told of its client, and spoken with in TLS.
+async fn furnish(target: &ConnectorTarget, about: &About) -> io::Result<Stream> {
+    let socket = dial(target).await?;
+    if target.tls.is_none() && target.proxy_protocol.is_none() {
+        return Stream::plain(socket);
+    }
+    let socket = sys::watch(socket)?;
+    if let Some(version) = target.proxy_protocol {
+        send(&socket, &header(version, about.origin.as_ref())).await?;
+    }
+    let Some(tls) = &target.tls else {
+        return Ok(Stream::Plain(socket));
+    };
+    let secured = tls::connect(socket, tls, about.protocol.as_deref()).await;
+    let secured = secured.map_err(|e| io::Error::new(e.kind(), format!("TLS handshake: {e}")))?;
+    Ok(Stream::Tls(Box::new(secured)))
+}
+
+async fn send(socket: &AsyncFd<TcpStream>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = socket.async_io(Interest::WRITABLE, |mut s| s.write(bytes));
+        bytes = &bytes[sent.await?..];
+    }
+    Ok(())
+}
+
+async fn dial(target: &ConnectorTarget) -> io::Result<TcpStream> {
+    match &target.host {
+        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port)).await,
         TargetHost::Name(name) => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "host name has no address");
-            let mut connected = None;
             for addr in tokio::net::lookup_host((name.as_str(), target.port)).await? {
                 match attempt(addr).await {
-                    Ok(socket) => {
-                        connected = Some(socket);
-                        break;
-                    }
+                    Ok(socket) => return Ok(socket),
                     Err(e) => last = e,
                 }
             }
-            connected.ok_or(last)?
+            Err(last)
         }
-    };
-    target.connections.fetch_add(1, Ordering::Relaxed);
-    Ok((socket, in_use))
+        TargetHost::Unix(path) => super::unix::connect(path).await,
+    }
 }
 
 async fn attempt(addr: SocketAddr) -> io::Result<TcpStream> {
@@ -115,8 +179,9 @@ struct Way {
     done: bool,
 }
 
+/// Tells a connection without an end of its own that its listener is gone.
 #[derive(Default)]
-struct Gate {
+pub(super) struct Gate {
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -130,24 +195,31 @@ impl Cut for Gate {
     }
 }
 
+impl Gate {
+    /// Waits for `work`; none when the listener goes first.
+    pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        poll_fn(|cx| {
+            if self.cut.get() {
+                return Poll::Ready(None);
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+}
+
 /// Moves bytes between a client and a server until both directions have ended.
 pub(super) async fn bridge(
     proxy: &Proxy,
     listener: u64,
-    client: TcpStream,
-    server: TcpStream,
+    client: &Stream,
+    server: &Stream,
     first: &[u8],
 ) {
     let gate = Rc::new(Gate::default());
     proxy.own(listener, Rc::downgrade(&gate) as Weak<dyn Cut>);
-    let sockets = sys::watch(client).and_then(|c| Ok((c, sys::watch(server)?)));
-    let (client, server) = match sockets {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            tracing::warn!(%error, "registering a connection failed");
-            return;
-        }
-    };
     let mut there = Way {
         rest: first.to_vec(),
         ..Way::default()
@@ -158,8 +230,8 @@ pub(super) async fn bridge(
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         *gate.waker.borrow_mut() = Some(cx.waker().clone());
-        pump(cx, &client, &server, &mut there)?;
-        pump(cx, &server, &client, &mut back)?;
+        pump(cx, client, server, &mut there)?;
+        pump(cx, server, client, &mut back)?;
         if there.done && back.done {
             Poll::Ready(Ok(()))
         } else {
@@ -169,22 +241,20 @@ pub(super) async fn bridge(
     .await;
     let result: io::Result<()> = result;
     if result.is_err() {
-        for socket in [&client, &server] {
+        for stream in [client, server] {
             // A reset of one side is passed on to the other.
-            let socket = SockRef::from(socket.get_ref());
+            let socket = SockRef::from(stream.socket());
             drop(socket.set_linger(Some(Duration::ZERO)));
         }
     }
 }
 
-fn pump(
-    cx: &mut Context<'_>,
-    from: &AsyncFd<TcpStream>,
-    to: &AsyncFd<TcpStream>,
-    way: &mut Way,
-) -> io::Result<()> {
+fn pump(cx: &mut Context<'_>, from: &Stream, to: &Stream, way: &mut Way) -> io::Result<()> {
     if way.done {
         return Ok(());
+    }
+    if let Poll::Ready(sent) = to.poll_flush(cx) {
+        sent?;
     }
     // So many chunks a turn: the others on this worker have theirs in between.
     for _ in 0..4 {
@@ -193,7 +263,7 @@ fn pump(
                 return Ok(());
             };
             let mut guard = guard?;
-            match to.get_ref().write(&way.rest) {
+            match to.write(&[IoSlice::new(&way.rest)]) {
                 Ok(n) => drop(way.rest.drain(..n)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -201,17 +271,25 @@ fn pump(
             }
         }
         if way.eof {
-            way.done = true;
-            return match to.get_ref().shutdown(Shutdown::Write) {
-                Err(e) if e.kind() != io::ErrorKind::NotConnected => Err(e),
-                _ => Ok(()),
+            return match to.shutdown() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // What waits goes first.
+                    match to.poll_flush(cx)? {
+                        Poll::Pending => Ok(()),
+                        Poll::Ready(()) => continue,
+                    }
+                }
+                ended => {
+                    way.done = true;
+                    ended
+                }
             };
         }
         let Poll::Ready(guard) = from.poll_read_ready(cx) else {
             return Ok(());
         };
         let mut guard = guard?;
-        SCRATCH.with_borrow_mut(|scratch| match from.get_ref().read(scratch) {
+        SCRATCH.with_borrow_mut(|scratch| match from.read(&mut [IoSliceMut::new(scratch)]) {
             Ok(0) => {
                 way.eof = true;
                 Ok(())
@@ -220,7 +298,7 @@ fn pump(
                 if n < scratch.len() {
                     guard.clear_ready();
                 }
-                let sent = match to.get_ref().write(&scratch[..n]) {
+                let sent = match to.write(&[IoSlice::new(&scratch[..n])]) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
                     other => other?,
                 };

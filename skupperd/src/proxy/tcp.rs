@@ -1,13 +1,12 @@
 //! One TCP connection bridged to a pair of streams.
 
-use super::{Cut, Open};
+use super::{Cut, Open, stream::Stream};
 use crate::{
     amqp::message::MessageHead,
     link::{
         conn::{Conn, Current, End, Inner, OutStream, Outcome, Sent, StreamEnd, Waiter},
         upstream::Upstream,
     },
-    sys,
 };
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
@@ -15,13 +14,11 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::VecDeque,
     future::poll_fn,
-    io::{self, IoSlice, Read, Write},
-    net::{Shutdown, TcpStream},
+    io::{self, IoSlice},
     rc::Rc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
-use tokio::io::unix::AsyncFd;
 
 /// Unacknowledged bytes at which a sender stops, as upstream's do.
 pub(super) const WINDOW: u64 = 1_042_432;
@@ -95,7 +92,7 @@ pub(super) struct State {
 
 /// A TCP connection.
 pub(super) struct TcpEnd {
-    socket: OnceCell<AsyncFd<TcpStream>>,
+    socket: OnceCell<Rc<Stream>>,
     delegate: OnceCell<End>,
     pub(super) st: RefCell<State>,
     pub(super) octets_in: Cell<u64>,
@@ -115,7 +112,7 @@ pub(super) enum Finished {
 }
 
 impl TcpEnd {
-    pub(super) fn new(socket: Option<AsyncFd<TcpStream>>, open: Option<Open>) -> Rc<Self> {
+    pub(super) fn new(socket: Option<Rc<Stream>>, open: Option<Open>) -> Rc<Self> {
         let cell = OnceCell::new();
         if let Some(socket) = socket {
             drop(cell.set(socket));
@@ -158,10 +155,8 @@ impl TcpEnd {
     }
 
     /// The server connection of a connector has been made.
-    pub(super) fn connected(&self, socket: TcpStream) -> io::Result<()> {
-        let socket = sys::watch(socket)?;
-        drop(self.socket.set(socket));
-        Ok(())
+    pub(super) fn connected(&self, socket: Stream) {
+        drop(self.socket.set(Rc::new(socket)));
     }
 
     /// The stream towards the client has arrived: what was sent early is in good hands.
@@ -183,9 +178,8 @@ impl TcpEnd {
     }
 
     /// The socket, for somebody else to go on with.
-    pub(super) fn socket_again(&self) -> io::Result<TcpStream> {
-        let socket = self.socket.get().ok_or(io::ErrorKind::NotConnected)?;
-        socket.get_ref().try_clone()
+    pub(super) fn socket_again(&self) -> Option<Rc<Stream>> {
+        self.socket.get().cloned()
     }
 
     /// Somebody else goes on with the incoming stream, and gets what has come so far.
@@ -248,7 +242,7 @@ impl TcpEnd {
         }
         if let Some(socket) = self.socket.get().filter(|_| reset) {
             // A reset is passed on as a reset: unsent data is thrown away, the peer told.
-            let socket = SockRef::from(socket.get_ref());
+            let socket = SockRef::from(socket.socket());
             if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
                 tracing::debug!(%error, "connection ends without a reset");
             }
@@ -285,7 +279,7 @@ impl TcpEnd {
         };
         loop {
             self.write(None)?;
-            if self.st.borrow().queue.is_empty() {
+            if self.st.borrow().queue.is_empty() && !socket.has_unsent() {
                 return Ok(());
             }
             match socket.poll_write_ready(cx) {
@@ -301,6 +295,7 @@ impl TcpEnd {
             return Ok(());
         };
         let st = &mut *self.st.borrow_mut();
+        socket.flush()?;
         while !st.queue.is_empty() {
             let mut pieces = [IoSlice::new(&[]); PIECES];
             let mut count = 0;
@@ -308,7 +303,7 @@ impl TcpEnd {
                 *piece = IoSlice::new(bytes);
                 count += 1;
             }
-            let mut n = match socket.get_ref().write_vectored(&pieces[..count]) {
+            let mut n = match socket.write(&pieces[..count]) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -333,12 +328,11 @@ impl TcpEnd {
         }
         self.octets_out.set(st.written);
         if st.in_ended && !st.in_done {
-            st.in_done = true;
-            match socket.get_ref().shutdown(Shutdown::Write) {
-                // A client that is gone already has all it wanted.
-                Err(e) if e.kind() != io::ErrorKind::NotConnected => return Err(e),
-                _ => {}
+            match socket.shutdown() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                ended => ended?,
             }
+            st.in_done = true;
             if let Some(up) = &st.up {
                 up.settle(cur, Outcome::Accepted);
             }
@@ -387,7 +381,7 @@ impl TcpEnd {
             let sent = inner.send_from(out, max, |pieces| {
                 asked = pieces.iter().map(|p| p.len()).sum();
                 let n = loop {
-                    match socket.get_ref().read_vectored(pieces) {
+                    match socket.read(pieces) {
                         Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                         other => break other?,
                     }
@@ -499,6 +493,7 @@ impl StreamEnd for TcpEnd {
             return to.flush(cur);
         }
         let failed = self.write(cur).is_err();
+        let unsent = self.socket.get().is_some_and(|s| s.has_unsent());
         let mut st = self.st.borrow_mut();
         st.reset |= failed;
         if !st.queue.is_empty() {
@@ -508,7 +503,7 @@ impl StreamEnd for TcpEnd {
                 }
             }
         }
-        if failed || !st.queue.is_empty() || st.in_done {
+        if failed || unsent || !st.queue.is_empty() || st.in_done {
             wake(&mut st);
         }
     }

@@ -3,14 +3,15 @@
 
 use super::{
     execute::interface_addresses,
+    names::Names,
     settings::{SERVICE_ADDRESSES, service_addresses},
 };
 use crate::{
-    model::Settings,
+    model::{Host, Listener, Name, Settings},
     steer::routes::{Prefix, Routes},
     store::{NamespaceDir, SHARED, read_text, write_file},
 };
-use std::{fmt::Display, fs, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt::Display, fs, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 /// The service addresses of one namespace.
 pub(super) struct Addresses {
@@ -19,11 +20,13 @@ pub(super) struct Addresses {
     /// Names the prefix that may have a route of ours.
     record: PathBuf,
     held: Option<Prefix>,
+    names: Names,
 }
 
 impl Addresses {
     pub(super) fn new(namespace: &NamespaceDir, routes: Arc<Routes>) -> Self {
         Self {
+            names: Names::new(namespace, routes.clone()),
             routes,
             record: namespace.internal().join("service-addresses"),
             held: None,
@@ -58,8 +61,28 @@ impl Addresses {
         Ok(())
     }
 
+    /// The address that a listener's host has of these; none for a host that they are not for.
+    pub(super) fn of(
+        &mut self,
+        host: &Host,
+        listeners: &BTreeMap<Name, Listener>,
+    ) -> Result<Option<IpAddr>, String> {
+        match self.held {
+            Some(prefix) => self.names.address(prefix, host, listeners),
+            None => Ok(None),
+        }
+    }
+
+    /// Says the names of these listeners to the host.
+    pub(super) fn publish(&mut self, listeners: &BTreeMap<Name, Listener>) -> io::Result<()> {
+        self.names.publish(self.held, listeners)
+    }
+
     /// Takes them back.
     pub(super) fn clear(&mut self) -> Result<(), String> {
+        self.names.release();
+        let unpublished = self.names.unpublish();
+        unpublished.map_err(|e| of_setting(format!("removing the names: {e}")))?;
         if let Some(prefix) = self.held.take() {
             self.routes.remove(prefix).map_err(of_setting)?;
             return self.forget();
@@ -92,6 +115,6 @@ impl Addresses {
     }
 }
 
-fn of_setting(error: impl Display) -> String {
+pub(super) fn of_setting(error: impl Display) -> String {
     format!("spec.settings[{SERVICE_ADDRESSES}]: {error}")
 }

@@ -2,6 +2,9 @@
 
 use super::{
     addresses::Addresses,
+    ends::{self, Ends, Sources},
+    placed::Placements,
+    places::{NETNS, places},
     settings::{self, PROXY},
 };
 use crate::{
@@ -10,12 +13,21 @@ use crate::{
         core::{
             AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, ServerTls, Site, SiteSpec,
         },
+        ends::{Front, Keys},
         view::TargetHost,
     },
-    model::{AccessRole, Endpoint, Host, Link, Name, Role, RouterAccess, Secret, SiteId},
+    model::{
+        AccessRole, Connector, Endpoint, Host, Key, Kind, Link, Name, Role, RouterAccess, Secret,
+        ServerHost, SiteId, Strategy,
+    },
     pki::{self, Served},
     plan::{Action, LinkSecrets, Picture},
-    steer::{Plain, routes::Routes},
+    steer::{
+        Plain,
+        netns::{Netns, Placed},
+        place::Place,
+        routes::Routes,
+    },
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
 };
@@ -26,7 +38,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU32},
     time::SystemTime,
 };
 
@@ -67,6 +79,7 @@ pub(super) struct Executor {
     namespace: NamespaceDir,
     trunk: usize,
     addresses: Addresses,
+    pub(super) placements: Placements,
     pub(super) site: Option<u32>,
     pub(super) site_id: String,
     pub(super) accesses: BTreeMap<Name, OpenAccess>,
@@ -77,6 +90,8 @@ pub(super) struct Executor {
     /// Changes of listeners, which are made together: an address that goes from one to another is
     /// without an owner at no time, and a thousand are one step for the core.
     listeners: Vec<Change>,
+    /// Listeners and connectors that speak TLS.
+    pub(super) ends: Ends,
 }
 
 type Done = Result<(), String>;
@@ -91,6 +106,8 @@ impl Executor {
     pub(super) fn new(namespace: NamespaceDir, trunk: usize, routes: Arc<Routes>) -> Self {
         Self {
             addresses: Addresses::new(&namespace, routes),
+            placements: Placements::new(&namespace),
+            ends: Ends::new(namespace.clone()),
             namespace,
             trunk,
             site: None,
@@ -141,58 +158,189 @@ impl Executor {
                 let Some(connector) = wanted.connectors.get(name) else {
                     return Ok(());
                 };
-                if connector.tls_credentials.is_some() {
-                    self.remove_connector(core, name).await?;
-                    return Err("spec.tlsCredentials: TLS to servers is not supported yet".into());
+                match self.connector(wanted, name, connector) {
+                    Ok(spec) => {
+                        self.on_site(core, move |s, c| s.set_connector(c, spec))
+                            .await
+                    }
+                    Err(error) => {
+                        self.remove_connector(core, name).await?;
+                        Err(error)
+                    }
                 }
-                let host = match connector.host.parse::<IpAddr>() {
-                    Ok(ip) => TargetHost::Ip(ip),
-                    Err(_) => TargetHost::Name(connector.host.to_string()),
-                };
-                let spec = ConnectorSpec {
-                    name: name.to_string(),
-                    host,
-                    port: connector.port,
-                    routing_key: connector.routing_key.to_string(),
-                };
-                self.on_site(core, move |s, c| s.set_connector(c, spec))
-                    .await
             }
-            Action::RemoveConnector(name) => self.remove_connector(core, name).await,
+            Action::RemoveConnector(name) => {
+                self.ends.remove(Kind::Connector, name);
+                self.remove_connector(core, name).await
+            }
             Action::SetListener(name) => {
-                let set = self.set_listener(wanted, name).await;
+                let set = self.set_listener(core, wanted, name).await;
                 if set.is_err() {
                     self.remove_listener(name);
                 }
                 set
             }
             Action::RemoveListener(name) => {
+                self.placements.remove(name);
+                self.ends.remove(Kind::Listener, name);
                 self.remove_listener(name);
+                Ok(())
+            }
+            Action::SetMultiKey(name) => {
+                let set = self.set_multikey(wanted, name).await;
+                if set.is_err() {
+                    self.remove_listener(&multikey_name(name));
+                }
+                set
+            }
+            Action::RemoveMultiKey(name) => {
+                self.ends.remove(Kind::MultiKeyListener, name);
+                self.remove_listener(&multikey_name(name));
                 Ok(())
             }
         }
     }
 
-    async fn set_listener(&mut self, wanted: &Picture, name: &Name) -> Done {
+    async fn set_listener(&mut self, core: &CoreSender, wanted: &Picture, name: &Name) -> Done {
         let Some(listener) = wanted.listeners.get(name) else {
             return Ok(());
         };
-        if listener.tls_credentials.is_some() {
-            return Err("spec.tlsCredentials: TLS on listeners is not supported yet".into());
-        }
-        let addrs = resolve(&listener.host, listener.port).await;
-        let addrs = addrs.map_err(|e| format!("spec.host: looking up {}: {e}", listener.host))?;
+        let from = Sources {
+            wanted,
+            secrets: &self.secrets,
+        };
+        let tls = self.ends.listener(from, name, listener)?;
+        let (host, port) = (&listener.host, listener.port);
+        let netns = listener.settings.get(NETNS);
+        let address = match netns {
+            None => self.addresses.of(host, &wanted.listeners)?,
+            Some(_) => None,
+        };
+        let addrs = match address {
+            Some(ip) => vec![SocketAddr::new(ip, port)],
+            None => {
+                let found = resolve(host, port).await;
+                found.map_err(|e| format!("spec.host: looking up {host}: {e}"))?
+            }
+        };
+        let places = places(&addrs, port, &listener.settings)?;
+        let placed = match netns {
+            None => {
+                self.placements.remove(name);
+                None
+            }
+            Some(netns) => Some(self.place(core, name, netns, &places).await?),
+        };
+        let key = listener.routing_key.as_str();
+        let front = tls.map(|tls| Front {
+            keys: Keys::Ordered(vec![key.into()]),
+            tls: Some(tls),
+        });
         let spec = ListenerSpec {
             name: name.to_string(),
-            addrs,
-            routing_key: listener.routing_key.to_string(),
+            places,
+            placed,
+            // One with a front is known by that alone: nobody serves it without.
+            routing_key: front.as_ref().map_or(key, |_| "").to_owned(),
+            front: front.map(Arc::new),
         };
         self.listeners.push(Change::Set(spec));
         Ok(())
     }
 
+    async fn set_multikey(&mut self, wanted: &Picture, name: &Name) -> Done {
+        let Some(listener) = wanted.multikeys.get(name) else {
+            return Ok(());
+        };
+        let from = Sources {
+            wanted,
+            secrets: &self.secrets,
+        };
+        let tls = self.ends.multikey(from, name, listener)?;
+        if listener.settings.contains_key(NETNS) {
+            let text = format!("spec.settings[{NETNS}]: only a Listener can be in another one");
+            return Err(text);
+        }
+        let addrs = resolve(&listener.host, listener.port).await;
+        let addrs = addrs.map_err(|e| format!("spec.host: looking up {}: {e}", listener.host))?;
+        let keys = match &listener.strategy {
+            Strategy::Priority(keys) => {
+                Keys::Ordered(keys.iter().map(|key| key.as_str().into()).collect())
+            }
+            Strategy::Weighted(keys) => {
+                let weighted = keys.iter().map(|(key, n)| (key.as_str().into(), *n));
+                Keys::Weighted(weighted.collect(), AtomicU32::default())
+            }
+        };
+        let spec = ListenerSpec {
+            name: multikey_name(name),
+            places: places(&addrs, listener.port, &listener.settings)?,
+            placed: None,
+            routing_key: String::new(),
+            front: Some(Arc::new(Front { keys, tls })),
+        };
+        self.listeners.push(Change::Set(spec));
+        Ok(())
+    }
+
+    fn connector(
+        &mut self,
+        wanted: &Picture,
+        name: &Name,
+        connector: &Connector,
+    ) -> Result<ConnectorSpec, String> {
+        let from = Sources {
+            wanted,
+            secrets: &self.secrets,
+        };
+        let host = match &connector.host {
+            ServerHost::Unix(path) => TargetHost::Unix(path.clone()),
+            ServerHost::Network(host) => match host.ip() {
+                Some(ip) => TargetHost::Ip(ip),
+                None => TargetHost::Name(host.to_string()),
+            },
+        };
+        Ok(ConnectorSpec {
+            name: name.to_string(),
+            host,
+            port: connector.port,
+            routing_key: connector.routing_key.to_string(),
+            tls: self.ends.connector(from, name, connector)?,
+            proxy_protocol: ends::proxy_protocol(&connector.settings)?,
+            probe: ends::probe(connector)?,
+            include_not_ready: connector.include_not_ready,
+        })
+    }
+
+    /// Replaces the credentials of listeners and connectors that have changed. Gives what could not
+    /// be replaced, and why.
+    pub(super) fn refresh_ends(&mut self, wanted: &Picture) -> BTreeMap<Key, String> {
+        let secrets = &self.secrets;
+        self.ends.refresh(Sources { wanted, secrets })
+    }
+
     fn remove_listener(&mut self, name: &str) {
         self.listeners.push(Change::Remove(name.to_owned()));
+    }
+
+    /// Sockets of a listener in another network namespace: those that it has, or others.
+    async fn place(
+        &mut self,
+        core: &CoreSender,
+        name: &Name,
+        netns: &str,
+        places: &[Place],
+    ) -> Result<Placed, String> {
+        let bad = |e| format!("spec.settings[{NETNS}]: {e}");
+        let target: Netns = netns.parse().map_err(bad)?;
+        if let Some(placed) = self.placements.kept(name, &target, places) {
+            return Ok(placed);
+        }
+        // The old ones go first: the new ones may want their ports.
+        self.remove_listener(name);
+        self.finish(core).await?;
+        let (places, workers) = (places.to_vec(), self.trunk);
+        self.placements.make(name, target, places, workers).await
     }
 
     /// Makes the changes of listeners that were waiting.
@@ -275,6 +423,8 @@ impl Executor {
 
     async fn stop(&mut self, core: &CoreSender) -> Done {
         self.listeners.clear();
+        self.placements.clear();
+        self.ends.clear();
         self.accesses.clear();
         if let Some(id) = self.site.take() {
             let removed = core.call(move |c| c.remove_site(id)).await;
@@ -320,6 +470,13 @@ impl Executor {
         match &wanted.site {
             Some((_, site)) => self.addresses.set(&site.settings),
             None => Ok(()),
+        }
+    }
+
+    /// Says the names of the site's service addresses to the host.
+    pub(super) fn publish_names(&mut self, wanted: &Picture) {
+        if let Err(error) = self.addresses.publish(&wanted.listeners) {
+            tracing::error!(namespace = %self.namespace.name(), %error, "names of service addresses");
         }
     }
 
@@ -535,7 +692,7 @@ impl Executor {
     /// When the first of our credentials is to be renewed, or stops being trusted.
     pub(super) fn renewal(&self) -> Option<Timestamp> {
         let due = self.accesses.values().filter_map(|a| a.served.changes);
-        due.min()
+        due.chain(self.ends.renewal()).min()
     }
 
     /// Until when a retired CA, known by its key identifier, is trusted; empty for one that is not.
@@ -565,6 +722,11 @@ impl Executor {
         self.on_site(core, move |s, c| s.set_refused(c, refused))
             .await
     }
+}
+
+/// Name of a MultiKeyListener in the core, where all listeners are together; no Listener has it.
+pub(super) fn multikey_name(name: &str) -> String {
+    format!("multikeylistener/{name}")
 }
 
 fn ended() -> String {
@@ -601,7 +763,7 @@ fn prepare_link(
     secrets: &LinkSecrets,
 ) -> Result<LinkSpec, String> {
     let credentials = &link.tls_credentials;
-    let secret = secrets.credentials.as_ref();
+    let secret = secrets.credentials.as_ref().map_err(Clone::clone)?.as_ref();
     let secret = secret.ok_or_else(|| format!("secret {credentials:?} not found"))?;
     let proxy = match (link.settings.get(PROXY), &secrets.proxy) {
         (None, _) => None,

@@ -2,7 +2,7 @@
 
 use super::execute::{OpenAccess, bind, new_id, reachable};
 use crate::{
-    access::{Desk, Offer, Server, serve},
+    access::{Desk, Door, Doors, Offer, Server, serve},
     model::{
         AccessGrant, ConditionType, Draft, Endpoint, GRANT_PORT, GrantDetails, Host, Kind, Name,
         Secret, Settings, State,
@@ -41,13 +41,16 @@ struct Running {
     place: Place,
     url: String,
     ca: String,
+    /// Before the door: it takes clients as long as it is there.
     _server: Server,
+    _door: Option<Door>,
 }
 
 /// The grants of one namespace.
 pub(super) struct Grants {
     namespace: NamespaceDir,
     poke: Arc<Notify>,
+    doors: Doors,
     desk: Option<Arc<Mutex<Desk>>>,
     running: Option<Running>,
     /// Port of an earlier run.
@@ -59,10 +62,11 @@ pub(super) struct Grants {
 }
 
 impl Grants {
-    pub(super) fn new(namespace: NamespaceDir, poke: Arc<Notify>) -> Self {
+    pub(super) fn new(namespace: NamespaceDir, poke: Arc<Notify>, doors: Doors) -> Self {
         Self {
             namespace,
             poke,
+            doors,
             desk: None,
             running: None,
             port: None,
@@ -198,10 +202,31 @@ impl Grants {
         let secret = pki::ensure_server(&issuer, &dir, CREDENTIALS, &hosts, None);
         let secret = secret.map_err(|e| chain(&e))?;
         let tls = pki::grant_config(CREDENTIALS, &secret).map_err(|e| chain(&e))?;
-        // A port that somebody named is that port; ours may be the next free one.
-        let first = place.port.or(self.port).unwrap_or(GRANT_PORT);
-        let bound = bind(place.bind.as_ref(), first, place.port.is_none()).await;
-        let (port, sockets) = bound.map_err(|e| format!("grant server: {e}"))?;
+        let door = self.doors.open(self.namespace.name());
+        let (port, sockets) = match &door {
+            // The service manager has it open, for the time in which we do not run too.
+            Some(door) => match place.port {
+                Some(port) if port != door.port() => {
+                    return Err(format!(
+                        "spec.settings[{PORT}]: {port}, but the unit of the socket has {}",
+                        door.port()
+                    ));
+                }
+                _ => {
+                    let sockets = door.sockets();
+                    (
+                        door.port(),
+                        sockets.map_err(|e| format!("grant server: {e}"))?,
+                    )
+                }
+            },
+            None => {
+                // A port that somebody named is that port; ours may be the next free one.
+                let first = place.port.or(self.port).unwrap_or(GRANT_PORT);
+                let bound = bind(place.bind.as_ref(), first, place.port.is_none()).await;
+                bound.map_err(|e| format!("grant server: {e}"))?
+            }
+        };
         let server = serve(sockets, tls, desk, self.poke.clone());
         let server = server.map_err(|e| format!("grant server on port {port}: {e}"))?;
         self.port = Some(port);
@@ -216,6 +241,7 @@ impl Grants {
             url: format!("https://{shown}:{port}/"),
             ca: issuer.certificate().to_owned(),
             _server: server,
+            _door: door,
         })
     }
 

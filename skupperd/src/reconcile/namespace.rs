@@ -4,16 +4,19 @@ use super::{
     certificates::Certificates,
     execute::Executor,
     grants::Grants,
-    settings::{PROXY, named_hosts},
+    settings::{PROXY, SERVICE_ADDRESSES, named_hosts},
     tokens::{FROM, Tokens},
 };
 use crate::{
+    access::Doors,
     link::core::CoreSender,
     manifest::{Located, ManifestError},
-    model::{AccessRole, Key, Kind, Name, Role, RouterAccess, Settings, Spec},
+    model::{AccessRole, Key, Kind, Listener, Name, Role, RouterAccess, Settings, Spec},
+    pki,
     plan::{Action, LinkSecrets, Picture, plan},
     steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
+    telemetry::chain,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
@@ -50,12 +53,13 @@ impl NamespaceState {
         trunk: usize,
         poke: Arc<Notify>,
         routes: Arc<Routes>,
+        doors: Doors,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
             executor: Executor::new(namespace.clone(), trunk, routes),
             certificates: Certificates::new(namespace.clone()),
-            grants: Grants::new(namespace.clone(), poke.clone()),
+            grants: Grants::new(namespace.clone(), poke.clone(), doors),
             tokens: Tokens::new(namespace.clone(), poke),
             loader: Loader::new(namespace.clone()),
             namespace,
@@ -75,6 +79,21 @@ impl NamespaceState {
             || self.tokens.has_failures()
     }
 
+    /// There are listeners in other network namespaces.
+    pub(super) fn has_placed(&self) -> bool {
+        self.executor.placements.any()
+    }
+
+    /// Forgets listeners whose network namespaces are gone, and says whether there were any: they
+    /// are to be set again.
+    pub(super) fn lose_placed(&mut self) -> bool {
+        let lost = self.executor.placements.lost();
+        for name in &lost {
+            self.applied.listeners.remove(name);
+        }
+        !lost.is_empty()
+    }
+
     /// The running site's id in the core.
     pub(super) fn site(&self) -> Option<u32> {
         self.executor.site
@@ -90,6 +109,9 @@ impl NamespaceState {
                 Spec::Listener(listener) => {
                     picture.listeners.insert(name, listener.clone());
                 }
+                Spec::MultiKeyListener(listener) => {
+                    picture.multikeys.insert(name, listener.clone());
+                }
                 Spec::Connector(connector) => {
                     picture.connectors.insert(name, connector.clone());
                 }
@@ -98,8 +120,12 @@ impl NamespaceState {
                         let found = secrets.iter().find(|(known, _)| ***known == *name);
                         found.map(|(_, secret)| secret.clone())
                     };
+                    // The user's own go before Secrets.
+                    let name_of = &link.tls_credentials;
+                    let given = pki::given_certificate(&self.namespace, name_of);
+                    let given = given.map_err(|e| chain(&e));
                     let needed = LinkSecrets {
-                        credentials: secret(&link.tls_credentials),
+                        credentials: given.map(|given| given.or_else(|| secret(name_of))),
                         proxy: link.settings.get(PROXY).and_then(|name| secret(name)),
                     };
                     picture.links.insert(name, (link.clone(), needed));
@@ -157,14 +183,28 @@ impl NamespaceState {
             .collect();
         self.sync_certificates();
         let wanted = self.wanted();
+        let addresses = |picture: &Picture| {
+            let (_, site) = picture.site.as_ref()?;
+            site.settings.get(SERVICE_ADDRESSES).cloned()
+        };
+        if addresses(&wanted) != addresses(&self.applied) {
+            // Their names stand for other addresses from now on.
+            let listeners = &mut self.applied.listeners;
+            let stays = |name: &Name, listener: &Listener| {
+                listener.host.ip().is_some() || !wanted.listeners.contains_key(name)
+            };
+            listeners.retain(|name, listener| stays(name, listener));
+        }
         for action in plan(&wanted, &self.applied) {
             self.step(core, &wanted, action).await;
         }
         if let Err(error) = self.executor.finish(core).await {
             tracing::debug!(namespace = %self.namespace.name(), error, "listeners");
         }
+        self.executor.publish_names(&wanted);
         self.failures.retain(|key, _| match key.kind {
             Kind::Listener => wanted.listeners.contains_key(&key.name),
+            Kind::MultiKeyListener => wanted.multikeys.contains_key(&key.name),
             Kind::Connector => wanted.connectors.contains_key(&key.name),
             Kind::Link => wanted.links.contains_key(&key.name),
             Kind::RouterAccess => wanted.accesses.contains_key(&key.name),
@@ -182,8 +222,27 @@ impl NamespaceState {
         for (name, error) in failed {
             self.failed(key(Kind::RouterAccess, &name), error);
         }
+        self.refresh_ends(&wanted);
         self.sync_access(&wanted).await;
         Ok(())
+    }
+
+    /// Credentials of listeners and connectors that have changed.
+    fn refresh_ends(&mut self, wanted: &Picture) {
+        let failed = self.executor.refresh_ends(wanted);
+        let applied = &self.applied;
+        self.failures.retain(|key, _| {
+            let good = match key.kind {
+                Kind::Listener => applied.listeners.contains_key(&key.name),
+                Kind::MultiKeyListener => applied.multikeys.contains_key(&key.name),
+                Kind::Connector => applied.connectors.contains_key(&key.name),
+                _ => false,
+            };
+            !good
+        });
+        for (key, error) in failed {
+            self.failed(key, error);
+        }
     }
 
     /// Credentials by wish, beside those that the user supplies.
@@ -275,6 +334,8 @@ impl NamespaceState {
             }
             Action::SetListener(n) => (key(Kind::Listener, n), true),
             Action::RemoveListener(n) => (key(Kind::Listener, n), false),
+            Action::SetMultiKey(n) => (key(Kind::MultiKeyListener, n), true),
+            Action::RemoveMultiKey(n) => (key(Kind::MultiKeyListener, n), false),
             Action::SetConnector(n) => (key(Kind::Connector, n), true),
             Action::RemoveConnector(n) => (key(Kind::Connector, n), false),
             Action::SetLink(n) => (key(Kind::Link, n), true),
@@ -296,6 +357,14 @@ impl NamespaceState {
                             applied,
                         );
                     }
+                    Kind::MultiKeyListener => {
+                        copy(
+                            &wanted.multikeys,
+                            &mut self.applied.multikeys,
+                            name,
+                            applied,
+                        );
+                    }
                     Kind::Connector => {
                         copy(
                             &wanted.connectors,
@@ -312,6 +381,7 @@ impl NamespaceState {
                 // It is not what was applied before either: the next look tries again.
                 match key.kind {
                     Kind::Listener => drop(self.applied.listeners.remove(name)),
+                    Kind::MultiKeyListener => drop(self.applied.multikeys.remove(name)),
                     Kind::Connector => drop(self.applied.connectors.remove(name)),
                     Kind::Link => drop(self.applied.links.remove(name)),
                     Kind::RouterAccess => drop(self.applied.accesses.remove(name)),

@@ -1,17 +1,19 @@
 //! Statuses: what was applied and what the network does, as conditions.
 
 use super::{
-    execute::Executor,
-    execute::OpenAccess,
+    ends,
+    execute::{Executor, OpenAccess, multikey_name},
     namespace::{NamespaceState, access_of_site},
 };
 use crate::{
-    link::core::{CoreSender, IncomingLink, LinkState, ListenerState},
+    link::core::{ConnectorState, CoreSender, IncomingLink, LinkState, ListenerState},
     manifest::Located,
     model::{
-        AccessDetails, AccessRole, CertificateRecord, ConditionType, ConnectorDetails, Draft,
-        EndpointStatus, IncomingRecord, Key, Kind, LinkDetails, LinkRecord, ListenerDetails, Name,
-        ServiceRecord, Site, SiteDetails, SiteRecord, Spec, State, check_name,
+        AccessDetails, AccessRole, CertificateRecord, ConditionType, Connector, ConnectorDetails,
+        Draft, EndpointStatus, HealthRecord, IncomingRecord, Key, Kind, LinkDetails, LinkRecord,
+        ListenerDetails, MultiKeyListener, MultiKeyListenerDetails, Name, PriorityReachable,
+        ServiceRecord, Site, SiteDetails, SiteRecord, Spec, State, Strategy, StrategyReachable,
+        WeightedReachable, check_name,
     },
     pki::identify_pem,
     router::NetworkRouter,
@@ -38,6 +40,7 @@ pub(super) fn advert(id: &str, name: &str, namespace: &str) -> String {
 struct Observed {
     links: BTreeMap<String, LinkState>,
     listeners: BTreeMap<String, ListenerState>,
+    connectors: BTreeMap<String, ConnectorState>,
     network: Vec<NetworkRouter>,
     incoming: Vec<IncomingLink>,
 }
@@ -101,6 +104,7 @@ impl NamespaceState {
                     c.site(id, |s, _| Observed {
                         links: s.link_states(),
                         listeners: s.listener_states(),
+                        connectors: s.connector_states(),
                         network: s.network(),
                         incoming: s.incoming_links(),
                     })
@@ -112,6 +116,7 @@ impl NamespaceState {
         let mut keep = BTreeSet::new();
         for located in &self.resources {
             let (key, draft) = (located.key(), self.draft(located, &observed));
+            let draft = draft.notes(ends::notes(&located.resource.spec));
             let mut document = (*located.document).clone();
             if key.kind == Kind::Site && !self.executor.site_id.is_empty() {
                 document["metadata"]["uid"] = json!(self.executor.site_id);
@@ -206,6 +211,93 @@ impl NamespaceState {
         self.resources.iter().any(edge)
     }
 
+    fn connector_draft(
+        &self,
+        name: &Name,
+        connector: &Connector,
+        observed: &Observed,
+        failure: Option<&String>,
+    ) -> Draft {
+        let state = observed.connectors.get(name.as_str());
+        let health = state.and_then(|s| s.health.as_ref());
+        let unwell = health.and_then(|h| h.as_ref().err());
+        let configured = match (failure, unwell) {
+            (Some(error), _) => State::Error(error.clone()),
+            (None, Some(why)) if !connector.include_not_ready => {
+                State::Pending(Some(format!("Not ready: {why}")))
+            }
+            _ => State::True,
+        };
+        let advert = format!("{LISTENER}{}", connector.routing_key);
+        let matched = observed
+            .network
+            .iter()
+            .filter(|r| r.cost.is_some())
+            .any(|r| r.addresses.contains(&advert));
+        let missing = match self.site() {
+            Some(_) => "No matching listeners".into(),
+            None => no_site(),
+        };
+        Draft::new(Kind::Connector, false)
+            .with(ConditionType::Configured, configured)
+            .with(ConditionType::Matched, pending(matched, Some(missing)))
+            .details(ConnectorDetails {
+                has_matching_listener: matched,
+                health: health.map(|health| HealthRecord {
+                    ready: health.is_ok(),
+                    message: health.as_ref().err().cloned().unwrap_or_default(),
+                }),
+                last_failure: state.map(|s| s.trouble.clone()).unwrap_or_default(),
+            })
+    }
+
+    fn multikey_draft(
+        &self,
+        key: &Key,
+        listener: &MultiKeyListener,
+        observed: &Observed,
+        failure: Option<&String>,
+    ) -> Draft {
+        let state = observed.listeners.get(&multikey_name(&key.name));
+        let reachable = state.map(|s| &*s.reachable).unwrap_or_default();
+        let error = failure.or(state.and_then(|s| s.error.as_ref()));
+        let configured = error.map_or(State::True, |e| State::Error(e.clone()));
+        let missing = match self.site() {
+            Some(_) => "No matching connectors".to_owned(),
+            None => no_site(),
+        };
+        let strategy = match &listener.strategy {
+            Strategy::Priority(_) => StrategyReachable {
+                priority: Some(PriorityReachable {
+                    routing_keys_reachable: reachable.iter().map(ToString::to_string).collect(),
+                }),
+                weighted: None,
+            },
+            Strategy::Weighted(weights) => StrategyReachable {
+                priority: None,
+                weighted: Some(WeightedReachable {
+                    routing_keys_reachable: weights
+                        .iter()
+                        .filter(|(key, _)| reachable.iter().any(|r| **r == ***key))
+                        .map(|(key, weight)| (key.to_string(), *weight))
+                        .collect(),
+                }),
+            },
+        };
+        Draft::new(key.kind, false)
+            .with(ConditionType::Configured, configured)
+            .with(
+                ConditionType::Operational,
+                pending(!reachable.is_empty(), Some(missing)),
+            )
+            .details(MultiKeyListenerDetails {
+                has_destination: !reachable.is_empty(),
+                strategy,
+                certificate_expiration_time: self.executor.ends.expires(key),
+                tls_handshake_failures: state.map_or(0, |s| s.tls_failures),
+            })
+    }
+
     fn draft(&self, located: &Located, observed: &Observed) -> Draft {
         let key = located.key();
         let (kind, name) = (key.kind, &key.name);
@@ -268,27 +360,14 @@ impl NamespaceState {
                             Some(s) if s.open => "socket".to_owned(),
                             _ => String::new(),
                         },
+                        certificate_expiration_time: self.executor.ends.expires(&key),
+                        tls_handshake_failures: state.map_or(0, |s| s.tls_failures),
                     })
             }
-            Spec::Connector(connector) => {
-                let advert = format!("{LISTENER}{}", connector.routing_key);
-                let matched = observed
-                    .network
-                    .iter()
-                    .filter(|r| r.cost.is_some())
-                    .any(|r| r.addresses.contains(&advert));
-                let missing = if running {
-                    "No matching listeners".into()
-                } else {
-                    no_site()
-                };
-                Draft::new(kind, false)
-                    .with(ConditionType::Configured, configured(failure))
-                    .with(ConditionType::Matched, pending(matched, Some(missing)))
-                    .details(ConnectorDetails {
-                        has_matching_listener: matched,
-                    })
+            Spec::MultiKeyListener(listener) => {
+                self.multikey_draft(&key, listener, observed, failure)
             }
+            Spec::Connector(connector) => self.connector_draft(name, connector, observed, failure),
             Spec::RouterAccess(_) => {
                 access_status(name, self.executor.accesses.get(name), configured(failure))
             }

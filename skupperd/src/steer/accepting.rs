@@ -98,8 +98,8 @@ impl Accepting {
     }
 
     /// Where the sockets for addresses of this family begin.
-    pub(super) fn first(&self, addr: SocketAddr) -> u32 {
-        FIRST[usize::from(addr.is_ipv6())]
+    pub(super) fn first(&self, address: IpAddr) -> u32 {
+        FIRST[usize::from(address.is_ipv6())]
     }
 
     /// Whether connections to this address are ones to a socket's own.
@@ -168,6 +168,7 @@ fn bind_own(steering: &mut Steering, own: SocketAddr) -> Result<(), BpfError> {
         first: 0,
         sockets: 0,
         slot: OWN,
+        prefix: 0,
     };
     let bits = if own.is_ipv4() { 32 } else { 128 };
     steering.bind(own.ip(), bits, own.port(), nobody)

@@ -304,7 +304,8 @@ impl Steering {
     }
 
     /// From now on, new connections to `port` of the addresses in `address/prefix` go to the
-    /// sockets of `binding`. The longest prefix wins.
+    /// sockets of `binding`. The longest prefix wins; of the same prefix, the port before
+    /// [`skupper_ebpf::ALL_PORTS`].
     pub fn bind(
         &mut self,
         address: IpAddr,
@@ -312,8 +313,12 @@ impl Steering {
         port: u16,
         binding: Binding,
     ) -> Result<(), BpfError> {
+        let prefixed = Binding {
+            prefix: u32::from(prefix),
+            ..binding
+        };
         self.bindings
-            .insert(&key(address, prefix, port), binding, 0)
+            .insert(&key(address, prefix, port), prefixed, 0)
             .map_err(BpfError::of("setting a binding"))
     }
 

@@ -4,25 +4,26 @@
 //! Order is what keeps connections from going astray. A binding begins when its address is ours and
 //! workers know its owner, and ends before workers forget the owner and others can have the address.
 
+mod start;
+
+pub(super) use start::{discard, start};
+
 use super::{
-    Bound, Kept, Lister, Listing, Meter, NotSteered, Steer, SteerError, Steered, Totals,
+    Steer, SteerError,
     accepting::Accepting,
-    bpf::{BpfError, Counts, Found, Steering},
-    pins::{Home, PinError},
+    bpf::{BpfError, Steering},
+    listening::{Listening, listening},
+    place::{Network, Place, Ports},
     reserve::Reservations,
-    table::{Owner, Owners, Place, Table},
+    slots::Slots,
+    table::{Owner, Owners, Table},
 };
-use crate::{
-    sys::{self, Keeper},
-    telemetry,
-};
-use skupper_ebpf::{Binding, FIRST, LISTENERS, MAX_BINDINGS, OWN, UNBOUND};
+use crate::{sys::Keeper, telemetry};
+use skupper_ebpf::{ALL_PORTS, Binding, LEFT_ALONE, LISTENERS};
 use std::{
-    collections::{HashMap, HashSet},
-    fs::File,
+    collections::{BTreeSet, HashMap, HashSet},
     io,
-    net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, BorrowedFd},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -40,311 +41,338 @@ struct Kernel {
     table: Arc<Table>,
     accepting: Accepting,
     /// Bindings of an earlier process that nobody has wanted yet, and where they are counted.
-    adopted: HashMap<Place, u32>,
+    adopted: HashMap<(Network, u16), u32>,
     slots: Slots,
     keeper: Keeper,
+    /// What is reserved for each place.
+    taken: HashMap<Place, Vec<SocketAddr>>,
+    /// Places that others may come to listen at.
+    open: BTreeSet<Place>,
+    /// What is left to others there.
+    left: HashSet<(Network, u16)>,
+    /// What an earlier process has left to others. It stays so until all places are known again.
+    left_before: HashSet<(Network, u16)>,
+    /// What the kernel knows of.
+    bound: HashSet<(Network, u16)>,
 }
 
-/// Slots of counters that listeners may have.
-struct Slots {
-    next: u32,
-    free: Vec<u32>,
-}
-
-impl Slots {
-    /// Beyond those that are in use.
-    fn beyond(used: impl Iterator<Item = u32>) -> Self {
-        let next = used.map(|slot| slot + 1).max().unwrap_or(FIRST).max(FIRST);
-        let free = Vec::new();
-        Self { next, free }
-    }
-
-    fn take(&mut self) -> u32 {
-        if let Some(slot) = self.free.pop() {
-            return slot;
-        }
-        // There are as many as bindings: who finds none has no room for a binding either.
-        let slot = self.next.min(MAX_BINDINGS - 1);
-        self.next = slot + 1;
-        slot
-    }
-}
-
-/// Loads the program and makes an accept socket of each family for each worker, or goes on with what
-/// an earlier process has left.
-pub(super) fn start(workers: usize, kept: &Kept) -> Result<Steered, NotSteered> {
-    let missing = sys::missing_for_bpf()?;
-    if !missing.is_empty() {
-        return Err(NotSteered::Missing(missing.join(", ")));
-    }
-    // Not /proc/self: that is the main thread's.
-    let netns = File::open("/proc/thread-self/ns/net")?;
-    let (mut steering, not_kept) = open(netns.as_fd(), kept)?;
-    let count = u32::try_from(workers).map_err(io::Error::other)?;
-    let mut accepting = Accepting::new(count, kept, &mut steering)?;
-    let sockets = std::mem::take(&mut accepting.of_workers);
-    let adopted = adopt(&mut steering, &accepting)?;
-    let beside = sockets.iter().flatten().next();
-    let beside = beside.ok_or_else(|| io::Error::other("no accept socket"))?;
-    let reservations = Reservations::adopt(&kept.descriptors, kept.keeper.clone(), beside.as_fd());
-    let table = Arc::new(Table::default());
-    let meter = meter(steering.counts());
-    let listing = lister(steering.counts(), &table, &accepting, not_kept.as_ref());
-    let steer = Box::new(Kernel {
-        slots: Slots::beyond(adopted.values().copied()),
-        steering,
-        reservations,
-        owners: Owners::default(),
-        table: table.clone(),
-        accepting,
-        adopted,
-        keeper: kept.keeper.clone(),
-    });
-    Ok(Steered {
-        steer,
-        table,
-        sockets,
-        meter,
-        listing,
-        not_kept,
-    })
-}
-
-/// Loads the program, pinned where somebody keeps the accept sockets too. Else says why it is not.
-fn open(netns: BorrowedFd<'_>, kept: &Kept) -> Result<(Steering, Option<String>), BpfError> {
-    let plain = |why: String| Ok((Steering::load(netns)?, Some(why)));
-    if !kept.keeper.keeps() {
-        return plain("no service manager keeps its sockets".to_owned());
-    }
-    let lock = kept.descriptors.take(|name| name == LOCK).pop();
-    let opened = Home::open(&kept.home).and_then(|home| {
-        let opened = Steering::open(netns, &home, &kept.instance, lock.map(|(_, fd)| fd))?;
-        for dir in home.sweep()? {
-            tracing::info!(dir = %dir.display(), "what a dead instance has left is removed");
-        }
-        Ok(opened)
-    });
-    let (steering, found) = match opened {
-        Ok(opened) => opened,
-        Err(PinError::Bpf(error)) => return Err(error),
-        Err(error) => return plain(telemetry::chain(&error)),
+/// What the kernel knows a port of a place by, or all ports.
+fn key(part: Place) -> (Network, u16) {
+    let port = match part.ports {
+        Ports::One(port) | Ports::Range(port, _) => port,
+        Ports::All => ALL_PORTS,
     };
-    match found {
-        Found::Nothing => {}
-        Found::Same => tracing::info!("the program of an earlier process goes on"),
-        Found::OtherProgram => {
-            tracing::info!("the program of an earlier version is replaced, its bindings go on");
-        }
-        Found::Other => {
-            tracing::info!("what an earlier version has pinned is of another layout: all is new");
-        }
-    }
-    if matches!(found, Found::Nothing | Found::Other) {
-        kept.keeper.forget(LOCK);
-    }
-    if let Some(lock) = steering.lock()
-        && let Err(error) = kept.keeper.keep(LOCK, lock)
-    {
-        tracing::warn!(%error, "the lock on what is pinned ends with this process");
-    }
-    Ok((steering, None))
+    (part.network, port)
 }
 
-/// Bindings that an earlier process has left; those that can lead nowhere are ended.
-fn adopt(steering: &mut Steering, accepting: &Accepting) -> Result<HashMap<Place, u32>, BpfError> {
-    let waiting = accepting.listing.iter().any(|socket| socket.adopted);
-    let mut adopted = HashMap::new();
-    for (address, prefix, port, binding) in steering.bindings()? {
-        if accepting.own(address, port) && binding.slot == OWN {
-            continue;
-        }
-        if waiting && binding.slot >= FIRST && prefix == self::prefix(address) {
-            adopted.insert((address, port), binding.slot);
-        } else {
-            steering.unbind(address, prefix, port)?;
-        }
-    }
-    Ok(adopted)
-}
-
-/// Removes what an earlier process of this daemon has pinned.
-pub(super) fn discard(kept: &Kept) {
-    let lock = kept.descriptors.take(|name| name == LOCK).pop();
-    let locked = lock.is_some();
-    let removed = Home::open(&kept.home)
-        .and_then(|home| home.discard(&kept.instance, lock.map(|(_, fd)| fd)));
-    if locked && let Err(error) = removed {
-        tracing::warn!(error = telemetry::chain(&error), "removing what is pinned");
-    }
-    kept.keeper.forget(LOCK);
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// Bits of a listener's address that count: none of the address that stands for all.
-fn prefix(address: IpAddr) -> u8 {
-    if address.is_unspecified() {
-        0
-    } else {
-        bits(address)
-    }
-}
-
-fn meter(counts: Arc<Counts>) -> Meter {
-    Arc::new(move || {
-        let read = || {
-            let ours = counts.of(LISTENERS)?;
-            let own = counts.of(OWN)?;
-            Ok(Totals {
-                hits: ours.steered,
-                misses: counts.of(UNBOUND)?.passed,
-                refused: ours.refused + own.refused,
-            })
-        };
-        let failed = |error: &BpfError| {
-            tracing::warn!(error = telemetry::chain(error), "steering");
-        };
-        read().inspect_err(failed).ok()
-    })
-}
-
-fn lister(
-    counts: Arc<Counts>,
-    table: &Arc<Table>,
-    accepting: &Accepting,
-    not_kept: Option<&String>,
-) -> Lister {
-    let table = table.clone();
-    let empty = Listing {
-        enabled: true,
-        reason: None,
-        kept: not_kept.is_none(),
-        kept_reason: not_kept.cloned(),
-        bindings: Vec::new(),
-        sockets: accepting.listing.clone(),
+/// What is told of [`key`].
+fn part((network, port): (Network, u16)) -> Place {
+    let ports = match port {
+        ALL_PORTS => Ports::All,
+        port => Ports::One(port),
     };
-    Arc::new(move || {
-        let bound = |(place, owner): (&Place, &Owner)| {
-            let counters = counts.of(owner.slot).unwrap_or_default();
-            let (namespace, listener) = (*owner.name).clone();
-            Bound {
-                address: place.0,
-                prefix: prefix(place.0),
-                port: place.1,
-                namespace,
-                listener,
-                routing_key: owner.routing_key.to_string(),
-                steered: counters.steered,
-                refused: counters.refused,
-            }
-        };
-        let mut bindings: Vec<_> = table.all().iter().map(bound).collect();
-        bindings.sort_by_key(|b| (b.address, b.port));
-        Listing {
-            bindings,
-            ..empty.clone()
-        }
-    })
+    Place { network, ports }
 }
 
 impl Kernel {
-    fn bind(&mut self, addr: SocketAddr, slot: u32) -> Result<(), SteerError> {
+    /// Has the kernel do with a port of these addresses what their owner, or nobody, wants.
+    fn settle(&mut self, network: Network, port: u16) -> Result<(), BpfError> {
+        let key = (network, port);
+        let owner = match port {
+            ALL_PORTS => self.owners.of_all(network),
+            port => self.owners.of_port(network, port),
+        };
+        let slot = owner.map(|owner| owner.slot);
+        let (sockets, slot) = match slot {
+            // Nothing is counted there.
+            _ if self.left.contains(&key) => (LEFT_ALONE, slot.unwrap_or(LISTENERS)),
+            Some(slot) => (self.accepting.count, slot),
+            None if self.bound.contains(&key) => {
+                self.steering
+                    .unbind(network.address(), network.bits(), port)?;
+                self.bound.remove(&key);
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
         let binding = Binding {
-            first: self.accepting.first(addr),
-            sockets: self.accepting.count,
+            first: self.accepting.first(network.address()),
+            sockets,
             slot,
+            prefix: u32::from(network.bits()),
         };
         self.steering
-            .bind(addr.ip(), prefix(addr.ip()), addr.port(), binding)
-            .map_err(|error| SteerError {
-                addr,
-                op: "steering",
-                source: io::Error::other(telemetry::chain(&error)),
-            })
+            .bind(network.address(), network.bits(), port, binding)?;
+        self.bound.insert(key);
+        Ok(())
     }
 
-    fn unbind(&mut self, addr: SocketAddr) {
-        let (ip, port) = (addr.ip(), addr.port());
-        let ended = self.steering.unbind(ip, prefix(ip), port);
-        if let Err(error) = ended {
-            tracing::error!(%addr, error = telemetry::chain(&error), "ending a binding");
+    /// The same for each port of a place.
+    fn settle_all(&mut self, place: Place) -> Result<(), SteerError> {
+        let settled = place
+            .parts()
+            .map(key)
+            .try_for_each(|(network, port)| self.settle(network, port));
+        settled.map_err(|error| SteerError {
+            place,
+            op: "steering",
+            source: io::Error::other(telemetry::chain(&error)),
+        })
+    }
+
+    /// Makes a place ours, or says who has it.
+    fn take(&mut self, place: Place, others: &[Listening]) -> Result<(), SteerError> {
+        // Where an earlier process was before others came, they have theirs and we the rest.
+        let ours = self.adopted_slot(place).is_some();
+        if is_open(&place) && place.ports != Ports::All && !ours {
+            let taken = others.iter().find(|other| other.takes_of(&place));
+            if let Some(other) = taken {
+                let text = format!(
+                    "Address already in use by another program at {}",
+                    other.addr
+                );
+                return Err(SteerError {
+                    place: place.at(other.addr.port()),
+                    op: "binding",
+                    source: io::Error::new(io::ErrorKind::AddrInUse, text),
+                });
+            }
         }
+        let mut taken = Vec::new();
+        for port in place.ports.each() {
+            // Of a prefix, the first address stands for it: who wants all addresses, or the same
+            // prefix, is told then.
+            let addr = SocketAddr::new(place.network.address(), port);
+            match self.reservations.take(addr) {
+                Ok(()) => taken.push(addr),
+                Err(error)
+                    if is_open(&place)
+                        && error.source.kind() == io::ErrorKind::AddrNotAvailable =>
+                {
+                    break;
+                }
+                Err(error) => {
+                    for addr in taken {
+                        self.reservations.give(addr);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        self.taken.insert(place, taken);
+        if is_open(&place) {
+            self.open.insert(place);
+        }
+        Ok(())
+    }
+
+    /// Gives a place back to whoever wants it.
+    fn give(&mut self, place: Place) {
+        for addr in self.taken.remove(&place).into_iter().flatten() {
+            self.reservations.give(addr);
+        }
+        self.open.remove(&place);
+    }
+
+    /// Leaves to others what they listen on in the places that can not be taken from them.
+    fn leave(&mut self, others: &[Listening]) {
+        let mut left = self.left_before.clone();
+        for place in &self.open {
+            for other in others.iter().filter(|other| other.takes_of(place)) {
+                let ip = other.addr.ip();
+                let network = if ip.is_unspecified() {
+                    place.network
+                } else {
+                    Network::of(ip)
+                };
+                left.insert((network, other.addr.port()));
+            }
+        }
+        let before = std::mem::replace(&mut self.left, left);
+        let changed: Vec<_> = self.left.symmetric_difference(&before).copied().collect();
+        for (network, port) in changed {
+            if self.left.contains(&(network, port)) {
+                tracing::info!(%network, port, "left to another program, which listens there");
+            }
+            if let Err(error) = self.settle(network, port) {
+                let error = telemetry::chain(&error);
+                tracing::error!(%network, port, error, "leaving a port to another program");
+            }
+        }
+    }
+
+    /// Who listens, our accept sockets left out; nobody when that does not matter.
+    fn others(&self, matters: bool) -> Vec<Listening> {
+        if !matters {
+            return Vec::new();
+        }
+        let found = listening().inspect_err(|error| {
+            tracing::error!(%error, "looking for programs that listen");
+        });
+        let mut others = found.unwrap_or_default();
+        others.retain(|other| !self.accepting.own(other.addr.ip(), other.addr.port()));
+        others
+    }
+
+    /// Where an earlier process has counted connections to a place.
+    fn adopted_slot(&self, place: Place) -> Option<u32> {
+        let mut keys = place.parts().map(key);
+        let of = |key| self.adopted.get(&key).copied();
+        (!self.adopted.is_empty()).then(|| keys.find_map(of))?
+    }
+
+    /// The slot that a listener's connections are counted in, for a place more.
+    fn take_slot(&mut self, owner: &Owner, place: Place) -> u32 {
+        let (slot, fresh) = self.slots.take(&owner.name, self.adopted_slot(place));
+        if fresh && let Err(error) = self.steering.counts().clear(slot) {
+            tracing::warn!(error = telemetry::chain(&error), "counters of a listener");
+        }
+        slot
+    }
+
+    /// An owner, and a place that is to be its own: what has to be done in the kernel.
+    fn begin(
+        &mut self,
+        place: Place,
+        owner: Owner,
+        before: Option<&Owner>,
+        others: &[Listening],
+    ) -> Result<Begun, SteerError> {
+        let slot = owner.slot;
+        if !self.owners.insert(place, owner) {
+            return Err(SteerError {
+                place,
+                op: "binding",
+                source: io::Error::new(io::ErrorKind::AddrInUse, DUPLICATE),
+            });
+        }
+        if let Some(before) = before {
+            // What changes its owner leads where it did.
+            return Ok(match before.slot == slot {
+                true => Begun::Same,
+                false => Begun::Other,
+            });
+        }
+        let taken = self.take(place, others);
+        if taken.is_err() {
+            self.owners.remove(place);
+        } else if !self.adopted.is_empty() {
+            for key in place.parts().map(key) {
+                // Others may have some of its ports to themselves.
+                if self.adopted.get(&key) == Some(&slot) {
+                    self.adopted.remove(&key);
+                }
+            }
+        }
+        taken.map(|()| Begun::Other)
     }
 }
 
+/// How a place was begun.
+#[derive(PartialEq, Eq)]
+enum Begun {
+    /// The kernel knows all of it.
+    Same,
+    /// The kernel is to be told.
+    Other,
+}
+
+/// Whether others may come to listen at a place that is ours.
+fn is_open(place: &Place) -> bool {
+    place.sockets().is_none()
+}
+
 impl Steer for Kernel {
-    fn apply(
-        &mut self,
-        end: &[SocketAddr],
-        begin: Vec<(SocketAddr, Owner)>,
-    ) -> Vec<Result<(), SteerError>> {
-        let mut ending: HashSet<SocketAddr> = end.iter().copied().collect();
+    fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>> {
+        let mut ending: HashSet<Place> = end.iter().copied().collect();
+        let before = ending.iter();
+        let before = before.filter_map(|place| Some((*place, self.owners.remove(*place)?)));
+        let before: HashMap<Place, Owner> = before.collect();
+        let others = self.others(begin.iter().any(|(place, _)| is_open(place)));
         let mut results = Vec::with_capacity(begin.len());
         let mut beginning = Vec::new();
-        for (n, (addr, mut owner)) in begin.into_iter().enumerate() {
-            let place = (addr.ip(), addr.port());
-            // What changes its owner stays as it is in the kernel.
-            let moved = ending.remove(&addr);
-            let taken = match self.owners.get(&place).map(|owner| owner.slot) {
-                Some(slot) if moved => Ok(slot),
-                Some(_) => Err(SteerError {
-                    addr,
-                    op: "binding",
-                    source: io::Error::new(io::ErrorKind::AddrInUse, DUPLICATE),
-                }),
-                None => self.reservations.take(addr).map(|()| {
-                    // One that was adopted goes on counting.
-                    let slot = self.adopted.remove(&place);
-                    let slot = slot.unwrap_or_else(|| self.fresh_slot());
-                    beginning.push((n, addr, slot));
-                    slot
-                }),
-            };
-            results.push(taken.map(|slot| {
-                owner.slot = slot;
-                self.owners.insert(place, owner);
-            }));
+        let mut unnamed = Vec::new();
+        for (n, (place, mut owner)) in begin.into_iter().enumerate() {
+            let name = owner.name.clone();
+            owner.slot = self.take_slot(&owner, place);
+            let moved = before.get(&place).filter(|_| ending.contains(&place));
+            let begun = self.begin(place, owner, moved, &others);
+            match &begun {
+                Ok(Begun::Same) => drop(ending.remove(&place)),
+                Ok(Begun::Other) => {
+                    ending.remove(&place);
+                    beginning.push((n, place, name));
+                }
+                Err(_) => unnamed.push(name),
+            }
+            results.push(begun.map(drop));
+        }
+        // Before workers forget who had them: what comes from now on is refused, or goes where it
+        // will from now on.
+        for place in &ending {
+            if let Err(error) = self.settle_all(*place) {
+                tracing::error!(error = telemetry::chain(&error), "ending a binding");
+            }
         }
         self.table.store(self.owners.clone());
-        let mut over = Vec::new();
-        for (n, addr, slot) in beginning {
-            if let Err(error) = self.bind(addr, slot) {
+        if beginning.iter().any(|(_, place, _)| is_open(place)) {
+            self.leave(&others);
+        }
+        let mut failed = Vec::new();
+        for (n, place, name) in beginning {
+            if let Err(error) = self.settle_all(place) {
                 results[n] = Err(error);
-                over.push(addr);
+                failed.push(place);
+                unnamed.push(name);
             }
         }
-        for addr in ending {
-            self.unbind(addr);
-            over.push(addr);
-        }
-        if !over.is_empty() {
-            for addr in over {
-                if let Some(owner) = self.owners.remove(&(addr.ip(), addr.port())) {
-                    self.slots.free.push(owner.slot);
-                }
-                self.reservations.give(addr);
+        for place in &failed {
+            self.owners.remove(*place);
+            if let Err(error) = self.settle_all(*place) {
+                tracing::error!(error = telemetry::chain(&error), "taking back a binding");
             }
+        }
+        if !failed.is_empty() {
             self.table.store(self.owners.clone());
         }
+        for place in ending.into_iter().chain(failed) {
+            self.give(place);
+        }
+        // Last, so that a listener that is changed goes on with its own.
+        let names = before.values().map(|owner| &owner.name);
+        names.chain(&unnamed).for_each(|name| self.slots.give(name));
         results
     }
 
-    fn adopted(&self) -> Vec<SocketAddr> {
-        let bound = self.adopted.keys().map(|place| SocketAddr::from(*place));
-        let mut all: Vec<_> = bound.chain(self.reservations.adopted()).collect();
+    fn look(&mut self) {
+        if !self.open.is_empty() || !self.left.is_empty() {
+            let others = self.others(true);
+            self.leave(&others);
+        }
+    }
+
+    fn adopted(&self) -> Vec<Place> {
+        let bound = self.adopted.keys().copied().map(part);
+        let reserved = self.reservations.adopted().map(Place::from);
+        let mut all: Vec<_> = bound.chain(reserved).collect();
         all.sort();
         all.dedup();
         all
     }
 
-    fn settle(&mut self) {
-        for (place, slot) in std::mem::take(&mut self.adopted) {
-            tracing::info!(addr = %SocketAddr::from(place), "an earlier process's binding ends");
-            self.unbind(place.into());
-            self.slots.free.push(slot);
+    fn end_adopted(&mut self) {
+        for (network, port) in std::mem::take(&mut self.adopted).into_keys() {
+            let place = part((network, port));
+            if let Err(error) = self.settle(network, port) {
+                let error = telemetry::chain(&error);
+                tracing::error!(%place, error, "ending a binding");
+            } else if !self.bound.contains(&(network, port)) {
+                tracing::info!(%place, "an earlier process's binding has ended");
+            }
         }
+        self.left_before.clear();
+        self.look();
+        self.slots.settle();
         self.reservations.settle();
         if let Err(error) = self.steering.settle() {
             tracing::warn!(
@@ -358,23 +386,24 @@ impl Steer for Kernel {
         if let Err(error) = self.steering.end() {
             tracing::warn!(error = telemetry::chain(&error), "removing what is pinned");
         }
+        self.owners = Owners::default();
+        self.adopted.clear();
+        self.left.clear();
+        self.left_before.clear();
+        self.open.clear();
+        self.taken.clear();
         // What was not pinned is attached for as long as this process lives.
-        for place in std::mem::take(&mut self.owners).into_keys() {
-            self.unbind(place.into());
+        for (network, port) in std::mem::take(&mut self.bound) {
+            let unbound = self
+                .steering
+                .unbind(network.address(), network.bits(), port);
+            if let Err(error) = unbound {
+                tracing::error!(error = telemetry::chain(&error), "ending a binding");
+            }
         }
         self.table.store(Owners::default());
         self.reservations.clear();
         self.accepting.forget();
         self.keeper.forget(LOCK);
-    }
-}
-
-impl Kernel {
-    fn fresh_slot(&mut self) -> u32 {
-        let slot = self.slots.take();
-        if let Err(error) = self.steering.counts().clear(slot) {
-            tracing::warn!(error = telemetry::chain(&error), "counters of a listener");
-        }
-        slot
     }
 }

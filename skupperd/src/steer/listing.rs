@@ -17,31 +17,31 @@ pub struct Listing {
     /// Why not; none if they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_reason: Option<String>,
-    /// Addresses that lead to listeners.
+    /// Where listeners are reached.
     pub bindings: Vec<Bound>,
     /// Where connections to them arrive.
     pub sockets: Vec<AcceptSocket>,
 }
 
-/// An address that leads to a listener.
+/// Addresses and ports that lead to a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bound {
-    /// Address.
+    /// Address, the first of a prefix.
     pub address: IpAddr,
     /// Bits of it that count.
     pub prefix: u8,
-    /// Port.
-    pub port: u16,
+    /// Its port, a range of them, or `all`.
+    pub ports: String,
     /// Namespace of the listener.
     pub namespace: String,
     /// The listener.
     pub listener: String,
     /// Its routing key.
     pub routing_key: String,
-    /// Connections that were given to an accept socket.
+    /// Connections to the listener, wherever it is reached, that were given to an accept socket.
     pub steered: u64,
-    /// Connections that were refused.
+    /// Those that were refused.
     pub refused: u64,
 }
 

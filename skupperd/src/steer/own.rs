@@ -72,7 +72,13 @@ impl OwnSockets {
         addr: SocketAddr,
         workers: usize,
     ) -> Result<Vec<TcpListener>, SteerError> {
-        let failed = |op| move |source| SteerError { addr, op, source };
+        let failed = |op| {
+            move |source| SteerError {
+                place: addr.into(),
+                op,
+                source,
+            }
+        };
         if !self.keeper.keeps() {
             return Plain.open(addr, workers);
         }

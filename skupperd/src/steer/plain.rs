@@ -18,7 +18,26 @@ pub struct Plain;
 impl Plain {
     /// Listening, non-blocking sockets for an address; the n-th is for the n-th worker.
     pub fn open(self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError> {
-        let failed = |op| move |source| SteerError { addr, op, source };
+        let sockets = self.bound(addr, workers)?;
+        for socket in &sockets {
+            socket.listen(BACKLOG).map_err(|source| SteerError {
+                place: addr.into(),
+                op: "listening",
+                source,
+            })?;
+        }
+        Ok(sockets.into_iter().map(Into::into).collect())
+    }
+
+    /// The same, not listening yet.
+    pub(super) fn bound(self, addr: SocketAddr, workers: usize) -> Result<Vec<Socket>, SteerError> {
+        let failed = |op| {
+            move |source| SteerError {
+                place: addr.into(),
+                op,
+                source,
+            }
+        };
         let mut sockets = Vec::with_capacity(workers);
         for n in 0..workers.max(1) {
             let socket = socket(addr)?;
@@ -39,10 +58,7 @@ impl Plain {
             crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;
             sockets.push(socket);
         }
-        for socket in &sockets {
-            socket.listen(BACKLOG).map_err(failed("listening"))?;
-        }
-        Ok(sockets.into_iter().map(Into::into).collect())
+        Ok(sockets)
     }
 }
 
@@ -53,7 +69,13 @@ impl Plain {
         addr: SocketAddr,
         more: usize,
     ) -> Result<Vec<TcpListener>, SteerError> {
-        let failed = |op| move |source| SteerError { addr, op, source };
+        let failed = |op| {
+            move |source| SteerError {
+                place: addr.into(),
+                op,
+                source,
+            }
+        };
         let one = |_| {
             let socket = socket(addr)?;
             let shared = socket.set_reuse_port(true);
@@ -80,7 +102,13 @@ pub(super) fn listens(socket: &TcpListener, beside: SockRef<'_>) -> Option<Socke
 /// A socket of this address's family, not bound yet. Connections of an earlier life that the system
 /// still remembers are no conflict.
 pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
-    let failed = |op| move |source| SteerError { addr, op, source };
+    let failed = |op| {
+        move |source| SteerError {
+            place: addr.into(),
+            op,
+            source,
+        }
+    };
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))
         .map_err(failed("making a socket"))?;

@@ -12,7 +12,7 @@ use super::{
 use crate::sys::{Descriptors, Keeper};
 use socket2::{Protocol, Socket};
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
 };
@@ -26,6 +26,8 @@ struct Reserved {
     addr: SocketAddr,
     socket: Socket,
     name: String,
+    /// How many places have it; none: an earlier process had it, and nobody has wanted it yet.
+    places: usize,
 }
 
 /// Addresses that are ours, by port.
@@ -34,8 +36,6 @@ pub(super) struct Reservations {
     by_port: BTreeMap<u16, Vec<Reserved>>,
     keeper: Keeper,
     next: u64,
-    /// Those of an earlier process that nobody has wanted yet.
-    adopted: HashSet<SocketAddr>,
 }
 
 impl Reservations {
@@ -51,12 +51,16 @@ impl Reservations {
             this.next = this.next.max(number.map_or(0, |n| n.saturating_add(1)));
             let socket = Socket::from(fd);
             let addr = reserves(&socket).filter(|_| crate::sys::same_netns(socket.as_fd(), beside));
-            let fresh = addr.filter(|addr| !this.adopted.contains(addr));
+            let fresh = addr.filter(|addr| !this.has(*addr));
             match (number, fresh) {
                 (Some(_), Some(addr)) => {
-                    this.adopted.insert(addr);
                     let ours = this.by_port.entry(addr.port()).or_default();
-                    ours.push(Reserved { addr, socket, name });
+                    ours.push(Reserved {
+                        addr,
+                        socket,
+                        name,
+                        places: 0,
+                    });
                 }
                 _ => {
                     tracing::warn!(name, "a kept socket that reserves nothing is thrown away");
@@ -67,32 +71,40 @@ impl Reservations {
         this
     }
 
+    fn has(&self, addr: SocketAddr) -> bool {
+        let ours = self.by_port.get(&addr.port());
+        ours.is_some_and(|ours| ours.iter().any(|other| other.addr == addr))
+    }
+
     /// Those that nobody has wanted since they were adopted.
     pub(super) fn adopted(&self) -> impl Iterator<Item = SocketAddr> {
-        self.adopted.iter().copied()
+        let all = self.by_port.values().flatten();
+        all.filter(|ours| ours.places == 0).map(|ours| ours.addr)
     }
 
     /// Gives back those that nobody has wanted.
     pub(super) fn settle(&mut self) {
-        for addr in std::mem::take(&mut self.adopted) {
-            self.give(addr);
-        }
+        self.release_all(|reserved| reserved.places == 0);
     }
 
     /// Gives all back.
     pub(super) fn clear(&mut self) {
-        let all: Vec<_> = self.by_port.values().flatten().map(|r| r.addr).collect();
-        for addr in all {
-            self.give(addr);
+        self.release_all(|_| true);
+    }
+
+    fn release_all(&mut self, unwanted: impl Fn(&Reserved) -> bool) {
+        let ports: Vec<u16> = self.by_port.keys().copied().collect();
+        for port in ports {
+            self.release(port, |reserved| unwanted(reserved));
         }
     }
 
     /// Takes an address; an error if another program has it, as for one that listens. One of ours
     /// on all addresses and one on a single address go together.
     pub(super) fn take(&mut self, addr: SocketAddr) -> Result<(), SteerError> {
-        self.adopted.remove(&addr);
         let ours = self.by_port.entry(addr.port()).or_default();
-        if ours.iter().any(|other| other.addr == addr) {
+        if let Some(reserved) = ours.iter_mut().find(|other| other.addr == addr) {
+            reserved.places += 1;
             return Ok(());
         }
         // Sockets that allow it and do not listen may be bound side by side.
@@ -103,25 +115,40 @@ impl Reservations {
         self.next += 1;
         let kept = self.keeper.keep(&name, &socket);
         kept.map_err(failed(addr, "duplicating a socket"))?;
-        ours.push(Reserved { addr, socket, name });
+        ours.push(Reserved {
+            addr,
+            socket,
+            name,
+            places: 1,
+        });
         unshared
     }
 
-    /// Gives an address back.
+    /// Gives an address back, as often as it was taken.
     pub(super) fn give(&mut self, addr: SocketAddr) {
-        let Some(ours) = self.by_port.get_mut(&addr.port()) else {
+        self.release(addr.port(), |reserved| {
+            reserved.places = reserved
+                .places
+                .saturating_sub(usize::from(reserved.addr == addr));
+            reserved.places == 0 && reserved.addr == addr
+        });
+    }
+
+    /// Gives back those at a port that are not wanted.
+    fn release(&mut self, port: u16, unwanted: impl FnMut(&mut Reserved) -> bool) {
+        let Some(ours) = self.by_port.get_mut(&port) else {
             return;
         };
-        for gone in ours.extract_if(.., |other| other.addr == addr) {
+        for gone in ours.extract_if(.., unwanted) {
             // The service manager closes its copy in its own time: until then, whoever shares
             // addresses as listeners do may have this one.
             if let Err(error) = gone.socket.set_reuse_address(true) {
-                tracing::debug!(%addr, %error, "giving an address back");
+                tracing::debug!(addr = %gone.addr, %error, "giving an address back");
             }
             self.keeper.forget(&gone.name);
         }
         if ours.is_empty() {
-            self.by_port.remove(&addr.port());
+            self.by_port.remove(&port);
         }
     }
 }
@@ -157,7 +184,11 @@ fn reserve(addr: SocketAddr) -> Result<Socket, SteerError> {
 }
 
 fn failed(addr: SocketAddr, op: &'static str) -> impl Fn(std::io::Error) -> SteerError {
-    move |source| SteerError { addr, op, source }
+    move |source| SteerError {
+        place: addr.into(),
+        op,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +219,8 @@ mod tests {
         let any = SocketAddr::from(([0, 0, 0, 0], addr.port()));
         let mut reservations = Reservations::default();
         reservations.take(addr).unwrap();
+        reservations.take(addr).unwrap();
+        reservations.give(addr);
         for sharing in [false, true] {
             assert!(busy(addr, sharing));
             assert!(busy(any, sharing));

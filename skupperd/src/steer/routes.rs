@@ -64,6 +64,30 @@ const RANGES: [(IpAddr, u8, u8); 6] = [
 ];
 
 impl Prefix {
+    /// Number of addresses for services. Of IPv4 the first and the last are left out, which clients
+    /// may take for the network's and everybody's.
+    pub fn size(&self) -> u128 {
+        match (self.address, 128_u32.saturating_sub(self.bits.into())) {
+            (IpAddr::V4(_), _) => match 1_u128 << 32_u8.saturating_sub(self.bits) {
+                all @ (1 | 2) => all,
+                all => all - 2,
+            },
+            (IpAddr::V6(_), bits) => 1_u128.checked_shl(bits).unwrap_or(u128::MAX),
+        }
+    }
+
+    /// One of them, by a number below their number.
+    pub fn nth(&self, n: u128) -> IpAddr {
+        match self.address {
+            IpAddr::V4(a) => {
+                let skipped = u32::from(self.bits < 31);
+                // A prefix of IPv4 has fewer than 2^32.
+                Ipv4Addr::from_bits(a.to_bits().wrapping_add(n as u32).wrapping_add(skipped)).into()
+            }
+            IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits().wrapping_add(n)).into(),
+        }
+    }
+
     /// Whether an address is one of these.
     pub fn contains(&self, address: IpAddr) -> bool {
         common(self.address, address) >= u32::from(self.bits)
@@ -127,15 +151,18 @@ pub struct RouteError {
     source: io::Error,
 }
 
-/// The local routes of this process, with the number of sites that want each. Dropping this removes
-/// them.
+/// The local routes of this process, with the number of sites that want each, and who has which of
+/// the addresses that are given out. Dropping this removes the routes.
 #[derive(Debug, Default)]
-pub struct Routes(Mutex<BTreeMap<Prefix, usize>>);
+pub struct Routes {
+    held: Mutex<BTreeMap<Prefix, usize>>,
+    claims: Mutex<BTreeMap<IpAddr, String>>,
+}
 
 impl Routes {
     /// Makes a prefix this host's own. One that another program has made its own is an error.
     pub fn add(&self, prefix: Prefix) -> Result<(), RouteError> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sites) = held.get_mut(&prefix) {
             *sites += 1;
             return Ok(());
@@ -152,7 +179,7 @@ impl Routes {
 
     /// Takes back one [`Self::add`].
     pub fn remove(&self, prefix: Prefix) -> Result<(), RouteError> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(sites) = held.get_mut(&prefix).filter(|sites| **sites > 1) {
             *sites -= 1;
             return Ok(());
@@ -163,9 +190,23 @@ impl Routes {
         }
     }
 
+    /// Gives an address to a claimant, who may have it already. False: another has it.
+    pub fn claim(&self, address: IpAddr, claimant: &str) -> bool {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.entry(address).or_insert_with(|| claimant.to_owned()) == claimant
+    }
+
+    /// Takes back what a claimant has.
+    pub fn release(&self, address: IpAddr, claimant: &str) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.get(&address).is_some_and(|has| has == claimant) {
+            claims.remove(&address);
+        }
+    }
+
     /// Removes what an earlier life of this process has left, if it has.
     pub fn forget(&self, prefix: Prefix) -> Result<(), RouteError> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.contains_key(&prefix) {
             return Ok(());
         }
@@ -175,7 +216,7 @@ impl Routes {
 
 impl Drop for Routes {
     fn drop(&mut self) {
-        let held = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
         for prefix in std::mem::take(held).into_keys() {
             if let Err(error) = delete(prefix) {
                 tracing::error!(%error, "service addresses");
@@ -306,6 +347,36 @@ mod tests {
         assert!(prefix.contains("198.18.7.255".parse().unwrap()));
         assert!(!prefix.contains("198.18.8.0".parse().unwrap()));
         assert!(!prefix.contains("fd00::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn addresses_for_services_are_counted() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (prefix, size, first, last) in [
+            ("198.18.7.0/24", 254, "198.18.7.1", "198.18.7.254"),
+            ("198.18.7.4/30", 2, "198.18.7.5", "198.18.7.6"),
+            ("198.18.7.4/31", 2, "198.18.7.4", "198.18.7.5"),
+            ("198.18.7.4/32", 1, "198.18.7.4", "198.18.7.4"),
+            ("fd00::/64", 1 << 64, "fd00::", "fd00::ffff:ffff:ffff:ffff"),
+            ("fd00::7/128", 1, "fd00::7", "fd00::7"),
+        ] {
+            let prefix: Prefix = prefix.parse().unwrap();
+            assert_eq!(prefix.size(), size);
+            assert_eq!(prefix.nth(0), ip(first));
+            assert_eq!(prefix.nth(size - 1), ip(last));
+        }
+    }
+
+    #[test]
+    fn an_address_is_given_to_one() {
+        let routes = Routes::default();
+        let address = "198.18.7.1".parse().unwrap();
+        assert!(routes.claim(address, "one") && routes.claim(address, "one"));
+        assert!(!routes.claim(address, "two"));
+        routes.release(address, "two");
+        assert!(!routes.claim(address, "two"));
+        routes.release(address, "one");
+        assert!(routes.claim(address, "two"));
     }
 
     #[test]

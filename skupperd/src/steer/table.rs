@@ -1,10 +1,11 @@
-//! Which listener owns an address: what workers look up for each connection that was steered to
-//! them, without a lock.
+//! Which listener owns a place: what workers look up for each connection that was steered to them,
+//! without a lock.
 
+use super::place::{Network, Place, Ports};
 use arc_swap::ArcSwap;
 use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -23,24 +24,129 @@ pub struct Owner {
     pub slot: u32,
 }
 
-pub(super) type Place = (IpAddr, u16);
-pub(super) type Owners = HashMap<Place, Owner>;
+/// Owners by place.
+#[derive(Clone, Debug, Default)]
+pub struct Owners {
+    ports: HashMap<(Network, u16), Owner>,
+    /// By first port, with the last; none overlap.
+    ranges: HashMap<Network, BTreeMap<u16, (u16, Owner)>>,
+    all: HashMap<Network, Owner>,
+    /// Lengths of prefixes that there are, IPv4 and IPv6, with the number of places of each.
+    lengths: [BTreeMap<u8, usize>; 2],
+}
 
-/// Owners by address; replaced as a whole.
+impl Owners {
+    /// Gives a place to an owner. False: another has it, or a range that overlaps.
+    pub fn insert(&mut self, place: Place, owner: Owner) -> bool {
+        let network = place.network;
+        match place.ports {
+            Ports::One(port) => {
+                if self.ports.contains_key(&(network, port)) {
+                    return false;
+                }
+                self.ports.insert((network, port), owner);
+            }
+            Ports::Range(first, last) => {
+                let ranges = self.ranges.entry(network).or_default();
+                let before = ranges.range(..=last).next_back();
+                if before.is_some_and(|(_, (end, _))| *end >= first) {
+                    return false;
+                }
+                ranges.insert(first, (last, owner));
+            }
+            Ports::All => {
+                if self.all.contains_key(&network) {
+                    return false;
+                }
+                self.all.insert(network, owner);
+            }
+        }
+        *self.lengths(network).entry(network.bits()).or_default() += 1;
+        true
+    }
+
+    /// Takes a place from its owner.
+    pub fn remove(&mut self, place: Place) -> Option<Owner> {
+        let network = place.network;
+        let removed = match place.ports {
+            Ports::One(port) => self.ports.remove(&(network, port)),
+            Ports::Range(first, _) => {
+                let ranges = self.ranges.get_mut(&network);
+                let removed = ranges.and_then(|ranges| ranges.remove(&first));
+                if self.ranges.get(&network).is_some_and(BTreeMap::is_empty) {
+                    self.ranges.remove(&network);
+                }
+                removed.map(|(_, owner)| owner)
+            }
+            Ports::All => self.all.remove(&network),
+        };
+        let lengths = self.lengths(network);
+        if removed.is_some()
+            && let Some(count) = lengths.get_mut(&network.bits())
+        {
+            *count -= 1;
+            if *count == 0 {
+                lengths.remove(&network.bits());
+            }
+        }
+        removed
+    }
+
+    /// All places and their owners, in no order.
+    #[cfg(feature = "ebpf")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Owner)> {
+        let place = |network, ports| Place { network, ports };
+        let ports = self.ports.iter();
+        let ports =
+            ports.map(move |((network, port), owner)| (place(*network, Ports::One(*port)), owner));
+        let ranges = self.ranges.iter().flat_map(move |(network, ranges)| {
+            let each = ranges.iter();
+            each.map(move |(first, (last, owner))| {
+                (place(*network, Ports::Range(*first, *last)), owner)
+            })
+        });
+        let all = self.all.iter();
+        let all = all.map(move |(network, owner)| (place(*network, Ports::All), owner));
+        ports.chain(ranges).chain(all)
+    }
+
+    fn lengths(&mut self, network: Network) -> &mut BTreeMap<u8, usize> {
+        &mut self.lengths[usize::from(network.address().is_ipv6())]
+    }
+
+    /// Who has a port of exactly these addresses by naming it, alone or in a range.
+    pub fn of_port(&self, network: Network, port: u16) -> Option<&Owner> {
+        let one = self.ports.get(&(network, port));
+        one.or_else(|| {
+            let (_, (last, owner)) = self.ranges.get(&network)?.range(..=port).next_back()?;
+            (*last >= port).then_some(owner)
+        })
+    }
+
+    /// Who has all ports of exactly these addresses.
+    pub fn of_all(&self, network: Network) -> Option<&Owner> {
+        self.all.get(&network)
+    }
+
+    /// Who owns the place that a connection has come to.
+    pub fn owner(&self, to: SocketAddr) -> Option<&Owner> {
+        let lengths = self.lengths[usize::from(to.is_ipv6())].keys().rev();
+        let mut networks = lengths.map(|bits| Network::around(to.ip(), *bits));
+        networks.find_map(|network| {
+            let named = self.of_port(network, to.port());
+            named.or_else(|| self.of_all(network))
+        })
+    }
+}
+
+/// Owners by place; replaced as a whole.
 #[derive(Debug, Default)]
 pub struct Table(ArcSwap<Owners>);
 
 impl Table {
-    /// Who owns the address that a connection has come to: the listener there, or else the one on
-    /// all addresses.
+    /// Who owns the place that a connection has come to.
     pub fn owner(&self, to: SocketAddr) -> Option<Owner> {
-        let any: IpAddr = match to {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let owners = self.0.load();
-        let owner = owners.get(&(to.ip(), to.port()));
-        owner.or_else(|| owners.get(&(any, to.port()))).cloned()
+        self.0.load().owner(to).cloned()
     }
 
     #[cfg(feature = "ebpf")]
@@ -57,32 +163,146 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-    #[test]
-    fn the_exact_address_goes_before_all_addresses_of_its_family() {
-        let owner = |listener| Owner {
+    fn owner(listener: u64) -> Owner {
+        Owner {
             site: 1,
             listener,
             routing_key: "key".into(),
             name: Arc::default(),
             slot: 0,
+        }
+    }
+
+    fn place(network: &str, ports: Ports) -> Place {
+        let network = match network.parse() {
+            Ok(address) => Network::of(address),
+            Err(_) => Network::parse(network).unwrap(),
         };
-        let places = [("0.0.0.0:80", 1), ("127.0.0.7:80", 2), ("[::]:80", 3)];
-        let owners = places.map(|(at, n)| {
-            let at: SocketAddr = at.parse().unwrap();
-            ((at.ip(), at.port()), owner(n))
-        });
-        let table = Table(ArcSwap::from_pointee(owners.into()));
+        Place { network, ports }
+    }
+
+    #[test]
+    fn the_most_specific_place_has_the_connection() {
+        let mut owners = Owners::default();
+        for (n, (network, ports)) in [
+            ("0.0.0.0", Ports::One(80)),
+            ("127.0.0.7", Ports::One(80)),
+            ("::", Ports::One(80)),
+            ("127.0.0.0/8", Ports::Range(70, 90)),
+            ("127.0.0.7", Ports::All),
+            ("127.0.0.7", Ports::Range(79, 81)),
+            ("127.0.0.0/16", Ports::One(79)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(owners.insert(place(network, ports), owner(n as u64)));
+        }
         for (to, listener) in [
-            ("127.0.0.7:80", Some(2)),
-            ("127.0.0.8:80", Some(1)),
-            ("127.0.0.7:81", None),
-            ("[::1]:80", Some(3)),
+            ("127.0.0.7:80", Some(1)),
+            ("127.0.0.7:81", Some(5)),
+            ("127.0.0.7:79", Some(5)),
+            ("127.0.0.7:70", Some(4)),
+            ("127.0.0.8:79", Some(6)),
+            ("127.0.0.8:80", Some(3)),
+            ("192.0.2.1:80", Some(0)),
+            ("192.0.2.1:81", None),
+            ("[::1]:80", Some(2)),
             // The kernel adds the interface of a link-local address.
-            ("[fe80::1%3]:80", Some(3)),
+            ("[fe80::1%3]:80", Some(2)),
         ] {
-            let found = table.owner(to.parse().unwrap());
+            let found = owners.owner(to.parse().unwrap());
             assert_eq!(found.map(|o| o.listener), listener, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_place_has_one_owner() {
+        let mut owners = Owners::default();
+        for ports in [Ports::One(80), Ports::Range(70, 90), Ports::All] {
+            assert!(owners.insert(place("127.0.0.1", ports), owner(1)));
+            assert!(!owners.insert(place("127.0.0.1", ports), owner(2)));
+        }
+        for (first, last) in [(60, 70), (90, 95), (75, 76), (60, 95)] {
+            let overlaps = place("127.0.0.1", Ports::Range(first, last));
+            assert!(!owners.insert(overlaps, owner(2)));
+        }
+        assert!(owners.insert(place("127.0.0.1", Ports::Range(91, 95)), owner(2)));
+        for ports in [
+            Ports::One(80),
+            Ports::Range(70, 90),
+            Ports::Range(91, 95),
+            Ports::All,
+        ] {
+            owners.remove(place("127.0.0.1", ports));
+            owners.remove(place("127.0.0.1", ports));
+        }
+        assert_eq!(owners.owner("127.0.0.1:80".parse().unwrap()), None);
+        assert!(owners.lengths.iter().all(BTreeMap::is_empty));
+        assert!(owners.ranges.is_empty());
+    }
+
+    fn networks() -> impl Strategy<Value = Network> {
+        let v4 = (0..4u32, prop::sample::select(vec![0u8, 8, 30, 31, 32]));
+        let v6 = (0..4u128, prop::sample::select(vec![0u8, 64, 127, 128]));
+        prop_oneof![
+            v4.prop_map(|(n, bits)| Network::around(
+                Ipv4Addr::from_bits(0x0a00_0000 + n).into(),
+                bits
+            )),
+            v6.prop_map(|(n, bits)| Network::around(
+                Ipv6Addr::from_bits((0xfd << 120) + n).into(),
+                bits
+            )),
+        ]
+    }
+
+    fn ports() -> impl Strategy<Value = Ports> {
+        prop_oneof![
+            (1..6u16).prop_map(Ports::One),
+            (1..4u16, 0..3u16).prop_map(|(first, more)| Ports::Range(first, first + more)),
+            Just(Ports::All),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_tables_answer_is_that_of_a_look_at_every_place(
+            places in prop::collection::vec((networks(), ports()), 0..12),
+            gone in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+        ) {
+            let mut owners = Owners::default();
+            let mut held: Vec<(Place, u64)> = Vec::new();
+            for (n, (network, ports)) in places.into_iter().enumerate() {
+                let place = Place { network, ports };
+                if owners.insert(place, owner(n as u64)) {
+                    held.push((place, n as u64));
+                }
+            }
+            for index in gone.iter().filter(|_| !held.is_empty()).collect::<Vec<_>>() {
+                if !held.is_empty() {
+                    let (place, _) = held.remove(index.index(held.len()));
+                    owners.remove(place);
+                }
+            }
+            let v4 = (0..4).map(|n| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + n)));
+            let v6 = (0..4).map(|n| IpAddr::from(Ipv6Addr::from_bits((0xfd << 120) + n)));
+            for address in v4.chain(v6) {
+                for port in 1..8 {
+                    let to = SocketAddr::new(address, port);
+                    let rank = |place: &Place| (place.network.bits(), match place.ports {
+                        Ports::One(_) => 2,
+                        Ports::Range(..) => 1,
+                        Ports::All => 0,
+                    });
+                    let matching = held.iter().filter(|(place, _)| place.contains(to));
+                    let best = matching.max_by_key(|(place, _)| rank(place)).map(|(_, n)| *n);
+                    prop_assert_eq!(owners.owner(to).map(|o| o.listener), best, "{}", to);
+                }
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ use tempfile::NamedTempFile;
 pub const PRIVATE: u32 = 0o600;
 /// Mode of other files.
 pub const SHARED: u32 = 0o640;
+/// Mode of files that are for every program of the host.
+pub const PUBLIC: u32 = 0o644;
 /// Mode of directories we make.
 const DIRECTORY: u32 = 0o700;
 /// How names of files begin that are not yet what they will be.

@@ -17,6 +17,7 @@ pub struct Layout {
     input: PathBuf,
     state: PathBuf,
     runtime: PathBuf,
+    credentials: Option<PathBuf>,
 }
 
 impl Layout {
@@ -27,6 +28,16 @@ impl Layout {
             input: "/etc/skupper".into(),
             state: "/var/lib/skupper".into(),
             runtime: "/run/skupper".into(),
+            credentials: None,
+        }
+    }
+
+    /// With credentials that the service manager has put into this directory.
+    #[must_use]
+    pub fn with_credentials(self, dir: Option<PathBuf>) -> Self {
+        Self {
+            credentials: dir,
+            ..self
         }
     }
 
@@ -59,6 +70,7 @@ impl Layout {
             input: dir.to_owned(),
             state: dir.to_owned(),
             runtime: dir.join("run"),
+            credentials: None,
         }
     }
 
@@ -100,7 +112,9 @@ impl Layout {
             input,
             home,
             state: self.state_namespaces().join(name.as_str()),
+            hosts: self.runtime.join("hosts").join(name.as_str()),
             name: name.clone(),
+            credentials: self.credentials.clone(),
         }
     }
 
@@ -135,6 +149,25 @@ fn directories(dir: &Path) -> Result<Vec<Namespace>, StoreError> {
     Ok(names)
 }
 
+/// Kinds of credentials that a user supplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A CA with its key.
+    Issuer,
+    /// A certificate with its key, and the CA of the other side.
+    Certificate,
+}
+
+impl Given {
+    /// The word for it in names, as in those of the input's directories.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Issuer => "issuers",
+            Self::Certificate => "certs",
+        }
+    }
+}
+
 /// Directories of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceDir {
@@ -143,12 +176,19 @@ pub struct NamespaceDir {
     input: PathBuf,
     resources: PathBuf,
     state: PathBuf,
+    hosts: PathBuf,
+    credentials: Option<PathBuf>,
 }
 
 impl NamespaceDir {
     /// Its name.
     pub fn name(&self) -> &Namespace {
         &self.name
+    }
+
+    /// Names of its service addresses, in the form of `/etc/hosts`, for every program of the host.
+    pub fn hosts(&self) -> PathBuf {
+        self.hosts.clone()
     }
 
     /// Directory for input.
@@ -186,6 +226,28 @@ impl NamespaceDir {
     /// A CA supplied by the user.
     pub fn input_issuer(&self, name: &Name) -> PathBuf {
         self.input.join("issuers").join(name.as_str())
+    }
+
+    /// Where one part of credentials (`tls.key` and the like) is when the service manager has it: a
+    /// credential of the service, `skupper.<kind>.<namespace>.<name>` and the part. The first is what
+    /// one names it; the second is what systemd makes of a directory.
+    pub fn service_credential(&self, kind: Given, name: &Name, part: &str) -> Vec<PathBuf> {
+        let Some(dir) = &self.credentials else {
+            return Vec::new();
+        };
+        let kind = kind.as_str();
+        let base = format!("skupper.{kind}.{}.{}", self.name.as_str(), name.as_str());
+        [".", "_"]
+            .map(|mark| dir.join(format!("{base}{mark}{part}")))
+            .into()
+    }
+
+    /// Where a user puts credentials of a kind.
+    pub fn given(&self, kind: Given, name: &Name) -> PathBuf {
+        match kind {
+            Given::Issuer => self.input_issuer(name),
+            Given::Certificate => self.input_certs(name),
+        }
     }
 
     /// The file of its own that a resource is written to.
@@ -284,6 +346,21 @@ mod tests {
     }
 
     #[test]
+    fn credentials_of_the_service_have_the_namespace_in_their_names() {
+        let layout = Layout::system();
+        let space = Namespace::new("east").unwrap();
+        let find = |layout: &Layout| {
+            let dir = layout.namespace(&space);
+            dir.service_credential(Given::Issuer, &name("my.ca"), "tls.key")
+        };
+        assert!(find(&layout).is_empty());
+        let layout = layout.with_credentials(Some("/run/credentials/skupperd.service".into()));
+        let base = "/run/credentials/skupperd.service/skupper.issuers.east.my.ca";
+        let expected = [".tls.key", "_tls.key"].map(|part| PathBuf::from(format!("{base}{part}")));
+        assert_eq!(find(&layout), expected);
+    }
+
+    #[test]
     fn r1_user_directories_are_upstreams() {
         let dir = |data: Option<&str>, home: Option<&str>| {
             let layout = Layout::of_user(data.map(Into::into), home.map(Into::into)).ok()?;
@@ -315,6 +392,7 @@ mod tests {
             input: root.path().join("in"),
             state: root.path().join("state"),
             runtime: root.path().join("run"),
+            credentials: None,
         };
         assert!(layout.namespaces().unwrap().is_empty());
         for dir in [

@@ -5,7 +5,7 @@ use super::{
     walk::{self, Found},
 };
 use crate::{
-    manifest::{Located, ManifestError, parse, validate_set},
+    manifest::{Located, ManifestError, parse, validate_change, validate_set},
     model::{Key, Namespace},
 };
 use std::{
@@ -115,6 +115,8 @@ impl Loader {
             }
             self.files.insert(file, (signature, documents));
         }
+        let (resources, immutable) = validate_change(&self.good, resources);
+        errors.extend(immutable);
         let (good, conflicts) = validate_set(resources);
         errors.extend(conflicts);
         let loaded = hold(&self.good, good, errors);

@@ -33,6 +33,13 @@ impl Descriptors {
         Ok(Self(Arc::new(Mutex::new(given.collect()))))
     }
 
+    /// What a test has in place of a service manager.
+    #[cfg(test)]
+    pub(crate) fn of<const N: usize>(given: [(&str, OwnedFd); N]) -> Self {
+        let given = given.map(|(name, fd)| (name.to_owned(), fd));
+        Self(Arc::new(Mutex::new(given.into())))
+    }
+
     /// Takes those whose name is wanted, in the order in which they were passed.
     pub fn take(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, OwnedFd)> {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);

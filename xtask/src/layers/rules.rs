@@ -90,8 +90,8 @@ pub(super) const RULES: Rules = Rules {
         },
         Crates {
             names: &["rustls", "tokio_rustls"],
-            modules: Only(&["link", "pki", "access"]),
-            reason: "TLS ends in link and access",
+            modules: Only(&["link", "pki", "access", "proxy"]),
+            reason: "TLS ends in link, access and proxy",
         },
         Crates {
             names: &["rcgen", "x509_parser"],
@@ -161,6 +161,11 @@ pub(super) const RULES: Rules = Rules {
             file: "proxy/local.rs",
             what: "nix",
             reason: "names EINPROGRESS",
+        },
+        Exception {
+            file: "proxy/unix.rs",
+            what: "nix",
+            reason: "names EPROTOTYPE",
         },
         Exception {
             file: "reconcile/execute.rs",

@@ -103,6 +103,9 @@ pub(super) const PACKAGE: &[Need] = &[
     program("rpmlint", "rpmlint", "rpmlint"),
     program("systemd-nspawn", "systemd-container", "systemd-container"),
     program("mmdebstrap", "mmdebstrap", "mmdebstrap"),
+    // Disks of virtual machines; the emulator is installed in a directory of its own.
+    program("mke2fs", "e2fsprogs", "e2fsprogs"),
+    program("xz", "xz-utils", "xz"),
 ];
 
 pub(super) const FUZZ: &[Need] = &[

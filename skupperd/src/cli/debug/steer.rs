@@ -33,7 +33,7 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
         let text = |path: &str| show::text(v, path);
         vec![
             format!("{}/{}", text("/address"), text("/prefix")),
-            text("/port"),
+            text("/ports"),
             text("/namespace"),
             text("/listener"),
             text("/routingKey"),
@@ -45,7 +45,7 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
         output::print("")?;
         let header = [
             "ADDRESS",
-            "PORT",
+            "PORTS",
             "NAMESPACE",
             "LISTENER",
             "ROUTING KEY",

@@ -1,19 +1,24 @@
 //! Listeners and connectors of a site: which connectors there are, which listeners are open.
 
+mod health;
 mod listeners;
 
 use super::{Core, Site};
 use crate::{
     link::{
+        ends::{BackTls, Failures, Front, ProxyProtocol, Trouble},
+        origin::ORIGIN_ADVERT,
+        probe::Probe,
         view::{ConnectorTarget, SiteView, TargetHost},
         worker::Command,
     },
-    router::Treatment,
+    router::{Router, Treatment},
+    steer::{netns::Placed, place::Place},
 };
+use health::Health;
 use listeners::Listeners;
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64},
@@ -28,10 +33,24 @@ pub const LISTENER_ADVERT: &str = "skupper-listener/";
 pub struct ListenerSpec {
     /// Name of the resource.
     pub name: String,
-    /// Addresses, more than one when a host name has several.
-    pub addrs: Vec<SocketAddr>,
-    /// Routing key.
+    /// Where clients reach it; a host name has several addresses.
+    pub places: Vec<Place>,
+    /// Its sockets, where these places are in another network namespace.
+    pub placed: Option<Placed>,
+    /// Routing key; empty when `front` has them.
     pub routing_key: String,
+    /// What it does beside carrying bytes to its routing key.
+    pub front: Option<Arc<Front>>,
+}
+
+impl ListenerSpec {
+    /// Its routing keys.
+    fn keys(&self) -> Vec<Arc<str>> {
+        match &self.front {
+            Some(front) => front.keys.all(),
+            None => vec![self.routing_key.as_str().into()],
+        }
+    }
 }
 
 /// A connector.
@@ -45,6 +64,23 @@ pub struct ConnectorSpec {
     pub port: u16,
     /// Routing key.
     pub routing_key: String,
+    /// How it speaks TLS with the server.
+    pub tls: Option<Arc<BackTls>>,
+    /// How it tells the server of its clients.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// How it finds out whether the server is well.
+    pub probe: Option<Probe>,
+    /// It is offered even while the server is not known to be well.
+    pub include_not_ready: bool,
+}
+
+/// How a connector stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectorState {
+    /// What probes say: well, or why not. None: there are no probes.
+    pub health: Option<Result<(), String>>,
+    /// Why the last connection to the server failed; empty when it did not.
+    pub trouble: String,
 }
 
 /// How a listener stands.
@@ -58,11 +94,46 @@ pub struct ListenerState {
     pub error: Option<String>,
     /// The kernel steers clients to it; else it has sockets of its own.
     pub steered: bool,
+    /// Which of its routing keys have a connector.
+    pub reachable: Vec<Arc<str>>,
+    /// TLS handshakes that failed.
+    pub tls_failures: u64,
 }
 
 struct Connector {
     spec: ConnectorSpec,
     target: Arc<ConnectorTarget>,
+    health: Option<Health>,
+    /// The network knows of it.
+    offered: bool,
+}
+
+impl Connector {
+    fn is_wanted(&self) -> bool {
+        let well = self.health.as_ref().is_none_or(Health::is_well);
+        well || self.spec.include_not_ready
+    }
+
+    /// Makes it known to the network, or unknown.
+    fn offer(&mut self, router: &mut Router, offered: bool) {
+        if std::mem::replace(&mut self.offered, offered) == offered {
+            return;
+        }
+        let key = &self.spec.routing_key;
+        let advert = format!("{ORIGIN_ADVERT}{key}");
+        let told = self.spec.proxy_protocol.is_some();
+        if offered {
+            router.consumer_added(key, Treatment::of(key));
+            if told {
+                router.consumer_added(&advert, Treatment::Closest);
+            }
+        } else {
+            router.consumer_removed(key);
+            if told {
+                router.consumer_removed(&advert);
+            }
+        }
+    }
 }
 
 /// The listeners and connectors of a site.
@@ -82,13 +153,19 @@ impl Services {
 
     pub(super) fn connectors(&self) -> HashMap<String, Vec<Arc<ConnectorTarget>>> {
         let mut by_key: HashMap<String, Vec<Arc<ConnectorTarget>>> = HashMap::new();
-        for connector in self.connectors.values() {
+        for connector in self.connectors.values().filter(|c| c.offered) {
             let targets = by_key
                 .entry(connector.spec.routing_key.clone())
                 .or_default();
             targets.push(connector.target.clone());
         }
         by_key
+    }
+
+    /// Connectors that are not offered.
+    pub(super) fn resting(&self) -> Vec<Arc<ConnectorTarget>> {
+        let resting = self.connectors.values().filter(|c| !c.offered);
+        resting.map(|c| c.target.clone()).collect()
     }
 
     /// Opens listeners whose routing key is reachable and closes those whose is not.
@@ -141,17 +218,25 @@ impl Site {
             return;
         }
         self.remove_listener(core, &spec.name.clone());
-        let advert = format!("{LISTENER_ADVERT}{}", spec.routing_key);
-        self.router.consumer_added(&advert, Treatment::Closest);
-        self.services.listeners.add(core.sender.next_key(), spec);
+        for key in spec.keys() {
+            let advert = format!("{LISTENER_ADVERT}{key}");
+            self.router.consumer_added(&advert, Treatment::Closest);
+        }
+        let id = core.sender.next_key();
+        if let Some(front) = &spec.front {
+            core.fronts.set(id, front.clone());
+        }
+        self.services.listeners.add(id, spec);
         self.view_dirty = true;
     }
 
     /// Removes a listener; its connections end.
     pub fn remove_listener(&mut self, core: &mut Core, name: &str) {
         if let Some(spec) = self.services.listeners.remove(core, name) {
-            let advert = format!("{LISTENER_ADVERT}{}", spec.routing_key);
-            self.router.consumer_removed(&advert);
+            for key in spec.keys() {
+                let advert = format!("{LISTENER_ADVERT}{key}");
+                self.router.consumer_removed(&advert);
+            }
             self.view_dirty = true;
         }
     }
@@ -172,30 +257,71 @@ impl Site {
             name: spec.name.clone(),
             host: spec.host.clone(),
             port: spec.port,
+            tls: spec.tls.clone(),
+            proxy_protocol: spec.proxy_protocol,
+            trouble: Trouble::default(),
+            failures: Failures::default(),
             in_use: AtomicU32::new(0),
             connections: AtomicU64::new(0),
         });
-        self.router
-            .consumer_added(&spec.routing_key, Treatment::of(&spec.routing_key));
-        self.services
-            .connectors
-            .insert(spec.name.clone(), Connector { spec, target });
+        let probe = spec.probe.as_ref();
+        let health = probe.map(|probe| Health::watch(core, self.id, &spec, probe, target.id));
+        let mut connector = Connector {
+            spec,
+            target,
+            health,
+            offered: false,
+        };
+        connector.offer(&mut self.router, connector.is_wanted());
+        let name = connector.spec.name.clone();
+        self.services.connectors.insert(name, connector);
         self.view_dirty = true;
     }
 
     /// Removes a connector; its connections end.
     pub fn remove_connector(&mut self, _core: &Core, name: &str) {
-        if let Some(connector) = self.services.connectors.remove(name) {
-            self.router.consumer_removed(&connector.spec.routing_key);
+        if let Some(mut connector) = self.services.connectors.remove(name) {
+            connector.offer(&mut self.router, false);
             self.view_dirty = true;
         }
+    }
+
+    /// What a probe says of a connector's server.
+    fn probed(&mut self, core: &Core, name: &str, id: u64, result: Result<(), String>) {
+        let connector = self.services.connectors.get_mut(name);
+        let Some(connector) = connector.filter(|c| c.target.id == id) else {
+            // Another has taken its place since.
+            return;
+        };
+        let Some(health) = connector.health.as_mut() else {
+            return;
+        };
+        if !health.found(name, result) {
+            return;
+        }
+        let wanted = connector.is_wanted();
+        connector.offer(&mut self.router, wanted);
+        self.view_dirty = true;
+        core.changed();
+    }
+
+    /// How the connectors stand.
+    pub fn connector_states(&self) -> BTreeMap<String, ConnectorState> {
+        let state = |c: &Connector| ConnectorState {
+            health: c.health.as_ref().map(Health::state),
+            trouble: c.target.trouble.text(),
+        };
+        let connectors = self.services.connectors.iter();
+        connectors
+            .map(|(name, c)| (name.clone(), state(c)))
+            .collect()
     }
 
     /// How the listeners stand.
     pub fn listener_states(&self) -> BTreeMap<String, ListenerState> {
         let listeners = self.services.listeners.iter();
         listeners
-            .map(|(name, l)| (name.clone(), l.state.clone()))
+            .map(|(name, l)| (name.clone(), l.state()))
             .collect()
     }
 }

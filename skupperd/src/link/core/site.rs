@@ -8,6 +8,7 @@ use crate::{
         conn::{ConnKey, Kind},
         dial::{self, Dialled, LinkSpec},
         handshake::{Established, Refused, Revoked},
+        origin::ORIGIN_ADVERT,
         view::SiteView,
         worker::{Command, NewConnection},
     },
@@ -681,9 +682,14 @@ impl Site {
             }
             (*key, workers)
         });
+        let routes = self.router.routes();
+        let origins = routes.addresses.keys();
+        let origins = origins.filter_map(|a| a.strip_prefix(ORIGIN_ADVERT));
         let view = Arc::new(SiteView {
-            routes: self.router.routes(),
+            origins: origins.map(str::to_owned).collect(),
+            routes,
             connectors: self.services.connectors(),
+            resting: self.services.resting(),
             workers: workers.filter(|(_, w)| !w.is_empty()).collect(),
         });
         for worker in 0..core.workers.count() {

@@ -7,7 +7,7 @@ use crate::{
         view::SiteView,
         worker::Command,
     },
-    steer::{Owner, SteerError},
+    steer::{Owner, SteerError, place::Place},
 };
 use std::{
     collections::BTreeMap,
@@ -26,8 +26,8 @@ pub(super) struct Listener {
     pub(super) state: ListenerState,
     /// It is open by way of the kernel.
     steered: bool,
-    /// It has sockets of its own, or has had.
-    own: bool,
+    /// Addresses that it has sockets of its own on.
+    own: Vec<SocketAddr>,
     /// An earlier process had it open, and its clients wait.
     held: bool,
     tried: Option<Instant>,
@@ -36,7 +36,7 @@ pub(super) struct Listener {
 /// A steered listener that is to be closed.
 struct Closing {
     id: u64,
-    addrs: Vec<SocketAddr>,
+    places: Vec<Place>,
     cut: bool,
 }
 
@@ -81,7 +81,7 @@ impl Listeners {
             id,
             state: ListenerState::default(),
             steered: false,
-            own: false,
+            own: Vec::new(),
             held: false,
             tried: None,
             spec,
@@ -111,14 +111,11 @@ impl Listeners {
     /// Opens listeners whose routing key is reachable and closes those whose is not.
     pub(super) fn reconsider(&mut self, site: u32, core: &mut Core, view: &SiteView) {
         for listener in self.by_name.values_mut() {
-            let key = &listener.spec.routing_key;
-            let remote = view
-                .routes
-                .addresses
-                .get(key)
-                .is_some_and(|r| !r.remotes.is_empty());
-            listener.state.matched = remote || view.connectors.contains_key(key);
-            listener.held = !listener.state.matched && core.holds(&listener.spec.addrs);
+            let mut keys = listener.spec.keys();
+            keys.retain(|key| view.reaches(key));
+            listener.state.matched = !keys.is_empty();
+            listener.state.reachable = keys;
+            listener.held = !listener.state.matched && core.holds(&listener.spec.places);
             if !listener.state.matched && !listener.held {
                 listener.state.error = None;
                 if listener.state.open {
@@ -152,14 +149,13 @@ impl Listeners {
             .filter(|l| (l.state.matched || l.held) && !l.state.open && due(l))
             .collect();
         let closing = std::mem::take(&mut self.closing);
-        if self.plain || core.steer.is_none() {
-            turn((site, &self.namespace), core, closing, &mut []);
-            for listener in opening {
-                let opened = listener.open_plain(site, core);
-                listener.opened(core, opened);
-            }
-        } else {
-            turn((site, &self.namespace), core, closing, &mut opening);
+        let plain = self.plain || core.steer.is_none();
+        let own = opening.extract_if(.., |l| plain || l.spec.placed.is_some());
+        let own: Vec<&mut Listener> = own.collect();
+        turn((site, &self.namespace), core, closing, &mut opening);
+        for listener in own {
+            let opened = listener.open_plain(site, core);
+            listener.opened(core, opened);
         }
     }
 }
@@ -182,22 +178,25 @@ fn turn(
             name: Arc::new((namespace.to_owned(), listener.spec.name.clone())),
             slot: 0,
         };
-        let addrs = listener.spec.addrs.iter();
-        addrs.map(move |addr| (*addr, owner.clone()))
+        let places = listener.spec.places.iter();
+        places.map(move |place| (*place, owner.clone()))
     });
     let begin = begin.collect();
-    let end: Vec<SocketAddr> = closing.iter().flat_map(|c| c.addrs.clone()).collect();
+    let end: Vec<Place> = closing.iter().flat_map(|c| c.places.clone()).collect();
     let mut results = apply(core, &end, begin).into_iter();
     // After the addresses are gone: what is accepted until then is found and cut.
     for Closing { id, cut, .. } in closing {
         unlisten(core, id, cut);
+        if cut {
+            core.fronts.remove(id);
+        }
     }
     let mut half_open = Vec::new();
     for listener in opening {
-        let addrs = &listener.spec.addrs;
-        let results: Vec<_> = results.by_ref().take(addrs.len()).collect();
-        let bound = addrs.iter().zip(&results).filter(|(_, r)| r.is_ok());
-        let bound: Vec<SocketAddr> = bound.map(|(addr, _)| *addr).collect();
+        let places = &listener.spec.places;
+        let results: Vec<_> = results.by_ref().take(places.len()).collect();
+        let bound = places.iter().zip(&results).filter(|(_, r)| r.is_ok());
+        let bound: Vec<Place> = bound.map(|(place, _)| *place).collect();
         let outcome: Result<Vec<()>, SteerError> = results.into_iter().collect();
         if outcome.is_err() {
             half_open.extend(bound);
@@ -212,11 +211,22 @@ fn turn(
 
 fn apply(
     core: &mut Core,
-    end: &[SocketAddr],
-    begin: Vec<(SocketAddr, Owner)>,
+    end: &[Place],
+    begin: Vec<(Place, Owner)>,
 ) -> Vec<Result<(), SteerError>> {
     let steer = core.steer.as_mut();
     steer.map_or_else(Vec::new, |steer| steer.apply(end, begin))
+}
+
+/// Where sockets are bound for these places.
+fn addresses(places: &[Place]) -> Result<Vec<SocketAddr>, SteerError> {
+    let of = |place: &Place| {
+        place
+            .sockets()
+            .ok_or_else(|| SteerError::only_steered(*place))
+    };
+    let all: Vec<_> = places.iter().map(of).collect::<Result<_, _>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 fn unlisten(core: &Core, listener: u64, cut: bool) {
@@ -227,20 +237,37 @@ fn unlisten(core: &Core, listener: u64, cut: bool) {
 }
 
 impl Listener {
+    pub(super) fn state(&self) -> ListenerState {
+        let tls = self.spec.front.as_ref().and_then(|f| f.tls.as_ref());
+        ListenerState {
+            tls_failures: tls.map_or(0, |tls| tls.failures.count()),
+            ..self.state.clone()
+        }
+    }
+
     fn open_plain(&mut self, site: u32, core: &mut Core) -> Result<(), SteerError> {
         let workers = core.workers.count();
-        let mut sockets = Vec::new();
-        for (n, addr) in self.spec.addrs.iter().enumerate() {
-            match core.own.open(*addr, workers) {
-                Ok(opened) => sockets.extend(opened.into_iter().enumerate()),
-                Err(error) => {
-                    let opened = self.spec.addrs.iter().take(n);
-                    opened.for_each(|addr| core.own.close(*addr));
-                    return Err(error);
+        let sockets = if let Some(placed) = &self.spec.placed {
+            let open = placed.listen(workers);
+            match self.spec.places.first() {
+                Some(place) => open.map_err(|source| SteerError::listening(*place, source))?,
+                None => Vec::new(),
+            }
+        } else {
+            let addrs = addresses(&self.spec.places)?;
+            let mut sockets = Vec::new();
+            for (n, addr) in addrs.iter().enumerate() {
+                match core.own.open(*addr, workers) {
+                    Ok(opened) => sockets.extend(opened.into_iter().enumerate()),
+                    Err(error) => {
+                        addrs.iter().take(n).for_each(|addr| core.own.close(*addr));
+                        return Err(error);
+                    }
                 }
             }
-        }
-        self.own = true;
+            self.own = addrs;
+            sockets
+        };
         let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
         for (worker, socket) in sockets {
             let (listener, routing_key) = (self.id, routing_key.clone());
@@ -263,7 +290,7 @@ impl Listener {
         let error = outcome.err().map(|error| error.to_string());
         match &error {
             None => {
-                let routing_key = &self.spec.routing_key;
+                let routing_key = self.spec.keys().join(",");
                 tracing::info!(listener = name, routing_key, "listener is open");
             }
             // It is tried again and again, and said once.
@@ -281,20 +308,24 @@ impl Listener {
             core.changed();
         }
         if std::mem::take(&mut self.steered) {
-            let addrs = self.spec.addrs.clone();
+            let places = self.spec.places.clone();
             return Some(Closing {
                 id: self.id,
-                addrs,
+                places,
                 cut,
             });
         }
-        if std::mem::take(&mut self.own) {
-            self.spec
-                .addrs
-                .iter()
-                .for_each(|addr| core.own.close(*addr));
+        for addr in std::mem::take(&mut self.own) {
+            core.own.close(addr);
+        }
+        if let Some(placed) = &self.spec.placed {
+            placed.refuse();
         }
         unlisten(core, self.id, cut);
+        if cut {
+            // Without it nothing is served to those who were accepted and are not dealt with yet.
+            core.fronts.remove(self.id);
+        }
         None
     }
 }

@@ -1,0 +1,110 @@
+//! Other network namespaces: entering them, and getting from who may what is made in there.
+
+use super::owned;
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, setns},
+    sys::{
+        socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg},
+        statfs::{NSFS_MAGIC, statfs},
+    },
+};
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    path::Path,
+    thread,
+};
+
+/// Descriptors that one message may carry (`SCM_MAX_FD` is 253).
+pub const MAX_DESCRIPTORS: usize = 128;
+
+/// Whether this process may enter namespaces of this host.
+pub fn may_enter() -> bool {
+    // From linux/capability.h.
+    const SYS_ADMIN: u64 = 1 << 21;
+    super::effective().is_ok_and(|has| has & SYS_ADMIN != 0)
+}
+
+/// Whether a path is that of a namespace. What else is there is not opened.
+pub fn is_namespace(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Runs something in a network namespace, on a thread of its own: nothing else of this process
+/// enters it.
+pub fn within<T: Send>(netns: BorrowedFd<'_>, run: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let thread = || {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        Ok(run())
+    };
+    thread::scope(|scope| {
+        let entered = thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, thread)?;
+        let panicked = |_| io::Error::other("the thread in the namespace has panicked");
+        entered.join().map_err(panicked)?
+    })
+}
+
+/// A descriptor of a process, which no other process of the same number can be taken for.
+pub fn process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: a system call with two numbers, which gives a descriptor or an error.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0);
+    Ok(owned(fd.ok_or_else(io::Error::last_os_error)?))
+}
+
+/// Whether a process of [`process`] has ended.
+pub fn has_ended(process: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::POLLIN)];
+    // What can not be asked is not there.
+    !matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
+}
+
+/// Sends a message with descriptors.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let rights = if raw.is_empty() { &[][..] } else { &rights[..] };
+    let parts = [IoSlice::new(bytes)];
+    sendmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &parts,
+        rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
+/// Receives a message into `buf`; its length and its descriptors.
+pub fn receive(socket: &impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut room = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+    let mut parts = [IoSliceMut::new(buf)];
+    let message = recvmsg::<UnixAddr>(
+        socket.as_fd().as_raw_fd(),
+        &mut parts,
+        Some(&mut room),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = control {
+            descriptors.extend(raw.into_iter().map(owned));
+        }
+    }
+    if message
+        .flags
+        .intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC)
+    {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    Ok((message.bytes, descriptors))
+}
