@@ -41,6 +41,10 @@
 //! the client handed over (once, at the start) or the stream relayed. A listener that does more than
 //! that, TLS or several routing keys, has a front ([`link::ends::Fronts`]) that workers look up when
 //! they accept.
+//!
+//! An edge site has no part in routing: its router knows one uplink and what that says can be
+//! reached (`link::core`, `uplink`). Who serves edges (`edges` there) treats each as a client of this
+//! host whose connection carries streams: workers see a link like any other.
 
 pub mod access;
 pub mod amqp;

@@ -10,7 +10,7 @@ mod routes;
 mod tests;
 mod wire;
 
-pub use engine::{Config, NetworkRouter, Output, Router};
+pub use engine::{Config, NetworkRouter, Output, Router, TooMany};
 pub use routes::{
     AddressRoute, Choice, Exclude, LocalCandidate, Outstanding, Remote, RouterRoute, Routes,
     Target, Treatment,

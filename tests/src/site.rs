@@ -43,6 +43,13 @@ impl Site {
         site
     }
 
+    /// An edge site that does not run yet.
+    pub fn edge(name: &str) -> Self {
+        let site = Self::new(name);
+        site.resource("Site", name, "{edge: true}");
+        site
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -103,6 +110,16 @@ impl Site {
         let (host, port) = (addr.ip(), addr.port());
         let spec =
             format!("{{bindHost: \"{host}\", roles: [{{name: inter-router, port: {port}}}]}}");
+        self.resource("RouterAccess", "access", &spec);
+    }
+
+    /// A port for links of other interior sites, and one for edges.
+    pub fn access_with_edges(&self, addr: SocketAddr, edges: SocketAddr) {
+        let (host, port, edges) = (addr.ip(), addr.port(), edges.port());
+        let spec = format!(
+            "{{bindHost: \"{host}\", roles: [{{name: inter-router, port: {port}}}, \
+             {{name: edge, port: {edges}}}]}}"
+        );
         self.resource("RouterAccess", "access", &spec);
     }
 
@@ -306,6 +323,18 @@ pub fn linked() -> (Site, Site) {
     b.start();
     b.wait_status("Link", "to-a", "Ready");
     (a, b)
+}
+
+/// An interior site and an edge site that is linked to it.
+pub fn with_edge() -> (Site, Site) {
+    let (mut a, mut e) = (Site::new("a"), Site::edge("e"));
+    let addr = crate::free_addr();
+    a.access_with_edges(addr, crate::free_addr());
+    e.link_to(&a, addr, 1);
+    a.start();
+    e.start();
+    e.wait_status("Link", "to-a", "Ready");
+    (a, e)
 }
 
 /// A pair of linked sites with an echo server at the first and a listener at the second.

@@ -97,6 +97,12 @@ impl Config {
 pub struct LinkId(u32);
 
 impl LinkId {
+    /// Any link, for tests of those who are only told of links.
+    #[cfg(test)]
+    pub(crate) fn of(index: u32) -> Self {
+        Self(index)
+    }
+
     /// A small number, fit to index a table with.
     pub fn index(self) -> usize {
         self.0 as usize

@@ -31,8 +31,10 @@ const WARM_LINKS: usize = 16;
 const MAX_STREAMS: usize = 32_000;
 /// Credit given on every receiving link: upstream's link capacity.
 pub(crate) const CREDIT: u32 = 250;
-/// Messages that wait for credit on one link.
+/// Messages that wait for credit on one link; on an edge's connection there may be one for each of its
+/// addresses.
 const MAX_LINE: usize = 1024;
+const MAX_EDGE_LINE: usize = 16 * 1024;
 /// Control frames the peer does not read in time, after which it is cut off.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 
@@ -45,6 +47,8 @@ pub enum Kind {
     Data,
     /// Role normal: an AMQP client on this host.
     Normal,
+    /// Role edge: streams, and links by which an edge says what it has and learns what there is.
+    Edge,
 }
 
 /// An outgoing stream: the link it has to itself and its delivery.
@@ -254,11 +258,14 @@ pub struct Inner {
     waiting: VecDeque<(Bytes, End)>,
     /// Messages that wait for credit, by link.
     lines: HashMap<LinkId, VecDeque<Bytes>>,
+    max_line: usize,
     waiters: Vec<Waiter>,
     pub(super) dirty: Vec<End>,
     pub(super) waker: Option<Waker>,
     /// Session that our streaming links are on.
     session: Option<SessionId>,
+    /// Session of an edge's own links that are no streams'.
+    own_session: Option<SessionId>,
     /// Sessions of the fixed links, by priority; empty without.
     pub(super) fixed: Fixed,
     data_capability: bool,
@@ -303,14 +310,20 @@ impl Inner {
             streams: 0,
             waiting: VecDeque::new(),
             lines: HashMap::new(),
+            max_line: if kind == Kind::Edge {
+                MAX_EDGE_LINE
+            } else {
+                MAX_LINE
+            },
             waiters: Vec::new(),
             dirty: Vec::new(),
             waker: None,
             session: None,
+            own_session: None,
             fixed: Fixed::default(),
             data_capability: kind == Kind::Control,
             next_name: 0,
-            carries_streams: kind == Kind::Data,
+            carries_streams: matches!(kind, Kind::Data | Kind::Edge),
             retire: false,
             failed: None,
         }

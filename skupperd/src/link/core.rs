@@ -2,12 +2,16 @@
 //!
 //! Everything that happens reaches it as an event; nothing here waits.
 
+mod accesses;
 mod clients;
+mod edges;
 mod services;
 mod site;
+mod uplink;
 
+pub use accesses::{AccessSpec, IncomingLink, ServerTls};
 pub use services::{ConnectorSpec, ConnectorState, LISTENER_ADVERT, ListenerSpec, ListenerState};
-pub use site::{AccessSpec, IncomingLink, LinkState, ServerTls, Site, SiteSpec};
+pub use site::{LinkState, Site, SiteSpec};
 
 use super::{
     accept::Port,
@@ -22,7 +26,6 @@ use crate::{
         connection::{DeliveryId, LinkId},
         performative::Attach,
     },
-    model::Role,
     steer::{OwnSockets, Steer, place::Place},
 };
 use bytes::Bytes;
@@ -128,6 +131,12 @@ pub(crate) enum CoreEvent {
         key: ConnKey,
         link: LinkId,
         credit: u32,
+    },
+    /// A link that the core wanted is attached.
+    LinkAttached {
+        key: ConnKey,
+        tag: u64,
+        link: LinkId,
     },
     /// Something to do.
     Call(Call),
@@ -364,18 +373,8 @@ impl Core {
                 established,
             } => {
                 self.site(site, |s, core| match port {
-                    Port::Links {
-                        access,
-                        role: Role::InterRouter,
-                        ..
-                    } => {
-                        s.accepted(core, &access, *established);
-                    }
-                    Port::Links {
-                        role: Role::Edge, ..
-                    } => {
-                        let peer = established.peer;
-                        tracing::warn!(%peer, "edge sites are not served by this version");
+                    Port::Links { access, role, .. } => {
+                        s.accepted(core, &access, role, *established);
                     }
                     Port::Local => s.client(core, *established),
                 });
@@ -416,7 +415,10 @@ impl Core {
                 self.on(key, |s, core| s.client_attached(core, key, link, &attach));
             }
             CoreEvent::ClientDetached { key, link } => {
-                self.on(key, |s, _| s.client_detached(key, link));
+                self.on(key, |s, core| s.client_detached(core, key, link));
+            }
+            CoreEvent::LinkAttached { key, tag, link } => {
+                self.on(key, |s, core| s.uplink_attached(core, key, tag, link));
             }
             CoreEvent::ClientCredit { key, link, credit } => {
                 self.on(key, |s, core| s.client_credit(core, key, link, credit));

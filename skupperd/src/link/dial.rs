@@ -96,33 +96,41 @@ pub(crate) fn properties(key: ConnKey) -> Vec<(Value, Value)> {
     ]
 }
 
+/// The connections of one link, and which of them this is. An edge has one and no more.
+struct Group<'a> {
+    correlator: &'a str,
+    data: bool,
+}
+
 fn open(
     router: &str,
     spec: &LinkSpec,
     target: &Target,
     key: ConnKey,
-    correlator: &str,
-    data: bool,
+    group: Option<&Group<'_>>,
 ) -> Config {
     let symbol = |name: &'static str| Value::Symbol(Symbol::from(name));
     let mut config = Config::new(router);
     config.hostname = Some(target.host.clone());
     config.capabilities = capabilities();
     config.properties = properties(key);
+    let Some(group) = group else {
+        return config;
+    };
     if spec.cost > 1 {
         let cost = i32::try_from(spec.cost).unwrap_or(i32::MAX);
         config
             .properties
             .push((symbol("qd.inter-router-cost"), Value::Int(cost)));
     }
-    if data {
+    if group.data {
         config
             .properties
             .push((symbol("qd.inter-router-role"), Value::Int(4)));
     }
     config
         .properties
-        .push((symbol("qd.group-correlator"), Value::from(correlator)));
+        .push((symbol("qd.group-correlator"), Value::from(group.correlator)));
     config
         .properties
         .push((symbol("qd.group-ordinal"), Value::Ulong(0)));
@@ -152,8 +160,8 @@ fn chance() -> f64 {
     (n >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A name of 15 characters that groups the connections of one link.
-fn correlator() -> String {
+/// A name of 15 characters that nothing else has.
+pub(super) fn name() -> String {
     use std::hash::{BuildHasher, RandomState};
     let n = RandomState::new().hash_one(0u8);
     format!("{:015x}", n & 0x0fff_ffff_ffff_ffff)
@@ -164,8 +172,7 @@ async fn dial(
     spec: &LinkSpec,
     target: &Target,
     key: ConnKey,
-    correlator: &str,
-    data: bool,
+    group: Option<&Group<'_>>,
 ) -> Result<Established, LinkFailure> {
     let fail = |stage: &'static str, error: String| LinkFailure {
         host: target.host.clone(),
@@ -207,7 +214,7 @@ async fn dial(
             }
         }
         let security = Security::Client(spec.tls.clone(), name.clone());
-        let config = open(router, spec, target, key, correlator, data);
+        let config = open(router, spec, target, key, group);
         match handshake::run(socket, security, config).await {
             Ok(established) => return Ok(established),
             Err(e) => last = fail("opening the link", telemetry::chain(&e)),
@@ -221,7 +228,8 @@ async fn dial(
 struct Line {
     site: u32,
     router: String,
-    trunk: usize,
+    /// Data connections; None: this is an edge, which has none.
+    trunk: Option<usize>,
     specs: watch::Receiver<LinkSpec>,
     core: CoreSender,
 }
@@ -243,7 +251,7 @@ pub(crate) async fn keep(
     site: u32,
     router: String,
     specs: watch::Receiver<LinkSpec>,
-    trunk: usize,
+    trunk: Option<usize>,
     core: CoreSender,
 ) {
     let mut line = Line {
@@ -282,9 +290,14 @@ impl Line {
             let Some(target) = spec.targets.get(index) else {
                 continue;
             };
-            let correlator = correlator();
+            let correlator = name();
             let key = self.core.next_key();
-            match dial(&self.router, spec, target, key, &correlator, false).await {
+            let group = Group {
+                correlator: &correlator,
+                data: false,
+            };
+            let group = self.trunk.map(|_| &group);
+            match dial(&self.router, spec, target, key, group).await {
                 Err(failure) => self.core.send(CoreEvent::DialFailed {
                     site: self.site,
                     link: spec.name.clone(),
@@ -294,7 +307,7 @@ impl Line {
                     let trunking = established.open.offers("qd.connection_trunking");
                     let gone = self.give(spec, key, None, established);
                     let mut data = JoinSet::new();
-                    for _ in 0..if trunking { self.trunk } else { 0 } {
+                    for _ in 0..self.trunk.filter(|_| trunking).unwrap_or(0) {
                         let (line, target) = (self.clone(), target.clone());
                         data.spawn(line.keep_data(target, key, correlator.clone()));
                     }
@@ -372,7 +385,11 @@ impl Line {
         loop {
             let key = self.core.next_key();
             let spec = self.specs.borrow().clone();
-            match dial(&self.router, &spec, &target, key, &correlator, true).await {
+            let group = Group {
+                correlator: &correlator,
+                data: true,
+            };
+            match dial(&self.router, &spec, &target, key, Some(&group)).await {
                 Ok(established) => {
                     drop(self.give(&spec, key, Some(control), established).await);
                     backoff = Backoff::new();

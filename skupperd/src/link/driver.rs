@@ -212,7 +212,12 @@ fn handle(
                     worker.control_ready(conn);
                 }
             }
-            if conn.kind == Kind::Normal {
+            let own = match conn.kind {
+                Kind::Normal => true,
+                Kind::Edge => matches!(inner.out_link(link), Outgoing::Fixed),
+                Kind::Control | Kind::Data => false,
+            };
+            if own {
                 worker.client_credit(conn, inner, link, credit, drain);
             }
         }
@@ -248,7 +253,7 @@ fn attached(
     if !remote_initiated {
         return;
     }
-    if conn.kind == Kind::Normal {
+    if conn.kind == Kind::Normal || (conn.kind == Kind::Edge && is_addressed(attach)) {
         worker.client_attached(conn, inner, link, attach);
         return;
     }
@@ -283,6 +288,14 @@ fn attached(
     }
 }
 
+/// A link that names what it is for; streams of an edge's connection go over others.
+fn is_addressed(attach: &Attach) -> bool {
+    match attach.role {
+        Role::Sender => attach.target.as_ref().is_some_and(|t| t.address.is_some()),
+        Role::Receiver => true,
+    }
+}
+
 fn detached(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
@@ -293,7 +306,7 @@ fn detached(
     if let Some(error) = error {
         tracing::debug!(conn = conn.key, %error, "link detached by the peer");
     }
-    if conn.kind == Kind::Normal {
+    if matches!(conn.kind, Kind::Normal | Kind::Edge) {
         worker.client_detached(conn, link);
     }
     let outgoing = inner.out_detached(link);

@@ -54,7 +54,7 @@ impl Keys {
                 // key gets its share, which chance would give in the long run only.
                 let turn = turn.fetch_add(1, Ordering::Relaxed);
                 let point = u64::from(turn.wrapping_mul(0x9e37_79b9));
-                let mut at = (point * total) >> 32;
+                let mut at = ((u128::from(point) * u128::from(total)) >> 32) as u64;
                 for (key, weight) in usable {
                     match at.checked_sub(u64::from(*weight)) {
                         Some(rest) => at = rest,

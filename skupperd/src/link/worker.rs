@@ -1,24 +1,27 @@
 //! A data-plane worker: one thread, one single-threaded runtime, the connections and streams on it.
 
+mod messages;
+mod streams;
+
+pub use streams::temp_address;
+
 use super::{
-    conn::{Conn, ConnKey, Current, End, InStream, Inner, Kind, Outcome, StreamEnd},
+    conn::{Conn, ConnKey, Current, End, Inner, Kind, Outcome},
     core::{CoreEvent, CoreSender},
     driver,
     ends::Front,
     handshake::Established,
-    transit::Transit,
     upstream::Upstream,
     view::{ConnectorTarget, SiteView},
     wire::Wire,
 };
 use crate::amqp::{
-    connection::{DeliveryId, LinkId},
-    message::{self, MessageHead},
-    performative::{Attach, DeliveryState},
+    connection::{AttachArgs, DeliveryId, LinkId},
+    message::MessageHead,
+    performative::{DeliveryState, Error as AmqpError},
 };
-use crate::router::{Exclude, Target};
 use crate::steer::Table;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
@@ -132,6 +135,10 @@ pub enum Command {
     ClientMessage(ConnKey, LinkId, Bytes),
     /// Settle a client's delivery.
     ClientSettle(ConnKey, DeliveryId, bool),
+    /// Attach a link; the core knows it by this tag until it is told which one it is.
+    Attach(ConnKey, u64, Box<AttachArgs>),
+    /// Detach a link, in order or with this error.
+    Detach(ConnKey, LinkId, Option<AmqpError>),
     /// Close a connection.
     Close(ConnKey, String),
     /// Close a connection when it has no stream any more.
@@ -425,6 +432,10 @@ impl Worker {
                     inner.kick();
                 });
             }
+            Command::Attach(key, tag, args) => self.attach(key, tag, *args),
+            Command::Detach(key, link, error) => {
+                self.on_conn(key, |inner| inner.detach_own(link, error));
+            }
             Command::Close(key, why) => {
                 self.on_conn(key, |inner| inner.fail("amqp:connection:forced", &why));
             }
@@ -474,7 +485,7 @@ impl Worker {
         }
         let conn = Conn::new(new.key, new.group, new.kind, new.site, native, inner);
         self.conns.borrow_mut().insert(new.key, conn.clone());
-        if new.kind == Kind::Data {
+        if matches!(new.kind, Kind::Data | Kind::Edge) {
             self.trunks
                 .borrow_mut()
                 .entry(new.group)
@@ -624,298 +635,6 @@ impl Worker {
 
     // ---- called by connections ----
 
-    /// A stream has come in.
-    pub(super) fn stream(
-        self: &Rc<Self>,
-        conn: &Rc<Conn>,
-        inner: &mut Inner,
-        stream: InStream,
-        head: Box<MessageHead>,
-        _first: &Bytes,
-    ) -> Result<End, Outcome> {
-        let up = Upstream::Conn(conn.clone(), stream);
-        self.place(
-            conn.site,
-            conn.group,
-            *head,
-            up,
-            Some(conn.clone()),
-            Some(inner),
-            true,
-        )
-        .map_err(|(_, outcome)| outcome)
-    }
-
-    /// Sends a stream that no connector of this host would take on to another router.
-    pub fn pass_on(
-        self: &Rc<Self>,
-        site: u32,
-        link: ConnKey,
-        head: MessageHead,
-        up: Upstream,
-    ) -> Result<End, (Upstream, Outcome)> {
-        self.place(site, link, head, up, None, None, false)
-    }
-
-    /// Finds where a stream goes: an end on this host, the next router, or another worker.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is known of a stream that has come in"
-    )]
-    fn place(
-        self: &Rc<Self>,
-        site: u32,
-        link: ConnKey,
-        mut head: MessageHead,
-        up: Upstream,
-        back: Option<Rc<Conn>>,
-        cur: Current<'_>,
-        local: bool,
-    ) -> Result<End, (Upstream, Outcome)> {
-        let Some(view) = self.view(site) else {
-            return Err((up, Outcome::Released));
-        };
-        let Some(to) = head.to().map(str::to_owned) else {
-            return Err((up, Outcome::Rejected));
-        };
-        let own = &view.routes.self_id;
-        let next = match Target::parse(&to) {
-            Target::Router { id, rest } if id == own => {
-                let Some((worker, temp)) = temp_name(rest) else {
-                    return Err((up, Outcome::Released));
-                };
-                if worker != self.index {
-                    return self.relay_to(worker, site, link, head, up);
-                }
-                let arrived = Arrived {
-                    site,
-                    head: Box::new(head),
-                    up,
-                    back,
-                    link,
-                    temp: Some(temp),
-                };
-                return self.arrived(cur, arrived);
-            }
-            Target::Router { id, .. } => view.routes.towards(id),
-            Target::Mobile(key) => {
-                let origin = origin(&head).filter(|origin| origin != own);
-                if local && view.connectors.contains_key(key) {
-                    let arrived = Arrived {
-                        site,
-                        head: Box::new(head),
-                        up,
-                        back,
-                        link,
-                        temp: None,
-                    };
-                    return self.arrived(cur, arrived);
-                }
-                let exclude = Exclude {
-                    links: vec![link],
-                    locals: Vec::new(),
-                };
-                let route = view.routes.addresses.get(key);
-                match route.map(|r| r.choose(&[], origin.as_deref(), &exclude)) {
-                    Some(crate::router::Choice::Remote { link, .. }) => Some(link),
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        // Back where it came from would be a loop.
-        let Some(next) = next.filter(|next| *next != link) else {
-            return Err((up, Outcome::Released));
-        };
-        let me = format!("0/{own}");
-        if head.annotations.trace.contains(&me) {
-            return Err((up, Outcome::Released));
-        }
-        let Some(conn) = self.trunk(next) else {
-            let Some(worker) = view.worker_of(next).filter(|w| *w != self.index) else {
-                return Err((up, Outcome::Released));
-            };
-            return self.relay_to(worker, site, link, head, up);
-        };
-        head.annotations.trace.push(me);
-        if !conn.native {
-            // An extension ends at the first hop that does not have it.
-            head.application_properties
-                .retain(|(k, _)| k.as_str() != Some(super::NATIVE_END));
-        }
-        let mut bytes = BytesMut::with_capacity(256);
-        message::encode_stream_head(&head, &mut bytes);
-        Ok(Transit::open(up, conn, bytes.freeze(), cur))
-    }
-
-    fn arrived(
-        self: &Rc<Self>,
-        cur: Current<'_>,
-        arrived: Arrived,
-    ) -> Result<End, (Upstream, Outcome)> {
-        // The proxy settles what it takes; what it does not take is settled by the caller, who needs
-        // a way back for that.
-        let again = match &arrived.up {
-            Upstream::Conn(conn, stream) => Upstream::Conn(conn.clone(), *stream),
-            Upstream::Relay {
-                senders,
-                worker,
-                id,
-            } => Upstream::Relay {
-                senders: senders.clone(),
-                worker: *worker,
-                id: *id,
-            },
-        };
-        self.acceptor
-            .stream(self, cur, arrived)
-            .map_err(|outcome| (again, outcome))
-    }
-
-    fn relay_to(
-        self: &Rc<Self>,
-        worker: usize,
-        site: u32,
-        link: ConnKey,
-        head: MessageHead,
-        up: Upstream,
-    ) -> Result<End, (Upstream, Outcome)> {
-        // One hop between workers: a stream that came from one goes to no third.
-        if matches!(up, Upstream::Relay { .. }) || worker >= self.senders.count() {
-            return Err((up, Outcome::Released));
-        }
-        let id = self.next_relay.get();
-        self.next_relay.set(id + 1);
-        let head = Box::new(head);
-        self.senders.send(
-            worker,
-            Command::RelayOpen {
-                from: self.index,
-                id,
-                site,
-                link,
-                head,
-            },
-        );
-        self.relays_out.borrow_mut().insert(id, (up, worker));
-        Ok(Rc::new(RelayEnd {
-            from: self.index,
-            worker,
-            id,
-            senders: self.senders.clone(),
-        }))
-    }
-
-    fn relay(&self, from: usize, id: RelayId, data: RelayData) {
-        let end = match &data {
-            // Nothing follows an end.
-            RelayData::End(_) => self.relays_in.borrow_mut().remove(&(from, id)),
-            RelayData::Data(_) => self.relays_in.borrow().get(&(from, id)).cloned(),
-        };
-        let Some(end) = end else { return };
-        match data {
-            RelayData::Data(payload) => end.data(None, payload),
-            RelayData::End(aborted) => end.end(None, aborted),
-        }
-        end.flush(None);
-    }
-
-    fn relay_back(&self, id: RelayId, back: Relayed) {
-        match back {
-            Relayed::Ack(offset) => {
-                let relays = self.relays_out.borrow();
-                if let Some((up, _)) = relays.get(&id) {
-                    up.ack(None, offset);
-                }
-            }
-            Relayed::Outcome(outcome) => {
-                let up = self.relays_out.borrow_mut().remove(&id);
-                if let Some((up, worker)) = up {
-                    up.settle(None, outcome);
-                    // The other worker forgets the stream too, whether its end was sent or not.
-                    let end = RelayData::End(true);
-                    self.senders
-                        .send(worker, Command::Relay(self.index, id, end));
-                }
-            }
-        }
-    }
-
-    pub(super) fn message(&self, conn: &Rc<Conn>, stream: InStream, settled: bool, message: Bytes) {
-        let delivery = (!settled).then_some(stream.delivery);
-        let (key, group, link) = (conn.key, conn.group, stream.link);
-        self.core.send(CoreEvent::Message {
-            key,
-            group,
-            link,
-            delivery,
-            message,
-        });
-    }
-
-    pub(super) fn message_outcome(
-        &self,
-        conn: &Rc<Conn>,
-        link: LinkId,
-        _delivery: DeliveryId,
-        settled: bool,
-        state: Option<&DeliveryState>,
-    ) {
-        tracing::trace!(
-            conn = conn.key,
-            ?link,
-            settled,
-            ?state,
-            "outcome of a message"
-        );
-    }
-
-    pub(super) fn control_ready(&self, conn: &Rc<Conn>) {
-        self.core.send(CoreEvent::ControlReady { key: conn.key });
-    }
-
-    pub(super) fn client_attached(
-        &self,
-        conn: &Rc<Conn>,
-        inner: &mut Inner,
-        link: LinkId,
-        attach: &Attach,
-    ) {
-        let router = self
-            .view(conn.site)
-            .map(|v| v.routes.self_id.clone())
-            .unwrap_or_default();
-        let attach = Box::new(inner.client_attached(link, attach, &router));
-        let key = conn.key;
-        self.core
-            .send(CoreEvent::ClientAttached { key, link, attach });
-    }
-
-    pub(super) fn client_detached(&self, conn: &Rc<Conn>, link: LinkId) {
-        self.core.send(CoreEvent::ClientDetached {
-            key: conn.key,
-            link,
-        });
-    }
-
-    pub(super) fn client_credit(
-        &self,
-        conn: &Rc<Conn>,
-        inner: &mut Inner,
-        link: LinkId,
-        credit: u32,
-        drain: bool,
-    ) {
-        self.core.send(CoreEvent::ClientCredit {
-            key: conn.key,
-            link,
-            credit,
-        });
-        if drain {
-            inner.amqp.drained(link);
-        }
-    }
-
     pub(super) fn conn_ended(&self, conn: &Rc<Conn>) {
         self.conns.borrow_mut().remove(&conn.key);
         let mut trunks = self.trunks.borrow_mut();
@@ -932,65 +651,5 @@ impl Worker {
         self.view(site)
             .and_then(|v| v.connectors.get(key).cloned())
             .unwrap_or_default()
-    }
-}
-
-/// Router where a stream entered the network.
-fn origin(head: &MessageHead) -> Option<String> {
-    let ingress = head.annotations.ingress.as_deref()?;
-    Some(
-        ingress
-            .rsplit_once('/')
-            .map_or(ingress, |(_, id)| id)
-            .to_owned(),
-    )
-}
-
-/// Name of a client's reply address: the worker and a number, as 15 characters.
-pub fn temp_address(router: &str, worker: usize, number: u64) -> String {
-    format!("amqp:/_topo/0/{router}/temp.{worker:02x}{number:013x}")
-}
-
-fn temp_name(rest: &str) -> Option<(usize, u64)> {
-    let name = rest.strip_prefix("temp.")?;
-    let (worker, number) = name.split_at_checked(2)?;
-    Some((
-        usize::from_str_radix(worker, 16).ok()?,
-        u64::from_str_radix(number, 16).ok()?,
-    ))
-}
-
-/// The end of a stream that goes on at another worker.
-struct RelayEnd {
-    from: usize,
-    worker: usize,
-    id: RelayId,
-    senders: Senders,
-}
-
-impl StreamEnd for RelayEnd {
-    fn data(&self, _cur: Current<'_>, payload: Bytes) {
-        // The stream's window bounds what is on its way.
-        self.senders.send(
-            self.worker,
-            Command::Relay(self.from, self.id, RelayData::Data(payload)),
-        );
-    }
-
-    fn end(&self, _cur: Current<'_>, aborted: bool) {
-        self.senders.send(
-            self.worker,
-            Command::Relay(self.from, self.id, RelayData::End(aborted)),
-        );
-    }
-
-    fn flush(&self, _cur: Current<'_>) {}
-    fn opened(&self, _conn: &mut Inner, _out: super::conn::OutStream) {}
-    fn acked(&self, _conn: &mut Inner, _offset: u64) {}
-    fn outcome(&self, _conn: &mut Inner, _outcome: Outcome) {}
-    fn writable(&self, _conn: &mut Inner) {}
-
-    fn lost(&self) {
-        self.end(None, true);
     }
 }

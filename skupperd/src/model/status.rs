@@ -109,6 +109,8 @@ impl fmt::Display for Phase {
 pub enum State {
     /// It holds.
     True,
+    /// It holds, and there is something to say of it.
+    Noted(String),
     /// It does not hold yet; with a text when there is more to say than "Pending".
     Pending(Option<String>),
     /// It can not hold, and why.
@@ -127,7 +129,7 @@ impl State {
 
     fn reason(&self) -> Phase {
         match self {
-            Self::True => Phase::Ready,
+            Self::True | Self::Noted(_) => Phase::Ready,
             Self::Pending(_) => Phase::Pending,
             Self::Error(_) => Phase::Error,
         }
@@ -136,7 +138,7 @@ impl State {
     fn message(&self) -> &str {
         match self {
             Self::True => "OK",
-            Self::Pending(Some(text)) | Self::Error(text) => text,
+            Self::Noted(text) | Self::Pending(Some(text)) | Self::Error(text) => text,
             Self::Pending(None) => "Pending",
         }
     }

@@ -115,7 +115,7 @@ impl Server {
             ..Properties::default()
         };
         let native = self.back.native && self.head.application_property(NATIVE_END).is_some();
-        let head = head::encode(&view.routes.self_id, properties, native, Vec::new());
+        let head = head::encode(&view.routes, properties, native, Vec::new());
         {
             let mut st = self.end.st.borrow_mut();
             st.next = Some(self.back.clone());

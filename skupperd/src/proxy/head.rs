@@ -9,19 +9,24 @@ use crate::{
         value::Value,
     },
     link::NATIVE_END,
+    router::Routes,
 };
 use bytes::{Bytes, BytesMut};
 
-/// Encodes the head of a stream that enters the network at `router`, with the addresses it goes to
-/// and is answered at. `native`: this end acknowledges in small steps. `about`: what the other end
+/// Encodes the head of a stream that begins at the router of these routes, with the addresses it goes
+/// to and is answered at. `native`: this end acknowledges in small steps. `about`: what the other end
 /// is told of the client.
 pub(super) fn encode(
-    router: &str,
+    routes: &Routes,
     properties: Properties,
     native: bool,
     about: Vec<(&'static str, String)>,
 ) -> Bytes {
-    let own = format!("0/{router}");
+    // What an edge sends enters the network at its interior router.
+    let own = match &routes.mesh {
+        Some(_) => None,
+        None => Some(format!("0/{}", routes.self_id)),
+    };
     let mut application_properties = vec![(Value::from("V"), Value::Uint(1))];
     if native {
         application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
@@ -31,8 +36,9 @@ pub(super) fn encode(
     let head = MessageHead {
         annotations: RouterAnnotations {
             flags: FLAG_STREAMING | FLAG_DISABLE_Q2,
-            ingress: Some(own.clone()),
-            trace: vec![own],
+            ingress: own.clone(),
+            trace: own.into_iter().collect(),
+            ingress_mesh: routes.mesh.as_deref().map(str::to_owned),
             ..RouterAnnotations::default()
         },
         properties: Properties {

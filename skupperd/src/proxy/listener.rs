@@ -244,16 +244,16 @@ impl Client {
     ) -> Option<u64> {
         let conn = self.worker.trunk(link)?;
         let view = self.worker.view(self.site)?;
-        let router = &view.routes.self_id;
+        let routes = &view.routes;
         let temp = self.proxy.next_temp();
         let properties = Properties {
             to: Some(self.routing_key.to_string()),
-            reply_to: Some(temp_address(router, self.worker.index, temp)),
+            reply_to: Some(temp_address(routes, self.worker.index, temp)),
             correlation_id: Some(Value::from(format!("{:x}:{temp:x}", self.worker.index))),
             ..Properties::default()
         };
         let about = self.about(&view, socket);
-        let head = head::encode(router, properties, conn.native, about);
+        let head = head::encode(routes, properties, conn.native, about);
         {
             let mut st = end.st.borrow_mut();
             st.next = Some(conn.clone());

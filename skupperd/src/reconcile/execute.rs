@@ -388,9 +388,6 @@ impl Executor {
         let Some((name, site)) = &wanted.site else {
             return Ok(());
         };
-        if site.edge {
-            return Err("spec.edge: edge sites are not supported yet".to_owned());
-        }
         self.site_id = self
             .remember(site.uid.as_ref().map(SiteId::as_str))?
             .site_id
@@ -401,12 +398,17 @@ impl Executor {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
+        let router_id = format!("{name}-{}-{}", now.as_secs(), now.subsec_nanos());
+        // The router that an edge hangs on speaks for it: its advert says whose it is.
+        let edge = site.edge.then_some(router_id.as_str());
+        let namespace = self.namespace.name();
         let spec = SiteSpec {
-            namespace: self.namespace.name().to_string(),
-            router_id: format!("{name}-{}-{}", now.as_secs(), now.subsec_nanos()),
+            advert: super::status::advert(&self.site_id, name, namespace, edge),
+            edge: site.edge,
+            namespace: namespace.to_string(),
+            router_id,
             instance: i64::try_from(now.as_secs()).unwrap_or(0),
             trunk: settings::trunk(&site.settings).unwrap_or(self.trunk),
-            advert: super::status::advert(&self.site_id, name, self.namespace.name()),
         };
         let id = core
             .call(move |c| c.add_site(spec))

@@ -24,15 +24,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Prefix of the address by which a site makes itself known to all others.
 const SITE: &str = "skupper-site/";
+/// What the status of a site says that wants two routers.
+const NO_HA: &str = "spec.ha has no effect: a site of a Linux host is one daemon, which its service manager \
+                     restarts; a second host with a site of the same routing keys takes over from it";
+/// Parts of such an address behind that; an edge's has one more.
+const ADVERT_PARTS: usize = 5;
 /// Prefix of the address by which a listener is known to connectors.
 pub(crate) use crate::link::core::LISTENER_ADVERT as LISTENER;
 
-/// The address by which a site makes itself known: id, name, namespace, platform, version.
-pub(super) fn advert(id: &str, name: &str, namespace: &str) -> String {
-    format!(
-        "{SITE}{id}/{name}/{namespace}/linux/{}",
-        env!("CARGO_PKG_VERSION")
-    )
+/// The address by which a site makes itself known: id, name, namespace, platform, version; of an edge
+/// its router id too, as it is told to the network by another router.
+pub(super) fn advert(id: &str, name: &str, namespace: &str, edge: Option<&str>) -> String {
+    let edge = edge.map(|router| format!("/{router}")).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{SITE}{id}/{name}/{namespace}/linux/{version}{edge}")
 }
 
 /// What the core knows of a site.
@@ -56,11 +61,19 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(router: &'a NetworkRouter) -> Self {
-        let advert = router.addresses.iter().find_map(|a| a.strip_prefix(SITE));
-        let parts: Vec<&str> = advert.map(|a| a.split('/').collect()).unwrap_or_default();
+    fn of(router: &'a NetworkRouter, network: &'a [NetworkRouter]) -> Self {
+        let parts = |address: &'a String| -> Option<Vec<&'a str>> {
+            Some(address.strip_prefix(SITE)?.split('/').collect())
+        };
+        let own = router.addresses.iter().filter_map(parts);
+        let own = own.filter(|parts| parts.len() == ADVERT_PARTS);
+        // An edge is known by the router that it hangs on.
+        let others = network.iter().flat_map(|r| &r.addresses);
+        let others = others.filter_map(parts);
+        let edges = others.filter(|p| p.get(ADVERT_PARTS) == Some(&router.id.as_str()));
+        let parts = edges.chain(own).next().unwrap_or_default();
         match parts[..] {
-            [id, name, namespace, platform, version] => Self {
+            [id, name, namespace, platform, version, ..] => Self {
                 router,
                 id: id.to_owned(),
                 name: name.to_owned(),
@@ -312,13 +325,19 @@ impl NamespaceState {
         };
         let running = self.site().is_some();
         match &located.resource.spec {
-            Spec::Site(site) => self.site_draft(name, site, configured(failure), observed),
+            Spec::Site(site) => {
+                let configured = match configured(failure) {
+                    State::True if site.ha => State::Noted(NO_HA.to_owned()),
+                    state => state,
+                };
+                self.site_draft(name, site, configured, observed)
+            }
             Spec::Link(link) => {
                 let state = observed.links.get(name.as_str());
                 let remote = state.and_then(|s| s.remote.as_deref());
                 let known = remote
                     .and_then(|id| observed.network.iter().find(|r| r.id == id))
-                    .map(Known::of);
+                    .map(|r| Known::of(r, &observed.network));
                 let missing = match state.and_then(|s| s.failure.clone()) {
                     Some(why) => format!("Not operational: {why}"),
                     None if running => "Not operational".to_owned(),
@@ -434,7 +453,7 @@ fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
 
 fn incoming(link: &IncomingLink, observed: &Observed, executor: &Executor) -> IncomingRecord {
     let known = observed.network.iter().find(|r| r.id == link.remote);
-    let known = known.map(Known::of);
+    let known = known.map(|r| Known::of(r, &observed.network));
     IncomingRecord {
         remote_site_id: known.as_ref().map_or_else(String::new, |k| k.id.clone()),
         remote_site_name: known.map_or_else(|| site_name(&link.remote).to_owned(), |k| k.name),
@@ -454,7 +473,7 @@ fn network(observed: &Observed) -> Vec<SiteRecord> {
         .network
         .iter()
         .filter(|r| r.cost.is_some())
-        .map(Known::of)
+        .map(|r| Known::of(r, &observed.network))
         .collect();
     let link = |peer: &String| {
         let other = sites.iter().find(|s| s.router.id == *peer);

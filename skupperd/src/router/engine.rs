@@ -1,15 +1,23 @@
 //! The state machine of a router: who the neighbours are, what others say, when to say what.
 
+mod addresses;
+mod edges;
+mod picture;
+mod uplink;
+
+pub use edges::TooMany;
+pub use picture::NetworkRouter;
+
 use super::{
     ConnId,
-    paths::{self, Graph, Path},
-    routes::{AddressRoute, Remote, RouterRoute, Routes, Target, Treatment},
-    wire::{AREA, Address, Control, ControlError},
+    paths::Path,
+    routes::{Routes, Target, Treatment},
+    wire::{AREA, Control, ControlError},
 };
 use crate::amqp::message::Message;
 use bytes::{Bytes, BytesMut};
+use edges::Edge;
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc,
@@ -17,11 +25,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use uplink::Uplink;
 
 /// Routers kept in memory: upstream's limit is 128, and ids cost next to nothing.
 const MAX_ROUTERS: usize = 1024;
-/// Addresses kept for one router.
-const MAX_ADDRESSES: usize = 65_536;
 /// Higher costs are taken as this, so that a sum stays a sum.
 const MAX_COST: u32 = 1 << 24;
 
@@ -44,6 +51,8 @@ pub struct Config {
     pub remote_ls_max_age: Duration,
     /// How long addresses of an unreachable router are kept.
     pub unreachable_holdoff: Duration,
+    /// Of an edge: the name of its mesh, which is of this edge alone. None: an interior router.
+    pub mesh: Option<String>,
 }
 
 impl Config {
@@ -58,6 +67,7 @@ impl Config {
             ra_interval_flux: Duration::from_secs(4),
             remote_ls_max_age: Duration::from_secs(60),
             unreachable_holdoff: Duration::from_secs(1),
+            mesh: None,
         }
     }
 }
@@ -93,21 +103,15 @@ pub enum Output {
         /// The link it was heard on.
         link: ConnId,
     },
-}
-
-/// A router as seen from here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkRouter {
-    /// Router id.
-    pub id: String,
-    /// Sum of link costs; None: not reachable.
-    pub cost: Option<u32>,
-    /// Neighbour on the way.
-    pub next_hop: Option<String>,
-    /// Its neighbours with costs.
-    pub peers: BTreeMap<String, u32>,
-    /// Mobile addresses with consumers there.
-    pub addresses: Vec<String>,
+    /// Tell an edge whether anybody receives what it sends to an address.
+    Reachable {
+        /// Its connection.
+        edge: ConnId,
+        /// The address.
+        address: String,
+        /// Somebody does.
+        reachable: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -128,6 +132,8 @@ struct Other {
     /// What it last said its sequences are.
     latest: (i64, i64),
     mobile: BTreeMap<String, Treatment>,
+    /// Edges that it serves.
+    edges: BTreeSet<String>,
     heard: Option<Instant>,
     asked_ls: Option<Instant>,
     asked_mobile: Option<Instant>,
@@ -146,8 +152,15 @@ pub struct Router {
     ls_seq: i64,
     mobile_seq: i64,
     local: BTreeMap<String, (Treatment, usize)>,
+    /// Keys that the network is to be told of, as updates have them.
     added: BTreeSet<String>,
     deleted: BTreeSet<String>,
+    /// Connections of edges that are served here.
+    edges: BTreeMap<ConnId, Edge>,
+    /// Edges may have to be told something.
+    telling: bool,
+    /// Of an edge: its way into the network.
+    uplink: Uplink,
     paths: BTreeMap<String, Path>,
     topology_dirty: bool,
     /// Somebody may have to be asked for something.
@@ -167,6 +180,7 @@ impl Router {
     pub fn new(cfg: Config, now: Instant) -> Self {
         let routes = Arc::new(Routes {
             self_id: cfg.id.clone(),
+            mesh: cfg.mesh.as_deref().map(Arc::from),
             ..Routes::default()
         });
         Self {
@@ -184,6 +198,9 @@ impl Router {
             local: BTreeMap::new(),
             added: BTreeSet::new(),
             deleted: BTreeSet::new(),
+            edges: BTreeMap::new(),
+            telling: false,
+            uplink: Uplink::default(),
             paths: BTreeMap::new(),
             topology_dirty: false,
             asking: false,
@@ -282,62 +299,6 @@ impl Router {
         self.send_ra();
     }
 
-    // ---- local addresses ----
-
-    /// A consumer of an address is on this router.
-    pub fn consumer_added(&mut self, address: &str, treatment: Treatment) {
-        let entry = self
-            .local
-            .entry(address.to_owned())
-            .or_insert((treatment, 0));
-        entry.1 += 1;
-        if entry.1 == 1 && !self.deleted.remove(address) {
-            self.added.insert(address.to_owned());
-        }
-        self.routes_dirty = true;
-    }
-
-    /// A consumer of an address has gone.
-    pub fn consumer_removed(&mut self, address: &str) {
-        let Some(entry) = self.local.get_mut(address) else {
-            return;
-        };
-        entry.1 -= 1;
-        if entry.1 == 0 {
-            self.local.remove(address);
-            if !self.added.remove(address) {
-                self.deleted.insert(address.to_owned());
-            }
-        }
-        self.routes_dirty = true;
-    }
-
-    /// Tells the network about changed local addresses, all in one message.
-    fn announce_addresses(&mut self) {
-        if self.added.is_empty() && self.deleted.is_empty() {
-            return;
-        }
-        self.mobile_seq += 1;
-        let local = &self.local;
-        let add = std::mem::take(&mut self.added).into_iter().map(|address| {
-            let treatment = local.get(&address).map_or(Treatment::Balanced, |(t, _)| *t);
-            Address {
-                key: format!("M{address}"),
-                treatment: treatment.to_wire(),
-            }
-        });
-        let message = Control::MauDelta {
-            id: self.cfg.id.clone(),
-            seq: self.mobile_seq,
-            add: add.collect(),
-            del: std::mem::take(&mut self.deleted)
-                .into_iter()
-                .map(|a| format!("M{a}"))
-                .collect(),
-        };
-        self.flood(&message, "qdrouter.ma");
-    }
-
     // ---- sending ----
 
     fn send(&mut self, link: ConnId, control: &Control, to: String) {
@@ -430,7 +391,6 @@ impl Router {
         Ok(())
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each message")]
     fn act(&mut self, link: ConnId, control: Control) {
         match control {
             Control::Hello { id, instance, seen } => self.on_hello(link, id, instance, &seen),
@@ -492,49 +452,9 @@ impl Router {
                     self.topology_dirty = true;
                 }
             }
-            Control::Mar { id, have_seq } => {
-                self.announce_addresses();
-                if have_seq >= self.mobile_seq && have_seq != 0 {
-                    return;
-                }
-                let exist = self.local.iter().map(|(address, (treatment, _))| Address {
-                    key: format!("M{address}"),
-                    treatment: treatment.to_wire(),
-                });
-                let mau = Control::MauFull {
-                    id: self.cfg.id.clone(),
-                    seq: self.mobile_seq,
-                    exist: exist.collect(),
-                };
-                self.answer(link, &id, &mau, "qdrouter.ma");
-            }
-            Control::MauDelta { id, seq, add, del } => {
-                let Some(remote) = self.remotes.get_mut(&id) else {
-                    return;
-                };
-                if Some(seq) == remote.mobile_seq.checked_add(1) {
-                    remote.mobile_seq = seq;
-                    for key in del {
-                        remote.mobile.remove(key.strip_prefix('M').unwrap_or(&key));
-                    }
-                    insert_addresses(&mut remote.mobile, add);
-                    self.routes_dirty = true;
-                } else if seq > remote.mobile_seq {
-                    remote.latest.1 = seq;
-                    remote.asked_mobile = None;
-                    self.asking = true;
-                }
-            }
-            Control::MauFull { id, seq, exist } => {
-                let Some(remote) = self.remotes.get_mut(&id) else {
-                    return;
-                };
-                remote.mobile_seq = seq;
-                remote.mobile.clear();
-                remote.asked_mobile = None;
-                insert_addresses(&mut remote.mobile, exist);
-                self.routes_dirty = true;
-            }
+            Control::Mar { id, have_seq } => self.on_mar(link, &id, have_seq),
+            Control::MauDelta { id, seq, add, del } => self.on_mau_delta(&id, seq, add, &del),
+            Control::MauFull { id, seq, exist } => self.on_mau_full(&id, seq, exist),
         }
     }
 
@@ -644,20 +564,6 @@ impl Router {
         }
     }
 
-    fn ask_addresses(&mut self, id: &str) {
-        let now = self.now;
-        let Some(remote) = self.remotes.get_mut(id) else {
-            return;
-        };
-        remote.asked_mobile = Some(now);
-        // Always from nothing: the answer is absolute.
-        let mar = Control::Mar {
-            id: self.cfg.id.clone(),
-            have_seq: 0,
-        };
-        self.send_to(id, &mar, "qdrouter.ma");
-    }
-
     // ---- passing on ----
 
     fn traced(&self, message: &Message) -> Option<(Message, Option<String>)> {
@@ -719,7 +625,8 @@ impl Router {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due next.
     pub fn poll_timeout(&self) -> Instant {
-        self.next_hello.min(self.next_ra)
+        let next = self.next_hello.min(self.next_ra);
+        self.uplink.until.map_or(next, |until| next.min(until))
     }
 
     /// Sends what is due and forgets who is silent.
@@ -734,6 +641,7 @@ impl Router {
         if now >= self.next_ra {
             self.send_ra();
         }
+        self.uplink_timeout();
     }
 
     fn age(&mut self) {
@@ -773,8 +681,9 @@ impl Router {
                 return true;
             }
             // Without a way its addresses are of no use, and when it is back it says them again.
-            dirty |= !remote.mobile.is_empty();
+            dirty |= !remote.mobile.is_empty() || !remote.edges.is_empty();
             remote.mobile.clear();
+            remote.edges.clear();
             remote.mobile_seq = 0;
             remote.asked_mobile = None;
             !remote.peers.is_empty() || now.saturating_duration_since(since) < hold * 3
@@ -784,113 +693,6 @@ impl Router {
 
     // ---- results ----
 
-    fn recompute(&mut self) {
-        if !std::mem::take(&mut self.topology_dirty) {
-            return;
-        }
-        let mut graph: Graph = self
-            .remotes
-            .iter()
-            .filter(|(_, r)| !r.peers.is_empty())
-            .map(|(id, r)| (id.clone(), r.peers.clone()))
-            .collect();
-        graph.insert(self.cfg.id.clone(), self.own_peers.clone());
-        // Who is named but has not spoken gets an edge back, so that it can be asked.
-        let named: Vec<(String, String)> = graph
-            .iter()
-            .flat_map(|(id, peers)| peers.keys().map(move |peer| (peer.clone(), id.clone())))
-            .filter(|(peer, _)| !graph.contains_key(peer))
-            .collect();
-        for (peer, back) in named {
-            graph.entry(peer).or_default().insert(back, 1);
-        }
-        self.paths = paths::compute(&graph, &self.cfg.id);
-        self.asking = true;
-        self.routes_dirty = true;
-    }
-
-    /// Rebuilds the picture when something changed.
-    fn refresh(&mut self) {
-        self.recompute();
-        if !std::mem::take(&mut self.routes_dirty) {
-            return;
-        }
-        // The newest of those that cost the same: it is there to take over from the others.
-        let order = |(cost, link): &(u32, ConnId)| (*cost, Reverse(*link));
-        let best = |id: &str| self.links_to(id).min_by_key(order).map(|(_, link)| link);
-        let routers: BTreeMap<String, RouterRoute> = self
-            .paths
-            .iter()
-            .filter_map(|(id, path)| {
-                let route = RouterRoute {
-                    next_hop: best(&path.next_hop)?,
-                    next_hop_id: path.next_hop.clone(),
-                    cost: path.cost,
-                    valid_origins: Arc::new(path.valid_origins.clone()),
-                };
-                Some((id.clone(), route))
-            })
-            .collect();
-        let mut addresses: HashMap<String, AddressRoute> = HashMap::new();
-        let mut turns = std::mem::take(&mut self.turns);
-        let mut counters = std::mem::take(&mut self.counters);
-        let mut entry = |address: &str, treatment| {
-            addresses.entry(address.to_owned()).or_insert_with(|| {
-                let turn = turns.entry(address.to_owned()).or_default().clone();
-                AddressRoute::new(treatment, turn)
-            });
-        };
-        for (address, (treatment, _)) in &self.local {
-            entry(address, *treatment);
-        }
-        for remote in self.remotes.values() {
-            remote
-                .mobile
-                .iter()
-                .for_each(|(address, treatment)| entry(address, *treatment));
-        }
-        for address in self.local.keys() {
-            if let Some(route) = addresses.get_mut(address) {
-                route.local = true;
-            }
-        }
-        for (id, remote) in &self.remotes {
-            let Some(route) = routers.get(id) else {
-                continue;
-            };
-            let id: Arc<str> = id.as_str().into();
-            for address in remote.mobile.keys() {
-                let Some(entry) = addresses.get_mut(address) else {
-                    continue;
-                };
-                let key = (address.clone(), route.next_hop);
-                let outstanding = counters.entry(key).or_default().clone();
-                entry
-                    .remotes
-                    .push(Remote::new(id.clone(), route, outstanding));
-            }
-        }
-        for route in addresses.values_mut() {
-            route
-                .remotes
-                .sort_by(|a, b| (a.cost, &a.router).cmp(&(b.cost, &b.router)));
-        }
-        // An address or a link that is gone leaves no counter behind.
-        turns.retain(|address, _| addresses.contains_key(address));
-        counters.retain(|(address, link), count| {
-            (addresses.contains_key(address) && self.links.contains_key(link))
-                || Arc::strong_count(count) > 1
-        });
-        self.turns = turns;
-        self.counters = counters;
-        self.routes = Arc::new(Routes {
-            self_id: self.cfg.id.clone(),
-            routers,
-            addresses,
-        });
-        self.out.push_back(Output::RoutesChanged);
-    }
-
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.announce_addresses();
@@ -899,6 +701,7 @@ impl Router {
             if std::mem::take(&mut self.asking) {
                 self.ask();
             }
+            self.tell_edges();
         }
         self.out.pop_front()
     }
@@ -907,28 +710,6 @@ impl Router {
     pub fn routes(&self) -> Arc<Routes> {
         self.routes.clone()
     }
-
-    /// Every router that is known.
-    pub fn network(&self) -> Vec<NetworkRouter> {
-        let own = NetworkRouter {
-            id: self.cfg.id.clone(),
-            cost: Some(0),
-            next_hop: None,
-            peers: self.own_peers.clone(),
-            addresses: self.local.keys().cloned().collect(),
-        };
-        let others = self.remotes.iter().map(|(id, remote)| {
-            let path = self.paths.get(id);
-            NetworkRouter {
-                id: id.clone(),
-                cost: path.map(|p| p.cost),
-                next_hop: path.map(|p| p.next_hop.clone()),
-                peers: remote.peers.clone(),
-                addresses: remote.mobile.keys().cloned().collect(),
-            }
-        });
-        std::iter::once(own).chain(others).collect()
-    }
 }
 
 /// An id without its area.
@@ -936,15 +717,4 @@ fn bare(id: &str) -> &str {
     id.strip_prefix(AREA)
         .and_then(|rest| rest.strip_prefix('/'))
         .unwrap_or(id)
-}
-
-fn insert_addresses(table: &mut BTreeMap<String, Treatment>, addresses: Vec<Address>) {
-    for Address { key, treatment } in addresses {
-        // Only mobile addresses; edges ('H') come with the role edge.
-        if let Some(address) = key.strip_prefix('M')
-            && table.len() < MAX_ADDRESSES
-        {
-            table.insert(address.to_owned(), Treatment::from_wire(treatment));
-        }
-    }
 }

@@ -71,6 +71,8 @@ pub struct Remote {
     pub cost: u32,
     /// Link to send on.
     pub next_hop: ConnId,
+    /// It is an edge that is served here.
+    pub edge: bool,
     valid_origins: Arc<BTreeSet<String>>,
     outstanding: Arc<AtomicU32>,
 }
@@ -96,6 +98,12 @@ pub struct Routes {
     pub routers: BTreeMap<String, RouterRoute>,
     /// Addresses by name.
     pub addresses: HashMap<String, AddressRoute>,
+    /// Links towards edges, by id.
+    pub edges: HashMap<String, ConnId>,
+    /// This router is an edge, and this its mesh.
+    pub mesh: Option<Arc<str>>,
+    /// An edge's link for everything that is not here.
+    pub uplink: Option<ConnId>,
 }
 
 /// A consumer on this router.
@@ -114,6 +122,10 @@ pub struct Exclude {
     pub links: Vec<ConnId>,
     /// Local consumers that refused it.
     pub locals: Vec<u64>,
+    /// All edges that are served here.
+    pub edges: bool,
+    /// All other routers.
+    pub routers: bool,
 }
 
 /// Counts an outstanding delivery towards a next hop for as long as it lives.
@@ -150,14 +162,45 @@ impl Remote {
             router,
             cost: route.cost,
             next_hop: route.next_hop,
+            edge: false,
             valid_origins: route.valid_origins.clone(),
             outstanding,
         }
     }
 
+    /// An edge that is served here: as near as a consumer of this router.
+    pub(super) fn edge(id: Arc<str>, link: ConnId, outstanding: Arc<AtomicU32>) -> Self {
+        Self {
+            edge: true,
+            ..Self::uplink(id, 0, link, outstanding)
+        }
+    }
+
+    /// Everything beyond an edge's interior router.
+    pub(super) fn uplink(
+        router: Arc<str>,
+        cost: u32,
+        next_hop: ConnId,
+        outstanding: Arc<AtomicU32>,
+    ) -> Self {
+        Self {
+            router,
+            cost,
+            next_hop,
+            edge: false,
+            valid_origins: Arc::default(),
+            outstanding,
+        }
+    }
+
     fn eligible(&self, origin: Option<&str>, exclude: &Exclude) -> bool {
-        !exclude.links.contains(&self.next_hop)
-            && origin.is_none_or(|origin| self.valid_origins.contains(origin))
+        let out = match self.edge {
+            true => exclude.edges,
+            false => exclude.routers,
+        };
+        // An edge is the end of the way, wherever that began.
+        let on_the_way = || origin.is_none_or(|origin| self.valid_origins.contains(origin));
+        !out && !exclude.links.contains(&self.next_hop) && (self.edge || on_the_way())
     }
 
     fn take(&self) -> Choice {
@@ -229,6 +272,11 @@ impl AddressRoute {
         }
     }
 
+    /// Edges that are served here are among its consumers.
+    pub fn has_edges(&self) -> bool {
+        self.remotes.iter().any(|remote| remote.edge)
+    }
+
     /// Links a multicast goes out on: each next hop once, for routers that the origin is valid for.
     pub fn spread(&self, origin: Option<&str>, exclude: &Exclude) -> BTreeSet<ConnId> {
         let eligible = self.remotes.iter().filter(|r| r.eligible(origin, exclude));
@@ -239,7 +287,22 @@ impl AddressRoute {
 impl Routes {
     /// Link towards a router by its id.
     pub fn towards(&self, router: &str) -> Option<ConnId> {
-        self.routers.get(router).map(|r| r.next_hop)
+        let known = self.routers.get(router).map(|r| r.next_hop);
+        known.or(self.uplink)
+    }
+
+    /// Link towards an edge by its id.
+    pub fn towards_edge(&self, id: &str) -> Option<ConnId> {
+        self.edges.get(id).copied().or(self.uplink)
+    }
+
+    /// Beginning of addresses that only this router has.
+    pub fn own_prefix(&self) -> String {
+        let id = &self.self_id;
+        match self.mesh {
+            Some(_) => format!("amqp:/_edge/{id}/"),
+            None => format!("amqp:/_topo/0/{id}/"),
+        }
     }
 }
 

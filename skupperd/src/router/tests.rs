@@ -1,6 +1,8 @@
 //! Many routers in one process, on simulated time.
 
+mod edges;
 mod network;
 mod properties;
+mod scale;
 mod scenarios;
 mod vectors;

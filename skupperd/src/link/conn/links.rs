@@ -1,10 +1,10 @@
 //! Links that are not a stream's: the fixed ones of a control connection, those of clients, and the
 //! messages on them.
 
-use super::{CREDIT, Incoming, Inner, MAX_LINE, Outgoing};
+use super::{CREDIT, Incoming, Inner, Outgoing};
 use crate::amqp::{
     connection::{ApiError, AttachArgs, LinkId},
-    performative::{Attach, Role, Source, Target},
+    performative::{Attach, Error as AmqpError, Role, Source, Target},
 };
 use crate::link::wire::WireError;
 use bytes::Bytes;
@@ -14,7 +14,7 @@ impl Inner {
     /// the line is full.
     pub(in crate::link) fn send_message(&mut self, link: LinkId, message: Bytes) -> bool {
         let line = self.lines.entry(link).or_default();
-        if line.len() >= MAX_LINE {
+        if line.len() >= self.max_line {
             return false;
         }
         line.push_back(message);
@@ -129,6 +129,46 @@ impl Inner {
                 }
             }
         }
+        self.drain_control();
+        self.kick();
+    }
+
+    /// Attaches a link that is no stream's, on an edge's connection. None: the connection ends.
+    pub(in crate::link) fn attach_own(&mut self, mut args: AttachArgs) -> Option<LinkId> {
+        let session = match self.own_session {
+            Some(session) => Ok(session),
+            None => self.amqp.begin(),
+        };
+        args.name = self.link_name();
+        let role = args.role;
+        let attached = session.and_then(|session| {
+            self.own_session = Some(session);
+            self.amqp.attach(session, args)
+        });
+        let Ok(link) = attached else {
+            self.fail("amqp:resource-limit-exceeded", "peer takes no further link");
+            return None;
+        };
+        match role {
+            Role::Receiver => *self.in_link(link) = Incoming::Idle,
+            Role::Sender => *self.out_link(link) = Outgoing::Fixed,
+        }
+        self.drain_control();
+        self.kick();
+        Some(link)
+    }
+
+    /// Detaches a link that is no stream's.
+    pub(in crate::link) fn detach_own(&mut self, link: LinkId, error: Option<AmqpError>) {
+        // The peer may have detached it meanwhile, and a stream have its place.
+        let out = matches!(self.out_link(link), Outgoing::None | Outgoing::Fixed);
+        if !out || !matches!(self.in_link(link), Incoming::None | Incoming::Idle) {
+            return;
+        }
+        *self.out_link(link) = Outgoing::None;
+        *self.in_link(link) = Incoming::None;
+        self.lines.remove(&link);
+        self.amqp.detach(link, true, error);
         self.drain_control();
         self.kick();
     }

@@ -173,6 +173,15 @@ impl Services {
         self.listeners.reconsider(site, core, view);
     }
 
+    /// Routing keys of listeners, and those of connectors.
+    pub(super) fn routing_keys(
+        &self,
+    ) -> (impl Iterator<Item = String>, impl Iterator<Item = String>) {
+        let listeners = self.listeners.iter().map(|(_, l)| &l.spec.routing_key);
+        let connectors = self.connectors.values().map(|c| &c.spec.routing_key);
+        (listeners.cloned(), connectors.cloned())
+    }
+
     pub(super) fn retry(&mut self, site: u32, core: &mut Core) {
         self.listeners.retry(site, core);
     }

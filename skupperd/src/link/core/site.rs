@@ -1,13 +1,17 @@
 //! One site: its router, the links dialled and accepted, and what workers are told of them.
 
-use super::{Core, LinkFailure, Owner, clients::Clients, services::Services};
+use super::{
+    Core, LinkFailure, Owner,
+    clients::Clients,
+    services::Services,
+    uplink::{self, Uplink},
+};
 use crate::{
-    amqp::{connection::Config as OpenConfig, performative::Open, value::Value},
+    amqp::{performative::Open, value::Value},
     link::{
-        accept::{self, Port},
         conn::{ConnKey, Kind},
         dial::{self, Dialled, LinkSpec},
-        handshake::{Established, Refused, Revoked},
+        handshake::{Established, Revoked},
         origin::ORIGIN_ADVERT,
         view::SiteView,
         worker::{Command, NewConnection},
@@ -16,13 +20,11 @@ use crate::{
     pki::Identity,
     router::{Config, NetworkRouter, Output, Router, Treatment},
 };
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jiff::Timestamp;
-use rustls::ServerConfig;
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -35,7 +37,7 @@ use tokio::{
 /// that trunks for its first data connection.
 const GROUP_WAIT: Duration = Duration::from_secs(2);
 /// Data connections that wait for their control connection.
-const MAX_WAITING: usize = 64;
+pub(super) const MAX_WAITING: usize = 64;
 
 /// What a site is.
 #[derive(Clone, Debug)]
@@ -50,19 +52,8 @@ pub struct SiteSpec {
     pub trunk: usize,
     /// Address by which the site is known to others; nobody sends to it.
     pub advert: String,
-}
-
-/// Certificates for accepting, which can be replaced while ports are open.
-pub type ServerTls = Arc<ArcSwap<ServerConfig>>;
-
-/// A port for links.
-pub struct AccessSpec {
-    /// Name of the RouterAccess.
-    pub name: Arc<str>,
-    /// Listening sockets with their roles.
-    pub sockets: Vec<(Role, TcpListener)>,
-    /// Certificates.
-    pub tls: ServerTls,
+    /// An edge: it dials interior routers and routes for nobody.
+    pub edge: bool,
 }
 
 /// How a dialled link stands.
@@ -87,43 +78,34 @@ struct Dialling {
     failure: Option<String>,
 }
 
-/// A link that came in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IncomingLink {
-    /// The remote router.
-    pub remote: String,
-    /// Where it came from.
-    pub peer: SocketAddr,
-    /// Its certificate.
-    pub identity: Identity,
-}
-
-struct Peer {
-    remote: String,
+pub(super) struct Peer {
+    pub(super) remote: String,
     /// Whose certificate it has shown.
-    identity: Option<Identity>,
-    cost: u32,
+    pub(super) identity: Option<Identity>,
+    pub(super) cost: u32,
     /// Name of the link, when we dialled.
-    link: Option<String>,
-    addr: SocketAddr,
-    correlator: Option<String>,
-    trunking: bool,
-    control_ready: bool,
+    pub(super) link: Option<String>,
+    pub(super) addr: SocketAddr,
+    pub(super) correlator: Option<String>,
+    /// It is an edge, or we are its edge.
+    pub(super) edge: bool,
+    pub(super) trunking: bool,
+    pub(super) control_ready: bool,
     /// The router knows of it.
-    announced: bool,
-    since: Instant,
+    pub(super) announced: bool,
+    pub(super) since: Instant,
     /// Data connections and their workers.
-    data: BTreeMap<ConnKey, usize>,
+    pub(super) data: BTreeMap<ConnKey, usize>,
     /// The control connection carries streams.
-    on_control: bool,
-    worker: usize,
+    pub(super) on_control: bool,
+    pub(super) worker: usize,
     /// Two-way contact with the neighbour.
-    neighbour: bool,
-    up_since: Option<Timestamp>,
+    pub(super) neighbour: bool,
+    pub(super) up_since: Option<Timestamp>,
     /// Another connection has taken over.
-    retired: bool,
+    pub(super) retired: bool,
     /// Name of the RouterAccess it came in on.
-    access: Option<String>,
+    pub(super) access: Option<String>,
 }
 
 /// A site.
@@ -132,23 +114,26 @@ pub struct Site {
     pub(super) spec: SiteSpec,
     pub(super) router: Router,
     links: BTreeMap<String, Dialling>,
-    peers: BTreeMap<ConnKey, Peer>,
+    pub(super) peers: BTreeMap<ConnKey, Peer>,
     /// Data connections without a control connection yet.
-    waiting: Vec<(Instant, String, Established)>,
-    accesses: HashMap<String, Vec<AbortHandle>>,
-    revoked: Revoked,
+    pub(super) waiting: Vec<(Instant, String, Established)>,
+    pub(super) accesses: HashMap<String, Vec<AbortHandle>>,
+    pub(super) revoked: Revoked,
     /// Dropped to tell a dialling task that its connection has ended.
     alive: HashMap<ConnKey, oneshot::Sender<()>>,
     pub(super) services: Services,
     pub(super) clients: Clients,
+    pub(super) uplink: Uplink,
     pub(super) view_dirty: bool,
 }
 
 impl Site {
     pub(super) fn new(id: u32, spec: SiteSpec) -> Self {
-        let config = Config::new(&*spec.router_id, spec.instance);
+        let mut config = Config::new(&*spec.router_id, spec.instance);
+        config.mesh = spec.edge.then(dial::name);
         let mut router = Router::new(config, Instant::now());
         router.consumer_added(&spec.advert, Treatment::Closest);
+        let clients = Clients::new(&spec.router_id);
         Self {
             id,
             services: Services::of(&spec.namespace),
@@ -160,7 +145,8 @@ impl Site {
             accesses: HashMap::new(),
             revoked: Revoked::default(),
             alive: HashMap::new(),
-            clients: Clients::default(),
+            clients,
+            uplink: Uplink::default(),
             view_dirty: true,
         }
     }
@@ -181,6 +167,7 @@ impl Site {
                     self.router.link_cost(*key, spec.cost, Instant::now());
                 }
             }
+            self.choose_uplink(core);
             return;
         }
         self.remove_link(core, &spec.name.clone(), "link changed");
@@ -190,7 +177,7 @@ impl Site {
             self.id,
             router,
             receiver,
-            self.spec.trunk,
+            (!self.spec.edge).then_some(self.spec.trunk),
             core.sender.clone(),
         ));
         let dialling = Dialling {
@@ -247,151 +234,6 @@ impl Site {
         self.router.network()
     }
 
-    // ---- accepting ----
-
-    /// Accepts links on these sockets.
-    pub fn set_access(&mut self, core: &Core, spec: AccessSpec) {
-        self.remove_access(core, &spec.name.clone(), false);
-        let tasks = spec.sockets.into_iter().map(|(role, socket)| {
-            let port = Port::Links {
-                access: spec.name.clone(),
-                role,
-                tls: spec.tls.clone(),
-                revoked: self.revoked.clone(),
-            };
-            self.accept_on(core, socket, port)
-        });
-        let tasks = tasks.collect();
-        self.accesses.insert(spec.name.to_string(), tasks);
-    }
-
-    /// Takes none of these certificates any more, and ends the links that came in with one. Of a CA
-    /// that is over, a connection stays whose peer has come again with better credentials: only its
-    /// last streams are on it.
-    pub fn set_refused(&mut self, core: &Core, refused: Refused) {
-        let ours = |p: &Peer| p.link.is_none();
-        let good = |p: &Peer| p.identity.as_ref().is_some_and(|i| !refused.contains(i));
-        let came_again = |p: &Peer| {
-            let later = |q: &Peer| q.remote == p.remote && q.since > p.since && ours(q) && good(q);
-            self.peers.values().any(later)
-        };
-        let cut = |p: &Peer| {
-            p.identity.as_ref().is_some_and(|i| {
-                refused.serials.contains(&i.serial)
-                    || (refused.authorities.contains(&i.authority) && !came_again(p))
-            })
-        };
-        for (key, peer) in self.peers.iter().filter(|(_, p)| ours(p) && cut(p)) {
-            close(core, *key, peer, "its certificate or CA was revoked");
-        }
-        self.waiting.retain(|(_, _, established)| {
-            let identity = established.identity.as_ref();
-            identity.is_none_or(|i| !refused.contains(i))
-        });
-        self.revoked.store(Arc::new(refused));
-    }
-
-    /// The links that came in and are up.
-    pub fn incoming_links(&self) -> Vec<IncomingLink> {
-        let link = |p: &Peer| {
-            Some(IncomingLink {
-                remote: p.remote.clone(),
-                peer: p.addr,
-                identity: p.identity.clone()?,
-            })
-        };
-        let came_in = |p: &&Peer| p.link.is_none() && p.neighbour;
-        self.peers
-            .values()
-            .filter(came_in)
-            .filter_map(link)
-            .collect()
-    }
-
-    /// Accepts AMQP clients of this host.
-    pub fn set_local(&mut self, core: &Core, socket: TcpListener) {
-        let task = self.accept_on(core, socket, Port::Local);
-        self.accesses.insert(String::new(), vec![task]);
-    }
-
-    fn accept_on(&self, core: &Core, socket: TcpListener, port: Port) -> AbortHandle {
-        let (router, sender) = (self.spec.router_id.clone(), core.sender.clone());
-        let open = move || {
-            let mut config = OpenConfig::new(&*router);
-            config.capabilities = dial::capabilities();
-            config.properties = dial::properties(sender.next_key());
-            config
-        };
-        let task = accept::port(socket, self.id, port, core.sender.clone(), open);
-        tokio::task::spawn(task).abort_handle()
-    }
-
-    /// Stops accepting; with `cut` the links that came in are ended too.
-    pub fn remove_access(&mut self, core: &Core, name: &str, cut: bool) {
-        let Some(tasks) = self.accesses.remove(name) else {
-            return;
-        };
-        tasks.iter().for_each(AbortHandle::abort);
-        if cut {
-            let own = |p: &Peer| p.access.as_deref() == Some(name);
-            for (key, peer) in self.peers.iter().filter(|(_, p)| own(p)) {
-                close(core, *key, peer, "link access removed");
-            }
-        }
-    }
-
-    pub(super) fn accepted(&mut self, core: &mut Core, access: &str, established: Established) {
-        let text = |name: &str| {
-            established
-                .open
-                .property(name)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
-        let correlator = text("qd.group-correlator");
-        let role = established
-            .open
-            .property("qd.inter-router-role")
-            .and_then(Value::as_i64);
-        if role == Some(4) {
-            let Some(correlator) = correlator else {
-                tracing::warn!(peer = %established.peer, "data connection without a group");
-                return;
-            };
-            let group = self
-                .peers
-                .iter()
-                .find(|(_, p)| p.link.is_none() && p.correlator.as_ref() == Some(&correlator))
-                .map(|(key, _)| *key);
-            match group {
-                Some(group) => self.add_data(core, core.sender.next_key(), group, established),
-                None if self.waiting.len() < MAX_WAITING => {
-                    self.waiting.push((Instant::now(), correlator, established));
-                }
-                None => tracing::warn!(peer = %established.peer, "too many connections wait"),
-            }
-            return;
-        }
-        let cost = cost(&established.open);
-        let key = core.sender.next_key();
-        tracing::info!(
-            namespace = self.spec.namespace,
-            access,
-            peer = %established.peer,
-            remote = established.open.container_id,
-            "link accepted"
-        );
-        let group = (Some(access), correlator.clone());
-        self.add_control(core, key, None, group, cost, established);
-        let (now, later) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(_, waits, _)| Some(waits) == correlator.as_ref());
-        self.waiting = later;
-        for (_, _, established) in now {
-            self.add_data(core, core.sender.next_key(), key, established);
-        }
-    }
-
     pub(super) fn dialled(&mut self, core: &mut Core, dialled: Dialled) {
         let Dialled {
             link,
@@ -407,7 +249,11 @@ impl Site {
             None => {
                 let cost = dialling.spec.cost.max(cost(&established.open));
                 self.alive.insert(key, alive);
-                self.add_control(core, key, Some(link), (None, None), cost, established);
+                let role = match self.spec.edge {
+                    true => Role::Edge,
+                    false => Role::InterRouter,
+                };
+                self.add_control(core, key, role, Some(link), (None, None), cost, established);
             }
             Some(group) if self.peers.contains_key(&group) => {
                 self.alive.insert(key, alive);
@@ -452,18 +298,25 @@ impl Site {
         if peer.data.is_empty() || peer.on_control {
             core.tell(key, Command::Retire(key));
         }
+        self.choose_uplink(core);
     }
 
-    fn add_control(
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is known of a link that has opened"
+    )]
+    pub(super) fn add_control(
         &mut self,
         core: &mut Core,
         key: ConnKey,
+        role: Role,
         link: Option<String>,
         (access, correlator): (Option<&str>, Option<String>),
         cost: u32,
         established: Established,
     ) {
         let worker = usize::try_from(key).unwrap_or(0) % core.workers.count();
+        let edge = role == Role::Edge;
         let peer = Peer {
             remote: established.open.container_id.clone(),
             identity: established.identity.clone(),
@@ -471,12 +324,14 @@ impl Site {
             link: link.clone(),
             addr: established.peer,
             correlator,
+            edge,
             trunking: established.open.offers("qd.connection_trunking"),
             control_ready: false,
             announced: false,
             since: Instant::now(),
             data: BTreeMap::new(),
-            on_control: false,
+            // An edge has no other connection.
+            on_control: edge,
             worker,
             neighbour: false,
             up_since: None,
@@ -488,18 +343,18 @@ impl Site {
             return;
         }
         self.peers.insert(key, peer);
-        self.give(
-            core,
-            key,
-            key,
-            Kind::Control,
-            link.is_some(),
-            worker,
-            established,
-        );
+        let advert = uplink::advert_of(&established.open);
+        let kind = if edge { Kind::Edge } else { Kind::Control };
+        let dialled = link.is_some();
+        self.give(core, key, key, kind, dialled, worker, established);
+        match (edge, dialled) {
+            (false, _) => {}
+            (true, true) => self.uplink_opened(core, key, advert),
+            (true, false) => self.edge_opened(core, key),
+        }
     }
 
-    fn add_data(
+    pub(super) fn add_data(
         &mut self,
         core: &mut Core,
         key: ConnKey,
@@ -584,12 +439,11 @@ impl Site {
             }
             return;
         }
-        if self.clients.ended(&mut self.router, key) {
-            return;
-        }
+        let of_client = self.clients.ended(&mut self.router, key);
         let Some(peer) = self.peers.remove(&key) else {
             return;
         };
+        debug_assert!(!of_client || peer.edge, "a client is no router");
         self.router.link_down(key, Instant::now());
         self.view_dirty = true;
         let link = peer.link.as_deref().unwrap_or("");
@@ -604,6 +458,7 @@ impl Site {
                 Command::Close(*data, "control connection has ended".to_owned()),
             );
         }
+        self.choose_uplink(core);
         core.changed();
     }
 
@@ -621,8 +476,9 @@ impl Site {
         }
     }
 
+    /// The connection is one of another interior router, which takes part in routing.
     pub(super) fn is_peer(&self, key: ConnKey) -> bool {
-        self.peers.contains_key(&key)
+        self.peers.get(&key).is_some_and(|peer| !peer.edge)
     }
 
     /// Does what the router wants done.
@@ -663,6 +519,11 @@ impl Site {
                     }
                     core.changed();
                 }
+                Output::Reachable {
+                    edge,
+                    address,
+                    reachable,
+                } => self.clients.tell_edge(core, edge, &address, reachable),
                 Output::DuplicateId { link } => {
                     let peer = self.peers.get(&link).map(|p| p.addr);
                     tracing::warn!(?peer, id = self.router.id(), "another router has our id");
@@ -675,6 +536,7 @@ impl Site {
     }
 
     fn publish(&mut self, core: &mut Core) {
+        self.sync_uplink(core);
         let workers = self.peers.iter().map(|(key, peer)| {
             let mut workers: Vec<usize> = peer.data.values().copied().collect();
             if peer.on_control {
@@ -739,13 +601,13 @@ impl Site {
     }
 }
 
-fn close(core: &Core, key: ConnKey, peer: &Peer, why: &str) {
+pub(super) fn close(core: &Core, key: ConnKey, peer: &Peer, why: &str) {
     for key in peer.data.keys().chain([&key]) {
         core.tell(*key, Command::Close(*key, why.to_owned()));
     }
 }
 
-fn cost(open: &Open) -> u32 {
+pub(super) fn cost(open: &Open) -> u32 {
     let cost = open
         .property("qd.inter-router-cost")
         .and_then(Value::as_u32);

@@ -247,7 +247,7 @@ fn refused_link_is_not_chosen_again() {
     let routes = net.routers[0].routes();
     let exclude = Exclude {
         links: vec![0],
-        locals: Vec::new(),
+        ..Exclude::default()
     };
     assert!(matches!(
         routes.addresses["x"].choose(&[], None, &exclude),

@@ -1,0 +1,362 @@
+//! Both sides of the captured conversation of an edge with its interior router, and edges that lie.
+
+use super::{Purpose, purpose, tracked};
+use crate::{
+    amqp::{
+        captured::{is_header, load, performative},
+        connection::{AttachArgs, LinkId},
+        message::Message,
+        performative::{Attach, Performative, Role},
+        value::Value,
+    },
+    link::{
+        conn::ConnKey,
+        core::{Core, Owner, Site, SiteSpec, channel, clients::Client, site::Peer},
+        ends::Fronts,
+        worker::{Command, Senders},
+    },
+    router::Treatment,
+};
+use bytes::{Bytes, BytesMut};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+use tokio::sync::mpsc;
+
+/// A site without sockets, and the channel of its one worker.
+struct Bench {
+    core: Core,
+    site: Site,
+    commands: mpsc::UnboundedReceiver<Command>,
+    key: ConnKey,
+}
+
+/// Router `own` with one connection of role edge to router `remote`.
+fn bench(own: &str, remote: &str) -> Bench {
+    let edge = own == "E";
+    let (sender, _events) = channel();
+    let (worker, commands) = mpsc::unbounded_channel();
+    let (mut core, _) = Core::new(sender, Senders::new(vec![worker]), None, Fronts::default());
+    let mut site = Site::new(
+        1,
+        SiteSpec {
+            namespace: "test".to_owned(),
+            router_id: own.to_owned(),
+            instance: 1,
+            trunk: 0,
+            advert: format!("skupper-site/{own}"),
+            edge,
+        },
+    );
+    let key = core.sender.next_key();
+    core.conns.insert(key, Owner { site: 1, worker: 0 });
+    let peer = Peer {
+        remote: remote.to_owned(),
+        identity: None,
+        cost: 1,
+        link: edge.then(|| "link".to_owned()),
+        addr: "127.0.0.1:1".parse().expect("an address"),
+        correlator: None,
+        edge: true,
+        trunking: false,
+        control_ready: false,
+        announced: false,
+        since: Instant::now(),
+        data: BTreeMap::new(),
+        on_control: true,
+        worker: 0,
+        neighbour: false,
+        up_since: None,
+        retired: false,
+        access: None,
+    };
+    site.peers.insert(key, peer);
+    if edge {
+        site.uplink_opened(&core, key, None);
+    } else {
+        site.edge_opened(&core, key);
+    }
+    Bench {
+        core,
+        site,
+        commands,
+        key,
+    }
+}
+
+impl Bench {
+    /// Lets the site do what it has to; what it tells the connection.
+    fn pump(&mut self) -> Vec<Command> {
+        self.site.pump(&mut self.core, Instant::now());
+        let all = std::iter::from_fn(|| self.commands.try_recv().ok());
+        all.filter(|c| !matches!(c, Command::View(..))).collect()
+    }
+
+    fn attach(&mut self, link: u32, attach: &Attach) -> Vec<Command> {
+        let link = LinkId::of(link);
+        self.site
+            .client_attached(&self.core, self.key, link, attach);
+        self.pump()
+    }
+
+    fn message(&mut self, link: u32, bytes: Bytes) -> Vec<Command> {
+        let (key, link) = (self.key, LinkId::of(link));
+        self.site
+            .message(&mut self.core, key, key, link, None, bytes);
+        self.pump()
+    }
+}
+
+/// What one side of the capture sent, with the channels it was sent on.
+fn sent(by_edge: bool) -> Vec<(u16, Performative, Bytes)> {
+    let frames = load("edge.txt");
+    let frames = frames
+        .iter()
+        .filter(|c| !is_header(c) && c.whole() && c.by_connector == by_edge);
+    let of = frames.filter_map(|captured| {
+        let (head, performative, payload) = performative(captured)?;
+        let payload = Bytes::copy_from_slice(&captured.bytes[payload..]);
+        Some((head.channel, performative, payload))
+    });
+    of.collect()
+}
+
+/// The links that name what they are for: attached by the edge, in order.
+fn attaches() -> Vec<(u16, Attach)> {
+    let attaches = sent(true)
+        .into_iter()
+        .filter_map(|(channel, p, _)| match p {
+            Performative::Attach(attach) if channel < 2 => Some((channel, *attach)),
+            _ => None,
+        });
+    attaches.collect()
+}
+
+fn messages(of: &[Command]) -> Vec<Message> {
+    let messages = of.iter().filter_map(|command| match command {
+        Command::ClientMessage(_, _, bytes) => Some(Message::decode(bytes).expect("a message")),
+        _ => None,
+    });
+    messages.collect()
+}
+
+#[test]
+fn the_captured_edge_is_served() {
+    let mut a = bench("A", "E");
+    let mut links = BTreeMap::new();
+    for (n, (channel, attach)) in (0..).zip(attaches()) {
+        links.insert((channel, attach.handle), n);
+        // The uplink has no name: streams go over others like it, and the core hears of none.
+        let named = attach.role == Role::Receiver
+            || attach.target.as_ref().is_some_and(|t| t.address.is_some());
+        if named {
+            assert!(a.attach(n, &attach).is_empty(), "{attach:?}");
+        }
+    }
+    assert!(a.site.peers[&a.key].neighbour);
+    let consumed: BTreeSet<String> = a.site.router.network()[1]
+        .addresses
+        .iter()
+        .cloned()
+        .collect();
+    let expected = ["backend", "sfe.+7z3C:0", "vfcr.+7z3C:0"].map(str::to_owned);
+    assert_eq!(consumed, expected.into());
+    // The mesh is taken down, and the edge is the only one who serves the key.
+    for (channel, transfer, payload) in sent(true) {
+        if let (true, Performative::Transfer(t)) = (channel < 2, transfer) {
+            assert!(a.message(links[&(channel, t.handle)], payload).is_empty());
+        }
+    }
+    let edge = a.site.clients.get(a.key).and_then(|c| c.edge.as_ref());
+    assert_eq!(
+        edge.and_then(|e| e.mesh.as_deref()),
+        Some("ZCk_2tTZmF+rUB+")
+    );
+    // What upstream says of the key we say in the same words.
+    let mut said = Vec::new();
+    a.site.router.consumer_added("backend", Treatment::Balanced);
+    said.extend(messages(&a.pump()));
+    a.site.router.consumer_removed("backend");
+    said.extend(messages(&a.pump()));
+    let tracking: Vec<Message> = sent(false)
+        .into_iter()
+        .filter(|(channel, p, _)| *channel == 0 && matches!(p, Performative::Transfer(_)))
+        .map(|(_, _, payload)| Message::decode(&payload).expect("a message"))
+        .collect();
+    assert_eq!(said, tracking);
+    // When it goes, everything goes.
+    let (core, key) = (&mut a.core, a.key);
+    a.site.ended(core, key, key, "test");
+    a.pump();
+    let routes = a.site.router.routes();
+    assert!(routes.edges.is_empty() && !routes.addresses.contains_key("backend"));
+}
+
+#[test]
+fn our_edge_attaches_what_the_captured_one_does() {
+    let mut e = bench("E", "A");
+    e.site.router.consumer_added("backend", Treatment::Balanced);
+    // A client of this host that sends to the address.
+    let client = Client {
+        senders: [(LinkId::of(0), Some("backend".to_owned()))].into(),
+        ..Client::default()
+    };
+    e.site.clients.insert(77, client);
+    e.site.view_dirty = true;
+    let ours: Vec<(u64, AttachArgs)> = e
+        .pump()
+        .into_iter()
+        .filter_map(|command| match command {
+            Command::Attach(_, tag, args) => Some((tag, *args)),
+            _ => None,
+        })
+        .collect();
+    // Those of vanflow are not ours to say.
+    let captured = attaches().into_iter().filter(|(_, attach)| {
+        let name = attach.target.as_ref().and_then(|t| t.address.as_deref());
+        let name = name.or(attach.source.as_ref().and_then(|s| s.address.as_deref()));
+        !name.is_some_and(|n| n.contains("sfe.") || n.contains("vfcr."))
+    });
+    let captured: Vec<Attach> = captured.map(|(_, attach)| attach).collect();
+    assert_eq!(captured.len(), 6);
+    for theirs in &captured {
+        let same = |(_, args): &&(u64, AttachArgs)| {
+            args.role == theirs.role
+                && Some(&args.source) == theirs.source.as_ref()
+                && Some(&args.target) == theirs.target.as_ref()
+        };
+        assert!(ours.iter().any(|o| same(&o)), "{theirs:?} not in {ours:#?}");
+    }
+    // Ours and one for the site itself.
+    assert_eq!(ours.len(), 7);
+    let place = |f: &dyn Fn(&AttachArgs) -> bool| ours.iter().position(|(_, args)| f(args));
+    let tracking = place(&|a| a.source.address.as_deref() == Some(super::TRACKING));
+    let producer = place(&|a| a.target.address.as_deref() == Some("backend"));
+    assert!(tracking < producer, "{tracking:?} {producer:?}");
+
+    // The worker attaches them; the mesh is told in the words of upstream.
+    for (n, (tag, _)) in (1..).zip(&ours) {
+        e.site.uplink_attached(&e.core, e.key, *tag, LinkId::of(n));
+    }
+    let told = messages(&e.pump());
+    let mesh = told.first().and_then(super::mesh).expect("a mesh");
+    assert_eq!((told.len(), mesh.len()), (1, 15));
+    let annotations = told[0].annotations.clone().expect("annotations");
+    assert_eq!(annotations.ingress_mesh.as_deref(), Some(&*mesh));
+    assert_eq!((annotations.ingress, annotations.trace.len()), (None, 0));
+
+    // What the captured interior router says, one after the other.
+    let link = tracking
+        .and_then(|n| u32::try_from(n + 1).ok())
+        .expect("a link");
+    let said = sent(false)
+        .into_iter()
+        .filter(|(channel, p, _)| *channel == 0 && matches!(p, Performative::Transfer(_)));
+    for (_, _, payload) in said {
+        let message = Message::decode(&payload).expect("a message");
+        let (address, reachable) = tracked(&message).expect("an address");
+        e.message(link, payload.clone());
+        let routes = e.site.router.routes();
+        let remote = routes.addresses[address]
+            .remotes
+            .first()
+            .map(|r| r.next_hop);
+        assert_eq!(remote, reachable.then_some(e.key));
+    }
+    // An address that nobody asked for is none that is kept.
+    e.message(link, tracking_message("Mother", true));
+    assert!(!e.site.router.routes().addresses.contains_key("other"));
+}
+
+fn tracking_message(key: &str, reachable: bool) -> Bytes {
+    let message = Message {
+        body: crate::amqp::message::Body::Value(Value::List(vec![
+            Value::from(key),
+            Value::Bool(reachable),
+        ])),
+        ..Message::default()
+    };
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes);
+    bytes.freeze()
+}
+
+fn receiver(address: &str, downlink: bool) -> Attach {
+    let (_, mut attach) = attaches().into_iter().nth(2).expect("the downlink");
+    let source = attach.source.as_mut().expect("a source");
+    source.address = Some(address.to_owned());
+    if !downlink {
+        source.capabilities.clear();
+    }
+    attach
+}
+
+#[test]
+fn edges_that_lie_are_refused() {
+    let long = "x".repeat(600);
+    let lies = [
+        ("F", true),
+        ("_topo/0/B/temp.1", false),
+        ("amqp:/_edge/F/x", false),
+        ("_local/qdhello", false),
+        ("$management", false),
+        ("_$qd.anything", false),
+        ("", false),
+        (&long, false),
+    ];
+    let mut a = bench("A", "E");
+    for (n, (address, downlink)) in (0..).zip(lies) {
+        let attach = receiver(address, downlink);
+        assert!(purpose("E", &attach).is_err(), "{address}");
+        let told = a.attach(n, &attach);
+        assert!(
+            matches!(told[..], [Command::Detach(_, _, Some(_))]),
+            "{address}"
+        );
+    }
+    assert_eq!(a.site.router.network().len(), 1);
+    assert!(matches!(
+        purpose("E", &receiver("E", true)),
+        Ok(Purpose::Downlink)
+    ));
+    // An id that is a path could be taken for another's.
+    let mut a = bench("A", "E/temp");
+    assert!(matches!(a.pump()[..], [Command::Close(..)]));
+}
+
+#[test]
+fn an_edge_takes_no_part_in_routing() {
+    let mut a = bench("A", "E");
+    let before = a.site.router.network();
+    let frames = load("interior-control.txt");
+    let mut tried = 0;
+    for captured in frames.iter().filter(|c| !is_header(c) && c.whole()) {
+        let Some((_, Performative::Transfer(_), payload)) = performative(captured) else {
+            continue;
+        };
+        let payload = Bytes::copy_from_slice(&captured.bytes[payload..]);
+        if Message::decode(&payload).is_ok() {
+            tried += 1;
+            assert!(a.message(1, payload).is_empty());
+        }
+    }
+    assert!(tried > 20, "{tried}");
+    assert_eq!(a.site.router.network(), before);
+}
+
+#[test]
+fn an_edge_with_too_many_addresses_is_cut_off() {
+    let mut a = bench("A", "E");
+    let mut closed = None;
+    for n in 0..9000 {
+        let attach = receiver(&format!("x{n}"), false);
+        let link = LinkId::of(n);
+        a.site.client_attached(&a.core, a.key, link, &attach);
+        if let Ok(Command::Close(..)) = a.commands.try_recv() {
+            closed = Some(n);
+            break;
+        }
+    }
+    assert_eq!(closed, Some(8192));
+}
