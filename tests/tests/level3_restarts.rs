@@ -93,9 +93,37 @@ impl Load {
     }
 }
 
+/// Listeners that only the kernel can have, in either site of the machine.
+const PLACES: [(&str, &str); 2] = [
+    (
+        "default",
+        "---
+apiVersion: skupper.io/v2alpha1
+kind: Listener
+metadata: {name: range}
+spec: {routingKey: echo, host: 127.0.0.9, port: 8000, settings: {ports: '8000-8003'}}
+---
+apiVersion: skupper.io/v2alpha1
+kind: Listener
+metadata: {name: all}
+spec: {routingKey: echo, host: 127.0.0.10, port: 80, settings: {ports: all}}
+",
+    ),
+    (
+        "other",
+        "---
+apiVersion: skupper.io/v2alpha1
+kind: Listener
+metadata: {name: prefix}
+spec: {routingKey: echo, host: 127.20.0.1, port: 443, settings: {host-prefix: 127.20.0.0/16}}
+",
+    ),
+];
+
 /// A machine with a service on 127.0.0.7:80 by its own connector, and on 127.0.0.8:80 by a link
-/// between two sites of it. The thread is in its network from now on.
-fn machine(suite: &str, options: &str) -> Option<(Machine, Server, [SocketAddr; 2])> {
+/// between two sites of it; where the kernel steers, in a range, a prefix and on all ports too. The
+/// thread is in its network from now on.
+fn machine(suite: &str, options: &str) -> Option<(Machine, Server, Vec<SocketAddr>)> {
     let machine = install(suite)?;
     if !options.is_empty() {
         machine.ok(&format!(
@@ -116,9 +144,20 @@ fn machine(suite: &str, options: &str) -> Option<(Machine, Server, [SocketAddr; 
             .success()
     });
     machine.ok("skupper -n other system apply -f /root/link.yaml");
-    let addrs = ["127.0.0.7:80", "127.0.0.8:80"].map(|a| a.parse().expect("an address"));
-    for addr in addrs {
-        wait_until("the service", SOON, || works(addr));
+    let mut addrs = vec!["127.0.0.7:80", "127.0.0.8:80"];
+    if !options.contains("off") {
+        for (namespace, manifest) in PLACES {
+            machine.ok(&format!(
+                "cat > /root/places.yaml <<'END'\n{manifest}END\n\
+                 skupper -n {namespace} system apply -f /root/places.yaml"
+            ));
+        }
+        addrs.extend(["127.0.0.9:8002", "127.0.0.10:4711", "127.20.3.4:443"]);
+    }
+    let addrs = addrs.into_iter().map(|a| a.parse().expect("an address"));
+    let addrs: Vec<_> = addrs.collect();
+    for addr in &addrs {
+        wait_until("the service", SOON, || works(*addr));
     }
     Some((machine, server, addrs))
 }
@@ -218,7 +257,7 @@ fn restarted(suite: &str, options: &str) {
     round_trip(&mut open, b"open").expect("an echo");
     machine.ok("systemctl stop --no-block skupperd");
     wait_until("the service to refuse", Duration::from_secs(3), || {
-        addrs.into_iter().all(refused)
+        addrs.iter().copied().all(refused)
     });
     assert_eq!(
         machine.ok("systemctl show -P ActiveState skupperd").trim(),
@@ -231,12 +270,12 @@ fn restarted(suite: &str, options: &str) {
     });
     assert_eq!(stored(&machine), 0);
     assert!(!machine.run(&format!("test -e {PINS}")).status.success());
-    for addr in addrs {
+    for addr in &addrs {
         drop(std::net::TcpListener::bind(addr).expect("a free address"));
     }
     machine.ok("systemctl start skupperd");
-    for addr in addrs {
-        wait_until("the service", SOON, || works(addr));
+    for addr in &addrs {
+        wait_until("the service", SOON, || works(*addr));
     }
 }
 
