@@ -91,12 +91,7 @@ pub fn run(options: Options) -> Result<()> {
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
-    let kept = Kept {
-        instance: layout.instance(),
-        home: home(&layout),
-        descriptors,
-        keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
-    };
+    let kept = kept(&layout, descriptors)?;
     let (steer, steered) = steer(steering, workers, &kept);
     let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
     let (core, changed) = Core::new(events.clone(), senders.clone(), steer, own, fronts);
@@ -132,14 +127,7 @@ pub fn run(options: Options) -> Result<()> {
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
-        let (settled, all) = oneshot::channel();
-        events.call(move |core| core.applied(settled)).await;
-        drop(all.await);
-        // Only now: who owns which address is known, and nobody is taken for another's client.
-        for (worker, sockets) in steered.sockets.into_iter().enumerate() {
-            let table = steered.table.clone();
-            senders.send(worker, Command::Steered { table, sockets });
-        }
+        let_in(&events, &senders, steered.table, steered.sockets).await;
         service::throw_away(&kept);
         doors.attend();
         let published = reconciler.published();
@@ -181,6 +169,23 @@ pub fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
+/// Has workers accept, once the listeners of all sites have their places: only then who owns which is
+/// known, and nobody is taken for another's client.
+async fn let_in(
+    events: &CoreSender,
+    senders: &Senders,
+    table: Arc<Table>,
+    sockets: Vec<Vec<TcpListener>>,
+) {
+    let (settled, all) = oneshot::channel();
+    events.call(move |core| core.applied(settled)).await;
+    drop(all.await);
+    for (worker, sockets) in sockets.into_iter().enumerate() {
+        let table = table.clone();
+        senders.send(worker, Command::Steered { table, sockets });
+    }
+}
+
 /// Has new clients refused, or leaves them to the next process where there is to be one.
 async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>) {
     let restarting = keeper.keeps()
@@ -218,6 +223,16 @@ async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
         _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
     }
     Ok(())
+}
+
+/// What passes from an earlier process to this one, and from this one to the next.
+fn kept(layout: &Layout, descriptors: Descriptors) -> Result<Kept> {
+    Ok(Kept {
+        instance: layout.instance(),
+        home: home(layout),
+        descriptors,
+        keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
+    })
 }
 
 /// Where BPF programs outlive the daemon: what its unit gives it, or the place for all of this host.

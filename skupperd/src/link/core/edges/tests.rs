@@ -37,7 +37,13 @@ fn bench(own: &str, remote: &str) -> Bench {
     let edge = own == "E";
     let (sender, _events) = channel();
     let (worker, commands) = mpsc::unbounded_channel();
-    let (mut core, _) = Core::new(sender, Senders::new(vec![worker]), None, Fronts::default());
+    let (mut core, _) = Core::new(
+        sender,
+        Senders::new(vec![worker]),
+        None,
+        crate::steer::OwnSockets::default(),
+        Fronts::default(),
+    );
     let mut site = Site::new(
         1,
         SiteSpec {
