@@ -85,8 +85,11 @@ impl Proxy {
             tokio::task::spawn_local(client.secure(socket));
             return;
         }
-        match Stream::plain(socket) {
-            Ok(stream) => client.start(Rc::new(stream), choice),
+        match sys::watch(socket) {
+            Ok(socket) => {
+                let stream = Stream::plain(&self.acceleration, socket);
+                client.start(Rc::new(stream), choice);
+            }
             Err(error) => tracing::warn!(%error, "registering a client failed"),
         }
     }
@@ -281,7 +284,8 @@ impl Client {
         if view.is_some_and(|v| v.origins.contains(&**key)) {
             about.origin = Origin::of(client.socket());
         }
-        local::connect(&self.worker, self.site, key, target, &about).await
+        let near = &self.proxy.acceleration;
+        local::connect(near, &self.worker, self.site, key, target, &about).await
     }
 
     /// Carries a client to a connector, and tries others for as long as connectors refuse.

@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -39,6 +39,8 @@ pub struct ListenerSpec {
     pub placed: Option<Placed>,
     /// Routing key; empty when `front` has them.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
     /// What it does beside carrying bytes to its routing key.
     pub front: Option<Arc<Front>>,
 }
@@ -64,6 +66,8 @@ pub struct ConnectorSpec {
     pub port: u16,
     /// Routing key.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
     /// How it speaks TLS with the server.
     pub tls: Option<Arc<BackTls>>,
     /// How it tells the server of its clients.
@@ -72,6 +76,14 @@ pub struct ConnectorSpec {
     pub probe: Option<Probe>,
     /// It is offered even while the server is not known to be well.
     pub include_not_ready: bool,
+}
+
+impl ConnectorSpec {
+    /// Whether its connections are accelerated: those to a port, without TLS.
+    fn is_accelerated(&self, core: &Core, by_default: bool) -> bool {
+        let plain = self.tls.is_none() && !matches!(self.host, TargetHost::Unix(_));
+        plain && self.acceleration.unwrap_or(by_default) && core.acceleration.enable()
+    }
 }
 
 /// How a connector stands.
@@ -139,6 +151,8 @@ impl Connector {
 pub(super) struct Services {
     listeners: Listeners,
     connectors: BTreeMap<String, Connector>,
+    /// Connections are accelerated where nothing else is said.
+    accelerated: bool,
 }
 
 impl Services {
@@ -197,6 +211,20 @@ impl Site {
         self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
     }
 
+    /// Has the connections of listeners and connectors accelerated that do not say it themselves.
+    /// Those that are open stay as they are.
+    pub fn set_acceleration(&mut self, core: &Core, wanted: bool) {
+        if self.services.accelerated == wanted {
+            return;
+        }
+        self.services.accelerated = wanted;
+        self.services.listeners.set_accelerated(core, wanted);
+        for connector in self.services.connectors.values() {
+            let on = connector.spec.is_accelerated(core, wanted);
+            connector.target.accelerated.store(on, Ordering::Relaxed);
+        }
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
         if self
@@ -242,11 +270,13 @@ impl Site {
             return;
         }
         self.remove_connector(core, &spec.name.clone());
+        let accelerated = spec.is_accelerated(core, self.services.accelerated);
         let target = Arc::new(ConnectorTarget {
             id: core.sender.next_key(),
             name: spec.name.clone(),
             host: spec.host.clone(),
             port: spec.port,
+            accelerated: AtomicBool::new(accelerated),
             tls: spec.tls.clone(),
             proxy_protocol: spec.proxy_protocol,
             trouble: Trouble::default(),
