@@ -8,7 +8,7 @@ mod memory;
 pub mod netns;
 
 pub use descriptors::{Descriptors, Keeper};
-pub use memory::{MemoryLimit, Pressure};
+pub use memory::{MemoryLimit, Pressure, give_back_free_memory};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
