@@ -89,6 +89,16 @@ impl Desk {
         for (what, name) in &self.names {
             text = text.replace(what.as_str(), name);
         }
+        // How a listener is reached is a matter of what this host lets the daemon do.
+        for (how, word) in [("steering", "reachedBy"), ("socket", "reachedBy")] {
+            for quote in ["\"", ""] {
+                let of = |how: &str| format!("{quote}{word}{quote}: {quote}{how}{quote}");
+                text = text.replace(&of(how), &of("HOW"));
+            }
+        }
+        for how in ["steered by the kernel", "a socket of its own"] {
+            text = text.replace(&format!("Reached: {how}"), "Reached: HOW");
+        }
         let lines = text.lines().map(|line| {
             let mut out = String::new();
             let mut word = String::new();

@@ -108,7 +108,12 @@ async fn once(
                     return std::future::pending().await;
                 }
                 let all = published.borrow_and_update().clone();
-                objects.follow(&connection, &all).await?;
+                // A bus that goes just now is told of by what it does to this.
+                if let Err(error) = objects.follow(&connection, &all).await {
+                    let error = chain(&error);
+                    tracing::info!(?bus, error, "telling the bus of changes");
+                    return Ok(());
+                }
             }
         }
     }
