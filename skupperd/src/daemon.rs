@@ -28,8 +28,8 @@ use service::tell;
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
+    rc::Rc,
     sync::Arc,
-    thread::JoinHandle,
     time::Duration,
 };
 use tokio::{
@@ -84,22 +84,14 @@ pub fn run(options: Options) -> Result<()> {
     // Held until the process ends, however it ends.
     let _single = layout.claim()?;
     let (events, core_events) = core::channel();
-    let (senders, receivers): (Vec<_>, Vec<_>) =
-        (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-    let senders = Senders::new(senders);
     let acceleration = accelerate(acceleration);
     let (pressure, fronts) = (Pressure::default(), Fronts::default());
-    let mut threads = Vec::new();
-    for (index, commands) in receivers.into_iter().enumerate() {
-        let (senders, events) = (senders.clone(), events.clone());
+    let proxy = {
         let (pressure, fronts) = (pressure.clone(), fronts.clone());
         let acceleration = acceleration.clone();
-        threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let proxy = Proxy::new(pressure, fronts, acceleration);
-            let worker = Worker::run(index, senders, events, proxy, commands);
-            LocalSet::new().block_on(&runtime, worker);
-        })?);
-    }
+        move || Proxy::new(pressure.clone(), fronts.clone(), acceleration.clone())
+    };
+    let senders = start_workers(workers, &events, &proxy)?;
     let kept = kept(&layout, descriptors)?;
     let (steer, steered) = steer(steering, workers, &kept);
     let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
@@ -111,9 +103,9 @@ pub fn run(options: Options) -> Result<()> {
         own,
         fronts,
     );
-    threads.push(spawn("core".to_owned(), move |runtime| {
+    spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
-    })?);
+    })?;
 
     // Dropped last: connections that are drained need their routes.
     let routes = Arc::new(Routes::default());
@@ -163,8 +155,8 @@ pub fn run(options: Options) -> Result<()> {
             stop: end.clone(),
         };
         let (bus_ready, bus_tried) = oneshot::channel();
-        let served = bus.map(|bus| control::serve(bus, control, bus_ready));
-        if served.is_some() {
+        if let Some(bus) = bus {
+            control::serve(bus, control, bus_ready);
             // Whoever waits for the daemon may call it next.
             drop(bus_tried.await);
         }
@@ -184,6 +176,25 @@ pub fn run(options: Options) -> Result<()> {
     kept.keeper.flush();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the threads that carry connections; each has a proxy of its own.
+fn start_workers(
+    count: usize,
+    events: &CoreSender,
+    proxy: &(impl Fn() -> Rc<Proxy> + Clone + Send + 'static),
+) -> Result<Senders> {
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    let senders = Senders::new(senders);
+    for (index, commands) in receivers.into_iter().enumerate() {
+        let (senders, events, proxy) = (senders.clone(), events.clone(), proxy.clone());
+        spawn(format!("worker-{index}"), move |runtime| {
+            let worker = Worker::run(index, senders, events, proxy(), commands);
+            LocalSet::new().block_on(&runtime, worker);
+        })?;
+    }
+    Ok(senders)
 }
 
 /// Has workers accept, once the listeners of all sites have their places: only then who owns which is
@@ -368,17 +379,15 @@ fn build() -> std::io::Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn spawn(
-    name: String,
-    run: impl FnOnce(runtime::Runtime) + Send + 'static,
-) -> Result<JoinHandle<()>> {
+fn spawn(name: String, run: impl FnOnce(runtime::Runtime) + Send + 'static) -> Result<()> {
     let runtime = build().with_context(|| format!("starting the runtime of {name}"))?;
     std::thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
             run(runtime);
         })
-        .with_context(|| format!("starting thread {name}"))
+        .with_context(|| format!("starting thread {name}"))?;
+    Ok(())
 }
 
 /// Every connection is a descriptor: takes as many as the system lets us have.
