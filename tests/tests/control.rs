@@ -659,6 +659,7 @@ fn users_whom_nobody_knows_may_read_and_change_nothing() {
 fn the_bus_may_come_and_go() {
     let mut bus = Bus::session();
     let mut a = on_bus(unstarted(), &bus, "session");
+    a.wait_status("Site", "a", "Ready");
     // The bus ends; the site does not. Another one has the service again.
     let status = a.status("Site", "a").expect("a status");
     bus.stop();

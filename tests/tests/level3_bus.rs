@@ -13,11 +13,12 @@ const XML: &str =
 
 /// Calls with which each method succeeds in the namespace that is named, in this order. `%t` is what
 /// IssueToken has given.
-const CALLS: [&str; 14] = [
+const CALLS: [&str; 15] = [
     "Apply ss NS '{apiVersion: skupper.io/v2alpha1, kind: Listener, metadata: {name: l}, spec: {routingKey: k, host: 127.0.0.1, port: PORT}}'",
     "Update ssss NS Listener l '{\"spec\": {\"routingKey\": \"other\"}}'",
     "List ss NS Listener",
     "Dump",
+    "Steering",
     "GenerateLink sa{sv} NS 1 host s 127.0.0.1",
     "IssueToken sa{sv} NS 1 name s NS",
     "RedeemToken ss other \"$(cat /srv/token)\"",
@@ -30,7 +31,7 @@ const CALLS: [&str; 14] = [
     "Drain",
 ];
 /// What everybody may do.
-const READING: [&str; 3] = ["List", "ListIssuers", "Dump"];
+const READING: [&str; 4] = ["List", "ListIssuers", "Dump", "Steering"];
 
 fn word(call: &str) -> &str {
     call.split(' ').next().expect("a word")
