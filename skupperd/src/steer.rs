@@ -52,10 +52,10 @@ pub struct SteerError {
 }
 
 impl SteerError {
-    /// A place whose sockets do not listen.
-    pub fn listening(place: Place, source: io::Error) -> Self {
-        let op = "listening";
-        Self { place, op, source }
+    /// What makes one of the system's error: `op` is what was being done.
+    pub fn at(place: impl Into<Place>, op: &'static str) -> impl Fn(io::Error) -> Self {
+        let place = place.into();
+        move |source| Self { place, op, source }
     }
 
     /// A place that sockets can not have.

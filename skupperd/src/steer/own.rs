@@ -72,13 +72,7 @@ impl OwnSockets {
         addr: SocketAddr,
         workers: usize,
     ) -> Result<Vec<TcpListener>, SteerError> {
-        let failed = |op| {
-            move |source| SteerError {
-                place: addr.into(),
-                op,
-                source,
-            }
-        };
+        let failed = |op| SteerError::at(addr, op);
         if !self.keeper.keeps() {
             return Plain.open(addr, workers);
         }

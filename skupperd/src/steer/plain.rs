@@ -20,24 +20,15 @@ impl Plain {
     pub fn open(self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError> {
         let sockets = self.bound(addr, workers)?;
         for socket in &sockets {
-            socket.listen(BACKLOG).map_err(|source| SteerError {
-                place: addr.into(),
-                op: "listening",
-                source,
-            })?;
+            let listens = socket.listen(BACKLOG);
+            listens.map_err(SteerError::at(addr, "listening"))?;
         }
         Ok(sockets.into_iter().map(Into::into).collect())
     }
 
     /// The same, not listening yet.
     pub(super) fn bound(self, addr: SocketAddr, workers: usize) -> Result<Vec<Socket>, SteerError> {
-        let failed = |op| {
-            move |source| SteerError {
-                place: addr.into(),
-                op,
-                source,
-            }
-        };
+        let failed = |op| SteerError::at(addr, op);
         let mut sockets = Vec::with_capacity(workers);
         for n in 0..workers.max(1) {
             let socket = socket(addr)?;
@@ -60,22 +51,14 @@ impl Plain {
         }
         Ok(sockets)
     }
-}
 
-impl Plain {
     /// More sockets beside those that [`Self::open`] has made, in this process or an earlier one.
     pub(super) fn join(
         self,
         addr: SocketAddr,
         more: usize,
     ) -> Result<Vec<TcpListener>, SteerError> {
-        let failed = |op| {
-            move |source| SteerError {
-                place: addr.into(),
-                op,
-                source,
-            }
-        };
+        let failed = |op| SteerError::at(addr, op);
         let one = |_| {
             let socket = socket(addr)?;
             let shared = socket.set_reuse_port(true);
@@ -102,13 +85,7 @@ pub(super) fn listens(socket: &TcpListener, beside: SockRef<'_>) -> Option<Socke
 /// A socket of this address's family, not bound yet. Connections of an earlier life that the system
 /// still remembers are no conflict.
 pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
-    let failed = |op| {
-        move |source| SteerError {
-            place: addr.into(),
-            op,
-            source,
-        }
-    };
+    let failed = |op| SteerError::at(addr, op);
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))
         .map_err(failed("making a socket"))?;

@@ -114,7 +114,7 @@ impl Reservations {
         let name = format!("{NAME}{:x}", self.next);
         self.next += 1;
         let kept = self.keeper.keep(&name, &socket);
-        kept.map_err(failed(addr, "duplicating a socket"))?;
+        kept.map_err(SteerError::at(addr, "duplicating a socket"))?;
         ours.push(Reserved {
             addr,
             socket,
@@ -163,32 +163,24 @@ fn reserves(socket: &Socket) -> Option<SocketAddr> {
 fn share(ours: &[Reserved], shared: bool) -> Result<(), SteerError> {
     for Reserved { addr, socket, .. } in ours {
         let set = socket.set_reuse_address(shared);
-        set.map_err(failed(*addr, "setting options"))?;
+        set.map_err(SteerError::at(*addr, "setting options"))?;
     }
     Ok(())
 }
 
 fn reserve(addr: SocketAddr) -> Result<Socket, SteerError> {
     let socket = socket(addr)?;
-    bind(&socket, addr).map_err(failed(addr, "binding"))?;
+    bind(&socket, addr).map_err(SteerError::at(addr, "binding"))?;
     // Whoever listens is a conflict only to one that listens as well, and from then on sockets that
     // share addresses are one too.
-    socket.listen(0).map_err(failed(addr, "binding"))?;
+    socket.listen(0).map_err(SteerError::at(addr, "binding"))?;
     socket
         .shutdown(Shutdown::Both)
-        .map_err(failed(addr, "binding"))?;
+        .map_err(SteerError::at(addr, "binding"))?;
     socket
         .set_reuse_address(false)
-        .map_err(failed(addr, "setting options"))?;
+        .map_err(SteerError::at(addr, "setting options"))?;
     Ok(socket)
-}
-
-fn failed(addr: SocketAddr, op: &'static str) -> impl Fn(std::io::Error) -> SteerError {
-    move |source| SteerError {
-        place: addr.into(),
-        op,
-        source,
-    }
 }
 
 #[cfg(test)]

@@ -278,7 +278,7 @@ impl Listener {
         let sockets = if let Some(placed) = &self.spec.placed {
             let open = placed.listen(workers);
             match self.spec.places.first() {
-                Some(place) => open.map_err(|source| SteerError::listening(*place, source))?,
+                Some(place) => open.map_err(SteerError::at(*place, "listening"))?,
                 None => Vec::new(),
             }
         } else {
