@@ -419,8 +419,11 @@ fn listeners_by_thousands_come_move_and_go() {
             hear(addr(999)).is_ok_and(|t| t == text)
         });
         println!("1,000 listeners for {text}: {:?}", begin.elapsed());
+        // The batch has no order: that the last one is there says nothing of the others.
         for n in 0..1000 {
-            assert_eq!(hear(addr(n)).expect("a listener"), text, "{n}");
+            wait_until("each of them", SOON, || {
+                hear(addr(n)).is_ok_and(|t| t == text)
+            });
         }
     };
     all("one");
@@ -447,9 +450,8 @@ fn listeners_by_thousands_come_move_and_go() {
     stop.store(true, Ordering::SeqCst);
     assert!(client.join().expect("no client was refused") > 0);
     std::fs::remove_file(site.input().join("all.yaml")).expect("removed");
-    wait_until("the last one to close", SOON, || refused(addr(999)));
     for n in 0..1000 {
-        assert!(refused(addr(n)), "{n}");
+        wait_until("each of them to close", SOON, || refused(addr(n)));
         // Given back once the kernel sends nobody there any more.
         wait_until("a free address", SOON, || {
             TcpListener::bind(addr(n)).is_ok()
