@@ -9,11 +9,13 @@ pub mod accel;
 mod accepting;
 #[cfg(feature = "ebpf")]
 pub mod bpf;
+mod inside;
 #[cfg(feature = "ebpf")]
 mod kernel;
 #[cfg(feature = "ebpf")]
 mod listening;
 mod listing;
+mod netlink;
 pub mod netns;
 mod own;
 #[cfg(feature = "ebpf")]
@@ -27,6 +29,7 @@ pub mod routes;
 mod slots;
 mod table;
 
+pub use inside::Inside;
 pub use listing::{AcceptSocket, Bound, Listing};
 pub use own::OwnSockets;
 pub use plain::Plain;
