@@ -266,8 +266,9 @@ fn kept(layout: &Layout, descriptors: Descriptors) -> Result<Kept> {
     Ok(Kept {
         instance: layout.instance(),
         home: home(layout),
+        keeper: Keeper::of_service(&descriptors)
+            .context("starting the thread that keeps sockets")?,
         descriptors,
-        keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
     })
 }
 
