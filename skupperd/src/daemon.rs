@@ -8,6 +8,7 @@ use crate::{
     link::{
         core::{self, Core},
         ends::Fronts,
+        ledger::Ledger,
         worker::{Command, Senders, Worker},
     },
     observe::{self, Health},
@@ -75,18 +76,26 @@ pub fn run(options: Options) -> Result<()> {
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
     let (pressure, fronts) = (Pressure::default(), Fronts::default());
+    let ledger = Ledger::new(workers);
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events) = (senders.clone(), events.clone());
         let (pressure, fronts) = (pressure.clone(), fronts.clone());
+        let ledger = ledger.clone();
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let proxy = Proxy::new(pressure, fronts);
+            let proxy = Proxy::new(pressure, fronts, ledger);
             let worker = Worker::run(index, senders, events, proxy, commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
     let (steer, meter) = steer(steering, &senders);
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, fronts);
+    let (core, changed) = Core::new(
+        events.clone(),
+        senders.clone(),
+        steer,
+        fronts,
+        ledger.clone(),
+    );
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -114,6 +123,7 @@ pub fn run(options: Options) -> Result<()> {
             reconciler.published(),
             health.clone(),
             meter,
+            ledger,
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));

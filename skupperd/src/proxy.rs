@@ -1,6 +1,7 @@
 //! Listeners and connectors: TCP connections on this host and the streams they are bridged to.
 
 mod connector;
+mod flow;
 mod head;
 mod listener;
 mod local;
@@ -13,6 +14,7 @@ use crate::{
     link::{
         conn::{Current, End, Outcome},
         ends::{Front, Fronts},
+        ledger::Ledger,
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
@@ -39,6 +41,7 @@ pub struct Proxy {
     owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
     open: Cell<usize>,
     pressure: Pressure,
+    ledger: Ledger,
 }
 
 /// A connection that ends when its listener or connector does.
@@ -57,8 +60,9 @@ impl Drop for Open {
 
 impl Proxy {
     /// A proxy without connections. It takes no new ones while memory is short: those that are open
-    /// are worth more. `fronts`: those of the listeners.
-    pub fn new(pressure: Pressure, fronts: Fronts) -> Rc<Self> {
+    /// are worth more. `fronts`: those of the listeners;
+    /// `ledger`: where connections are recorded.
+    pub fn new(pressure: Pressure, fronts: Fronts, ledger: Ledger) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
@@ -71,6 +75,7 @@ impl Proxy {
             owned: RefCell::default(),
             open: Cell::new(0),
             pressure,
+            ledger,
         })
     }
 

@@ -19,6 +19,7 @@ use super::{
     dial::Dialled,
     ends::Fronts,
     handshake::Established,
+    ledger::Ledger,
     worker::{Command, Senders},
 };
 use crate::{
@@ -169,6 +170,8 @@ pub struct Core {
     pub(super) steer: Option<Box<dyn Steer>>,
     /// Those of all sites' listeners.
     pub(super) fronts: Fronts,
+    /// Where broken links are counted.
+    pub(super) ledger: Ledger,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -199,6 +202,7 @@ impl Core {
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
         fronts: Fronts,
+        ledger: Ledger,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
         let core = Self {
@@ -208,6 +212,7 @@ impl Core {
             conns: HashMap::new(),
             steer,
             fronts,
+            ledger,
             changed,
             next_site: 1,
         };

@@ -13,6 +13,7 @@ use crate::{
         conn::ConnKey,
         core::{Core, Owner, Site, SiteSpec, channel, clients::Client, site::Peer},
         ends::Fronts,
+        ledger::Ledger,
         worker::{Command, Senders},
     },
     router::Treatment,
@@ -20,6 +21,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Instant,
 };
 use tokio::sync::mpsc;
@@ -37,11 +39,18 @@ fn bench(own: &str, remote: &str) -> Bench {
     let edge = own == "E";
     let (sender, _events) = channel();
     let (worker, commands) = mpsc::unbounded_channel();
-    let (mut core, _) = Core::new(sender, Senders::new(vec![worker]), None, Fronts::default());
+    let (mut core, _) = Core::new(
+        sender,
+        Senders::new(vec![worker]),
+        None,
+        Fronts::default(),
+        Ledger::new(1),
+    );
     let mut site = Site::new(
         1,
         SiteSpec {
             namespace: "test".to_owned(),
+            site: Arc::default(),
             router_id: own.to_owned(),
             instance: 1,
             trunk: 0,
