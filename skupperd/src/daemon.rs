@@ -17,7 +17,7 @@ use crate::{
     steer::{self, Meter, NotSteered, Steer, routes::Routes},
     store::{Layout, Watcher},
     sys::{Descriptors, Pressure},
-    telemetry,
+    telemetry::{self, Logging},
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
@@ -50,6 +50,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Have the kernel steer connections to listeners where it can.
     pub steering: bool,
+    /// Changes what is logged.
+    pub logging: Logging,
 }
 
 /// Workers for this machine: one for each core.
@@ -67,6 +69,7 @@ pub fn run(options: Options) -> Result<()> {
         bus,
         metrics,
         steering,
+        logging,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -115,6 +118,7 @@ pub fn run(options: Options) -> Result<()> {
             workers,
             routes.clone(),
             doors.clone(),
+            logging,
         );
         // Who can not be watched can still work.
         let _metrics = observe::serve(

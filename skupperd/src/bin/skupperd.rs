@@ -64,7 +64,7 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    telemetry::init();
+    let logging = telemetry::init();
     if args.open_namespace {
         return match netns::serve(std::io::stdin().as_fd()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -114,6 +114,7 @@ fn main() -> ExitCode {
         bus,
         metrics: args.metrics,
         steering: args.steering == Steering::Auto,
+        logging,
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
