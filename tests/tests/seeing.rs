@@ -435,3 +435,114 @@ fn connections_and_services_are_shown_by_the_command() {
         "{why}"
     );
 }
+
+#[test]
+fn o5_the_network_status_can_be_had_in_upstreams_shape() {
+    let (a, b, _server, _addr) = service();
+    let id =
+        |site: &Site| site.status("Site", site.name()).expect("a site")["metadata"]["uid"].clone();
+    let network = || -> Value {
+        serde_json::from_str(&b.ok(&["network", "status", "--upstream"])).expect("JSON")
+    };
+    let echo = |network: &Value| {
+        let addresses = network["addresses"].as_array().expect("addresses");
+        addresses.iter().find(|a| a["name"] == "echo").cloned()
+    };
+    let network = wait_for("listener and connector to be counted", SOON, || {
+        let network = network();
+        let echo = echo(&network)?;
+        (echo["listenerCount"] == 1 && echo["connectorCount"] == 1).then_some(network)
+    });
+    let sites = network["siteStatus"].as_array().expect("sites");
+    let of = |site: &Site| {
+        let id = id(site);
+        let found = sites.iter().find(|s| s["site"]["identity"] == id);
+        found.expect("a site")["routerStatus"][0].clone()
+    };
+    assert_eq!(of(&a)["connectors"][0]["address"], "echo");
+    assert_eq!(of(&b)["listeners"][0]["address"], "echo");
+    let mut links = [of(&a)["links"].clone(), of(&b)["links"].clone()];
+    links.sort_by_key(|l| l.as_array().map(Vec::len));
+    assert_eq!(links[0].as_array().map(Vec::len), Some(0));
+    assert_eq!(
+        (&links[1][0]["status"], &links[1][0]["linkCount"]),
+        (&"up".into(), &1.into())
+    );
+}
+
+#[test]
+fn o13_log_entries_have_namespace_resource_and_error_as_fields() {
+    let mut site = Site::new("a");
+    site.start();
+    site.wait_status("Site", "a", "Ready");
+    // One that can not be read, and one that can not be done.
+    site.resource(
+        "Listener",
+        "broken",
+        "{routingKey: x, host: localhost, port: 70000}",
+    );
+    site.resource(
+        "Connector",
+        "far",
+        "{routingKey: x, host: localhost, port: 1, settings: {health-check: ftp}}",
+    );
+    let line = |fields: &[&str]| {
+        wait_until(&format!("a line with {fields:?}"), SOON, || {
+            let log = site.log();
+            log.lines().any(|l| fields.iter().all(|f| l.contains(f)))
+        });
+    };
+    line(&[
+        "ERROR",
+        "namespace=\"default\"",
+        "kind=\"Listener\"",
+        "name=\"broken\"",
+        "field=",
+        "error=",
+    ]);
+    line(&[
+        "ERROR",
+        "namespace=default",
+        "resource=Connector far",
+        "error=",
+    ]);
+}
+
+#[test]
+fn o14_the_log_level_changes_at_run_time_by_either_spelling() {
+    let mut site = Site::new("a");
+    site.start();
+    site.wait_status("Site", "a", "Ready");
+    let says = |what: &str| site.log().contains(what);
+    for (setting, filter) in [
+        ("router-logging", "info,skupperd=debug"),
+        ("routerLogging", "info,skupperd::proxy=trace"),
+    ] {
+        let value = match setting {
+            "routerLogging" => "TCP_ADAPTOR:trace",
+            _ => "debug",
+        };
+        let spec = format!("{{settings: {{{setting}: \"{value}\"}}}}");
+        site.resource("Site", "a", &spec);
+        wait_until(filter, SOON, || says(&format!("filter=\"{filter}\"")));
+    }
+    // What is said at that level only: a connector whose server is not there.
+    let addr = free_addr();
+    site.connector("gone", "gone", free_addr());
+    site.listener("gone", "gone", addr);
+    wait_until("the listener", SOON, || !refused(addr));
+    wait_until("a line of that level", SOON, || {
+        drop(connect(addr));
+        says("DEBUG") && says("connector refused")
+    });
+    site.resource("Site", "a", "{settings: {router-logging: loud}}");
+    let note = wait_for("a note of what is wrong", SOON, || {
+        let status = site.status("Site", "a")?;
+        status["status"]["notes"][0].as_str().map(str::to_owned)
+    });
+    assert!(
+        note.contains("router-logging") && note.contains("loud"),
+        "{note}"
+    );
+    site.wait_status("Site", "a", "Ready");
+}

@@ -147,7 +147,9 @@ impl Client {
         let secured = async { tls::accept(sys::watch(socket)?, &tls).await };
         let stream = match gate.unless_cut(Box::pin(secured)).await {
             Some(Ok(secured)) => Stream::Tls(Box::new(secured)),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotConnected => return,
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                return self.flow.end(Ending::Handshake);
+            }
             Some(Err(error)) => {
                 self.flow.end(Ending::Handshake);
                 if let Some(unsaid) = tls.failures.note(Instant::now()) {
@@ -158,7 +160,7 @@ impl Client {
                 }
                 return;
             }
-            None => return,
+            None => return self.flow.end(Ending::Removed),
         };
         self.protocol = stream.protocol();
         // What could be reached may have changed in the meantime.
