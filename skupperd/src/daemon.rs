@@ -6,7 +6,7 @@ use crate::{
     access::Doors,
     control::{self, Bus, Control},
     link::{
-        core::{self, Core},
+        core::{self, Core, CoreSender},
         ends::Fronts,
         ledger::Ledger,
         worker::{Command, Senders, Worker},
@@ -14,15 +14,25 @@ use crate::{
     observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
-    steer::{self, Meter, NotSteered, Steer, routes::Routes},
+    steer::{
+        self, Kept, Listing, NotSteered, OwnSockets, Steer, Table,
+        accel::{Acceleration, NotAccelerated},
+        routes::Routes,
+    },
     store::{Layout, Watcher},
-    sys::{Descriptors, Pressure},
+    sys::{self, Descriptors, Keeper, Pressure},
     telemetry::{self, Logging},
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
 use service::tell;
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -50,6 +60,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Have the kernel steer connections to listeners where it can.
     pub steering: bool,
+    /// Have the kernel accelerate connections of listeners and connectors that ask for it.
+    pub acceleration: bool,
     /// Changes what is logged.
     pub logging: Logging,
 }
@@ -69,6 +81,7 @@ pub fn run(options: Options) -> Result<()> {
         bus,
         metrics,
         steering,
+        acceleration,
         logging,
     } = options;
     raise_descriptors();
@@ -78,24 +91,29 @@ pub fn run(options: Options) -> Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
+    let acceleration = accelerate(acceleration);
     let (pressure, fronts) = (Pressure::default(), Fronts::default());
     let ledger = Ledger::new(workers);
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events) = (senders.clone(), events.clone());
         let (pressure, fronts) = (pressure.clone(), fronts.clone());
-        let ledger = ledger.clone();
+        let (acceleration, ledger) = (acceleration.clone(), ledger.clone());
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let proxy = Proxy::new(pressure, fronts, ledger);
+            let proxy = Proxy::new(pressure, fronts, acceleration, ledger);
             let worker = Worker::run(index, senders, events, proxy, commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
-    let (steer, meter) = steer(steering, &senders);
+    let kept = kept(&layout, descriptors)?;
+    let (steer, steered) = steer(steering, workers, &kept);
+    let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
     let (core, changed) = Core::new(
         events.clone(),
         senders.clone(),
         steer,
+        acceleration.clone(),
+        own,
         fronts,
         ledger.clone(),
     );
@@ -111,10 +129,11 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let doors = Doors::new(&descriptors);
+        let listing = steered.watch.listing.clone();
+        let doors = Doors::new(&kept.descriptors);
         let mut reconciler = Reconciler::new(
             layout.clone(),
-            events,
+            events.clone(),
             workers,
             routes.clone(),
             doors.clone(),
@@ -126,12 +145,15 @@ pub fn run(options: Options) -> Result<()> {
             metrics,
             reconciler.published(),
             health.clone(),
-            meter,
+            steered.watch,
+            acceleration.clone(),
             ledger,
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        let_in(&events, &senders, steered.table, steered.sockets).await;
+        service::throw_away(&kept);
         doors.attend();
         let published = reconciler.published();
         // Aborted when this block ends.
@@ -144,6 +166,7 @@ pub fn run(options: Options) -> Result<()> {
         let control = Control {
             layout: layout.clone(),
             published,
+            steering: listing,
             reload: reload.clone(),
             stop: end.clone(),
         };
@@ -160,17 +183,50 @@ pub fn run(options: Options) -> Result<()> {
             _ = ends.recv() => {}
         }
         tell(&[NotifyState::Stopping]);
+        refuse_or_leave(&events, &kept.keeper, bus).await;
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
-        let_end(&senders, drain.unwrap_or(DRAIN)).await
+        let_end(&senders, &acceleration, drain.unwrap_or(DRAIN)).await
     })?;
+    kept.keeper.flush();
     tracing::info!("stopped");
     Ok(())
 }
 
+/// Has workers accept, once the listeners of all sites have their places: only then who owns which is
+/// known, and nobody is taken for another's client.
+async fn let_in(
+    events: &CoreSender,
+    senders: &Senders,
+    table: Arc<Table>,
+    sockets: Vec<Vec<TcpListener>>,
+) {
+    let (settled, all) = oneshot::channel();
+    events.call(move |core| core.applied(settled)).await;
+    drop(all.await);
+    for (worker, sockets) in sockets.into_iter().enumerate() {
+        let table = table.clone();
+        senders.send(worker, Command::Steered { table, sockets });
+    }
+}
+
+/// Has new clients refused, or leaves them to the next process where there is to be one.
+async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>) {
+    let restarting = keeper.keeps()
+        && match bus {
+            Some(bus) => control::restarting(bus).await,
+            None => false,
+        };
+    if restarting {
+        tracing::info!("new clients wait for the next process");
+    } else {
+        events.call(Core::close).await;
+    }
+}
+
 /// Gives connections time to end. They are cut at the deadline, or at a second signal.
-async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
+async fn let_end(senders: &Senders, acceleration: &Acceleration, deadline: Duration) -> Result<()> {
     tracing::info!(seconds = deadline.as_secs(), "draining");
     let done = (0..senders.count()).map(|worker| {
         let (done, wait) = oneshot::channel();
@@ -181,6 +237,7 @@ async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
         for wait in done.collect::<Vec<_>>() {
             drop(wait.await);
         }
+        settled(acceleration).await;
     };
     let drained = tokio::time::timeout(deadline, all);
     let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -194,27 +251,101 @@ async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
     Ok(())
 }
 
+/// What passes from an earlier process to this one, and from this one to the next.
+fn kept(layout: &Layout, descriptors: Descriptors) -> Result<Kept> {
+    Ok(Kept {
+        instance: layout.instance(),
+        home: home(layout),
+        descriptors,
+        keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
+    })
+}
+
+/// Where BPF programs outlive the daemon: what its unit gives it, or the place for all of this host.
+fn home(layout: &Layout) -> PathBuf {
+    let given = layout.runtime().join("bpf");
+    if sys::is_bpffs(&given) {
+        given
+    } else {
+        steer::HOME.into()
+    }
+}
+
+/// What of steering is not the core's.
+struct Steering {
+    table: Arc<Table>,
+    /// Accept sockets, by worker.
+    sockets: Vec<Vec<TcpListener>>,
+    watch: observe::Steering,
+}
+
 /// Has the kernel steer connections to the workers, and says whether it does or why not.
-fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Meter>) {
+fn steer(wanted: bool, workers: usize, kept: &Kept) -> (Option<Box<dyn Steer>>, Steering) {
     let started = if wanted {
-        steer::start(workers.count())
+        steer::start(workers, kept)
     } else {
         Err(NotSteered::Off)
     };
     match started {
         Ok(steered) => {
-            for (worker, sockets) in steered.sockets.into_iter().enumerate() {
-                let table = steered.table.clone();
-                workers.send(worker, Command::Steered { table, sockets });
-            }
             tracing::info!("steering is on: the kernel gives connections to listeners");
-            (Some(steered.steer), Some(steered.meter))
+            match &steered.not_kept {
+                None => tracing::info!("clients wait while this daemon is restarted"),
+                Some(why) => tracing::info!(why, "clients are refused in a restart"),
+            }
+            let watch = observe::Steering {
+                meter: Some(steered.meter),
+                listing: steered.listing,
+            };
+            let (table, sockets) = (steered.table, steered.sockets);
+            let rest = Steering {
+                table,
+                sockets,
+                watch,
+            };
+            (Some(steered.steer), rest)
         }
         Err(why) => {
+            steer::discard(kept);
             let why = telemetry::chain(&why);
             tracing::info!(why, "steering is off: listeners have sockets of their own");
-            (None, None)
+            let listing = Listing {
+                reason: Some(why),
+                kept: kept.keeper.keeps(),
+                ..Listing::default()
+            };
+            let watch = observe::Steering {
+                meter: None,
+                listing: Arc::new(move || listing.clone()),
+            };
+            let rest = Steering {
+                table: Arc::default(),
+                sockets: Vec::new(),
+                watch,
+            };
+            (None, rest)
         }
+    }
+}
+
+/// Acceleration, of which it is said now if it can not be had.
+fn accelerate(wanted: bool) -> Arc<Acceleration> {
+    let acceleration = Acceleration::new(wanted);
+    if let Err(why) = acceleration.state()
+        && !matches!(why, NotAccelerated::Unused)
+    {
+        let why = telemetry::chain(why);
+        tracing::info!(why, "acceleration is off");
+    }
+    acceleration
+}
+
+/// Waits until other programs have read what came to them by acceleration: it ends with the daemon.
+async fn settled(acceleration: &Acceleration) {
+    // Nobody tells when a program reads.
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    while !acceleration.is_settled() {
+        looks.tick().await;
     }
 }
 

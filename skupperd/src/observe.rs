@@ -8,4 +8,4 @@ mod traffic;
 
 pub use health::Health;
 pub use metrics::render;
-pub use server::{ObserveError, serve};
+pub use server::{ObserveError, Steering, serve};

@@ -18,6 +18,7 @@ use crate::{
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
+    steer::accel::Acceleration,
     sys::Pressure,
 };
 use std::{
@@ -40,6 +41,7 @@ pub struct Proxy {
     /// Connections by the listener or connector they belong to.
     owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
     open: Cell<usize>,
+    acceleration: Arc<Acceleration>,
     pressure: Pressure,
     ledger: Ledger,
 }
@@ -60,9 +62,13 @@ impl Drop for Open {
 
 impl Proxy {
     /// A proxy without connections. It takes no new ones while memory is short: those that are open
-    /// are worth more. `fronts`: those of the listeners;
-    /// `ledger`: where connections are recorded.
-    pub fn new(pressure: Pressure, fronts: Fronts, ledger: Ledger) -> Rc<Self> {
+    /// are worth more. `fronts`: those of the listeners; `ledger`: where connections are recorded.
+    pub fn new(
+        pressure: Pressure,
+        fronts: Fronts,
+        acceleration: Arc<Acceleration>,
+        ledger: Ledger,
+    ) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
@@ -74,6 +80,7 @@ impl Proxy {
             next_temp: Cell::new(seed & 0x000f_ffff_ffff),
             owned: RefCell::default(),
             open: Cell::new(0),
+            acceleration,
             pressure,
             ledger,
         })
@@ -130,11 +137,12 @@ impl Acceptor for Proxy {
         routing_key: &Arc<str>,
         front: Option<Arc<Front>>,
         socket: TcpStream,
-    ) {
+    ) -> Option<TcpStream> {
         if self.pressure.is_high() {
-            return refuse(&socket);
+            refuse(&socket);
+            return None;
         }
-        self.accept(worker, site, listener, routing_key, front, socket);
+        self.accept(worker, site, listener, routing_key, front, socket)
     }
 
     fn cut(&self, entity: u64) {

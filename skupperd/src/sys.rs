@@ -1,12 +1,12 @@
 //! Calls into the kernel that the standard library has no safe form for. The only module with
 //! `unsafe` code.
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "ebpf")]
+pub mod bpf;
 mod descriptors;
 mod memory;
 pub mod netns;
 
-#[cfg(feature = "daemon")]
 pub use descriptors::{Descriptors, Keeper};
 pub use memory::{MemoryLimit, Pressure};
 
@@ -53,6 +53,21 @@ pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// Whether two sockets are in the same network namespace; taken for granted where the kernel (before
+/// 5.14) does not say.
+pub fn same_netns(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    match (netns_cookie(a), netns_cookie(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => true,
+    }
+}
+
+/// Whether a directory is in a BPF file system.
+pub fn is_bpffs(dir: &Path) -> bool {
+    nix::sys::statfs::statfs(dir)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
+}
+
 /// Capabilities that it takes to load and attach BPF programs and that this thread does not have.
 pub fn missing_for_bpf() -> io::Result<Vec<&'static str>> {
     effective().map(missing)
@@ -76,6 +91,27 @@ fn missing(effective: u64) -> Vec<&'static str> {
     let needed = [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12)];
     let missing = needed.iter().filter(|(_, capability)| !has(*capability));
     missing.map(|(name, _)| *name).collect()
+}
+
+/// The cookie of a socket's network namespace: a number that no other one has until the next boot.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0u64;
+    let mut size = size_of::<u64>() as nix::libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes to where `cookie` is.
+    let result = unsafe {
+        nix::libc::getsockopt(
+            socket.as_raw_fd(),
+            nix::libc::SOL_SOCKET,
+            nix::libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Receives into the spare capacity of `buf`, without filling it with zeros first. Returns the

@@ -4,6 +4,7 @@
 use crate::{
     model::Kind,
     observe::Health,
+    steer::{self, Kept},
     store::Published,
     sys::{MemoryLimit, Pressure},
 };
@@ -56,6 +57,15 @@ pub(super) async fn memory(pressure: Pressure) {
 pub(super) fn tell(states: &[NotifyState]) {
     if let Err(error) = notify(false, states) {
         tracing::debug!(%error, "service manager was not told");
+    }
+}
+
+/// Has the service manager throw away what it keeps and nobody has taken: what an earlier version or
+/// other options had it keep.
+pub(super) fn throw_away(kept: &Kept) {
+    for (name, _) in kept.descriptors.take(steer::is_kept) {
+        tracing::info!(name, "a kept socket that nobody wants is closed");
+        kept.keeper.forget(&name);
     }
 }
 

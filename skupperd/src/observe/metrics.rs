@@ -4,7 +4,7 @@ use super::traffic;
 use crate::{
     link::ledger::Ledger,
     model::{Details, Key, Kind, Namespace},
-    steer::Totals,
+    steer::{Listing, Totals, accel::HopTotals},
     store::{Documents, Published},
 };
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use serde_json::Value;
+use std::collections::HashSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Resource {
@@ -43,6 +44,12 @@ struct Site {
 struct Routers {
     site_id: String,
     mode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfListener {
+    namespace: String,
+    listener: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -260,9 +267,9 @@ impl Families {
 }
 
 /// Whether the kernel steers, and what it has counted.
-fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
+fn steering(registry: &mut Registry, listing: &Listing, totals: Option<Totals>) {
     let gauge: Gauge = Gauge::default();
-    gauge.set(i64::from(enabled));
+    gauge.set(i64::from(listing.enabled));
     registry.register(
         "skupper_steering_enabled",
         "1 when the kernel steers connections to listeners, 0 when listeners have sockets of their own",
@@ -288,14 +295,85 @@ fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
         counter.inc_by(value);
         registry.register(format!("skupper_steering_{name}"), help, counter);
     }
+    let (steered, refused) = (
+        Family::<OfListener, Counter>::default(),
+        Family::<OfListener, Counter>::default(),
+    );
+    let mut counted = HashSet::new();
+    for bound in &listing.bindings {
+        let of = OfListener {
+            namespace: bound.namespace.clone(),
+            listener: bound.listener.clone(),
+        };
+        // A listener that is reached at several places is counted at all of them together.
+        if counted.insert(of.clone()) {
+            steered.get_or_create(&of).inc_by(bound.steered);
+            refused.get_or_create(&of).inc_by(bound.refused);
+        }
+    }
+    registry.register(
+        "skupper_listener_steering_hits",
+        "Connections given to this listener",
+        steered,
+    );
+    registry.register(
+        "skupper_listener_steering_refused",
+        "Connections to this listener refused for want of an accept socket",
+        refused,
+    );
 }
 
-/// The metrics of all namespaces as OpenMetrics text; `steered` when the kernel steers, and what it
-/// has counted; `ledger`: what services have carried.
+/// Whether connections are accelerated, and what was counted.
+fn acceleration(registry: &mut Registry, totals: Option<HopTotals>) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(i64::from(totals.is_some()));
+    registry.register(
+        "skupper_acceleration_enabled",
+        "1 when the kernel accelerates connections of listeners and connectors that ask for it",
+        gauge,
+    );
+    let Some(totals) = totals else { return };
+    for (name, help, value) in [
+        (
+            "messages",
+            "Messages that went from socket to socket",
+            totals.messages,
+        ),
+        (
+            "bytes",
+            "Bytes that went from socket to socket",
+            totals.bytes,
+        ),
+        (
+            "sockets",
+            "Sockets taken up, two of each connection",
+            totals.sockets,
+        ),
+        (
+            "bulk",
+            "Directions left to TCP, with much to carry or a slow reader",
+            totals.bulk,
+        ),
+        (
+            "late",
+            "Directions that TCP carries from the start",
+            totals.late,
+        ),
+    ] {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        registry.register(format!("skupper_acceleration_{name}"), help, counter);
+    }
+}
+
+/// The metrics of all namespaces as OpenMetrics text; what the kernel steers where, and what it has
+/// counted; what was counted of accelerated connections, if there are any;
+/// `ledger`: what services have carried.
 pub fn render(
     published: &Published,
-    steered: bool,
+    listing: &Listing,
     totals: Option<Totals>,
+    hops: Option<HopTotals>,
     ledger: &Ledger,
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::default();
@@ -303,7 +381,8 @@ pub fn render(
     registry.register("skupperd_build", "Version of the daemon", build);
     let families = Families::default();
     families.register(&mut registry);
-    steering(&mut registry, steered, totals);
+    steering(&mut registry, listing, totals);
+    acceleration(&mut registry, hops);
     for (namespace, documents) in published {
         families.namespace(namespace, documents);
     }
@@ -352,7 +431,15 @@ mod tests {
         };
         let ledger = Ledger::new(1);
         ledger.link_error("default", "inter-router");
-        let text = render(&published, true, Some(totals), &ledger).unwrap();
+        let hops = HopTotals {
+            messages: 4,
+            ..HopTotals::default()
+        };
+        let listing = Listing {
+            enabled: true,
+            ..Listing::default()
+        };
+        let text = render(&published, &listing, Some(totals), Some(hops), &ledger).unwrap();
         for line in [
             "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
             "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",
@@ -361,6 +448,8 @@ mod tests {
             "skupper_steering_enabled 1",
             "skupper_steering_lookups_total 13",
             "skupper_steering_hits_total 5",
+            "skupper_acceleration_enabled 1",
+            "skupper_acceleration_messages_total 4",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

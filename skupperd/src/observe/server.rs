@@ -1,11 +1,15 @@
-//! The HTTP server of those who watch: `GET /metrics`, `/services`, `/connections` and `/healthz`,
-//! nothing else.
+//! The HTTP server of those who watch: `GET /metrics`, `/services`, `/connections`, `/steering` and
+//! `/healthz`, nothing else.
 //!
 //! Addresses of clients are personal data: connections are shown to root and to the daemon's own user,
 //! who are known by the local socket, and to nobody by way of the network.
 
 use super::{Health, connections, metrics::render};
-use crate::{link::ledger::Ledger, steer::Meter, store::Published};
+use crate::{
+    link::ledger::Ledger,
+    steer::{Lister, Meter, accel::Acceleration},
+    store::Published,
+};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -43,26 +47,37 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// What there is, for those who ask for something else.
-const PATHS: &str = "there are /metrics, /services, /connections and /healthz\n";
+const PATHS: &str = "there are /metrics, /services, /connections, /steering and /healthz\n";
 /// Why connections are not shown.
 const UNTRUSTED: &str =
     "connections are shown to root and to the daemon's own user, on the local socket\n";
+
+/// How steering is seen.
+#[derive(Clone)]
+pub struct Steering {
+    /// Counts connections; none when the kernel does not steer.
+    pub meter: Option<Meter>,
+    /// Says what is steered where.
+    pub listing: Lister,
+}
 
 /// What is shown.
 #[derive(Clone)]
 struct Watched {
     published: watch::Receiver<Arc<Published>>,
     health: Health,
-    /// None when the kernel does not steer.
-    steering: Option<Meter>,
+    steering: Steering,
+    acceleration: Arc<Acceleration>,
     ledger: Ledger,
 }
 
 impl Watched {
     fn render(&self) -> Result<String, std::fmt::Error> {
         let published = self.published.borrow().clone();
-        let totals = self.steering.as_ref().and_then(|meter| meter());
-        render(&published, self.steering.is_some(), totals, &self.ledger)
+        let totals = self.steering.meter.as_ref().and_then(|meter| meter());
+        let hops = self.acceleration.totals();
+        let listing = (self.steering.listing)();
+        render(&published, &listing, totals, hops, &self.ledger)
     }
 }
 
@@ -87,7 +102,8 @@ pub async fn serve(
     address: Option<SocketAddr>,
     published: watch::Receiver<Arc<Published>>,
     health: Health,
-    steering: Option<Meter>,
+    steering: Steering,
+    acceleration: Arc<Acceleration>,
     ledger: Ledger,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
@@ -95,6 +111,7 @@ pub async fn serve(
         published,
         health,
         steering,
+        acceleration,
         ledger,
     };
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
@@ -228,6 +245,12 @@ async fn answer(
                     .body(Full::from(format!("{why}\n"))),
             }
         }
+        (&Method::GET, "/steering") => match serde_json::to_string(&(watched.steering.listing)()) {
+            Ok(listing) => Response::builder()
+                .header(CONTENT_TYPE, "application/json")
+                .body(Full::from(listing)),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding bindings\n"),
+        },
         (&Method::GET, _) => text(StatusCode::NOT_FOUND, PATHS),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
     }

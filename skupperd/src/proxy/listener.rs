@@ -40,17 +40,20 @@ impl Proxy {
         routing_key: &Arc<str>,
         front: Option<Arc<Front>>,
         socket: TcpStream,
-    ) {
+    ) -> Option<TcpStream> {
         let (routing_key, front) = match (front, self.fronts.get(listener)) {
             // Another worker has chosen the key.
             (Some(front), _) => (routing_key.clone(), Some(front)),
             (None, Some(front)) => match key_of(worker, site, &front, &[]) {
                 Some(key) => (key, Some(front)),
-                None => return tracing::debug!("no connector of any routing key"),
+                None => return Some(socket),
             },
             (None, None) => (routing_key.clone(), None),
         };
         let choice = self.choose(worker, site, &routing_key, &Exclude::default());
+        if matches!(choice, Choice::None) {
+            return Some(socket);
+        }
         if let Choice::Remote { link, .. } = &choice {
             // A worker without a connection towards the server hands the client over, once.
             if worker.trunk(*link).is_none() {
@@ -67,13 +70,11 @@ impl Proxy {
                         socket,
                     };
                     worker.senders.send(other, client);
-                    return;
+                    return None;
                 }
             }
         }
-        let Some(proxy) = self.this.upgrade() else {
-            return;
-        };
+        let proxy = self.this.upgrade()?;
         let flow = self.client_flow(worker, site, listener, &routing_key, &socket);
         let client = Client {
             flow,
@@ -88,12 +89,16 @@ impl Proxy {
         };
         if client.front.as_ref().is_some_and(|f| f.tls.is_some()) {
             tokio::task::spawn_local(client.secure(socket));
-            return;
+            return None;
         }
-        match Stream::plain(socket) {
-            Ok(stream) => client.start(Rc::new(stream), choice),
+        match sys::watch(socket) {
+            Ok(socket) => {
+                let stream = Stream::plain(&self.acceleration, socket);
+                client.start(Rc::new(stream), choice);
+            }
             Err(error) => tracing::warn!(%error, "registering a client failed"),
         }
+        None
     }
 
     fn choose(&self, worker: &Worker, site: u32, key: &str, exclude: &Exclude) -> Choice {
@@ -292,7 +297,8 @@ impl Client {
         if view.is_some_and(|v| v.origins.contains(&**key)) {
             about.origin = Origin::of(client.socket());
         }
-        local::connect(&self.worker, self.site, key, target, &about).await
+        let near = &self.proxy.acceleration;
+        local::connect(near, &self.worker, self.site, key, target, &about).await
     }
 
     /// A connector of this site has taken the client.

@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -39,6 +39,8 @@ pub struct ListenerSpec {
     pub placed: Option<Placed>,
     /// Routing key; empty when `front` has them.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
     /// What it does beside carrying bytes to its routing key.
     pub front: Option<Arc<Front>>,
 }
@@ -64,6 +66,8 @@ pub struct ConnectorSpec {
     pub port: u16,
     /// Routing key.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
     /// How it speaks TLS with the server.
     pub tls: Option<Arc<BackTls>>,
     /// How it tells the server of its clients.
@@ -72,6 +76,14 @@ pub struct ConnectorSpec {
     pub probe: Option<Probe>,
     /// It is offered even while the server is not known to be well.
     pub include_not_ready: bool,
+}
+
+impl ConnectorSpec {
+    /// Whether its connections are accelerated: those to a port, without TLS.
+    fn is_accelerated(&self, core: &Core, by_default: bool) -> bool {
+        let plain = self.tls.is_none() && !matches!(self.host, TargetHost::Unix(_));
+        plain && self.acceleration.unwrap_or(by_default) && core.acceleration.enable()
+    }
 }
 
 /// How a connector stands.
@@ -92,6 +104,8 @@ pub struct ListenerState {
     pub open: bool,
     /// Why not, although a connector is reachable.
     pub error: Option<String>,
+    /// The kernel steers clients to it; else it has sockets of its own.
+    pub steered: bool,
     /// Which of its routing keys have a connector.
     pub reachable: Vec<Arc<str>>,
     /// TLS handshakes that failed.
@@ -135,13 +149,23 @@ impl Connector {
 }
 
 /// The listeners and connectors of a site.
-#[derive(Default)]
 pub(super) struct Services {
     listeners: Listeners,
     connectors: BTreeMap<String, Connector>,
+    /// Connections are accelerated where nothing else is said.
+    accelerated: bool,
 }
 
 impl Services {
+    /// None yet, of this namespace.
+    pub(super) fn of(namespace: &str) -> Self {
+        Self {
+            listeners: Listeners::of(namespace),
+            connectors: BTreeMap::new(),
+            accelerated: false,
+        }
+    }
+
     pub(super) fn connectors(&self) -> HashMap<String, Vec<Arc<ConnectorTarget>>> {
         let mut by_key: HashMap<String, Vec<Arc<ConnectorTarget>>> = HashMap::new();
         for connector in self.connectors.values().filter(|c| c.offered) {
@@ -201,12 +225,36 @@ impl Services {
 
 impl Site {
     /// Has listeners steered by the kernel where that is possible, or never.
-    pub fn set_steering(&mut self, core: &Core, wanted: bool) {
+    pub fn set_steering(&mut self, core: &mut Core, wanted: bool) {
         self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
     }
 
+    /// Has the connections of listeners and connectors accelerated that do not say it themselves.
+    /// Those that are open stay as they are.
+    pub fn set_acceleration(&mut self, core: &Core, wanted: bool) {
+        if self.services.accelerated == wanted {
+            return;
+        }
+        self.services.accelerated = wanted;
+        self.services.listeners.set_accelerated(core, wanted);
+        for connector in self.services.connectors.values() {
+            let on = connector.spec.is_accelerated(core, wanted);
+            connector.target.accelerated.store(on, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether listeners are open for clients of an earlier process alone.
+    pub(in crate::link::core) fn has_held_listeners(&self) -> bool {
+        self.services.listeners.any_held()
+    }
+
+    /// Such listeners are to be closed.
+    pub(in crate::link::core) fn release_listeners(&mut self) {
+        self.view_dirty |= self.has_held_listeners();
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
-    pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
+    pub fn set_listener(&mut self, core: &mut Core, spec: ListenerSpec) {
         if self
             .services
             .listeners
@@ -229,7 +277,7 @@ impl Site {
     }
 
     /// Removes a listener; its connections end.
-    pub fn remove_listener(&mut self, core: &Core, name: &str) {
+    pub fn remove_listener(&mut self, core: &mut Core, name: &str) {
         if let Some(spec) = self.services.listeners.remove(core, name) {
             for key in spec.keys() {
                 let advert = format!("{LISTENER_ADVERT}{key}");
@@ -250,11 +298,13 @@ impl Site {
             return;
         }
         self.remove_connector(core, &spec.name.clone());
+        let accelerated = spec.is_accelerated(core, self.services.accelerated);
         let target = Arc::new(ConnectorTarget {
             id: core.sender.next_key(),
             name: spec.name.clone(),
             host: spec.host.clone(),
             port: spec.port,
+            accelerated: AtomicBool::new(accelerated),
             tls: spec.tls.clone(),
             proxy_protocol: spec.proxy_protocol,
             trouble: Trouble::default(),

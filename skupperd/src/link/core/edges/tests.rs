@@ -17,6 +17,7 @@ use crate::{
         worker::{Command, Senders},
     },
     router::Treatment,
+    steer::{OwnSockets, accel::Acceleration},
 };
 use bytes::{Bytes, BytesMut};
 use std::{
@@ -43,6 +44,8 @@ fn bench(own: &str, remote: &str) -> Bench {
         sender,
         Senders::new(vec![worker]),
         None,
+        Acceleration::new(false),
+        OwnSockets::default(),
         Fronts::default(),
         Ledger::new(1),
     );
