@@ -72,6 +72,10 @@ pub fn default_workers() -> usize {
 }
 
 /// Runs until SIGTERM or SIGINT.
+#[expect(
+    clippy::too_many_lines,
+    reason = "everything is built here, in the one order in which it can be"
+)]
 pub fn run(options: Options) -> Result<()> {
     let Options {
         layout,
