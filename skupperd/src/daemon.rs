@@ -8,6 +8,7 @@ use crate::{
     link::{
         core::{self, Core, CoreSender},
         ends::Fronts,
+        ledger::Ledger,
         worker::{Command, Senders, Worker},
     },
     observe::{self, Health},
@@ -20,7 +21,7 @@ use crate::{
     },
     store::{Layout, Watcher},
     sys::{self, Descriptors, Keeper, Pressure},
-    telemetry,
+    telemetry::{self, Logging},
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
@@ -61,6 +62,8 @@ pub struct Options {
     pub steering: bool,
     /// Have the kernel accelerate connections of listeners and connectors that ask for it.
     pub acceleration: bool,
+    /// Changes what is logged.
+    pub logging: Logging,
 }
 
 /// Workers for this machine: one for each core.
@@ -69,6 +72,10 @@ pub fn default_workers() -> usize {
 }
 
 /// Runs until SIGTERM or SIGINT.
+#[expect(
+    clippy::too_many_lines,
+    reason = "everything is built here, in the one order in which it can be"
+)]
 pub fn run(options: Options) -> Result<()> {
     let Options {
         layout,
@@ -79,6 +86,7 @@ pub fn run(options: Options) -> Result<()> {
         metrics,
         steering,
         acceleration,
+        logging,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -86,10 +94,14 @@ pub fn run(options: Options) -> Result<()> {
     let (events, core_events) = core::channel();
     let acceleration = accelerate(acceleration);
     let (pressure, fronts) = (Pressure::default(), Fronts::default());
+    let ledger = Ledger::new(workers);
     let proxy = {
         let (pressure, fronts) = (pressure.clone(), fronts.clone());
-        let acceleration = acceleration.clone();
-        move || Proxy::new(pressure.clone(), fronts.clone(), acceleration.clone())
+        let (acceleration, ledger) = (acceleration.clone(), ledger.clone());
+        move || {
+            let (acceleration, ledger) = (acceleration.clone(), ledger.clone());
+            Proxy::new(pressure.clone(), fronts.clone(), acceleration, ledger)
+        }
     };
     let senders = start_workers(workers, &events, &proxy)?;
     let kept = kept(&layout, descriptors)?;
@@ -102,6 +114,7 @@ pub fn run(options: Options) -> Result<()> {
         acceleration.clone(),
         own,
         fronts,
+        ledger.clone(),
     );
     spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
@@ -123,6 +136,7 @@ pub fn run(options: Options) -> Result<()> {
             workers,
             routes.clone(),
             doors.clone(),
+            logging,
         );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
@@ -132,6 +146,7 @@ pub fn run(options: Options) -> Result<()> {
             health.clone(),
             steered.watch,
             acceleration.clone(),
+            ledger,
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));

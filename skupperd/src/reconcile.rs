@@ -27,7 +27,7 @@ use crate::{
     model::Namespace,
     steer::routes::Routes,
     store::{Layout, Published, StoreError, Watcher},
-    telemetry,
+    telemetry::{self, LogLevels, Logging},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
@@ -58,6 +58,7 @@ pub struct Reconciler {
     doors: Doors,
     /// Resources and statuses, for those who show them.
     published: watch::Sender<Arc<Published>>,
+    logging: Logging,
 }
 
 impl Reconciler {
@@ -69,6 +70,7 @@ impl Reconciler {
         trunk: usize,
         routes: Arc<Routes>,
         doors: Doors,
+        logging: Logging,
     ) -> Self {
         Self {
             layout,
@@ -79,6 +81,7 @@ impl Reconciler {
             poke: Arc::default(),
             doors,
             published: watch::Sender::default(),
+            logging,
         }
     }
 
@@ -120,6 +123,13 @@ impl Reconciler {
                 }
             }
         }
+        // One program has one log: what one site wants to see of it is there for all.
+        let mut levels = LogLevels::new();
+        for (module, level) in self.namespaces.values().flat_map(NamespaceState::logging) {
+            let wanted = levels.entry(module).or_insert(level);
+            *wanted = level.max(*wanted);
+        }
+        self.logging.set(levels);
         Ok(())
     }
 

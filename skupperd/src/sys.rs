@@ -23,6 +23,11 @@ use std::{
     time::Duration,
 };
 
+/// The user that this process acts as.
+pub fn own_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// Idle time before the first probe, time between probes, and their number: a dead host is noticed
 /// after a minute, on clients' and servers' connections too.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()

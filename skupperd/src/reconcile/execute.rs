@@ -14,6 +14,7 @@ use crate::{
             AccessSpec, ConnectorSpec, Core, CoreSender, ListenerSpec, ServerTls, Site, SiteSpec,
         },
         ends::{Front, Keys},
+        ledger::SiteName,
         view::TargetHost,
     },
     model::{
@@ -410,6 +411,11 @@ impl Executor {
             advert: super::status::advert(&self.site_id, name, namespace, edge),
             edge: site.edge,
             namespace: namespace.to_string(),
+            site: Arc::new(SiteName {
+                namespace: namespace.to_string(),
+                id: self.site_id.clone(),
+                name: name.to_string(),
+            }),
             router_id,
             instance: i64::try_from(now.as_secs()).unwrap_or(0),
             trunk: settings::trunk(&site.settings).unwrap_or(self.trunk),

@@ -4,7 +4,7 @@ use super::{
     certificates::Certificates,
     execute::Executor,
     grants::Grants,
-    settings::{PROXY, SERVICE_ADDRESSES, named_hosts},
+    settings::{self, PROXY, SERVICE_ADDRESSES, named_hosts},
     tokens::{FROM, Tokens},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     plan::{Action, LinkSecrets, Picture, plan},
     steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
-    telemetry::chain,
+    telemetry::{LogLevels, chain},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
@@ -77,6 +77,17 @@ impl NamespaceState {
             || self.certificates.has_failures()
             || self.grants.has_failures()
             || self.tokens.has_failures()
+    }
+
+    /// What the site's settings want logged.
+    pub(super) fn logging(&self) -> LogLevels {
+        let site = self.resources.iter().find_map(|l| match &l.resource.spec {
+            Spec::Site(site) => Some(site),
+            _ => None,
+        });
+        // What is wrong in them is in the site's status.
+        let levels = site.and_then(|site| settings::logging(&site.settings).ok());
+        levels.unwrap_or_default()
     }
 
     /// There are listeners in other network namespaces.
@@ -276,7 +287,12 @@ impl NamespaceState {
 
     fn failed(&mut self, key: Key, error: String) {
         if self.failures.get(&key) != Some(&error) {
-            tracing::error!(namespace = %self.namespace.name(), resource = %key, "{error}");
+            tracing::error!(
+                namespace = %self.namespace.name(),
+                resource = %key,
+                error,
+                "{error}"
+            );
         }
         self.failures.insert(key, error);
     }

@@ -6,7 +6,10 @@ use super::{
     namespace::{NamespaceState, access_of_site},
 };
 use crate::{
-    link::core::{ConnectorState, CoreSender, IncomingLink, LinkState, ListenerState},
+    link::{
+        core::{ConnectorState, CoreSender, IncomingLink, LinkState, ListenerState},
+        ledger::site_name,
+    },
     manifest::Located,
     model::{
         AccessDetails, AccessRole, CertificateRecord, ConditionType, Connector, ConnectorDetails,
@@ -92,19 +95,6 @@ impl<'a> Known<'a> {
             },
         }
     }
-}
-
-/// The site's name in a router id of the form `<site>-<seconds>-<nanoseconds>`.
-fn site_name(id: &str) -> &str {
-    let number = |s: &str| !s.is_empty() && s.bytes().all(|c| c.is_ascii_digit());
-    let cut = id
-        .rsplit_once('-')
-        .filter(|(_, n)| number(n))
-        .map(|(rest, _)| rest);
-    let cut = cut
-        .and_then(|rest| rest.rsplit_once('-'))
-        .filter(|(_, n)| number(n));
-    cut.map_or(id, |(name, _)| name)
 }
 
 impl NamespaceState {

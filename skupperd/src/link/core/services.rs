@@ -183,6 +183,14 @@ impl Services {
         resting.map(|c| c.target.clone()).collect()
     }
 
+    /// Names of listeners by their ids.
+    pub(super) fn listener_names(&self) -> HashMap<u64, Arc<str>> {
+        let listeners = self.listeners.iter();
+        listeners
+            .map(|(name, l)| (l.id, name.as_str().into()))
+            .collect()
+    }
+
     /// Opens listeners whose routing key is reachable and closes those whose is not.
     pub(super) fn reconsider(&mut self, site: u32, core: &mut Core, view: &SiteView) {
         self.listeners.reconsider(site, core, view);

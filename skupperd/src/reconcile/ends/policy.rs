@@ -210,7 +210,7 @@ pub(in crate::reconcile) fn probe(connector: &Connector) -> Result<Option<Probe>
     }))
 }
 
-/// What a listener or connector says that has no effect here.
+/// What a site, listener or connector says that has no effect here.
 pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
     let mut notes = Vec::new();
     let mut idle = |name: &str, why: &str| notes.push(format!("spec.{name} has no effect {why}"));
@@ -228,6 +228,12 @@ pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
             }
             let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX];
             (&listener.settings, known, &listener.tls_credentials)
+        }
+        Spec::Site(site) => {
+            // Nobody's services are to stand still for want of a word in the log.
+            let wrong = super::settings::logging(&site.settings).err();
+            notes.extend(wrong.map(|why| format!("{why}; it has no effect")));
+            return notes;
         }
         Spec::Connector(connector) => {
             if connector.expose_pods_by_name {
