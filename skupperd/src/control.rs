@@ -22,6 +22,8 @@ mod publish;
 mod serve;
 #[cfg(feature = "cli")]
 mod systemd;
+#[cfg(feature = "daemon")]
+mod units;
 #[cfg(feature = "cli")]
 mod wait;
 
@@ -32,6 +34,8 @@ pub use error::Error;
 pub use serve::{Control, serve};
 #[cfg(feature = "cli")]
 pub use systemd::{Systemd, UnitState};
+#[cfg(feature = "daemon")]
+pub use units::units;
 #[cfg(feature = "cli")]
 pub use wait::{Goal, Waited};
 

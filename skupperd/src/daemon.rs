@@ -15,8 +15,8 @@ use crate::{
     reconcile::{Reconciler, Reload},
     steer::{self, Meter, NotSteered, Steer, routes::Routes},
     store::{Layout, Watcher},
-    sys::{Descriptors, Pressure},
-    telemetry,
+    sys::{self, Descriptors, Pressure},
+    telemetry, workload,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
@@ -100,12 +100,16 @@ pub fn run(options: Options) -> Result<()> {
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
         let doors = Doors::new(&descriptors);
+        // Whose units there are to ask about, and where.
+        let manager = bus.filter(|bus| *bus == Bus::Session).map(|_| sys::user());
+        let (asking, answering) = workload::states(manager);
         let mut reconciler = Reconciler::new(
             layout.clone(),
             events,
             workers,
             routes.clone(),
             doors.clone(),
+            asking,
         );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
@@ -125,6 +129,7 @@ pub fn run(options: Options) -> Result<()> {
         told.spawn(service::status(published.clone()));
         told.spawn(service::watchdog(health));
         told.spawn(service::memory(pressure));
+        told.spawn(control::units(bus, answering));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {

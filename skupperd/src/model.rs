@@ -10,6 +10,7 @@ mod duration;
 mod kind;
 mod resource;
 mod secret;
+mod selector;
 mod server;
 mod status;
 mod syntax;
@@ -18,7 +19,7 @@ pub use access::{AccessGrant, AccessToken, Code};
 pub use details::{
     AccessDetails, CertificateDetails, CertificateRecord, ConnectorDetails, Details,
     EndpointStatus, GrantDetails, HealthRecord, IncomingRecord, LinkDetails, LinkRecord,
-    ListenerDetails, MultiKeyListenerDetails, PriorityReachable, ServiceRecord, SiteDetails,
+    ListenerDetails, MultiKeyListenerDetails, PriorityReachable, SelectedPod, ServiceRecord, SiteDetails,
     SiteRecord, StrategyReachable, TokenDetails, WeightedReachable,
 };
 pub use duration::parse_duration;
@@ -28,6 +29,7 @@ pub use resource::{
     MultiKeyListener, Observer, Resource, Role, RouterAccess, Settings, Site, Spec, Strategy,
 };
 pub use secret::{Proxy, Secret};
+pub use selector::{Selector, matches};
 pub use server::ServerHost;
 pub use status::{Condition, ConditionStatus, ConditionType, Draft, Phase, State, Status};
 pub use syntax::{

@@ -9,7 +9,7 @@ pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;
 #[cfg(feature = "ebpf")]
-mod listening;
+pub mod listening;
 pub mod netns;
 pub mod place;
 mod plain;

@@ -220,6 +220,7 @@ fn connectors() {
         "no_spec" => "",
         "no_host" => "routingKey: a\nport: 1",
         "selector" => "routingKey: a\nport: 1\nselector: app=a",
+        "host_and_selector" => "routingKey: a\nport: 1\nhost: h\nselector: uid=1",
         "host_bad" => "routingKey: a\nhost: 'local host'\nport: 1",
         "port_zero" => "routingKey: a\nhost: h\nport: 0",
         "port_65536" => "routingKey: a\nhost: h\nport: 65536",

@@ -112,7 +112,8 @@ fn fields(spec: &Spec) -> Value {
         }),
         Spec::Connector(connector) => json!({
             "routingKey": connector.routing_key,
-            "host": connector.host,
+            "host": Some(&connector.host).filter(|host| host.selector().is_none()),
+            "selector": connector.host.selector(),
             "port": Some(connector.port).filter(|port| *port != 0),
             "tlsCredentials": connector.tls_credentials,
             "useClientCert": connector.use_client_cert,

@@ -290,12 +290,27 @@ fn is_zero(n: &u64) -> bool {
 pub struct ConnectorDetails {
     /// A listener of its routing key can be reached.
     pub has_matching_listener: bool,
+    /// Servers that its selector has found and that connections go to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selected_pods: Vec<SelectedPod>,
     /// What probes say of its server, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthRecord>,
     /// Why the last connection to its server failed; empty after one that did not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_failure: String,
+}
+
+/// A server that a selector has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SelectedPod {
+    /// What it is: a unit, a control group, an executable or a user.
+    pub name: String,
+    /// Address.
+    pub ip: String,
+    /// Port.
+    pub port: u16,
 }
 
 /// What probes say of a server.

@@ -337,7 +337,7 @@ pub struct Connector {
     pub routing_key: RoutingKey,
     /// Host of the server.
     pub host: ServerHost,
-    /// Port of the server; 0 where none is needed, at a Unix socket.
+    /// Port of the server; 0 where none is needed, at a Unix socket, and for any of a workload's.
     pub port: u16,
     /// Client credentials; with them the connector speaks TLS.
     pub tls_credentials: Option<Name>,
@@ -345,7 +345,7 @@ pub struct Connector {
     pub use_client_cert: bool,
     /// Check the name in the server's certificate.
     pub verify_hostname: bool,
-    /// Offered even while it is not known to be well.
+    /// Offered even while it is not known to be well, or its unit is not ready.
     pub include_not_ready: bool,
     /// An address for each pod, on platforms that have some.
     pub expose_pods_by_name: bool,

@@ -6,6 +6,7 @@ use super::{
     placed::Placements,
     places::{NETNS, places},
     settings::{self, PROXY},
+    workloads::Workloads,
 };
 use crate::{
     link::{
@@ -30,6 +31,7 @@ use crate::{
     },
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
+    workload::{Asking, Wish},
 };
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -92,6 +94,8 @@ pub(super) struct Executor {
     listeners: Vec<Change>,
     /// Listeners and connectors that speak TLS.
     pub(super) ends: Ends,
+    /// Connectors with selectors.
+    pub(super) workloads: Workloads,
 }
 
 type Done = Result<(), String>;
@@ -108,6 +112,7 @@ impl Executor {
             addresses: Addresses::new(&namespace, routes),
             placements: Placements::new(&namespace),
             ends: Ends::new(namespace.clone()),
+            workloads: Workloads::default(),
             namespace,
             trunk,
             site: None,
@@ -159,10 +164,7 @@ impl Executor {
                     return Ok(());
                 };
                 match self.connector(wanted, name, connector) {
-                    Ok(spec) => {
-                        self.on_site(core, move |s, c| s.set_connector(c, spec))
-                            .await
-                    }
+                    Ok(spec) => self.put_connector(core, &connector.host, spec).await,
                     Err(error) => {
                         self.remove_connector(core, name).await?;
                         Err(error)
@@ -295,6 +297,8 @@ impl Executor {
         };
         let host = match &connector.host {
             ServerHost::Unix(path) => TargetHost::Unix(path.clone()),
+            // Each of its servers has an address.
+            ServerHost::Workload(selector) => TargetHost::Name(selector.to_string()),
             ServerHost::Network(host) => match host.ip() {
                 Some(ip) => TargetHost::Ip(ip),
                 None => TargetHost::Name(host.to_string()),
@@ -366,7 +370,38 @@ impl Executor {
             .await
     }
 
-    async fn remove_connector(&self, core: &CoreSender, name: &str) -> Done {
+    /// Sets a connector, or has the servers looked for that it stands for.
+    async fn put_connector(
+        &mut self,
+        core: &CoreSender,
+        host: &ServerHost,
+        spec: ConnectorSpec,
+    ) -> Done {
+        if let ServerHost::Workload(selector) = host {
+            let (selector, port) = (selector.clone(), spec.port);
+            self.workloads.set(Wish { selector, port }, spec);
+            return Ok(());
+        }
+        self.workloads.remove(&spec.name);
+        self.on_site(core, move |s, c| s.set_connector(c, spec))
+            .await
+    }
+
+    /// Gives connectors with selectors the servers that were found.
+    pub(super) async fn follow(&mut self, core: &CoreSender, asking: &Asking) -> Done {
+        let Some(id) = self.site else { return Ok(()) };
+        for (name, servers) in self.workloads.due(asking) {
+            let of = name.clone();
+            let set = move |site: &mut Site, core: &mut Core| site.set_servers(core, &of, servers);
+            let busy = core.call(move |c| c.site(id, set)).await;
+            let busy = busy.ok_or_else(ended)?;
+            self.workloads.was_set(&name, busy.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    async fn remove_connector(&mut self, core: &CoreSender, name: &str) -> Done {
+        self.workloads.remove(name);
         let name = name.to_owned();
         self.on_site(core, move |s, c| s.remove_connector(c, &name))
             .await
@@ -427,6 +462,7 @@ impl Executor {
         self.listeners.clear();
         self.placements.clear();
         self.ends.clear();
+        self.workloads.clear();
         self.accesses.clear();
         if let Some(id) = self.site.take() {
             let removed = core.call(move |c| c.remove_site(id)).await;

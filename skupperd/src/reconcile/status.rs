@@ -232,10 +232,14 @@ impl NamespaceState {
         failure: Option<&String>,
     ) -> Draft {
         let state = observed.connectors.get(name.as_str());
+        let standing = self.executor.workloads.standing(name);
         let health = state.and_then(|s| s.health.as_ref());
         let unwell = health.and_then(|h| h.as_ref().err());
+        let missing = standing.as_ref().and_then(|s| s.missing.clone());
         let configured = match (failure, unwell) {
             (Some(error), _) => State::Error(error.clone()),
+            // Without a site nobody has looked.
+            (None, _) if missing.is_some() && self.site().is_some() => State::Pending(missing),
             (None, Some(why)) if !connector.include_not_ready => {
                 State::Pending(Some(format!("Not ready: {why}")))
             }
@@ -256,6 +260,7 @@ impl NamespaceState {
             .with(ConditionType::Matched, pending(matched, Some(missing)))
             .details(ConnectorDetails {
                 has_matching_listener: matched,
+                selected_pods: standing.map(|s| s.servers).unwrap_or_default(),
                 health: health.map(|health| HealthRecord {
                     ready: health.is_ok(),
                     message: health.as_ref().err().cloned().unwrap_or_default(),
