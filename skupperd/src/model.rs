@@ -5,6 +5,7 @@
 //! only describes ([`Meta`]), so that an edited annotation never disturbs a connection.
 
 mod access;
+mod attached;
 mod details;
 mod duration;
 mod kind;
@@ -16,11 +17,13 @@ mod status;
 mod syntax;
 
 pub use access::{AccessGrant, AccessToken, Code};
+pub use attached::{AttachedConnector, AttachedConnectorBinding};
 pub use details::{
-    AccessDetails, CertificateDetails, CertificateRecord, ConnectorDetails, Details,
-    EndpointStatus, GrantDetails, HealthRecord, IncomingRecord, LinkDetails, LinkRecord,
-    ListenerDetails, MultiKeyListenerDetails, PriorityReachable, SelectedPod, ServiceRecord, SiteDetails,
-    SiteRecord, StrategyReachable, TokenDetails, WeightedReachable,
+    AccessDetails, AttachedConnectorDetails, BindingDetails, CertificateDetails, CertificateRecord,
+    ConnectorDetails, Details, EndpointStatus, GrantDetails, HealthRecord, IncomingRecord,
+    LinkDetails, LinkRecord, ListenerDetails, MultiKeyListenerDetails, PriorityReachable,
+    SelectedPod, ServiceRecord, SiteDetails, SiteRecord, StrategyReachable, TokenDetails,
+    WeightedReachable,
 };
 pub use duration::parse_duration;
 pub use kind::{Key, Kind};

@@ -1,6 +1,7 @@
 //! Making what runs what is on disk: load, plan, execute, say how it stands.
 
 mod addresses;
+mod attached;
 mod certificates;
 mod ends;
 mod execute;
@@ -31,7 +32,12 @@ use crate::{
     telemetry,
     workload::{Asking, Finder, Wish},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use attached::{Attachments, Standings};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -124,11 +130,25 @@ impl Reconciler {
                 )?;
                 self.namespaces.insert(name.clone(), state);
             }
-            if let Some(state) = self.namespaces.get_mut(&name) {
-                // One namespace's trouble is its own.
-                if let Err(error) = state.sync(&self.core).await {
-                    tracing::error!(namespace = %name, error = telemetry::chain(&error), "sync");
-                }
+        }
+        // All of them first: they may have to do with each other.
+        let mut unread = BTreeSet::new();
+        let mut attachments = Attachments::default();
+        for (name, state) in &mut self.namespaces {
+            // One namespace's trouble is its own.
+            if let Err(error) = state.load() {
+                tracing::error!(namespace = %name, error = telemetry::chain(&error), "sync");
+                unread.insert(name.clone());
+            }
+            state.attach(&mut attachments);
+        }
+        let attachments = Arc::new(attachments);
+        for (name, state) in &mut self.namespaces {
+            if unread.contains(name) {
+                continue;
+            }
+            if let Err(error) = state.sync(&self.core, attachments.clone()).await {
+                tracing::error!(namespace = %name, error = telemetry::chain(&error), "sync");
             }
         }
         self.follow().await;
@@ -180,8 +200,13 @@ impl Reconciler {
     }
 
     async fn report(&mut self) {
+        let mut standings = Standings::new();
+        for (namespace, state) in &self.namespaces {
+            let of_site = |(name, bound)| ((namespace.clone(), name), bound);
+            standings.extend(state.bound().map(of_site));
+        }
         for (name, state) in &mut self.namespaces {
-            if let Err(error) = state.report(&self.core).await {
+            if let Err(error) = state.report(&self.core, &standings).await {
                 tracing::error!(namespace = %name, error = telemetry::chain(&error), "status");
             }
         }

@@ -174,9 +174,7 @@ impl Finder {
                 let path = path.iter().find(|path| matches(pattern, path))?;
                 Some(named(path.clone()))
             }
-            Selector::User(uid) => {
-                (socket.user == *uid).then(|| named(format!("uid {uid}")))
-            }
+            Selector::User(uid) => (socket.user == *uid).then(|| named(format!("uid {uid}"))),
             selector => {
                 let group = group.filter(|group| group.is(selector))?;
                 Some(named(group.path.clone()))
@@ -238,7 +236,9 @@ fn reach(socket: &Listening) -> Option<SocketAddr> {
 fn own_group() -> Option<String> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mut lines = text.lines();
-    lines.find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    lines
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -259,7 +259,10 @@ mod tests {
         let user = format!("uid={}", sys::user());
         let found = look(&mut finder, &user, port);
         assert!(found.servers.is_empty());
-        assert_eq!(found.missing, format!("{user} listens on TCP port {port} not"));
+        assert_eq!(
+            found.missing,
+            format!("{user} listens on TCP port {port} not")
+        );
     }
 
     #[test]

@@ -129,10 +129,16 @@ fn v36_instances_of_a_unit_join_and_leave() {
     let two = Instance::start(Some(&second), "", addr(2));
     servers(&site, &[addr(1), addr(2)]);
     let shown = site.ok(&["connector", "status", "web"]);
-    assert!(shown.contains(&format!("web@2.service 127.0.0.2:{port}")), "{shown}");
+    assert!(
+        shown.contains(&format!("web@2.service 127.0.0.2:{port}")),
+        "{shown}"
+    );
     drop(one);
     for _ in 0..20 {
-        assert!(works(client), "the other instance takes what the first refuses");
+        assert!(
+            works(client),
+            "the other instance takes what the first refuses"
+        );
     }
     servers(&site, &[addr(2)]);
     drop(two);
@@ -188,11 +194,17 @@ fn v36_open_connections_outlive_the_listening_socket() {
     let mut site = Site::new("here");
     let (client, server) = (free_addr(), free_addr());
     site.listener("web", "web", client);
-    connector(&site, &format!("uid={}", nix::unistd::geteuid()), server.port());
+    connector(
+        &site,
+        &format!("uid={}", nix::unistd::geteuid()),
+        server.port(),
+    );
     let socket = std::net::TcpListener::bind(server).expect("a server");
     site.start();
     servers(&site, &[server]);
-    wait_until("the listener", SOON, || std::net::TcpStream::connect(client).is_ok());
+    wait_until("the listener", SOON, || {
+        std::net::TcpStream::connect(client).is_ok()
+    });
     let mut near = std::net::TcpStream::connect(client).expect("a connection");
     near.write_all(b"a").expect("sent");
     let mut byte = [0];

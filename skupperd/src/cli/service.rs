@@ -449,7 +449,11 @@ fn servers(value: &Value) -> String {
     let server = |server: &Value| {
         let text = |field: &str| show::text(server, &format!("/{field}"));
         let ip = text("ip");
-        let ip = if ip.contains(':') { format!("[{ip}]") } else { ip };
+        let ip = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip
+        };
         format!("{} {ip}:{}", text("name"), text("port"))
     };
     let servers: Vec<String> = servers.into_iter().flatten().map(server).collect();

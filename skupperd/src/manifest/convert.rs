@@ -1,6 +1,6 @@
 //! Raw fields to validated resources.
 
-use super::{access, multikey, raw, secret};
+use super::{access, attached, multikey, raw, secret};
 use crate::model::{
     AccessRole, Certificate, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta,
     Name, Namespace, Observer, Resource, Role, RouterAccess, ServerHost, Site, SiteId, Spec,
@@ -70,6 +70,12 @@ fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resour
                 spec,
             })
         }
+        Kind::AttachedConnector => with(text, namespace, |meta, spec| {
+            attached::connector(meta, required(spec, "spec")?)
+        }),
+        Kind::AttachedConnectorBinding => with(text, namespace, |meta, spec| {
+            attached::binding(meta, required(spec, "spec")?)
+        }),
         // Their fields are looked at when they are served.
         other => with::<IgnoredAny>(text, namespace, |_, _| Ok(Spec::Unserved(other))),
     }
@@ -154,7 +160,7 @@ fn one_of(value: &str, allowed: &[&str], path: &str) -> Problem {
     field(path, text)
 }
 
-fn tcp(kind: Option<&str>) -> Outcome<()> {
+pub(super) fn tcp(kind: Option<&str>) -> Outcome<()> {
     match kind {
         None | Some("" | "tcp") => Ok(()),
         Some(other) => Err(one_of(other, &["tcp"], "spec.type")),

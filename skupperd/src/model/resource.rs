@@ -1,8 +1,8 @@
 //! Resources: what describes them, and what they say.
 
 use super::{
-    AccessGrant, AccessToken, EDGE_PORT, Host, INTER_ROUTER_PORT, Key, Kind, Name, Namespace,
-    RoutingKey, Secret, ServerHost, SiteId,
+    AccessGrant, AccessToken, AttachedConnector, AttachedConnectorBinding, EDGE_PORT, Host,
+    INTER_ROUTER_PORT, Key, Kind, Name, Namespace, RoutingKey, Secret, ServerHost, SiteId,
 };
 use std::{collections::BTreeMap, fmt};
 
@@ -92,6 +92,10 @@ pub enum Spec {
     Secret(Secret),
     /// Certificate
     Certificate(Certificate),
+    /// AttachedConnector
+    AttachedConnector(AttachedConnector),
+    /// AttachedConnectorBinding
+    AttachedConnectorBinding(AttachedConnectorBinding),
     /// A kind of Skupper's that this version does not act on.
     Unserved(Kind),
 }
@@ -110,6 +114,8 @@ impl Spec {
             Self::AccessToken(_) => Kind::AccessToken,
             Self::Secret(_) => Kind::Secret,
             Self::Certificate(_) => Kind::Certificate,
+            Self::AttachedConnector(_) => Kind::AttachedConnector,
+            Self::AttachedConnectorBinding(_) => Kind::AttachedConnectorBinding,
             Self::Unserved(kind) => *kind,
         }
     }

@@ -154,7 +154,10 @@ mod tests {
             ("user-unit=web", "user-unit=web.service"),
             ("user-unit/1000/web", "user-unit=1000:web.service"),
             ("user-unit=1000:web.service", "user-unit=1000:web.service"),
-            ("cgroup=/machine.slice/a.scope", "cgroup=/machine.slice/a.scope"),
+            (
+                "cgroup=/machine.slice/a.scope",
+                "cgroup=/machine.slice/a.scope",
+            ),
             ("cgroup/machine.slice", "cgroup=/machine.slice"),
             ("exe=/usr/sbin/nginx", "exe=/usr/sbin/nginx"),
             ("exe:/opt/a=b", "exe=/opt/a=b"),
@@ -169,9 +172,22 @@ mod tests {
     #[test]
     fn v36_what_selects_nothing_on_a_host_is_refused() {
         for bad in [
-            "app=web", "unit", "unit=", "unit=a/b", "slice=a.service", "uid=-1", "uid=alice", "uid=",
-            "cgroup=", "cgroup=/a/../b", "cgroup=/a//b", "exe=/a/", "user-unit=x:web", "a b=c",
-            "unit=a,b", "unit=a b",
+            "app=web",
+            "unit",
+            "unit=",
+            "unit=a/b",
+            "slice=a.service",
+            "uid=-1",
+            "uid=alice",
+            "uid=",
+            "cgroup=",
+            "cgroup=/a/../b",
+            "cgroup=/a//b",
+            "exe=/a/",
+            "user-unit=x:web",
+            "a b=c",
+            "unit=a,b",
+            "unit=a b",
         ] {
             assert_eq!(bad.parse::<Selector>(), Err(SyntaxError::Selector), "{bad}");
         }

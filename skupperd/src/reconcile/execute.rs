@@ -2,6 +2,7 @@
 
 use super::{
     addresses::Addresses,
+    attached::attached_name,
     ends::{self, Ends, Sources},
     placed::Placements,
     places::{NETNS, places},
@@ -159,21 +160,29 @@ impl Executor {
                 None => Ok(()),
             },
             Action::RemoveLink(name) => self.remove_link(core, name).await,
-            Action::SetConnector(name) => {
-                let Some(connector) = wanted.connectors.get(name) else {
-                    return Ok(());
-                };
-                match self.connector(wanted, name, connector) {
-                    Ok(spec) => self.put_connector(core, &connector.host, spec).await,
-                    Err(error) => {
-                        self.remove_connector(core, name).await?;
-                        Err(error)
-                    }
+            Action::SetConnector(name) => match wanted.connectors.get(name) {
+                Some(connector) => {
+                    let key = Key::new(Kind::Connector, name.clone());
+                    self.set_connector(core, wanted, key, name, connector).await
                 }
-            }
+                None => Ok(()),
+            },
             Action::RemoveConnector(name) => {
                 self.ends.remove(Kind::Connector, name);
                 self.remove_connector(core, name).await
+            }
+            Action::SetAttached(name) => match wanted.attached.get(name) {
+                Some(connector) => {
+                    let key = Key::new(Kind::AttachedConnectorBinding, name.clone());
+                    let known = attached_name(name);
+                    self.set_connector(core, wanted, key, &known, connector)
+                        .await
+                }
+                None => Ok(()),
+            },
+            Action::RemoveAttached(name) => {
+                self.ends.remove(Kind::AttachedConnectorBinding, name);
+                self.remove_connector(core, &attached_name(name)).await
             }
             Action::SetListener(name) => {
                 let set = self.set_listener(core, wanted, name).await;
@@ -285,10 +294,28 @@ impl Executor {
         Ok(())
     }
 
+    async fn set_connector(
+        &mut self,
+        core: &CoreSender,
+        wanted: &Picture,
+        key: Key,
+        name: &str,
+        connector: &Connector,
+    ) -> Done {
+        match self.connector(wanted, key, name, connector) {
+            Ok(spec) => self.put_connector(core, &connector.host, spec).await,
+            Err(error) => {
+                self.remove_connector(core, name).await?;
+                Err(error)
+            }
+        }
+    }
+
     fn connector(
         &mut self,
         wanted: &Picture,
-        name: &Name,
+        key: Key,
+        name: &str,
         connector: &Connector,
     ) -> Result<ConnectorSpec, String> {
         let from = Sources {
@@ -305,11 +332,11 @@ impl Executor {
             },
         };
         Ok(ConnectorSpec {
-            name: name.to_string(),
+            name: name.to_owned(),
             host,
             port: connector.port,
             routing_key: connector.routing_key.to_string(),
-            tls: self.ends.connector(from, name, connector)?,
+            tls: self.ends.connector(from, key, connector)?,
             proxy_protocol: ends::proxy_protocol(&connector.settings)?,
             probe: ends::probe(connector)?,
             include_not_ready: connector.include_not_ready,

@@ -7,6 +7,8 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
+/// What the status of a connector begins with that nothing was found for.
+pub(super) const NO_SERVERS: &str = "No servers: ";
 /// State of a unit that ends: it gets no more connections, whatever the connector says.
 const ENDING: &str = "deactivating";
 
@@ -142,10 +144,14 @@ impl Workloads {
             _ if !servers.is_empty() => None,
             (None, _) => Some("No servers yet".to_owned()),
             (Some(_), Some((server, state))) => {
-                let state = if state.is_empty() { "not known yet" } else { state };
+                let state = if state.is_empty() {
+                    "not known yet"
+                } else {
+                    state
+                };
                 Some(format!("Not ready: {} is {state}", server.name))
             }
-            (Some(found), None) => Some(format!("No servers: {}", found.missing)),
+            (Some(found), None) => Some(format!("{NO_SERVERS}{}", found.missing)),
         };
         Some(Standing { servers, missing })
     }

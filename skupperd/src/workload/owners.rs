@@ -57,7 +57,10 @@ impl Owners {
 
     /// Executables that have a socket open; none where that is not known.
     pub(super) fn of(&self, inode: u32) -> &[String] {
-        self.known.get(&inode).map(Vec::as_slice).unwrap_or_default()
+        self.known
+            .get(&inode)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 }
 

@@ -110,7 +110,10 @@ mod tests {
         assert_eq!(asking.unready(&other), None);
         let known = |state: &str| {
             let states = BTreeMap::from([("a.service".to_owned(), state.to_owned())]);
-            answering.states.send(Arc::new(States::Known(states))).unwrap();
+            answering
+                .states
+                .send(Arc::new(States::Known(states)))
+                .unwrap();
         };
         known("activating");
         assert_eq!(asking.unready(&a), Some("activating".to_owned()));

@@ -35,7 +35,9 @@ pub(super) struct Tree {
 
 impl Group {
     fn new(path: String, manager: &str) -> Self {
-        let below = path.strip_prefix(manager).filter(|rest| rest.starts_with('/'));
+        let below = path
+            .strip_prefix(manager)
+            .filter(|rest| rest.starts_with('/'));
         let below = below.unwrap_or(&path).to_owned();
         Self { path, below }
     }
@@ -76,14 +78,20 @@ impl Group {
             Selector::Unit(pattern) => names[..outer].iter().any(|name| matches(pattern, name)),
             Selector::UserUnit(user, pattern) => {
                 let user = user.unwrap_or_else(crate::sys::user);
-                let manager = outer.checked_sub(1).and_then(|last| manager_of(names[last]));
+                let manager = outer
+                    .checked_sub(1)
+                    .and_then(|last| manager_of(names[last]));
                 let inner = &names[outer..];
                 manager == Some(user)
-                    && inner[..own(inner)].iter().any(|name| matches(pattern, name))
+                    && inner[..own(inner)]
+                        .iter()
+                        .any(|name| matches(pattern, name))
             }
             Selector::Cgroup(pattern) => {
                 let parents = self.path.match_indices('/').map(|(at, _)| &self.path[..at]);
-                parents.chain([&*self.path]).any(|path| matches(pattern, path))
+                parents
+                    .chain([&*self.path])
+                    .any(|path| matches(pattern, path))
             }
             Selector::Executable(_) | Selector::User(_) => false,
         }
@@ -166,7 +174,11 @@ impl Tree {
                 self.enter(&entry.path(), format!("{path}/{name}"), manager, depth);
             }
         }
-        let path = if path.is_empty() { "/".to_owned() } else { path };
+        let path = if path.is_empty() {
+            "/".to_owned()
+        } else {
+            path
+        };
         self.groups.insert(meta.ino(), Group::new(path, manager));
     }
 }
@@ -234,8 +246,13 @@ mod tests {
     #[test]
     fn v36_groups_are_taken_with_what_is_below() {
         let path = "/machine.slice/libpod-4f1c.scope/container";
-        assert!(is(path, "cgroup=/machine.slice/libpod-4f1c.scope") && is(path, "cgroup=/machine.slice"));
-        assert!(is(path, "cgroup=/machine.slice/libpod-4*.scope") && is(path, "unit=libpod-4f1c.scope"));
+        assert!(
+            is(path, "cgroup=/machine.slice/libpod-4f1c.scope")
+                && is(path, "cgroup=/machine.slice")
+        );
+        assert!(
+            is(path, "cgroup=/machine.slice/libpod-4*.scope") && is(path, "unit=libpod-4f1c.scope")
+        );
         assert!(!is(path, "cgroup=/machine") && !is(path, "cgroup=/machine.slice/a"));
     }
 
@@ -245,7 +262,13 @@ mod tests {
         assert_eq!(above, "/machine/c/payload");
         let group = Group::new(format!("{above}/system.slice/web.service"), above);
         assert!(group.is(&"unit=web.service".parse().unwrap()));
-        assert_eq!((above_slices("/system.slice/a.service"), above_slices("/a/b")), ("", ""));
+        assert_eq!(
+            (
+                above_slices("/system.slice/a.service"),
+                above_slices("/a/b")
+            ),
+            ("", "")
+        );
     }
 
     #[test]

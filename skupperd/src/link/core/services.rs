@@ -272,7 +272,10 @@ impl Site {
     /// Adds a connector or changes it. An unchanged one is left alone.
     pub fn set_connector(&mut self, core: &Core, spec: ConnectorSpec) {
         let name = spec.name.clone();
-        let others = self.services.of(&name).filter(|(_, server)| !server.is_empty());
+        let others = self
+            .services
+            .of(&name)
+            .filter(|(_, server)| !server.is_empty());
         for key in others.cloned().collect::<Vec<_>>() {
             self.drop_connector(&key);
         }
