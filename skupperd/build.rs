@@ -10,8 +10,11 @@ use std::{
 };
 use toolchain::{OVERRIDE, Toolchain};
 
-/// The crate with the programs, its one binary, and the object's name for the daemon.
+/// The crate with the programs.
 const PROGRAMS: &str = "skupper-ebpf";
+
+/// Its binaries, which are the objects' names for the daemon: each is loaded with all its maps.
+const OBJECTS: [&str; 2] = ["skupper-ebpf", "skupper-accel"];
 
 /// What is said when something is missing.
 const ADVICE: &str = "run `cargo xtask setup`, or build without eBPF: \
@@ -70,8 +73,7 @@ fn build() -> Result<(), String> {
         .args([
             "--package",
             PROGRAMS,
-            "--bin",
-            PROGRAMS,
+            "--bins",
             "--target",
             target,
             "-Zbuild-std=core",
@@ -99,15 +101,14 @@ fn build() -> Result<(), String> {
             linker.display()
         ));
     }
-    let object = target_dir.join(target).join("release").join(PROGRAMS);
-    let embedded = out.join(PROGRAMS);
-    fs::copy(&object, &embedded).map_err(|e| {
-        format!(
-            "copying {} to {}: {e}",
-            object.display(),
-            embedded.display()
-        )
-    })?;
+    for object in OBJECTS {
+        let built = target_dir.join(target).join("release").join(object);
+        let embedded = out.join(object);
+        fs::copy(&built, &embedded).map_err(|e| {
+            let (built, embedded) = (built.display(), embedded.display());
+            format!("copying {built} to {embedded}: {e}")
+        })?;
+    }
     Ok(())
 }
 

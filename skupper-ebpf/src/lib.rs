@@ -6,6 +6,8 @@
 
 #![cfg_attr(not(test), no_std)]
 
+pub mod hop;
+
 use core::net::{IpAddr, Ipv6Addr};
 
 /// Bindings that fit in the map: each port of a range is one.

@@ -13,7 +13,11 @@ use crate::{
     observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
-    steer::{self, Meter, NotSteered, Steer, routes::Routes},
+    steer::{
+        self, Meter, NotSteered, Steer,
+        accel::{Acceleration, NotAccelerated},
+        routes::Routes,
+    },
     store::{Layout, Watcher},
     sys::{self, Descriptors, Pressure},
     telemetry, workload,
@@ -49,6 +53,8 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// Have the kernel steer connections to listeners where it can.
     pub steering: bool,
+    /// Have the kernel accelerate connections of listeners and connectors that ask for it.
+    pub acceleration: bool,
 }
 
 /// Workers for this machine: one for each core.
@@ -66,6 +72,7 @@ pub fn run(options: Options) -> Result<()> {
         bus,
         metrics,
         steering,
+        acceleration,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -74,19 +81,22 @@ pub fn run(options: Options) -> Result<()> {
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let senders = Senders::new(senders);
+    let acceleration = accelerate(acceleration);
     let (pressure, fronts) = (Pressure::default(), Fronts::default());
     let mut threads = Vec::new();
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events) = (senders.clone(), events.clone());
         let (pressure, fronts) = (pressure.clone(), fronts.clone());
+        let acceleration = acceleration.clone();
         threads.push(spawn(format!("worker-{index}"), move |runtime| {
-            let proxy = Proxy::new(pressure, fronts);
+            let proxy = Proxy::new(pressure, fronts, acceleration);
             let worker = Worker::run(index, senders, events, proxy, commands);
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
     let (steer, meter) = steer(steering, &senders);
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, fronts);
+    let accelerated = acceleration.clone();
+    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, accelerated, fronts);
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -118,6 +128,7 @@ pub fn run(options: Options) -> Result<()> {
             reconciler.published(),
             health.clone(),
             meter,
+            acceleration.clone(),
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
@@ -154,14 +165,14 @@ pub fn run(options: Options) -> Result<()> {
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
-        let_end(&senders, drain.unwrap_or(DRAIN)).await
+        let_end(&senders, &acceleration, drain.unwrap_or(DRAIN)).await
     })?;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Gives connections time to end. They are cut at the deadline, or at a second signal.
-async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
+async fn let_end(senders: &Senders, acceleration: &Acceleration, deadline: Duration) -> Result<()> {
     tracing::info!(seconds = deadline.as_secs(), "draining");
     let done = (0..senders.count()).map(|worker| {
         let (done, wait) = oneshot::channel();
@@ -172,6 +183,7 @@ async fn let_end(senders: &Senders, deadline: Duration) -> Result<()> {
         for wait in done.collect::<Vec<_>>() {
             drop(wait.await);
         }
+        settled(acceleration).await;
     };
     let drained = tokio::time::timeout(deadline, all);
     let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -206,6 +218,27 @@ fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Met
             tracing::info!(why, "steering is off: listeners have sockets of their own");
             (None, None)
         }
+    }
+}
+
+/// Acceleration, of which it is said now if it can not be had.
+fn accelerate(wanted: bool) -> Arc<Acceleration> {
+    let acceleration = Acceleration::new(wanted);
+    if let Err(why) = acceleration.state()
+        && !matches!(why, NotAccelerated::Unused)
+    {
+        let why = telemetry::chain(why);
+        tracing::info!(why, "acceleration is off");
+    }
+    acceleration
+}
+
+/// Waits until other programs have read what came to them by acceleration: it ends with the daemon.
+async fn settled(acceleration: &Acceleration) {
+    // Nobody tells when a program reads.
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    while !acceleration.is_settled() {
+        looks.tick().await;
     }
 }
 

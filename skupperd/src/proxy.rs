@@ -16,6 +16,7 @@ use crate::{
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
+    steer::accel::Acceleration,
     sys::Pressure,
 };
 use std::{
@@ -38,6 +39,7 @@ pub struct Proxy {
     /// Connections by the listener or connector they belong to.
     owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
     open: Cell<usize>,
+    acceleration: Arc<Acceleration>,
     pressure: Pressure,
 }
 
@@ -58,7 +60,7 @@ impl Drop for Open {
 impl Proxy {
     /// A proxy without connections. It takes no new ones while memory is short: those that are open
     /// are worth more. `fronts`: those of the listeners.
-    pub fn new(pressure: Pressure, fronts: Fronts) -> Rc<Self> {
+    pub fn new(pressure: Pressure, fronts: Fronts, acceleration: Arc<Acceleration>) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
@@ -70,6 +72,7 @@ impl Proxy {
             next_temp: Cell::new(seed & 0x000f_ffff_ffff),
             owned: RefCell::default(),
             open: Cell::new(0),
+            acceleration,
             pressure,
         })
     }

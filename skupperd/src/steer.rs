@@ -4,6 +4,7 @@
 //! Steered or not, an address is taken from other programs for as long as a listener is open on it,
 //! and one that another program has is an error.
 
+pub mod accel;
 #[cfg(feature = "ebpf")]
 pub mod bpf;
 #[cfg(feature = "ebpf")]

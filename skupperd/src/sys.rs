@@ -78,6 +78,27 @@ fn missing(effective: u64) -> Vec<&'static str> {
     missing.map(|(name, _)| *name).collect()
 }
 
+/// The cookie of a socket's network namespace: a number that no other one has until the next boot.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0u64;
+    let mut size = size_of::<u64>() as nix::libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes to where `cookie` is.
+    let result = unsafe {
+        nix::libc::getsockopt(
+            socket.as_raw_fd(),
+            nix::libc::SOL_SOCKET,
+            nix::libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Receives into the spare capacity of `buf`, without filling it with zeros first. Returns the
 /// number of bytes received; 0 is the end of the stream.
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut BytesMut) -> io::Result<usize> {

@@ -14,6 +14,7 @@ pub mod site;
 pub mod skip;
 pub mod tls;
 pub mod token;
+pub mod torture;
 
 use std::{
     net::{SocketAddr, TcpListener},

@@ -38,7 +38,11 @@ struct Args {
     metrics: Option<SocketAddr>,
     /// Have the kernel steer connections to listeners: where it can, or never
     #[arg(long, value_enum, default_value_t, env = "SKUPPER_STEERING")]
-    steering: Steering,
+    steering: Where,
+    /// Have the kernel shorten the way between programs of this host and listeners and connectors
+    /// that ask for it: where it can, or never
+    #[arg(long, value_enum, default_value_t, env = "SKUPPER_ACCELERATION")]
+    acceleration: Where,
     /// Make sockets in another network namespace, as asked for on standard input, and end: this is
     /// what skupperd-netns@.service runs
     #[arg(long, hide = true)]
@@ -46,7 +50,7 @@ struct Args {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Steering {
+enum Where {
     #[default]
     Auto,
     Off,
@@ -113,7 +117,8 @@ fn main() -> ExitCode {
         drain,
         bus,
         metrics: args.metrics,
-        steering: args.steering == Steering::Auto,
+        steering: args.steering == Where::Auto,
+        acceleration: args.acceleration == Where::Auto,
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

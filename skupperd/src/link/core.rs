@@ -26,7 +26,7 @@ use crate::{
         connection::{DeliveryId, LinkId},
         performative::Attach,
     },
-    steer::Steer,
+    steer::{Steer, accel::Acceleration},
 };
 use bytes::Bytes;
 use std::{
@@ -167,6 +167,8 @@ pub struct Core {
     pub(super) conns: HashMap<ConnKey, Owner>,
     /// Where listeners are bound; none for sockets of their own.
     pub(super) steer: Option<Box<dyn Steer>>,
+    /// Shortens the hops of listeners and connectors that ask for it.
+    pub(super) acceleration: Arc<Acceleration>,
     /// Those of all sites' listeners.
     pub(super) fronts: Fronts,
     changed: watch::Sender<u64>,
@@ -198,6 +200,7 @@ impl Core {
         sender: CoreSender,
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
+        acceleration: Arc<Acceleration>,
         fronts: Fronts,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
@@ -207,6 +210,7 @@ impl Core {
             sites: HashMap::new(),
             conns: HashMap::new(),
             steer,
+            acceleration,
             fronts,
             changed,
             next_site: 1,

@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicBool, AtomicU32, AtomicU64},
     },
 };
 
@@ -47,6 +47,8 @@ pub struct ConnectorTarget {
     pub host: TargetHost,
     /// Port.
     pub port: u16,
+    /// Connections to it are accelerated.
+    pub accelerated: AtomicBool,
     /// How to speak TLS with it.
     pub tls: Option<Arc<BackTls>>,
     /// How to tell it of its clients.

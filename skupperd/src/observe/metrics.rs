@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Details, Key, Kind, Namespace},
-    steer::Totals,
+    steer::{Totals, accel::HopTotals},
     store::{Documents, Published},
 };
 use jiff::Timestamp;
@@ -260,12 +260,56 @@ fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
     }
 }
 
+/// Whether connections are accelerated, and what was counted.
+fn acceleration(registry: &mut Registry, totals: Option<HopTotals>) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(i64::from(totals.is_some()));
+    registry.register(
+        "skupper_acceleration_enabled",
+        "1 when the kernel accelerates connections of listeners and connectors that ask for it",
+        gauge,
+    );
+    let Some(totals) = totals else { return };
+    for (name, help, value) in [
+        (
+            "messages",
+            "Messages that went from socket to socket",
+            totals.messages,
+        ),
+        (
+            "bytes",
+            "Bytes that went from socket to socket",
+            totals.bytes,
+        ),
+        (
+            "sockets",
+            "Sockets taken up, two of each connection",
+            totals.sockets,
+        ),
+        (
+            "bulk",
+            "Directions left to TCP, with much to carry or a slow reader",
+            totals.bulk,
+        ),
+        (
+            "late",
+            "Directions that TCP carries from the start",
+            totals.late,
+        ),
+    ] {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        registry.register(format!("skupper_acceleration_{name}"), help, counter);
+    }
+}
+
 /// The metrics of all namespaces as OpenMetrics text; `steered` when the kernel steers, and what it
-/// has counted.
+/// has counted; what was counted of accelerated connections, if there are any.
 pub fn render(
     published: &Published,
     steered: bool,
     totals: Option<Totals>,
+    hops: Option<HopTotals>,
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::default();
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
@@ -273,6 +317,7 @@ pub fn render(
     let families = Families::default();
     families.register(&mut registry);
     steering(&mut registry, steered, totals);
+    acceleration(&mut registry, hops);
     for (namespace, documents) in published {
         families.namespace(namespace, documents);
     }
@@ -314,7 +359,11 @@ mod tests {
             misses: 7,
             refused: 1,
         };
-        let text = render(&published, true, Some(totals)).unwrap();
+        let hops = HopTotals {
+            messages: 4,
+            ..HopTotals::default()
+        };
+        let text = render(&published, true, Some(totals), Some(hops)).unwrap();
         for line in [
             "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
             "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",
@@ -322,6 +371,8 @@ mod tests {
             "skupper_steering_enabled 1",
             "skupper_steering_lookups_total 13",
             "skupper_steering_hits_total 5",
+            "skupper_acceleration_enabled 1",
+            "skupper_acceleration_messages_total 4",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

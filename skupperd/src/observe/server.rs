@@ -1,7 +1,10 @@
 //! The HTTP server of metrics and health: `GET /metrics` and `GET /healthz`, nothing else.
 
 use super::{Health, metrics::render};
-use crate::{steer::Meter, store::Published};
+use crate::{
+    steer::{Meter, accel::Acceleration},
+    store::Published,
+};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -45,13 +48,15 @@ struct Watched {
     health: Health,
     /// None when the kernel does not steer.
     steering: Option<Meter>,
+    acceleration: Arc<Acceleration>,
 }
 
 impl Watched {
     fn render(&self) -> Result<String, std::fmt::Error> {
         let published = self.published.borrow().clone();
         let totals = self.steering.as_ref().and_then(|meter| meter());
-        render(&published, self.steering.is_some(), totals)
+        let hops = self.acceleration.totals();
+        render(&published, self.steering.is_some(), totals, hops)
     }
 }
 
@@ -77,12 +82,14 @@ pub async fn serve(
     published: watch::Receiver<Arc<Published>>,
     health: Health,
     steering: Option<Meter>,
+    acceleration: Arc<Acceleration>,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
     let watched = Watched {
         published,
         health,
         steering,
+        acceleration,
     };
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
     let listener = local(dir)?;

@@ -76,7 +76,8 @@ impl Server {
             protocol: text(ALPN).map(str::to_owned),
         };
         while let Some(target) = self.next(&key, &tried) {
-            match local::connect(&self.worker, self.site, &key, target, &about).await {
+            let near = &self.proxy.acceleration;
+            match local::connect(near, &self.worker, self.site, &key, target, &about).await {
                 Ok((server, in_use)) => {
                     self.end.connected(server);
                     self.proxy

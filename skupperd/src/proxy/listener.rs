@@ -85,8 +85,11 @@ impl Proxy {
             tokio::task::spawn_local(client.secure(socket));
             return;
         }
-        match Stream::plain(socket) {
-            Ok(stream) => client.start(Rc::new(stream), choice),
+        match sys::watch(socket) {
+            Ok(socket) => {
+                let stream = Stream::plain(&self.acceleration, socket);
+                client.start(Rc::new(stream), choice);
+            }
             Err(error) => tracing::warn!(%error, "registering a client failed"),
         }
     }
@@ -281,7 +284,8 @@ impl Client {
         if view.is_some_and(|v| v.origins.contains(&**key)) {
             about.origin = Origin::of(client.socket());
         }
-        local::connect(&self.worker, self.site, key, target, &about).await
+        let near = &self.proxy.acceleration;
+        local::connect(near, &self.worker, self.site, key, target, &about).await
     }
 
     /// Carries a client to a connector, and tries others for as long as connectors refuse.
@@ -292,7 +296,8 @@ impl Client {
                     Ok((server, in_use)) => {
                         let open = self.proxy.count();
                         let again = again.as_ref();
-                        local::bridge(&self.proxy, self.listener, &stream, &server, again).await;
+                        let owners = [self.listener, target];
+                        local::bridge(&self.proxy, owners, &stream, &server, again).await;
                         drop((in_use, open));
                         return;
                     }

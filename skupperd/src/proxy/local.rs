@@ -7,6 +7,7 @@ use crate::{
         view::{ConnectorTarget, TargetHost},
         worker::Worker,
     },
+    steer::accel::Acceleration,
     sys,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -51,6 +52,7 @@ pub(super) struct About {
 
 /// Connects to a connector's server.
 pub(super) async fn connect(
+    acceleration: &Arc<Acceleration>,
     worker: &Worker,
     site: u32,
     key: &str,
@@ -65,7 +67,7 @@ pub(super) async fn connect(
     // Counted from the attempt on: connections that are being made are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
     let in_use = InUse(target.clone());
-    match furnish(&target, about).await {
+    match furnish(acceleration, &target, about).await {
         Ok(stream) => {
             target.connections.fetch_add(1, Ordering::Relaxed);
             if target.trouble.over() {
@@ -98,17 +100,19 @@ fn note(worker: &Worker, target: &ConnectorTarget, error: &io::Error) {
 }
 
 /// A connection as the server expects it: it is told of its client, and spoken with in TLS.
-async fn furnish(target: &ConnectorTarget, about: &About) -> io::Result<Stream> {
-    let socket = dial(target).await?;
-    if target.tls.is_none() && target.proxy_protocol.is_none() {
-        return Stream::plain(socket);
-    }
+async fn furnish(
+    acceleration: &Arc<Acceleration>,
+    target: &ConnectorTarget,
+    about: &About,
+) -> io::Result<Stream> {
+    let near = target.accelerated.load(Ordering::Relaxed);
+    let socket = dial(target, near.then_some(acceleration)).await?;
     let socket = sys::watch(socket)?;
     if let Some(version) = target.proxy_protocol {
         send(&socket, &header(version, about.origin.as_ref())).await?;
     }
     let Some(tls) = &target.tls else {
-        return Ok(Stream::Plain(socket));
+        return Ok(Stream::plain(acceleration, socket));
     };
     let secured = tls::connect(socket, tls, about.protocol.as_deref()).await;
     let secured = secured.map_err(|e| io::Error::new(e.kind(), format!("TLS handshake: {e}")))?;
@@ -123,13 +127,13 @@ async fn send(socket: &AsyncFd<TcpStream>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-async fn dial(target: &ConnectorTarget) -> io::Result<TcpStream> {
+async fn dial(target: &ConnectorTarget, near: Option<&Arc<Acceleration>>) -> io::Result<TcpStream> {
     match &target.host {
-        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port)).await,
+        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port), near).await,
         TargetHost::Name(name) => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "host name has no address");
             for addr in tokio::net::lookup_host((name.as_str(), target.port)).await? {
-                match attempt(addr).await {
+                match attempt(addr, near).await {
                     Ok(socket) => return Ok(socket),
                     Err(e) => last = e,
                 }
@@ -140,10 +144,13 @@ async fn dial(target: &ConnectorTarget) -> io::Result<TcpStream> {
     }
 }
 
-async fn attempt(addr: SocketAddr) -> io::Result<TcpStream> {
+async fn attempt(addr: SocketAddr, near: Option<&Arc<Acceleration>>) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     sys::prepare(SockRef::from(&socket))?;
+    if let Some(acceleration) = near {
+        acceleration.connecting(SockRef::from(&socket));
+    }
     match socket.connect(&addr.into()) {
         Ok(()) => return self_connected(socket.into(), addr),
         Err(e) if e.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
@@ -179,7 +186,7 @@ struct Way {
     done: bool,
 }
 
-/// Tells a connection without an end of its own that its listener is gone.
+/// Tells a connection without an end of its own that its listener or connector is gone.
 #[derive(Default)]
 pub(super) struct Gate {
     cut: Cell<bool>,
@@ -210,16 +217,19 @@ impl Gate {
     }
 }
 
-/// Moves bytes between a client and a server until both directions have ended.
+/// Moves bytes between a client and a server until both directions have ended, or one of the owners:
+/// the listener and the connector.
 pub(super) async fn bridge(
     proxy: &Proxy,
-    listener: u64,
+    owners: [u64; 2],
     client: &Stream,
     server: &Stream,
     first: &[u8],
 ) {
     let gate = Rc::new(Gate::default());
-    proxy.own(listener, Rc::downgrade(&gate) as Weak<dyn Cut>);
+    for owner in owners {
+        proxy.own(owner, Rc::downgrade(&gate) as Weak<dyn Cut>);
+    }
     let mut there = Way {
         rest: first.to_vec(),
         ..Way::default()
@@ -296,7 +306,7 @@ fn pump(cx: &mut Context<'_>, from: &Stream, to: &Stream, way: &mut Way) -> io::
             }
             Ok(n) => {
                 if n < scratch.len() {
-                    guard.clear_ready();
+                    guard.was_short();
                 }
                 let sent = match to.write(&[IoSlice::new(&scratch[..n])]) {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,

@@ -1,10 +1,11 @@
 //! The socket of a client or a server, with TLS on it or without.
 
 use super::tls::Tls;
-use crate::sys;
+use crate::steer::accel::{Acceleration, Hop};
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
     net::{Shutdown, TcpStream},
+    sync::Arc,
     task::{Context, Poll},
 };
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
@@ -12,6 +13,8 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 /// A connection to read from and write to, neither of which waits.
 pub(super) enum Stream {
     Plain(AsyncFd<TcpStream>),
+    /// Without TLS, and accelerated.
+    Short(AsyncFd<TcpStream>, Box<Hop>),
     Tls(Box<Tls>),
 }
 
@@ -19,15 +22,41 @@ pub(super) enum Stream {
 pub(super) enum Readable<'a> {
     /// The socket says so.
     Socket(AsyncFdReadyGuard<'a, TcpStream>),
+    /// The socket says so, of which a short read need not be the last.
+    Short(AsyncFdReadyGuard<'a, TcpStream>),
     /// It has been read from the socket already.
     Waiting,
 }
 
 impl Readable<'_> {
-    /// Everything was read.
+    /// A read said that there is nothing.
     pub(super) fn clear_ready(&mut self) {
+        match self {
+            Self::Socket(guard) | Self::Short(guard) => guard.clear_ready(),
+            Self::Waiting => {}
+        }
+    }
+
+    /// A read gave less than there was room for.
+    pub(super) fn was_short(&mut self) {
         if let Self::Socket(guard) = self {
             guard.clear_ready();
+        }
+    }
+}
+
+/// Something can be written, or be tried to be.
+pub(super) struct Writable<'a> {
+    guard: AsyncFdReadyGuard<'a, TcpStream>,
+    hop: Option<&'a Hop>,
+}
+
+impl Writable<'_> {
+    /// A write said that there is no room.
+    pub(super) fn clear_ready(&mut self) {
+        // It may not have been the socket that said so.
+        if !self.hop.is_some_and(Hop::is_shut) {
+            self.guard.clear_ready();
         }
     }
 }
@@ -35,13 +64,16 @@ impl Readable<'_> {
 impl Stream {
     /// A socket without TLS. Of a Unix socket too: a stream socket is read, written and shut down in
     /// one way.
-    pub(super) fn plain(socket: TcpStream) -> io::Result<Self> {
-        Ok(Self::Plain(sys::watch(socket)?))
+    pub(super) fn plain(acceleration: &Arc<Acceleration>, socket: AsyncFd<TcpStream>) -> Self {
+        match acceleration.hop(socket.get_ref()) {
+            Some(hop) => Self::Short(socket, Box::new(hop)),
+            None => Self::Plain(socket),
+        }
     }
 
     fn watched(&self) -> &AsyncFd<TcpStream> {
         match self {
-            Self::Plain(socket) => socket,
+            Self::Plain(socket) | Self::Short(socket, _) => socket,
             Self::Tls(tls) => &tls.socket,
         }
     }
@@ -54,7 +86,7 @@ impl Stream {
     /// The protocol that was agreed on in the TLS handshake.
     pub(super) fn protocol(&self) -> Option<String> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Short(..) => None,
             Self::Tls(tls) => tls.protocol(),
         }
     }
@@ -66,21 +98,36 @@ impl Stream {
             return Poll::Ready(Ok(Readable::Waiting));
         }
         let ready = self.watched().poll_read_ready(cx);
-        ready.map(|guard| guard.map(Readable::Socket))
+        ready.map(|guard| {
+            guard.map(match self {
+                Self::Short(..) => Readable::Short,
+                _ => Readable::Socket,
+            })
+        })
     }
 
-    pub(super) fn poll_write_ready(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<AsyncFdReadyGuard<'_, TcpStream>>> {
-        self.watched().poll_write_ready(cx)
+    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Writable<'_>>> {
+        let hop = match self {
+            Self::Short(_, hop) => Some(&**hop),
+            _ => None,
+        };
+        if hop.is_some_and(|hop| hop.poll_open(cx).is_pending()) {
+            return Poll::Pending;
+        }
+        let ready = self.watched().poll_write_ready(cx);
+        ready.map(|guard| guard.map(|guard| Writable { guard, hop }))
     }
 
-    /// Reads what is there; less than there is room for only when nothing more is. 0: the other side
-    /// has ended its way in order.
+    /// Reads what is there. Less than there is room for is told by [`Readable::was_short`]. 0: the
+    /// other side has ended its way in order.
     pub(super) fn read(&self, pieces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.get_ref().read_vectored(pieces),
+            Self::Short(socket, hop) => {
+                let n = socket.get_ref().read_vectored(pieces)?;
+                hop.has_read(n);
+                Ok(n)
+            }
             Self::Tls(tls) => tls.read(pieces),
         }
     }
@@ -88,6 +135,14 @@ impl Stream {
     pub(super) fn write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.get_ref().write_vectored(pieces),
+            Self::Short(socket, hop) => {
+                if !hop.may_write(pieces.iter().map(|p| p.len()).sum()) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                let n = socket.get_ref().write_vectored(pieces)?;
+                hop.has_written(n);
+                Ok(n)
+            }
             Self::Tls(tls) => tls.write(pieces),
         }
     }
@@ -95,7 +150,7 @@ impl Stream {
     /// What was written waits to be sent.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Short(..) => false,
             Self::Tls(tls) => tls.has_unsent(),
         }
     }
@@ -103,7 +158,7 @@ impl Stream {
     /// Sends what waits, as far as the socket takes it at once.
     pub(super) fn flush(&self) -> io::Result<()> {
         match self {
-            Self::Plain(_) => Ok(()),
+            Self::Plain(_) | Self::Short(..) => Ok(()),
             Self::Tls(tls) => match tls.flush() {
                 Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
                 _ => Ok(()),
@@ -114,7 +169,7 @@ impl Stream {
     /// Sends what waits; pending until it is sent.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Short(..) => Poll::Ready(Ok(())),
             Self::Tls(tls) => tls.poll_flush(cx),
         }
     }
@@ -123,7 +178,9 @@ impl Stream {
     /// again.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         let ended = match self {
-            Self::Plain(socket) => socket.get_ref().shutdown(Shutdown::Write),
+            Self::Plain(socket) | Self::Short(socket, _) => {
+                socket.get_ref().shutdown(Shutdown::Write)
+            }
             Self::Tls(tls) => tls.shutdown(),
         };
         match ended {

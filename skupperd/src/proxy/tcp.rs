@@ -410,7 +410,7 @@ impl TcpEnd {
                     }
                     if n < asked {
                         // A short read has drained the socket: readiness is edge-triggered.
-                        guard.clear_ready();
+                        guard.was_short();
                     } else {
                         // One frame a turn: the others on this worker have theirs in between.
                         cx.waker().wake_by_ref();

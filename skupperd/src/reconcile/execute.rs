@@ -254,6 +254,7 @@ impl Executor {
             // One with a front is known by that alone: nobody serves it without.
             routing_key: front.as_ref().map_or(key, |_| "").to_owned(),
             front: front.map(Arc::new),
+            acceleration: settings::acceleration(&listener.settings)?,
         };
         self.listeners.push(Change::Set(spec));
         Ok(())
@@ -289,6 +290,7 @@ impl Executor {
             placed: None,
             routing_key: String::new(),
             front: Some(Arc::new(Front { keys, tls })),
+            acceleration: settings::acceleration(&listener.settings)?,
         };
         self.listeners.push(Change::Set(spec));
         Ok(())
@@ -339,6 +341,7 @@ impl Executor {
             tls: self.ends.connector(from, key, connector)?,
             proxy_protocol: ends::proxy_protocol(&connector.settings)?,
             probe: ends::probe(connector)?,
+            acceleration: settings::acceleration(&connector.settings)?,
             include_not_ready: connector.include_not_ready,
         })
     }
@@ -456,6 +459,7 @@ impl Executor {
             .clone();
         // What is wrong is said before anything runs.
         settings::steering(&site.settings)?;
+        settings::acceleration(&site.settings)?;
         self.own_addresses(wanted)?;
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -520,14 +524,19 @@ impl Executor {
         Ok(())
     }
 
-    /// Has listeners steered or not, as the site says.
+    /// Has listeners steered or not, and connections accelerated or not, as the site says.
     async fn steer(&self, core: &CoreSender, wanted: &Picture) -> Done {
         let Some((_, site)) = &wanted.site else {
             return Ok(());
         };
         let steering = settings::steering(&site.settings)?;
-        self.on_site(core, move |s, c| s.set_steering(c, steering))
-            .await
+        // What differs for programs is for whoever knows them to accept: not by default.
+        let accelerated = settings::acceleration(&site.settings)?.unwrap_or(false);
+        let set = move |s: &mut Site, c: &mut Core| {
+            s.set_acceleration(c, accelerated);
+            s.set_steering(c, steering);
+        };
+        self.on_site(core, set).await
     }
 
     /// Makes the addresses that the site has for its services this host's own.

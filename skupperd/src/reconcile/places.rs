@@ -8,9 +8,9 @@ use crate::{
 use std::net::{IpAddr, SocketAddr};
 
 /// Setting of a listener: ports beside its own, as in `8000-8100,9000`, or `all`.
-const PORTS: &str = "ports";
+pub(super) const PORTS: &str = "ports";
 /// Setting of a listener: addresses beside its own, as in `10.20.0.0/16`.
-const PREFIX: &str = "host-prefix";
+pub(super) const PREFIX: &str = "host-prefix";
 /// Setting of a listener: the network namespace that it is in; `manifest` knows it too.
 pub(super) const NETNS: &str = crate::manifest::NETNS;
 /// Ports of one listener: each is taken from other programs by a socket.

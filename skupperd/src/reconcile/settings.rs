@@ -12,6 +12,9 @@ use std::{collections::BTreeSet, time::Duration};
 pub(super) const LOCAL_AMQP: &str = "local-amqp-port";
 /// Setting of a site: `auto`, or `off` for listeners with sockets of their own.
 const STEERING: &str = "steering";
+/// Setting of a site, a listener and a connector: `auto`, where the kernel shortens the way between
+/// their programs and the daemon if it can, or `off`.
+pub(super) const ACCELERATION: &str = "acceleration";
 /// Setting of a site: prefix of addresses that no interface has, for its listeners.
 pub(super) const SERVICE_ADDRESSES: &str = "service-addresses";
 /// Setting of a site: data connections of each link, a number or `auto`.
@@ -48,11 +51,21 @@ pub(super) fn local_amqp(settings: &Settings) -> Result<Option<u16>, String> {
 
 /// Whether the kernel may steer clients to the site's listeners.
 pub(super) fn steering(settings: &Settings) -> Result<bool, String> {
-    match settings.get(STEERING).map(String::as_str) {
-        None | Some("auto") => Ok(true),
-        Some("off") => Ok(false),
+    Ok(auto(settings, STEERING)?.unwrap_or(true))
+}
+
+/// Whether connections are accelerated; none when nothing is said.
+pub(super) fn acceleration(settings: &Settings) -> Result<Option<bool>, String> {
+    auto(settings, ACCELERATION)
+}
+
+fn auto(settings: &Settings, key: &str) -> Result<Option<bool>, String> {
+    match settings.get(key).map(String::as_str) {
+        None => Ok(None),
+        Some("auto") => Ok(Some(true)),
+        Some("off") => Ok(Some(false)),
         Some(other) => Err(format!(
-            "spec.settings[{STEERING}]: {other:?} is neither auto nor off"
+            "spec.settings[{key}]: {other:?} is neither auto nor off"
         )),
     }
 }

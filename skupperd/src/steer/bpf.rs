@@ -4,7 +4,7 @@
 use aya::{
     Ebpf, EbpfError,
     maps::{LpmTrie, Map, MapData, MapError, PerCpuArray, SockMap, lpm_trie::Key},
-    programs::{ProgramError, SkLookup},
+    programs::{Program, ProgramError, SkLookup},
 };
 use skupper_ebpf::{Binding, Counters, Destination};
 use std::{
@@ -26,7 +26,7 @@ pub struct BpfError {
 }
 
 impl BpfError {
-    fn of<E: Into<EbpfError>>(op: &'static str) -> impl FnOnce(E) -> Self {
+    pub(super) fn of<E: Into<EbpfError>>(op: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self {
             op,
             source: Box::new(source.into()),
@@ -69,13 +69,7 @@ impl Steering {
         let bindings = take(&mut programs, "BINDINGS")?;
         let sockets = take(&mut programs, "SOCKETS")?;
         let counts = Arc::new(Counts(take(&mut programs, "COUNTERS")?));
-        let program: &mut SkLookup = programs
-            .program_mut("steer")
-            .ok_or(ProgramError::InvalidName {
-                name: "steer".to_owned(),
-            })
-            .and_then(TryInto::try_into)
-            .map_err(BpfError::of("finding the program"))?;
+        let program: &mut SkLookup = program(&mut programs, "steer")?;
         program
             .load()
             .map_err(BpfError::of("loading the program"))?;
@@ -137,7 +131,25 @@ fn key(address: IpAddr, prefix: u8, port: u16) -> Key<Destination> {
     )
 }
 
-fn take<M: TryFrom<Map, Error = MapError>>(programs: &mut Ebpf, name: &str) -> Result<M, BpfError> {
+/// A program of the object, to load and attach.
+pub(super) fn program<'a, P>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut P, BpfError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    programs
+        .program_mut(name)
+        .ok_or_else(|| ProgramError::InvalidName {
+            name: name.to_owned(),
+        })
+        .and_then(TryInto::try_into)
+        .map_err(BpfError::of("finding a program"))
+}
+
+/// A map of the object, to keep.
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
+    programs: &mut Ebpf,
+    name: &str,
+) -> Result<M, BpfError> {
     programs
         .take_map(name)
         .ok_or_else(|| MapError::InvalidName {

@@ -22,7 +22,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -40,6 +40,8 @@ pub struct ListenerSpec {
     pub placed: Option<Placed>,
     /// Routing key; empty when `front` has them.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
     /// What it does beside carrying bytes to its routing key.
     pub front: Option<Arc<Front>>,
 }
@@ -65,6 +67,8 @@ pub struct ConnectorSpec {
     pub port: u16,
     /// Routing key.
     pub routing_key: String,
+    /// Its connections are accelerated or not; none for what the site says.
+    pub acceleration: Option<bool>,
     /// How it speaks TLS with the server.
     pub tls: Option<Arc<BackTls>>,
     /// How it tells the server of its clients.
@@ -73,6 +77,14 @@ pub struct ConnectorSpec {
     pub probe: Option<Probe>,
     /// It is offered even while the server is not known to be well.
     pub include_not_ready: bool,
+}
+
+impl ConnectorSpec {
+    /// Whether its connections are accelerated: those to a port, without TLS.
+    fn is_accelerated(&self, core: &Core, by_default: bool) -> bool {
+        let plain = self.tls.is_none() && !matches!(self.host, TargetHost::Unix(_));
+        plain && self.acceleration.unwrap_or(by_default) && core.acceleration.enable()
+    }
 }
 
 /// How a connector stands.
@@ -112,12 +124,14 @@ struct Connector {
 }
 
 impl Connector {
-    fn new(core: &Core, site: u32, spec: ConnectorSpec) -> Self {
+    fn new(core: &Core, site: u32, spec: ConnectorSpec, accelerated: bool) -> Self {
+        let accelerated = spec.is_accelerated(core, accelerated);
         let target = Arc::new(ConnectorTarget {
             id: core.sender.next_key(),
             name: spec.name.clone(),
             host: spec.host.clone(),
             port: spec.port,
+            accelerated: AtomicBool::new(accelerated),
             tls: spec.tls.clone(),
             proxy_protocol: spec.proxy_protocol,
             trouble: Trouble::default(),
@@ -169,6 +183,8 @@ pub(super) struct Services {
     listeners: Listeners,
     /// By name and, of those that have several servers or none, by server.
     connectors: BTreeMap<(String, String), Connector>,
+    /// Connections are accelerated where nothing else is said.
+    accelerated: bool,
 }
 
 impl Services {
@@ -235,6 +251,20 @@ impl Site {
         self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
     }
 
+    /// Has the connections of listeners and connectors accelerated that do not say it themselves.
+    /// Those that are open stay as they are.
+    pub fn set_acceleration(&mut self, core: &Core, wanted: bool) {
+        if self.services.accelerated == wanted {
+            return;
+        }
+        self.services.accelerated = wanted;
+        self.services.listeners.set_accelerated(core, wanted);
+        for connector in self.services.connectors.values() {
+            let on = connector.spec.is_accelerated(core, wanted);
+            connector.target.accelerated.store(on, Ordering::Relaxed);
+        }
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
         if self
@@ -288,7 +318,7 @@ impl Site {
             return;
         }
         self.drop_connector(&key);
-        let mut connector = Connector::new(core, self.id, spec);
+        let mut connector = Connector::new(core, self.id, spec, self.services.accelerated);
         connector.offer(&mut self.router, connector.is_wanted());
         self.services.connectors.insert(key, connector);
         self.view_dirty = true;

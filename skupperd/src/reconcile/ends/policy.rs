@@ -4,6 +4,10 @@ use crate::{
     link::{Probe, ProbeKind, ends::ProxyProtocol},
     model::{Connector, Host, Name, Secret, ServerHost, Settings, Spec, parse_duration},
     pki::{self, ClientCertificate},
+    reconcile::{
+        places::{NETNS, PORTS, PREFIX},
+        settings::ACCELERATION,
+    },
     telemetry::chain,
 };
 use std::time::Duration;
@@ -215,14 +219,14 @@ pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
             if listener.expose_pods_by_name {
                 idle("exposePodsByName", "on a host without pods");
             }
-            let known = &[ALPN, CLIENT_CERTIFICATE];
+            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX, NETNS];
             (&listener.settings, known, &listener.tls_credentials)
         }
         Spec::MultiKeyListener(listener) => {
             if listener.require_client_cert && listener.tls_credentials.is_none() {
                 idle("requireClientCert", "without spec.tlsCredentials");
             }
-            let known = &[ALPN, CLIENT_CERTIFICATE];
+            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX];
             (&listener.settings, known, &listener.tls_credentials)
         }
         Spec::Connector(connector) => {
@@ -252,6 +256,7 @@ pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
                 HEALTH_PATH,
                 HEALTH_INTERVAL,
                 HEALTH_FAILURES,
+                ACCELERATION,
             ];
             (&connector.settings, known, &connector.tls_credentials)
         }
@@ -264,6 +269,9 @@ pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
             ));
         } else if tls.is_none() && [ALPN, CLIENT_CERTIFICATE].contains(&key.as_str()) {
             let text = format!("spec.settings[{key}] has no effect without spec.tlsCredentials");
+            notes.push(text);
+        } else if tls.is_some() && key == ACCELERATION {
+            let text = format!("spec.settings[{key}] has no effect with spec.tlsCredentials");
             notes.push(text);
         }
     }

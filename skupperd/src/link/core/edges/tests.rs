@@ -16,6 +16,7 @@ use crate::{
         worker::{Command, Senders},
     },
     router::Treatment,
+    steer::accel::Acceleration,
 };
 use bytes::{Bytes, BytesMut};
 use std::{
@@ -37,7 +38,14 @@ fn bench(own: &str, remote: &str) -> Bench {
     let edge = own == "E";
     let (sender, _events) = channel();
     let (worker, commands) = mpsc::unbounded_channel();
-    let (mut core, _) = Core::new(sender, Senders::new(vec![worker]), None, Fronts::default());
+    let workers = Senders::new(vec![worker]);
+    let (mut core, _) = Core::new(
+        sender,
+        workers,
+        None,
+        Acceleration::new(false),
+        Fronts::default(),
+    );
     let mut site = Site::new(
         1,
         SiteSpec {

@@ -44,6 +44,8 @@ pub(super) struct Listeners {
     closing: Vec<Closing>,
     /// They have sockets of their own, whatever the kernel can.
     plain: bool,
+    /// Connections are accelerated where nothing else is said.
+    accelerated: bool,
 }
 
 impl Listeners {
@@ -79,6 +81,15 @@ impl Listeners {
         true
     }
 
+    /// Has clients accelerated, of the listeners that do not say it themselves.
+    pub(super) fn set_accelerated(&mut self, core: &Core, accelerated: bool) {
+        self.accelerated = accelerated;
+        for listener in self.by_name.values().filter(|l| l.state.open) {
+            let on = listener.spec.acceleration.unwrap_or(accelerated);
+            listener.accelerate(core, on);
+        }
+    }
+
     /// Removes a listener; its connections end. [`Self::reconsider`] has to follow.
     pub(super) fn remove(&mut self, core: &Core, name: &str) -> Option<ListenerSpec> {
         let mut listener = self.by_name.remove(name)?;
@@ -105,6 +116,11 @@ impl Listeners {
 
     /// Opens listeners that could not be opened a while ago.
     pub(super) fn retry(&mut self, site: u32, core: &mut Core) {
+        // Before `reconsider` nobody knows which of the new listeners are to have these addresses:
+        // closing the old ones alone would refuse clients in between.
+        if !self.closing.is_empty() {
+            return;
+        }
         self.open(site, core, |listener| {
             listener.tried.is_none_or(|at| at.elapsed() >= RETRY)
         });
@@ -128,11 +144,22 @@ impl Listeners {
         let closing = std::mem::take(&mut self.closing);
         let plain = self.plain || core.steer.is_none();
         let own = opening.extract_if(.., |l| plain || l.spec.placed.is_some());
-        let own: Vec<&mut Listener> = own.collect();
+        let mut own: Vec<&mut Listener> = own.collect();
+        for listener in opening.iter().chain(&own) {
+            // One that is accelerated may be around it.
+            listener.accelerate(core, false);
+        }
         turn(site, core, closing, &mut opening);
-        for listener in own {
+        for listener in &mut own {
             let opened = listener.open_plain(site, core);
             listener.opened(core, opened);
+        }
+        for listener in opening.iter().chain(&own) {
+            if !listener.state.open {
+                listener.forget(core);
+            } else if listener.spec.acceleration.unwrap_or(self.accelerated) {
+                listener.accelerate(core, true);
+            }
         }
     }
 }
@@ -234,6 +261,29 @@ impl Listener {
         Ok(())
     }
 
+    /// Says of the next clients whether they are accelerated: those of this network namespace that
+    /// do not speak TLS.
+    fn accelerate(&self, core: &Core, wanted: bool) {
+        let tls = self.spec.front.as_ref().is_some_and(|f| f.tls.is_some());
+        for place in self.places_here() {
+            let on = wanted && !tls;
+            core.acceleration.listen(self.id, *place, self.steered, on);
+        }
+    }
+
+    /// Nothing is said of its clients any more.
+    fn forget(&self, core: &Core) {
+        for place in self.places_here() {
+            core.acceleration.unlisten(self.id, *place);
+        }
+    }
+
+    /// Its places, if they are in this network namespace.
+    fn places_here(&self) -> impl Iterator<Item = &Place> {
+        let here = self.spec.placed.is_none();
+        self.spec.places.iter().filter(move |_| here)
+    }
+
     fn opened(&mut self, core: &Core, outcome: Result<(), SteerError>) {
         self.tried = Some(Instant::now());
         let name = &self.spec.name;
@@ -254,6 +304,7 @@ impl Listener {
 
     /// Closes it; one that is steered stays open until the result is dealt with.
     fn close(&mut self, core: &Core, cut: bool) -> Option<Closing> {
+        self.forget(core);
         if std::mem::take(&mut self.state.open) {
             tracing::info!(listener = self.spec.name, "listener is closed");
             core.changed();
