@@ -101,7 +101,8 @@ impl Finder {
             let wanted = move |s: &&Listening| wishes.iter().any(|w| by(w) && w.has_port(s));
             sockets.iter().filter(wanted)
         };
-        self.tree.know(wanted(Wish::by_group).map(|s| s.cgroup));
+        // What is found otherwise has a unit too.
+        self.tree.know(wanted(|_| true).map(|s| s.cgroup));
         let by_executable = |w: &Wish| matches!(w.selector, Selector::Executable(_));
         self.owners.know(wanted(by_executable).map(|s| s.inode));
         wishes

@@ -429,7 +429,7 @@ fn v39_attached_connectors() {
         (connector, "siteNamespace: S\nselector: uid=1\nport: 1"),
         (
             connector,
-            "siteNamespace: default\nselector: uid=1\nport: 1",
+            "siteNamespace: east\nselector: uid=1\nport: 1",
         ),
         (connector, "siteNamespace: s\nselector: uid=1\nport: 70000"),
         (
@@ -447,7 +447,7 @@ fn v39_attached_connectors() {
         (binding, ""),
         (binding, "routingKey: a"),
         (binding, "connectorNamespace: c"),
-        (binding, "connectorNamespace: default\nroutingKey: a"),
+        (binding, "connectorNamespace: east\nroutingKey: a"),
         (binding, "connectorNamespace: c\nroutingKey: A"),
         (binding, "connectorNamespace: c\nroutingKey: a"),
     ]
