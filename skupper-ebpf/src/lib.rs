@@ -8,7 +8,7 @@
 
 pub mod hop;
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bindings that fit in the map: each port of a range is one.
 pub const MAX_BINDINGS: u32 = 1 << 16;
@@ -57,6 +57,20 @@ impl Destination {
             IpAddr::V4(v4) => Self::tcp(4, [u32::from_ne_bytes(v4.octets()), 0, 0, 0], port),
             IpAddr::V6(v6) => Self::tcp(6, words(v6), port),
         }
+    }
+
+    /// The address and port that [`Self::of`] was given.
+    pub fn place(&self) -> (IpAddr, u16) {
+        let port = self.service as u16;
+        if self.service >> 24 == 4 {
+            let address = Ipv4Addr::from(self.address[0].to_ne_bytes());
+            return (address.into(), port);
+        }
+        let mut octets = [0; 16];
+        for (n, word) in self.address.iter().enumerate() {
+            octets[4 * n..4 * n + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+        (Ipv6Addr::from(octets).into(), port)
     }
 
     /// Significant bits of a key for `address/prefix`, for the longest-prefix map.
@@ -112,6 +126,40 @@ pub fn nearer<'a>(port: Option<&'a Binding>, all: Option<&'a Binding>) -> Option
 
 /// Slot of the connections that no binding names.
 pub const UNBOUND: u32 = 0;
+
+/// Slot of the connections of all listeners together.
+pub const LISTENERS: u32 = 1;
+
+/// Slot of the accept sockets' own addresses, where nobody is expected.
+pub const OWN: u32 = 2;
+
+/// The first slot that a listener may have for itself.
+pub const FIRST: u32 = 3;
+
+/// The socket that is in the socket map for as long as somebody owns the bindings: the first one.
+/// Without it they are leftovers, and whoever else has the address is to be reached.
+pub const LIFE: u32 = 0;
+
+/// Tells layouts of the maps apart: what another one has written can not be gone on with.
+pub const LAYOUT: u64 = {
+    // Raised by hand when the meaning of a word changes and no size does.
+    const MEANING: u64 = 1;
+    let sizes = [
+        size_of::<Destination>() as u64,
+        size_of::<Binding>() as u64,
+        size_of::<Counters>() as u64,
+        MAX_BINDINGS as u64,
+        MAX_COUNTERS as u64,
+        MAX_SOCKETS as u64,
+    ];
+    let mut word = MEANING;
+    let mut n = 0;
+    while n < sizes.len() {
+        word = word.wrapping_mul(0x100_0000_01b3) ^ sizes[n];
+        n += 1;
+    }
+    word
+};
 
 /// What happened to the connections of a binding, per processor.
 #[repr(C)]
@@ -181,6 +229,14 @@ mod tests {
         let v6 = Destination::of("2001:db8::1:2".parse().unwrap(), 80);
         assert_eq!(bytes(v6)[4..8], [0x20, 0x01, 0x0d, 0xb8]);
         assert_eq!(bytes(v6)[16..], [0, 1, 0, 2]);
+    }
+
+    #[test]
+    fn a_destination_gives_its_address_back() {
+        for (address, port) in [("192.0.2.7", 80), ("2001:db8::7", 65535), ("::", 1)] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(Destination::of(address, port).place(), (address, port));
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use aya_ebpf::{
     programs::SkLookupContext,
 };
 use skupper_ebpf::{
-    ALL_PORTS, Binding, Counters, Destination, LEFT_ALONE, MAX_BINDINGS, MAX_COUNTERS, MAX_SOCKETS,
-    TCP, UNBOUND, nearer, spread,
+    ALL_PORTS, Binding, Counters, Destination, FIRST, LEFT_ALONE, LIFE, LISTENERS, MAX_BINDINGS,
+    MAX_COUNTERS, MAX_SOCKETS, TCP, UNBOUND, nearer, spread,
 };
 
 /// From `linux/socket.h`.
@@ -25,7 +25,7 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_COUNT
 
 /// Runs for every new connection to an address of this network namespace. What no binding names
 /// is left alone; what a binding names and no socket takes is refused, never passed on to another
-/// program that happens to have the port.
+/// program that happens to have the port, for as long as somebody owns the bindings.
 #[sk_lookup]
 fn steer(ctx: SkLookupContext) -> u32 {
     // SAFETY: the kernel passes a context that is valid for the run of the program. Each field is
@@ -64,12 +64,25 @@ fn steer(ctx: SkLookupContext) -> u32 {
     };
     let index = binding.socket(spread(remote, u32::from(field!(remote_port))));
     if binding.sockets != 0 && SOCKETS.redirect_sk_lookup(&ctx, index, 0).is_ok() {
-        count(binding.slot, |counters| counters.steered += 1);
+        count_binding(binding, |counters| counters.steered += 1);
         SK_PASS
-    } else {
-        count(binding.slot, |counters| counters.refused += 1);
+    } else if SOCKETS.redirect_sk_lookup(&ctx, LIFE, 0).is_ok() {
+        // Of what is refused it does not matter who would have had it.
+        count_binding(binding, |counters| counters.refused += 1);
         SK_DROP
+    } else {
+        count(UNBOUND, |counters| counters.passed += 1);
+        SK_PASS
     }
+}
+
+/// Counts for a binding, and for all listeners if it is one of a listener.
+#[inline(always)]
+fn count_binding(binding: &Binding, add: impl Fn(&mut Counters)) {
+    if binding.slot >= FIRST {
+        count(LISTENERS, &add);
+    }
+    count(binding.slot, &add);
 }
 
 #[inline(always)]

@@ -12,6 +12,8 @@ mod calls;
 mod client;
 mod error;
 #[cfg(feature = "daemon")]
+mod job;
+#[cfg(feature = "daemon")]
 mod manager;
 #[cfg(feature = "daemon")]
 mod objects;
@@ -30,6 +32,8 @@ mod wait;
 #[cfg(feature = "cli")]
 pub use client::{Absent, Client, Daemon};
 pub use error::Error;
+#[cfg(feature = "daemon")]
+pub use job::restarting;
 #[cfg(feature = "daemon")]
 pub use serve::{Control, serve};
 #[cfg(feature = "cli")]

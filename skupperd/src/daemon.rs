@@ -6,7 +6,7 @@ use crate::{
     access::Doors,
     control::{self, Bus, Control},
     link::{
-        core::{self, Core},
+        core::{self, Core, CoreSender},
         ends::Fronts,
         worker::{Command, Senders, Worker},
     },
@@ -14,18 +14,24 @@ use crate::{
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
     steer::{
-        self, Meter, NotSteered, Steer,
+        self, Kept, Listing, NotSteered, OwnSockets, Steer, Table,
         accel::{Acceleration, NotAccelerated},
         routes::Routes,
     },
     store::{Layout, Watcher},
-    sys::{self, Descriptors, Pressure},
+    sys::{self, Descriptors, Keeper, Pressure},
     telemetry, workload,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
 use service::tell;
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -94,9 +100,17 @@ pub fn run(options: Options) -> Result<()> {
             LocalSet::new().block_on(&runtime, worker);
         })?);
     }
-    let (steer, meter) = steer(steering, &senders);
-    let accelerated = acceleration.clone();
-    let (core, changed) = Core::new(events.clone(), senders.clone(), steer, accelerated, fronts);
+    let kept = kept(&layout, descriptors)?;
+    let (steer, steered) = steer(steering, workers, &kept);
+    let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
+    let (core, changed) = Core::new(
+        events.clone(),
+        senders.clone(),
+        steer,
+        acceleration.clone(),
+        own,
+        fronts,
+    );
     threads.push(spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
     })?);
@@ -109,13 +123,14 @@ pub fn run(options: Options) -> Result<()> {
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let doors = Doors::new(&descriptors);
+        let listing = steered.watch.listing.clone();
+        let doors = Doors::new(&kept.descriptors);
         // Whose units there are to ask about, and where.
         let manager = bus.filter(|bus| *bus == Bus::Session).map(|_| sys::user());
         let (asking, answering) = workload::states(manager);
         let mut reconciler = Reconciler::new(
             layout.clone(),
-            events,
+            events.clone(),
             workers,
             routes.clone(),
             doors.clone(),
@@ -127,12 +142,14 @@ pub fn run(options: Options) -> Result<()> {
             metrics,
             reconciler.published(),
             health.clone(),
-            meter,
+            steered.watch,
             acceleration.clone(),
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
         reconciler.sync().await?;
+        let_in(&events, &senders, steered.table, steered.sockets).await;
+        service::throw_away(&kept);
         doors.attend();
         let published = reconciler.published();
         // Aborted when this block ends.
@@ -146,6 +163,7 @@ pub fn run(options: Options) -> Result<()> {
         let control = Control {
             layout: layout.clone(),
             published,
+            steering: listing,
             reload: reload.clone(),
             stop: end.clone(),
         };
@@ -162,13 +180,46 @@ pub fn run(options: Options) -> Result<()> {
             _ = ends.recv() => {}
         }
         tell(&[NotifyState::Stopping]);
+        refuse_or_leave(&events, &kept.keeper, bus).await;
         // Nothing is applied any more.
         drop(stop);
         reconcile.await.context("reconcile loop")?;
         let_end(&senders, &acceleration, drain.unwrap_or(DRAIN)).await
     })?;
+    kept.keeper.flush();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Has workers accept, once the listeners of all sites have their places: only then who owns which is
+/// known, and nobody is taken for another's client.
+async fn let_in(
+    events: &CoreSender,
+    senders: &Senders,
+    table: Arc<Table>,
+    sockets: Vec<Vec<TcpListener>>,
+) {
+    let (settled, all) = oneshot::channel();
+    events.call(move |core| core.applied(settled)).await;
+    drop(all.await);
+    for (worker, sockets) in sockets.into_iter().enumerate() {
+        let table = table.clone();
+        senders.send(worker, Command::Steered { table, sockets });
+    }
+}
+
+/// Has new clients refused, or leaves them to the next process where there is to be one.
+async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>) {
+    let restarting = keeper.keeps()
+        && match bus {
+            Some(bus) => control::restarting(bus).await,
+            None => false,
+        };
+    if restarting {
+        tracing::info!("new clients wait for the next process");
+    } else {
+        events.call(Core::close).await;
+    }
 }
 
 /// Gives connections time to end. They are cut at the deadline, or at a second signal.
@@ -197,26 +248,79 @@ async fn let_end(senders: &Senders, acceleration: &Acceleration, deadline: Durat
     Ok(())
 }
 
+/// What passes from an earlier process to this one, and from this one to the next.
+fn kept(layout: &Layout, descriptors: Descriptors) -> Result<Kept> {
+    Ok(Kept {
+        instance: layout.instance(),
+        home: home(layout),
+        descriptors,
+        keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
+    })
+}
+
+/// Where BPF programs outlive the daemon: what its unit gives it, or the place for all of this host.
+fn home(layout: &Layout) -> PathBuf {
+    let given = layout.runtime().join("bpf");
+    if sys::is_bpffs(&given) {
+        given
+    } else {
+        steer::HOME.into()
+    }
+}
+
+/// What of steering is not the core's.
+struct Steering {
+    table: Arc<Table>,
+    /// Accept sockets, by worker.
+    sockets: Vec<Vec<TcpListener>>,
+    watch: observe::Steering,
+}
+
 /// Has the kernel steer connections to the workers, and says whether it does or why not.
-fn steer(wanted: bool, workers: &Senders) -> (Option<Box<dyn Steer>>, Option<Meter>) {
+fn steer(wanted: bool, workers: usize, kept: &Kept) -> (Option<Box<dyn Steer>>, Steering) {
     let started = if wanted {
-        steer::start(workers.count())
+        steer::start(workers, kept)
     } else {
         Err(NotSteered::Off)
     };
     match started {
         Ok(steered) => {
-            for (worker, sockets) in steered.sockets.into_iter().enumerate() {
-                let table = steered.table.clone();
-                workers.send(worker, Command::Steered { table, sockets });
-            }
             tracing::info!("steering is on: the kernel gives connections to listeners");
-            (Some(steered.steer), Some(steered.meter))
+            match &steered.not_kept {
+                None => tracing::info!("clients wait while this daemon is restarted"),
+                Some(why) => tracing::info!(why, "clients are refused in a restart"),
+            }
+            let watch = observe::Steering {
+                meter: Some(steered.meter),
+                listing: steered.listing,
+            };
+            let (table, sockets) = (steered.table, steered.sockets);
+            let rest = Steering {
+                table,
+                sockets,
+                watch,
+            };
+            (Some(steered.steer), rest)
         }
         Err(why) => {
+            steer::discard(kept);
             let why = telemetry::chain(&why);
             tracing::info!(why, "steering is off: listeners have sockets of their own");
-            (None, None)
+            let listing = Listing {
+                reason: Some(why),
+                kept: kept.keeper.keeps(),
+                ..Listing::default()
+            };
+            let watch = observe::Steering {
+                meter: None,
+                listing: Arc::new(move || listing.clone()),
+            };
+            let rest = Steering {
+                table: Arc::default(),
+                sockets: Vec::new(),
+                watch,
+            };
+            (None, rest)
         }
     }
 }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
 //! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
-//! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`steer`]: accept sockets, acceleration |
+//! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`steer`]: accept sockets, acceleration, BPF |
 //! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens; [`workload`]: servers that selectors stand for |
 //! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics |
 //! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
@@ -41,6 +41,13 @@
 //! the client handed over (once, at the start) or the stream relayed. A listener that does more than
 //! that, TLS or several routing keys, has a front ([`link::ends::Fronts`]) that workers look up when
 //! they accept.
+//!
+//! # From one process to the next
+//!
+//! Listening sockets and the BPF program outlive the process ([`steer::Kept`]): the service manager has
+//! copies of the sockets, which a thread **keeper** gives it ([`sys::Keeper`]), and the program is
+//! pinned. The next process takes both up before anything else. Bindings of listeners go on as they
+//! are until all resources are applied; only then workers accept, and what no listener has wanted ends.
 //!
 //! An edge site has no part in routing: its router knows one uplink and what that says can be
 //! reached (`link::core`, `uplink`). Who serves edges (`edges` there) treats each as a client of this

@@ -6,4 +6,4 @@ mod server;
 
 pub use health::Health;
 pub use metrics::render;
-pub use server::{ObserveError, serve};
+pub use server::{ObserveError, Steering, serve};

@@ -128,11 +128,12 @@ impl Acceptor for Proxy {
         routing_key: &Arc<str>,
         front: Option<Arc<Front>>,
         socket: TcpStream,
-    ) {
+    ) -> Option<TcpStream> {
         if self.pressure.is_high() {
-            return refuse(&socket);
+            refuse(&socket);
+            return None;
         }
-        self.accept(worker, site, listener, routing_key, front, socket);
+        self.accept(worker, site, listener, routing_key, front, socket)
     }
 
     fn cut(&self, entity: u64) {

@@ -6,25 +6,39 @@
 
 pub mod accel;
 #[cfg(feature = "ebpf")]
+mod accepting;
+#[cfg(feature = "ebpf")]
 pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;
-#[cfg(feature = "ebpf")]
 pub mod listening;
+#[cfg(feature = "ebpf")]
+mod listing;
 pub mod netns;
+mod own;
+#[cfg(feature = "ebpf")]
+pub mod pins;
 pub mod place;
 mod plain;
 #[cfg(feature = "ebpf")]
 mod reserve;
 pub mod routes;
+#[cfg(feature = "ebpf")]
+mod slots;
 mod table;
 
+pub use listing::{AcceptSocket, Bound, Listing};
+pub use own::OwnSockets;
 pub use plain::Plain;
 pub use table::{Owner, Owners, Table};
 
-use std::{io, net::TcpListener, sync::Arc};
-
+use crate::sys::{Descriptors, Keeper};
 use place::Place;
+use std::{io, net::TcpListener, path::PathBuf, sync::Arc};
+
+/// Where BPF programs outlive the daemons of this host: below the mount point that systemd gives the
+/// BPF file system.
+pub const HOME: &str = "/sys/fs/bpf/skupper";
 
 /// A listener's place could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +79,35 @@ pub trait Steer: Send {
     /// Leaves to other programs what they listen on by now in places that can not be taken from
     /// them: prefixes, and all ports. To be called a few times a second.
     fn look(&mut self);
+
+    /// Where an earlier process has had listeners and nobody has begun to since, one place for each
+    /// port or for all of them. Clients that come there wait.
+    fn adopted(&self) -> Vec<Place>;
+
+    /// Ends what nobody has begun since it was adopted.
+    fn end_adopted(&mut self);
+
+    /// Ends everything for new connections, and leaves nothing to another process.
+    fn end(&mut self);
+}
+
+/// Whether a descriptor of this name is one that [`Kept`] has been given to keep.
+pub fn is_kept(name: &str) -> bool {
+    let ours = ["accept4-", "accept6-", "listen-", "reserve-"];
+    name == "pins" || ours.iter().any(|ours| name.starts_with(ours))
+}
+
+/// What passes from one process of a service to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Which of the daemons of this host.
+    pub instance: String,
+    /// Directory in the BPF file system for all of them.
+    pub home: PathBuf,
+    /// What was left to this one.
+    pub descriptors: Descriptors,
+    /// What it leaves.
+    pub keeper: Keeper,
 }
 
 /// What has happened to new TCP connections to this host since the start.
@@ -81,6 +124,9 @@ pub struct Totals {
 /// Reads the totals; none when the kernel does not give them.
 pub type Meter = Arc<dyn Fn() -> Option<Totals> + Send + Sync>;
 
+/// Says what is steered where.
+pub type Lister = Arc<dyn Fn() -> Listing + Send + Sync>;
+
 /// The kernel steers connections.
 pub struct Steered {
     /// Where bindings are made.
@@ -91,6 +137,10 @@ pub struct Steered {
     pub sockets: Vec<Vec<TcpListener>>,
     /// Counts connections.
     pub meter: Meter,
+    /// Says what is steered where.
+    pub listing: Lister,
+    /// Why clients are refused while the daemon is restarted; none if they wait.
+    pub not_kept: Option<String>,
 }
 
 /// Why the kernel does not steer connections.
@@ -116,12 +166,32 @@ pub enum NotSteered {
 
 /// Has the kernel steer the connections of this network namespace, if it can be had.
 #[cfg(feature = "ebpf")]
-pub fn start(workers: usize) -> Result<Steered, NotSteered> {
-    kernel::start(workers)
+pub fn start(workers: usize, kept: &Kept) -> Result<Steered, NotSteered> {
+    kernel::start(workers, kept)
+}
+
+/// Removes what an earlier process of this daemon has pinned: it is not to be steered any more.
+#[cfg(feature = "ebpf")]
+pub fn discard(kept: &Kept) {
+    kernel::discard(kept);
+}
+
+/// Removes what dead instances have left in the kernel; says what.
+#[cfg(feature = "ebpf")]
+pub fn sweep() -> Result<Vec<PathBuf>, pins::PinError> {
+    let home = std::path::Path::new(HOME);
+    if !home.exists() {
+        return Ok(Vec::new());
+    }
+    pins::Home::open(home)?.sweep()
 }
 
 /// Has the kernel steer connections: not in this program.
 #[cfg(not(feature = "ebpf"))]
-pub fn start(_workers: usize) -> Result<Steered, NotSteered> {
+pub fn start(_workers: usize, _kept: &Kept) -> Result<Steered, NotSteered> {
     Err(NotSteered::NotBuilt)
 }
+
+/// Nothing was pinned by this program.
+#[cfg(not(feature = "ebpf"))]
+pub fn discard(_kept: &Kept) {}

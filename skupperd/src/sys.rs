@@ -1,14 +1,14 @@
 //! Calls into the kernel that the standard library has no safe form for. The only module with
 //! `unsafe` code.
 
-#[cfg(feature = "daemon")]
+#[cfg(feature = "ebpf")]
+pub mod bpf;
 mod descriptors;
 mod memory;
 pub mod netns;
 
-#[cfg(feature = "daemon")]
 pub use descriptors::{Descriptors, Keeper};
-pub use memory::{MemoryLimit, Pressure};
+pub use memory::{MemoryLimit, Pressure, give_back_free_memory};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
@@ -51,6 +51,21 @@ pub fn user_and_group() -> (u32, u32) {
 pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
+/// Whether two sockets are in the same network namespace; taken for granted where the kernel (before
+/// 5.14) does not say.
+pub fn same_netns(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    match (netns_cookie(a), netns_cookie(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => true,
+    }
+}
+
+/// Whether a directory is in a BPF file system.
+pub fn is_bpffs(dir: &Path) -> bool {
+    nix::sys::statfs::statfs(dir)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
 }
 
 /// Capabilities that it takes to load and attach BPF programs and that this thread does not have.

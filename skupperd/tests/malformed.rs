@@ -427,10 +427,7 @@ fn v39_attached_connectors() {
         (connector, "selector: uid=1\nport: 1"),
         (connector, "siteNamespace: s\nselector: app=a\nport: 1"),
         (connector, "siteNamespace: S\nselector: uid=1\nport: 1"),
-        (
-            connector,
-            "siteNamespace: east\nselector: uid=1\nport: 1",
-        ),
+        (connector, "siteNamespace: east\nselector: uid=1\nport: 1"),
         (connector, "siteNamespace: s\nselector: uid=1\nport: 70000"),
         (
             connector,

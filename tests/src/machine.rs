@@ -74,6 +74,14 @@ impl Machine {
         out
     }
 
+    /// Moves this thread, and threads that it starts from now on, into its network.
+    pub fn enter_network(&self) {
+        let leader = format!("/run/skupper-machines/{}/leader", self.name);
+        let leader = std::fs::read_to_string(leader).expect("a machine that runs");
+        let netns = File::open(format!("/proc/{}/ns/net", leader.trim())).expect("its network");
+        nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("its network");
+    }
+
     /// Off and on again.
     pub fn reboot(&self) {
         succeed(script(&["reboot", &self.name]));

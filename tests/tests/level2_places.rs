@@ -16,12 +16,13 @@ use skupper_tests::{
     wait_until,
 };
 use skupperd::steer::{
-    self, NotSteered, Owner, Steered,
+    self, Kept, NotSteered, Owner, Steered,
     place::{Network, Place, Ports},
 };
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,7 +32,7 @@ fn steering() -> Option<Steered> {
         return None;
     }
     run("ip", &["route", "add", "local", "fd12::/64", "dev", "lo"]);
-    match steer::start(2) {
+    match steer::start(2, &Kept::default()) {
         Ok(steered) => Some(steered),
         // Containers can take the right to load programs from root; anything else is a fault.
         Err(NotSteered::Missing(_)) => {
@@ -47,6 +48,8 @@ fn owner(listener: u64) -> Owner {
         site: 1,
         listener,
         routing_key: "key".into(),
+        name: Arc::new(("default".to_owned(), listener.to_string())),
+        slot: 0,
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 const ON: &str = "steering is on";
@@ -284,6 +284,111 @@ fn without_the_capability_listeners_have_sockets() {
         assert!(sockets(&site, &["-Hltnp", "sport", "=", ":8080"]) > 0);
         assert_eq!(site.stop(), Some(0));
     }
+}
+
+/// Time within which a thousand listeners of one file are reachable. What is measured in a debug
+/// build is no figure.
+const THOUSAND: Duration = if cfg!(debug_assertions) {
+    SOON
+} else {
+    Duration::from_secs(1)
+};
+
+#[test]
+fn a_thousand_listeners_are_reachable_within_a_second_steered_or_not() {
+    let Some(steered) = steered() else { return };
+    let mut plain = Site::new("plain");
+    plain.start_with(&["--steering", "off"]);
+    for (site, net, way) in [
+        (&steered, 1, "steered"),
+        (&plain, 2, "sockets of their own"),
+    ] {
+        let server = Server::says((Ipv4Addr::new(127, net, 201, 1), 7000).into(), way);
+        site.connector("one", "one", server.addr);
+        site.listener(
+            "first",
+            "one",
+            (Ipv4Addr::new(127, net, 200, 1), 443).into(),
+        );
+        let heard = |addr: SocketAddr| hear(addr).is_ok_and(|text| text == way);
+        let addr =
+            |n: u16| SocketAddr::from((Ipv4Addr::new(127, net, (n >> 8) as u8, n as u8), 443));
+        wait_until("the connector", SOON, || {
+            heard((Ipv4Addr::new(127, net, 200, 1), 443).into())
+        });
+        let listener = |n| {
+            let host = addr(n).ip();
+            format!(
+                "---\napiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata:\n  name: l{n}\n\
+                 spec: {{routingKey: one, host: {host}, port: 443}}\n"
+            )
+        };
+        let manifest: String = (0..1000).map(listener).collect();
+        let begin = Instant::now();
+        site.file("all.yaml", &manifest);
+        for n in 0..1000 {
+            wait_until("a listener", SOON, || heard(addr(n)));
+        }
+        let took = begin.elapsed();
+        println!("1,000 listeners, {way}: the last one was reached after {took:?}");
+        assert!(took < THOUSAND, "{way}: {took:?}");
+    }
+}
+
+/// Threads that make the thousand connections a second.
+const CLIENTS: u32 = 8;
+
+#[test]
+fn listeners_that_come_and_go_are_no_matter_to_a_thousand_clients_a_second() {
+    let Some(site) = steered() else { return };
+    let (one, two) = (
+        Server::says(loopback(1, 7000), "one"),
+        Server::says(loopback(1, 7001), "two"),
+    );
+    site.connector("one", "one", one.addr);
+    site.connector("two", "two", two.addr);
+    let ours = loopback(7, 80);
+    site.listener("ours", "one", ours);
+    wait_until("the listener", SOON, || {
+        hear(ours).is_ok_and(|t| t == "one")
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let begin = Instant::now();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let stop = stop.clone();
+            thread::spawn(move || {
+                let mut heard = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    // All of them together: one in a millisecond.
+                    let due = begin + Duration::from_millis(u64::from(CLIENTS * heard));
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    assert_eq!(hear(ours).expect("nobody is refused"), "one");
+                    heard += 1;
+                }
+                heard
+            })
+        })
+        .collect();
+    for n in 0..20 {
+        let addr = loopback(20 + n, 80);
+        let name = format!("more{n}");
+        site.listener(&name, "two", addr);
+        wait_until("one more", SOON, || hear(addr).is_ok_and(|t| t == "two"));
+        site.remove("Listener", &name);
+        wait_until("it to go", SOON, || refused(addr));
+    }
+    stop.store(true, Ordering::SeqCst);
+    let heard: u32 = clients
+        .into_iter()
+        .map(|client| {
+            client
+                .join()
+                .expect("a client that is never refused nor misdirected")
+        })
+        .sum();
+    let rate = f64::from(heard) / begin.elapsed().as_secs_f64();
+    println!("{heard} clients, {rate:.0} in a second, while 20 listeners came and went");
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn lifecycle(suite: &str) {
 
     machine.ok("dpkg --purge skupper skupperd");
     assert_eq!(traces(&machine), "");
+    assert_eq!(machine.ok("ls /sys/fs/bpf"), "");
     assert_eq!(machine.ok("systemctl --failed --no-legend"), "");
 }
 
@@ -226,6 +227,7 @@ fn rpm_installs_and_keeps_state_when_erased() {
     assert!(active(&machine));
     machine.ok("rpm --erase skupper skupperd");
     assert!(!active(&machine));
+    assert_eq!(machine.ok("ls /sys/fs/bpf"), "");
     assert!(!machine.run("test -e /usr/bin/skupperd").status.success());
     machine.ok("test -e /etc/skupper/namespaces/default/input/resources/Site-here.yaml");
     assert_eq!(machine.ok("systemctl --failed --no-legend"), "");

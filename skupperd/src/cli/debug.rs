@@ -2,6 +2,7 @@
 
 mod check;
 mod dump;
+mod steer;
 
 use super::{Outcome, output::Format, place::Place};
 use clap::Subcommand;
@@ -20,11 +21,25 @@ pub(super) enum Verb {
         #[command(flatten)]
         format: Format,
     },
+    /// Show the addresses that the kernel steers to listeners, and the sockets they lead to
+    Steer {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Remove what daemons that are gone have left in the kernel
+    Sweep {
+        #[command(flatten)]
+        format: Format,
+    },
 }
+
+pub(super) use steer::words;
 
 pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
     match verb {
         Verb::Dump { file } => dump::run(place, &file),
         Verb::Check { format } => check::run(place, &format),
+        Verb::Steer { format } => steer::run(place, &format),
+        Verb::Sweep { format } => steer::sweep(&format),
     }
 }

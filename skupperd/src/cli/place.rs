@@ -16,6 +16,8 @@ use anyhow::anyhow;
 use serde_json::Value;
 use std::{
     cell::{Cell, OnceCell},
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -284,6 +286,18 @@ impl Place {
         })
     }
 
+    /// What the kernel steers where, as the daemon says; none: it does not run.
+    pub(super) fn steering(&self) -> Result<Option<Value>, Failure> {
+        if let Way::Bus(client) = self.find()? {
+            return Ok(Some(client.steering()?));
+        }
+        let socket = self.layout.runtime().join("metrics.sock");
+        let Ok(socket) = UnixStream::connect(&socket) else {
+            return Ok(None);
+        };
+        Ok(Some(asked(socket, "/steering")?))
+    }
+
     /// Waits for the effect of a change, where a daemon says when. Nothing where none does, or where
     /// there is no site that it could have an effect on.
     pub(super) fn wait(
@@ -318,4 +332,20 @@ fn of_file(error: control::Error, path: &Path) -> control::Error {
         control::Error::Failed(text) => control::Error::Failed(lines(text)),
         other => other,
     }
+}
+
+/// Time that a daemon has to answer on its own socket.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What a daemon that is on no bus says on the socket of its metrics.
+fn asked(mut socket: UnixStream, path: &str) -> Result<Value, Failure> {
+    socket.set_read_timeout(Some(ANSWER))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+    let value = body.and_then(|body| serde_json::from_str(body).ok());
+    let unexpected = || Failure::Failed(anyhow::anyhow!("skupperd gives no answer to {path}"));
+    value.ok_or_else(unexpected)
 }

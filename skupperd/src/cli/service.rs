@@ -522,6 +522,7 @@ pub(super) fn listener(place: &Place, verb: ListenerVerb) -> Outcome {
                         ("Host", show::text(v, "/spec/host")),
                         ("Port", show::text(v, "/spec/port")),
                         ("Has Matching Connector", yes(v, "hasMatchingConnector")),
+                        ("Reached", reached(v)),
                         ("Message", message),
                     ]
                     .into_iter()
@@ -591,5 +592,14 @@ pub(super) fn connector(place: &Place, verb: ConnectorVerb) -> Outcome {
             };
             show::show(place, name.as_deref(), &format, &show)
         }
+    }
+}
+
+/// How clients come to a listener; in detail it is in the status.
+fn reached(value: &Value) -> String {
+    match show::text(value, "/status/reachedBy").as_str() {
+        "steering" => "steered by the kernel".to_owned(),
+        "socket" => "by a socket of its own".to_owned(),
+        _ => "closed".to_owned(),
     }
 }

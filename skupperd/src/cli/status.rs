@@ -1,7 +1,7 @@
 //! `skupper system status`
 
 use super::{
-    Failure, Outcome,
+    Failure, Outcome, debug,
     output::{self, Format},
     place::Place,
     show, unit,
@@ -30,6 +30,7 @@ pub(super) fn all(place: &Place) -> Result<Value, Failure> {
         "directory": place.layout.input_namespaces(),
         "daemon": daemon(place)?,
         "unit": unit(place),
+        "steering": summary(place),
         "namespaces": namespaces,
     }))
 }
@@ -81,6 +82,24 @@ fn namespace(place: &Place, name: &Namespace) -> Result<Value, Failure> {
     }))
 }
 
+/// Whether the kernel steers, without what it steers where. A daemon that does not say is of an
+/// earlier version.
+fn summary(place: &Place) -> Value {
+    let mut listing = place.steering().ok().flatten().unwrap_or_default();
+    if let Some(fields) = listing.as_object_mut() {
+        fields.retain(|name, _| name != "bindings" && name != "sockets");
+    }
+    listing
+}
+
+/// Of what the kernel does for listeners: whether, and why not.
+fn steering(listing: &Value) -> String {
+    match listing.is_null() {
+        true => "none without skupperd".to_owned(),
+        false => debug::words(listing),
+    }
+}
+
 fn is_ready(value: &Value) -> bool {
     value["status"]["status"] == Phase::Ready.as_str()
 }
@@ -106,6 +125,7 @@ fn print(all: &Value) -> Outcome {
         ("Directory", text("/directory")),
         ("Daemon", daemon),
         ("Unit", unit),
+        ("Steering", steering(&all["steering"])),
     ])?;
     let namespaces = all["namespaces"].as_array();
     let row = |v: &Value| {

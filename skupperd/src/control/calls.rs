@@ -9,6 +9,7 @@ use crate::{
     model::{Key, Kind, Namespace, parse_duration},
     operate::{self, OperateError},
     reconcile::Reload,
+    steer::Lister,
     store::{NamespaceDir, Published},
 };
 use jiff::Timestamp;
@@ -39,6 +40,7 @@ pub(super) struct Manager {
     pub(super) published: watch::Receiver<Arc<Published>>,
     pub(super) requests: Requests,
     pub(super) since: Timestamp,
+    pub(super) steering: Lister,
     turns: Arc<Semaphore>,
 }
 
@@ -50,12 +52,14 @@ impl Manager {
         published: watch::Receiver<Arc<Published>>,
         requests: Requests,
         since: Timestamp,
+        steering: Lister,
     ) -> Self {
         Self {
             authority,
             published,
             requests,
             since,
+            steering,
             turns: Arc::new(Semaphore::new(WORKERS)),
         }
     }

@@ -45,6 +45,7 @@ trait Skupper {
     fn delete_namespace(&self, namespace: &str) -> zbus::Result<()>;
     fn list(&self, namespace: &str, kind: &str) -> zbus::Result<Vec<String>>;
     fn list_issuers(&self, namespace: &str) -> zbus::Result<Vec<String>>;
+    fn steering(&self) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn generate_link(&self, namespace: &str, options: &Options<'_>) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
@@ -211,6 +212,12 @@ impl Client {
     pub fn issuers(&self, namespace: &str) -> Result<Vec<Value>, Error> {
         let all = self.call(async |proxy| proxy.list_issuers(namespace).await)?;
         all.iter().map(|text| json(text)).collect()
+    }
+
+    /// What the kernel steers where.
+    pub fn steering(&self) -> Result<Value, Error> {
+        let text = self.call(async |proxy| proxy.steering().await)?;
+        json(&text)
     }
 
     /// A link for another site.

@@ -295,6 +295,12 @@ impl Manager {
         Ok(())
     }
 
+    /// What the kernel steers where, and whether clients wait while the daemon is restarted, as JSON.
+    fn steering(&self) -> Result<String, Error> {
+        serde_json::to_string(&(self.steering)())
+            .map_err(|e| Error::Failed(format!("encoding bindings: {e}")))
+    }
+
     /// Everything that is known, as JSON, for a report. Nothing secret is in it.
     fn dump(&self) -> Result<String, Error> {
         let published = self.published.borrow().clone();

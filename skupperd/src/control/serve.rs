@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     reconcile::Reload,
+    steer::Lister,
     store::{Layout, Published},
     telemetry::chain,
 };
@@ -24,12 +25,14 @@ use zbus::{Connection, connection::Builder, fdo::ObjectManager};
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What the service needs of the daemon.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Control {
     /// Directories.
     pub layout: Layout,
     /// Resources and statuses.
     pub published: watch::Receiver<Arc<Published>>,
+    /// What is steered where.
+    pub steering: Lister,
     /// To have all resources read again.
     pub reload: mpsc::Sender<Reload>,
     /// To have the daemon end.
@@ -77,7 +80,8 @@ async fn once(
         stop: control.stop.clone(),
     };
     let mut published = control.published.clone();
-    let manager = Manager::new(authority, published.clone(), requests, since);
+    let steering = control.steering.clone();
+    let manager = Manager::new(authority, published.clone(), requests, since, steering);
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::Session => Builder::session(),

@@ -4,8 +4,9 @@
 use crate::{
     model::Kind,
     observe::Health,
+    steer::{self, Kept},
     store::Published,
-    sys::{MemoryLimit, Pressure},
+    sys::{MemoryLimit, Pressure, give_back_free_memory},
 };
 use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
 use std::{sync::Arc, time::Duration};
@@ -22,6 +23,10 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Interval of looks at the memory in use. What can come in meanwhile has room in the last tenth.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Looks with memory being short from one attempt to give some back to the next: an attempt goes through
+/// all heaps.
+const GIVE_BACK: u32 = 20;
+
 /// Says that memory is short from nine tenths of a limit on, and that it is not from eight tenths
 /// down, until dropped. Where there is no limit it ends at once.
 pub(super) async fn memory(pressure: Pressure) {
@@ -31,8 +36,15 @@ pub(super) async fn memory(pressure: Pressure) {
     }
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut short = 0;
     loop {
         ticks.tick().await;
+        // What ended connections had is otherwise kept, and memory stays short without anyone using it.
+        short = if pressure.is_high() { short + 1 } else { 0 };
+        if short == GIVE_BACK {
+            give_back_free_memory();
+            short = 0;
+        }
         let tenths = if pressure.is_high() { 8 } else { 9 };
         let near = limits.iter().find_map(|limit| match limit.used() {
             Ok(used) => (used / tenths > limit.limit / 10).then_some((used, limit.limit)),
@@ -56,6 +68,15 @@ pub(super) async fn memory(pressure: Pressure) {
 pub(super) fn tell(states: &[NotifyState]) {
     if let Err(error) = notify(false, states) {
         tracing::debug!(%error, "service manager was not told");
+    }
+}
+
+/// Has the service manager throw away what it keeps and nobody has taken: what an earlier version or
+/// other options had it keep.
+pub(super) fn throw_away(kept: &Kept) {
+    for (name, _) in kept.descriptors.take(steer::is_kept) {
+        tracing::info!(name, "a kept socket that nobody wants is closed");
+        kept.keeper.forget(&name);
     }
 }
 

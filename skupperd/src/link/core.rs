@@ -26,11 +26,11 @@ use crate::{
         connection::{DeliveryId, LinkId},
         performative::Attach,
     },
-    steer::{Steer, accel::Acceleration},
+    steer::{OwnSockets, Steer, accel::Acceleration, place::Place},
 };
 use bytes::Bytes;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -41,6 +41,22 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// Interval of housekeeping: retries of listeners, connections that wait for their group.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Time after a restart in which clients of a listener wait for its connectors to be reachable again,
+/// as they were before: links are dialled anew and the network has to learn of this router.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Where an earlier process has had clients; each port is a place of its own.
+enum Adopted {
+    /// They wait until the resources are applied.
+    Waiting(HashSet<Place>),
+    /// The resources are applied: what of it has no listener ends now. Somebody waits for that.
+    Applied(HashSet<Place>, oneshot::Sender<()>),
+    /// Listeners on them are open until then, whether a connector is reachable or not.
+    Grace(HashSet<Place>, Instant),
+    /// Nothing is special any more.
+    Over,
+}
 
 /// Why a link could not be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +185,9 @@ pub struct Core {
     pub(super) steer: Option<Box<dyn Steer>>,
     /// Shortens the hops of listeners and connectors that ask for it.
     pub(super) acceleration: Arc<Acceleration>,
+    /// Sockets of listeners that have some of their own.
+    pub(super) own: OwnSockets,
+    adopted: Adopted,
     /// Those of all sites' listeners.
     pub(super) fronts: Fronts,
     changed: watch::Sender<u64>,
@@ -201,9 +220,17 @@ impl Core {
         workers: Senders,
         steer: Option<Box<dyn Steer>>,
         acceleration: Arc<Acceleration>,
+        own: OwnSockets,
         fronts: Fronts,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
+        let mut adopted: HashSet<Place> = own.adopted().map(Place::from).collect();
+        adopted.extend(steer.iter().flat_map(|steer| steer.adopted()));
+        if !adopted.is_empty() {
+            for worker in 0..workers.count() {
+                workers.send(worker, Command::Hold(true));
+            }
+        }
         let core = Self {
             sender,
             workers,
@@ -211,6 +238,8 @@ impl Core {
             conns: HashMap::new(),
             steer,
             acceleration,
+            own,
+            adopted: Adopted::Waiting(adopted),
             fronts,
             changed,
             next_site: 1,
@@ -244,9 +273,70 @@ impl Core {
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.each_site(|site, core| site.tick(core, now));
+                self.end_grace(now);
                 self.steer.iter_mut().for_each(|steer| steer.look());
             }
             self.each_site(|site, core| site.pump(core, now));
+            self.settle(now);
+        }
+    }
+
+    /// The resources are applied: what an earlier process has left and no listener wants can end.
+    /// `done` is told when it has, and all others have their listeners.
+    pub fn applied(&mut self, done: oneshot::Sender<()>) {
+        if let Adopted::Waiting(addrs) = &mut self.adopted {
+            self.adopted = Adopted::Applied(std::mem::take(addrs), done);
+        }
+    }
+
+    /// Refuses new clients, and leaves no socket to another process.
+    pub fn close(&mut self) {
+        if let Some(steer) = &mut self.steer {
+            steer.end();
+        }
+        self.own.clear();
+    }
+
+    /// Whether clients may be waiting at one of these places.
+    pub(super) fn holds(&self, places: &[Place]) -> bool {
+        match &self.adopted {
+            Adopted::Waiting(held) | Adopted::Applied(held, _) | Adopted::Grace(held, _) => {
+                let mut parts = places.iter().flat_map(|place| place.parts());
+                !held.is_empty() && parts.any(|part| held.contains(&part))
+            }
+            Adopted::Over => false,
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if !matches!(self.adopted, Adopted::Applied(..)) {
+            return;
+        }
+        if let Adopted::Applied(addrs, done) = std::mem::replace(&mut self.adopted, Adopted::Over) {
+            if let Some(steer) = &mut self.steer {
+                steer.end_adopted();
+            }
+            self.own.settle();
+            if !addrs.is_empty() {
+                self.adopted = Adopted::Grace(addrs, now + GRACE);
+            }
+            // The daemon may be ending.
+            let _ = done.send(());
+        }
+    }
+
+    /// Ends the time in which clients wait, when it is over or nobody has to wait any more.
+    fn end_grace(&mut self, now: Instant) {
+        let Adopted::Grace(_, until) = self.adopted else {
+            return;
+        };
+        if now < until && self.sites.values().any(Site::has_held_listeners) {
+            return;
+        }
+        self.adopted = Adopted::Over;
+        self.each_site(|site, _| site.release_listeners());
+        for worker in 0..self.workers.count() {
+            self.workers.send(worker, Command::Hold(false));
         }
     }
 

@@ -36,6 +36,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Accepting for all listeners that are steered; keys of listeners begin at 1.
 const STEERED: u64 = 0;
 
+/// Clients that may wait for a connector at each worker, after a restart.
+const MAX_HELD: usize = 16384;
+
 /// Names a stream that crosses workers, at the worker whose connection it came in on.
 pub type RelayId = u64;
 
@@ -83,6 +86,8 @@ pub enum Command {
         /// Listening sockets.
         sockets: Vec<TcpListener>,
     },
+    /// Clients for whom no connector is reachable wait until there is one; or no more.
+    Hold(bool),
     /// Stop accepting; with `cut` its connections end too.
     Unlisten {
         /// Listener.
@@ -189,7 +194,7 @@ pub trait Acceptor {
         arrived: Arrived,
     ) -> Result<End, Outcome>;
     /// A client was accepted by a listener. `front`: that of the listener, when another worker has
-    /// chosen the routing key.
+    /// chosen the routing key. It is given back if no connector is reachable.
     fn client(
         &self,
         worker: &Rc<Worker>,
@@ -198,7 +203,7 @@ pub trait Acceptor {
         routing_key: &Arc<str>,
         front: Option<Arc<Front>>,
         socket: TcpStream,
-    );
+    ) -> Option<TcpStream>;
     /// A listener or connector is gone: its connections end.
     fn cut(&self, entity: u64);
     /// Client and server connections of this worker.
@@ -240,6 +245,24 @@ pub struct Worker {
     relays_in: RefCell<HashMap<(usize, RelayId), End>>,
     next_relay: Cell<RelayId>,
     draining: Cell<bool>,
+    /// Clients that wait for a connector to be reachable; none when nobody is to wait.
+    held: RefCell<Option<Vec<Held>>>,
+}
+
+/// A client that waits.
+struct Held {
+    site: u32,
+    listener: u64,
+    routing_key: Arc<str>,
+    socket: TcpStream,
+}
+
+/// The listener of a client has closed since: as a closed listener does to those who wait in its
+/// queue.
+fn reset(client: &TcpStream) {
+    if let Err(error) = SockRef::from(client).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "resetting a client");
+    }
 }
 
 impl Worker {
@@ -264,6 +287,7 @@ impl Worker {
             relays_in: RefCell::default(),
             next_relay: Cell::new(0),
             draining: Cell::new(false),
+            held: RefCell::default(),
         });
         while let Some(command) = commands.recv().await {
             if let Command::Drain(done) = command {
@@ -303,7 +327,18 @@ impl Worker {
                 self.listen(site, listener, routing_key, socket);
             }
             Command::Steered { table, sockets } => self.accept_steered(&table, sockets),
+            Command::Hold(hold) => {
+                let waiting = self.held.replace(hold.then(Vec::new));
+                for held in waiting.into_iter().flatten() {
+                    reset(&held.socket);
+                }
+            }
             Command::Unlisten { listener, cut } => {
+                if let Some(waiting) = &mut *self.held.borrow_mut() {
+                    for held in waiting.extract_if(.., |held| held.listener == listener) {
+                        reset(&held.socket);
+                    }
+                }
                 for task in self
                     .listeners
                     .borrow_mut()
@@ -324,8 +359,7 @@ impl Worker {
                 front,
                 socket,
             } => {
-                self.acceptor
-                    .client(self, site, listener, &routing_key, front, socket);
+                self.client(site, listener, &routing_key, front, socket);
             }
             Command::RelayOpen {
                 from,
@@ -473,13 +507,52 @@ impl Worker {
         });
     }
 
-    fn set_view(&self, site: u32, view: Arc<SiteView>) {
+    fn set_view(self: &Rc<Self>, site: u32, view: Arc<SiteView>) {
         let previous = self.views.borrow_mut().insert(site, view.clone());
         // Connectors that are gone take their connections with them.
         for target in previous.iter().flat_map(|v| v.targets()) {
             if !view.targets().any(|t| t.id == target.id) {
                 self.acceptor.cut(target.id);
             }
+        }
+        let mut waiting = self.held.borrow_mut();
+        let again: Vec<Held> = match &mut *waiting {
+            Some(waiting) => waiting.extract_if(.., |held| held.site == site).collect(),
+            None => Vec::new(),
+        };
+        drop(waiting);
+        for held in again {
+            self.client(
+                held.site,
+                held.listener,
+                &held.routing_key,
+                None,
+                held.socket,
+            );
+        }
+    }
+
+    /// A client is served, waits, or is refused.
+    fn client(
+        self: &Rc<Self>,
+        site: u32,
+        listener: u64,
+        routing_key: &Arc<str>,
+        front: Option<Arc<Front>>,
+        socket: TcpStream,
+    ) {
+        let acceptor = &self.acceptor;
+        let back = acceptor.client(self, site, listener, routing_key, front, socket);
+        let Some(socket) = back else { return };
+        match &mut *self.held.borrow_mut() {
+            Some(waiting) if waiting.len() < MAX_HELD => waiting.push(Held {
+                site,
+                listener,
+                routing_key: routing_key.clone(),
+                socket,
+            }),
+            // Nobody is reachable any more: the listener is about to close.
+            _ => tracing::debug!(routing_key = &**routing_key, "no connector"),
         }
     }
 
@@ -492,9 +565,7 @@ impl Worker {
     ) {
         let worker = self.clone();
         self.accept_with(listener, socket, move |client| {
-            worker
-                .acceptor
-                .client(&worker, site, listener, &routing_key, None, client);
+            worker.client(site, listener, &routing_key, None, client);
         });
     }
 
@@ -504,17 +575,11 @@ impl Worker {
             self.accept_with(STEERED, socket, move |client| {
                 let owner = client.local_addr().ok().and_then(|to| table.owner(to));
                 match owner {
-                    Some(owner) => worker.acceptor.client(
-                        &worker,
-                        owner.site,
-                        owner.listener,
-                        &owner.routing_key,
-                        None,
-                        client,
-                    ),
-                    // The listener has closed since: reset, as a closed listener does to those
-                    // who wait in its queue.
-                    None => drop(SockRef::from(&client).set_linger(Some(Duration::ZERO))),
+                    Some(owner) => {
+                        let (site, listener) = (owner.site, owner.listener);
+                        worker.client(site, listener, &owner.routing_key, None, client);
+                    }
+                    None => reset(&client),
                 }
             });
         }
@@ -546,6 +611,7 @@ impl Worker {
 
     fn drain(self: Rc<Self>, done: oneshot::Sender<()>) {
         self.draining.set(true);
+        self.held.take();
         self.listeners
             .borrow_mut()
             .drain()

@@ -235,6 +235,9 @@ pub struct LinkDetails {
 pub struct ListenerDetails {
     /// A connector of its routing key can be reached.
     pub has_matching_connector: bool,
+    /// How clients come to it: `steering` or `socket`; empty when it is closed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reached_by: String,
     /// End of the validity of the certificate that it shows (RFC 3339).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub certificate_expiration_time: String,

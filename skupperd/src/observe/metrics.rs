@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Details, Key, Kind, Namespace},
-    steer::{Totals, accel::HopTotals},
+    steer::{Listing, Totals, accel::HopTotals},
     store::{Documents, Published},
 };
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use serde_json::Value;
+use std::collections::HashSet;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Resource {
@@ -34,6 +35,12 @@ struct Site {
     namespace: String,
     site_id: String,
     name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfListener {
+    namespace: String,
+    listener: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -230,9 +237,9 @@ impl Families {
 }
 
 /// Whether the kernel steers, and what it has counted.
-fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
+fn steering(registry: &mut Registry, listing: &Listing, totals: Option<Totals>) {
     let gauge: Gauge = Gauge::default();
-    gauge.set(i64::from(enabled));
+    gauge.set(i64::from(listing.enabled));
     registry.register(
         "skupper_steering_enabled",
         "1 when the kernel steers connections to listeners, 0 when listeners have sockets of their own",
@@ -258,6 +265,32 @@ fn steering(registry: &mut Registry, enabled: bool, totals: Option<Totals>) {
         counter.inc_by(value);
         registry.register(format!("skupper_steering_{name}"), help, counter);
     }
+    let (steered, refused) = (
+        Family::<OfListener, Counter>::default(),
+        Family::<OfListener, Counter>::default(),
+    );
+    let mut counted = HashSet::new();
+    for bound in &listing.bindings {
+        let of = OfListener {
+            namespace: bound.namespace.clone(),
+            listener: bound.listener.clone(),
+        };
+        // A listener that is reached at several places is counted at all of them together.
+        if counted.insert(of.clone()) {
+            steered.get_or_create(&of).inc_by(bound.steered);
+            refused.get_or_create(&of).inc_by(bound.refused);
+        }
+    }
+    registry.register(
+        "skupper_listener_steering_hits",
+        "Connections given to this listener",
+        steered,
+    );
+    registry.register(
+        "skupper_listener_steering_refused",
+        "Connections to this listener refused for want of an accept socket",
+        refused,
+    );
 }
 
 /// Whether connections are accelerated, and what was counted.
@@ -303,11 +336,11 @@ fn acceleration(registry: &mut Registry, totals: Option<HopTotals>) {
     }
 }
 
-/// The metrics of all namespaces as OpenMetrics text; `steered` when the kernel steers, and what it
-/// has counted; what was counted of accelerated connections, if there are any.
+/// The metrics of all namespaces as OpenMetrics text; what the kernel steers where, and what it has
+/// counted; what was counted of accelerated connections, if there are any.
 pub fn render(
     published: &Published,
-    steered: bool,
+    listing: &Listing,
     totals: Option<Totals>,
     hops: Option<HopTotals>,
 ) -> Result<String, std::fmt::Error> {
@@ -316,7 +349,7 @@ pub fn render(
     registry.register("skupperd_build", "Version of the daemon", build);
     let families = Families::default();
     families.register(&mut registry);
-    steering(&mut registry, steered, totals);
+    steering(&mut registry, listing, totals);
     acceleration(&mut registry, hops);
     for (namespace, documents) in published {
         families.namespace(namespace, documents);
@@ -363,7 +396,11 @@ mod tests {
             messages: 4,
             ..HopTotals::default()
         };
-        let text = render(&published, true, Some(totals), Some(hops)).unwrap();
+        let listing = Listing {
+            enabled: true,
+            ..Listing::default()
+        };
+        let text = render(&published, &listing, Some(totals), Some(hops)).unwrap();
         for line in [
             "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
             "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",

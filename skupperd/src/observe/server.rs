@@ -1,8 +1,9 @@
-//! The HTTP server of metrics and health: `GET /metrics` and `GET /healthz`, nothing else.
+//! The HTTP server of metrics and health: `GET /metrics`, `GET /healthz` and `GET /steering`, nothing
+//! else.
 
 use super::{Health, metrics::render};
 use crate::{
-    steer::{Meter, accel::Acceleration},
+    steer::{Lister, Meter, accel::Acceleration},
     store::Published,
 };
 use bytes::Bytes;
@@ -41,22 +42,30 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Time in which an event loop has to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// How steering is seen.
+#[derive(Clone)]
+pub struct Steering {
+    /// Counts connections; none when the kernel does not steer.
+    pub meter: Option<Meter>,
+    /// Says what is steered where.
+    pub listing: Lister,
+}
+
 /// What is shown.
 #[derive(Clone)]
 struct Watched {
     published: watch::Receiver<Arc<Published>>,
     health: Health,
-    /// None when the kernel does not steer.
-    steering: Option<Meter>,
+    steering: Steering,
     acceleration: Arc<Acceleration>,
 }
 
 impl Watched {
     fn render(&self) -> Result<String, std::fmt::Error> {
         let published = self.published.borrow().clone();
-        let totals = self.steering.as_ref().and_then(|meter| meter());
+        let totals = self.steering.meter.as_ref().and_then(|meter| meter());
         let hops = self.acceleration.totals();
-        render(&published, self.steering.is_some(), totals, hops)
+        render(&published, &(self.steering.listing)(), totals, hops)
     }
 }
 
@@ -81,7 +90,7 @@ pub async fn serve(
     address: Option<SocketAddr>,
     published: watch::Receiver<Arc<Published>>,
     health: Health,
-    steering: Option<Meter>,
+    steering: Steering,
     acceleration: Arc<Acceleration>,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
@@ -190,7 +199,16 @@ async fn answer(
                 .body(Full::from(metrics)),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding metrics\n"),
         },
-        (&Method::GET, _) => text(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n"),
+        (&Method::GET, "/steering") => match serde_json::to_string(&(watched.steering.listing)()) {
+            Ok(listing) => Response::builder()
+                .header(CONTENT_TYPE, "application/json")
+                .body(Full::from(listing)),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding bindings\n"),
+        },
+        (&Method::GET, _) => text(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /healthz and /steering\n",
+        ),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
     }
 }

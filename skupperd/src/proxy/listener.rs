@@ -37,17 +37,20 @@ impl Proxy {
         routing_key: &Arc<str>,
         front: Option<Arc<Front>>,
         socket: TcpStream,
-    ) {
+    ) -> Option<TcpStream> {
         let (routing_key, front) = match (front, self.fronts.get(listener)) {
             // Another worker has chosen the key.
             (Some(front), _) => (routing_key.clone(), Some(front)),
             (None, Some(front)) => match key_of(worker, site, &front, &[]) {
                 Some(key) => (key, Some(front)),
-                None => return tracing::debug!("no connector of any routing key"),
+                None => return Some(socket),
             },
             (None, None) => (routing_key.clone(), None),
         };
         let choice = self.choose(worker, site, &routing_key, &Exclude::default());
+        if matches!(choice, Choice::None) {
+            return Some(socket);
+        }
         if let Choice::Remote { link, .. } = &choice {
             // A worker without a connection towards the server hands the client over, once.
             if worker.trunk(*link).is_none() {
@@ -64,13 +67,11 @@ impl Proxy {
                         socket,
                     };
                     worker.senders.send(other, client);
-                    return;
+                    return None;
                 }
             }
         }
-        let Some(proxy) = self.this.upgrade() else {
-            return;
-        };
+        let proxy = self.this.upgrade()?;
         let client = Client {
             worker: worker.clone(),
             site,
@@ -83,7 +84,7 @@ impl Proxy {
         };
         if client.front.as_ref().is_some_and(|f| f.tls.is_some()) {
             tokio::task::spawn_local(client.secure(socket));
-            return;
+            return None;
         }
         match sys::watch(socket) {
             Ok(socket) => {
@@ -92,6 +93,7 @@ impl Proxy {
             }
             Err(error) => tracing::warn!(%error, "registering a client failed"),
         }
+        None
     }
 
     fn choose(&self, worker: &Worker, site: u32, key: &str, exclude: &Exclude) -> Choice {

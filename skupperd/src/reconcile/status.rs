@@ -449,6 +449,11 @@ impl NamespaceState {
                     .with(ConditionType::Matched, pending(matched, Some(missing)))
                     .details(ListenerDetails {
                         has_matching_connector: matched,
+                        reached_by: match state {
+                            Some(s) if s.open && s.steered => "steering".to_owned(),
+                            Some(s) if s.open => "socket".to_owned(),
+                            _ => String::new(),
+                        },
                         certificate_expiration_time: self.executor.ends.expires(&key),
                         tls_handshake_failures: state.map_or(0, |s| s.tls_failures),
                     })

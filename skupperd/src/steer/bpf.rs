@@ -1,19 +1,55 @@
 //! The BPF programs of `skupper-ebpf` in the kernel: a `sk_lookup` program gives connections to
 //! accept sockets by destination, without a socket for each destination.
 
+use super::pins::{self, Home, PinError, Pinned};
+use crate::{sys, telemetry};
 use aya::{
-    Ebpf, EbpfError,
-    maps::{LpmTrie, Map, MapData, MapError, PerCpuArray, SockMap, lpm_trie::Key},
-    programs::{Program, ProgramError, SkLookup},
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{
+        Array, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap, lpm_trie::Key,
+    },
+    programs::{Program, ProgramError, ProgramInfo, SkLookup, links::FdLink},
+    util::nr_cpus,
 };
-use skupper_ebpf::{Binding, Counters, Destination};
+use skupper_ebpf::{Binding, Counters, Destination, FIXED_BITS, LAYOUT};
 use std::{
+    fs::File,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    io,
     net::{IpAddr, TcpListener},
-    os::fd::BorrowedFd,
-    sync::Arc,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skupper-ebpf"));
+
+/// The maps that are pinned, by the names that programs know them by, which are also their files'.
+const MAPS: [&str; 3] = ["BINDINGS", "SOCKETS", "COUNTERS"];
+/// Other files of a directory of pins: the program, what attaches it, and whose work they are.
+const PROGRAM: &str = "PROGRAM";
+const LINK: &str = "LINK";
+const STATE: &str = "STATE";
+/// Words of the state.
+const STATE_LAYOUT: u32 = 0;
+const STATE_RELEASE: u32 = 1;
+
+/// What was there when pinned programs were opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// What an earlier process has left; it goes on.
+    Same,
+    /// Another version of the program; it was replaced on the maps as they are.
+    OtherProgram,
+    /// Nothing that could be gone on with: all of it is replaced. What is there stays attached until
+    /// [`Steering::settle`].
+    Other,
+}
 
 /// The kernel refused something about the BPF programs.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +68,22 @@ impl BpfError {
             source: Box::new(source.into()),
         }
     }
+
+    fn pin(op: &'static str) -> impl FnOnce(aya::pin::PinError) -> Self {
+        move |error| {
+            let error = MapError::PinError { name: None, error };
+            Self::of(op)(error)
+        }
+    }
 }
 
 /// The programs' counters, which any thread may read.
-pub struct Counts(PerCpuArray<MapData, Counters>);
+pub struct Counts(Mutex<PerCpuArray<MapData, Counters>>);
 
 impl Counts {
     /// What has happened to the connections of the bindings with this slot.
     pub fn of(&self, slot: u32) -> Result<Counters, BpfError> {
-        let of_each_cpu = self.0.get(&slot, 0);
+        let of_each_cpu = self.locked().get(&slot, 0);
         let of_each_cpu = of_each_cpu.map_err(BpfError::of("reading the counters"))?;
         Ok(of_each_cpu
             .iter()
@@ -50,38 +93,206 @@ impl Counts {
                 passed: sum.passed + cpu.passed,
             }))
     }
+
+    /// Begins anew with the bindings of this slot.
+    pub fn clear(&self, slot: u32) -> Result<(), BpfError> {
+        let failed = "clearing a counter";
+        let cpus = nr_cpus().map_err(|(_, e)| BpfError::of(failed)(MapError::IoError(e)))?;
+        let zeros = PerCpuValues::try_from(vec![Counters::default(); cpus]);
+        let zeros = zeros.map_err(|e| BpfError::of(failed)(MapError::IoError(e)))?;
+        let cleared = self.locked().set(slot, zeros, 0);
+        cleared.map_err(BpfError::of(failed))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, PerCpuArray<MapData, Counters>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Programs that are loaded and attached to a network namespace. Dropping this detaches them.
+/// Programs that are loaded and attached to a network namespace. Dropping this detaches them, unless
+/// they are pinned.
 pub struct Steering {
     bindings: LpmTrie<MapData, Destination, Binding>,
     sockets: SockMap<MapData>,
     counts: Arc<Counts>,
     // Holds the program and its attachment.
     _programs: Ebpf,
+    pinned: Option<(Home, String, Pinned)>,
+    /// Held until what was replaced is removed.
+    replaced: Option<File>,
 }
 
 impl Steering {
     /// Loads the programs and attaches them to a network namespace, an open file of
     /// `/proc/<pid>/ns/net`. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
     pub fn load(netns: BorrowedFd<'_>) -> Result<Self, BpfError> {
-        let mut programs = Ebpf::load(OBJECT).map_err(BpfError::of("loading the maps"))?;
-        let bindings = take(&mut programs, "BINDINGS")?;
-        let sockets = take(&mut programs, "SOCKETS")?;
-        let counts = Arc::new(Counts(take(&mut programs, "COUNTERS")?));
-        let program: &mut SkLookup = program(&mut programs, "steer")?;
+        let mut programs = load(&mut EbpfLoader::new(), OBJECT)?;
+        let program = program::<SkLookup>(&mut programs, "steer")?;
+        program.attach(netns).map_err(BpfError::of(ATTACHING))?;
+        Self::of(programs)
+    }
+
+    /// The same, with programs that go on when this is dropped: those that this instance has left, or
+    /// new ones. `lock` is what an earlier process had got from [`Self::lock`].
+    pub fn open(
+        netns: BorrowedFd<'_>,
+        home: &Home,
+        instance: &str,
+        lock: Option<OwnedFd>,
+    ) -> Result<(Self, Found), PinError> {
+        Self::open_release(netns, home, instance, lock, release())
+    }
+
+    /// The same as if the programs were of another release.
+    pub fn open_release(
+        netns: BorrowedFd<'_>,
+        home: &Home,
+        instance: &str,
+        lock: Option<OwnedFd>,
+        release: u64,
+    ) -> Result<(Self, Found), PinError> {
+        let mut replaced = None;
+        if let Some(pinned) = home.find(instance, lock)? {
+            match Self::adopt(netns, &pinned.dir, release) {
+                Ok(Some((mut steering, found))) => {
+                    // Left over when an earlier process was killed before it had settled.
+                    home.forget_old(instance)?;
+                    steering.pinned = Some((home.clone(), instance.to_owned(), pinned));
+                    return Ok((steering, found));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let (dir, error) = (pinned.dir.display(), telemetry::chain(&error));
+                    tracing::warn!(%dir, error, "what an earlier process has pinned is of no use");
+                }
+            }
+            replaced = Some(pinned.lock);
+        }
+        let made = home.make(instance)?;
+        let steering = Self::load_pinned(netns, &made.dir, release);
+        let mut steering = steering.inspect_err(|_| {
+            // The error that counts is the first one.
+            let _ = pins::remove(&made.dir);
+        })?;
+        let pinned = home.publish(instance, made)?;
+        let found = match &replaced {
+            Some(_) => Found::Other,
+            None => Found::Nothing,
+        };
+        steering.pinned = Some((home.clone(), instance.to_owned(), pinned));
+        steering.replaced = replaced;
+        Ok((steering, found))
+    }
+
+    fn load_pinned(netns: BorrowedFd<'_>, dir: &Path, release: u64) -> Result<Self, BpfError> {
+        let mut programs = load(pinning(&mut EbpfLoader::new(), dir), OBJECT)?;
+        let program = program::<SkLookup>(&mut programs, "steer")?;
+        let id = program.attach(netns).map_err(BpfError::of(ATTACHING))?;
+        let link = program.take_link(id).map_err(BpfError::of(ATTACHING))?;
+        let pinning = "pinning";
+        FdLink::from(link)
+            .pin(dir.join(LINK))
+            .map_err(BpfError::pin(pinning))?;
         program
-            .load()
-            .map_err(BpfError::of("loading the program"))?;
-        program
-            .attach(netns)
-            .map_err(BpfError::of("attaching to the network namespace"))?;
+            .pin(dir.join(PROGRAM))
+            .map_err(BpfError::pin(pinning))?;
+        let mut state = Array::<MapData, u64>::create(2, 0).map_err(BpfError::of(pinning))?;
+        for (index, word) in [(STATE_LAYOUT, LAYOUT), (STATE_RELEASE, release)] {
+            state.set(index, word, 0).map_err(BpfError::of(pinning))?;
+        }
+        state.pin(dir.join(STATE)).map_err(BpfError::pin(pinning))?;
+        Self::of(programs)
+    }
+
+    /// Goes on with what is pinned in a directory; none: it is for another layout of the maps or
+    /// another network namespace.
+    fn adopt(
+        netns: BorrowedFd<'_>,
+        dir: &Path,
+        release: u64,
+    ) -> Result<Option<(Self, Found)>, BpfError> {
+        const ADOPTING: &str = "taking up what is pinned";
+        let of_system = |error: io::Error| BpfError::of(ADOPTING)(MapError::IoError(error));
+        let state = MapData::from_pin(dir.join(STATE)).map_err(BpfError::of(ADOPTING))?;
+        let state = Array::<_, u64>::try_from(Map::Array(state));
+        let mut state = state.map_err(BpfError::of(ADOPTING))?;
+        let word = |index| state.get(&index, 0).map_err(BpfError::of(ADOPTING));
+        if word(STATE_LAYOUT)? != LAYOUT {
+            return Ok(None);
+        }
+        let old_release = word(STATE_RELEASE)?;
+        let link = sys::bpf::open_pin(&dir.join(LINK)).map_err(of_system)?;
+        let (old_id, old_netns) = sys::bpf::link_to(link.as_fd()).map_err(of_system)?;
+        let own = netns.try_clone_to_owned().map(File::from);
+        let own = own.and_then(|f| f.metadata()).map_err(of_system)?;
+        if u64::from(old_netns) != own.ino() {
+            return Ok(None);
+        }
+        let old = ProgramInfo::from_pin(dir.join(PROGRAM)).map_err(BpfError::of(ADOPTING))?;
+        let mut programs = load(pinning(&mut EbpfLoader::new(), dir), OBJECT)?;
+        let program = program::<SkLookup>(&mut programs, "steer")?;
+        let new = program.info().map_err(BpfError::of(ADOPTING))?;
+        let mut found = Found::Same;
+        if (old.id(), old.tag(), old_release) != (old_id, new.tag(), release) {
+            let file = program.fd().map_err(BpfError::of(ADOPTING))?;
+            sys::bpf::replace_program(link.as_fd(), file.as_fd()).map_err(of_system)?;
+            let path = dir.join(PROGRAM);
+            std::fs::remove_file(&path).map_err(of_system)?;
+            program.pin(&path).map_err(BpfError::pin(ADOPTING))?;
+            state
+                .set(STATE_RELEASE, release, 0)
+                .map_err(BpfError::of(ADOPTING))?;
+            found = Found::OtherProgram;
+        }
+        Self::of(programs).map(|steering| Some((steering, found)))
+    }
+
+    fn of(mut programs: Ebpf) -> Result<Self, BpfError> {
         Ok(Self {
-            bindings,
-            sockets,
-            counts,
+            bindings: take(&mut programs, MAPS[0])?,
+            sockets: take(&mut programs, MAPS[1])?,
+            counts: Arc::new(Counts(Mutex::new(take(&mut programs, MAPS[2])?))),
             _programs: programs,
+            pinned: None,
+            replaced: None,
         })
+    }
+
+    /// What an instance's pins are locked by; none when there are none. The lock holds for as long as
+    /// a copy of this is open anywhere.
+    pub fn lock(&self) -> Option<BorrowedFd<'_>> {
+        let (_, _, pinned) = self.pinned.as_ref()?;
+        Some(pinned.lock.as_fd())
+    }
+
+    /// Detaches what was replaced and is not needed any more.
+    pub fn settle(&mut self) -> Result<(), PinError> {
+        let (Some(_), Some((home, instance, _))) = (self.replaced.take(), &self.pinned) else {
+            return Ok(());
+        };
+        home.forget_old(instance)
+    }
+
+    /// Detaches the programs, pinned or not: the bindings are over for new connections.
+    pub fn end(&mut self) -> Result<(), PinError> {
+        self.settle()?;
+        match self.pinned.take() {
+            Some((_, _, pinned)) => pins::remove(&pinned.dir),
+            None => Ok(()),
+        }
+    }
+
+    /// The bindings there are: of which address and how many bits of it, and port.
+    pub fn bindings(&self) -> Result<Vec<(IpAddr, u8, u16, Binding)>, BpfError> {
+        let all = self.bindings.iter().map(|entry| {
+            let (key, binding) = entry.map_err(BpfError::of("reading the bindings"))?;
+            let (address, port) = key.data().place();
+            let prefix = key.prefix_len().saturating_sub(FIXED_BITS);
+            // Of keys that this program has made no number is larger.
+            let prefix = u8::try_from(prefix).unwrap_or(u8::MAX);
+            Ok((address, prefix, port, binding))
+        });
+        all.collect()
     }
 
     /// Puts an accept socket at a place in the socket map. The kernel takes it out again when the
@@ -122,6 +333,30 @@ impl Steering {
     pub fn counts(&self) -> Arc<Counts> {
         self.counts.clone()
     }
+}
+
+const ATTACHING: &str = "attaching to the network namespace";
+
+/// Tells versions of the programs apart, with what their instructions do not say.
+fn release() -> u64 {
+    BuildHasherDefault::<DefaultHasher>::new().hash_one(OBJECT)
+}
+
+fn pinning<'a, 'b>(loader: &'a mut EbpfLoader<'b>, dir: &Path) -> &'a mut EbpfLoader<'b> {
+    for map in MAPS {
+        loader.map_pin_path(map, dir.join(map));
+    }
+    loader
+}
+
+fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, BpfError> {
+    let mut programs = loader
+        .load(object)
+        .map_err(BpfError::of("loading the maps"))?;
+    program::<SkLookup>(&mut programs, "steer")?
+        .load()
+        .map_err(BpfError::of("loading the program"))?;
+    Ok(programs)
 }
 
 fn key(address: IpAddr, prefix: u8, port: u16) -> Key<Destination> {

@@ -4,34 +4,34 @@
 //! Order is what keeps connections from going astray. A binding begins when its address is ours and
 //! workers know its owner, and ends before workers forget the owner and others can have the address.
 
+mod start;
+
+pub(super) use start::{discard, start};
+
 use super::{
-    Meter, NotSteered, Steer, SteerError, Steered, Totals,
-    bpf::{BpfError, Counts, Steering},
+    Steer, SteerError,
+    accepting::Accepting,
+    bpf::{BpfError, Steering},
     listening::{Listening, listening},
     place::{Network, Place, Ports},
-    plain::BACKLOG,
     reserve::Reservations,
+    slots::Slots,
     table::{Owner, Owners, Table},
 };
-use crate::{sys, telemetry};
-use skupper_ebpf::{ALL_PORTS, Binding, LEFT_ALONE, UNBOUND};
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::{sys::Keeper, telemetry};
+use skupper_ebpf::{ALL_PORTS, Binding, LEFT_ALONE, LISTENERS};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    fs::File,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    os::fd::AsFd,
+    net::SocketAddr,
     sync::Arc,
 };
 
 /// What the kernel says of an address that is taken, and by whom.
 const DUPLICATE: &str = "Address already in use by another listener";
 
-/// Slot of the counters of all listeners.
-const LISTENERS: u32 = 1;
-/// Slot of the accept sockets' own addresses, where nobody is expected.
-const OWN: u32 = 2;
+/// Name of the descriptor that the lock on the pins is on.
+const LOCK: &str = "pins";
 
 /// Sends connections to the accept sockets.
 struct Kernel {
@@ -39,109 +39,39 @@ struct Kernel {
     reservations: Reservations,
     owners: Owners,
     table: Arc<Table>,
-    workers: u32,
-    /// The accept sockets' own addresses.
-    own: HashSet<SocketAddr>,
+    accepting: Accepting,
+    /// Bindings of an earlier process that nobody has wanted yet, and where they are counted.
+    adopted: HashMap<(Network, u16), u32>,
+    slots: Slots,
+    keeper: Keeper,
     /// What is reserved for each place.
     taken: HashMap<Place, Vec<SocketAddr>>,
     /// Places that others may come to listen at.
     open: BTreeSet<Place>,
     /// What is left to others there.
     left: HashSet<(Network, u16)>,
+    /// What an earlier process has left to others. It stays so until all places are known again.
+    left_before: HashSet<(Network, u16)>,
     /// What the kernel knows of.
     bound: HashSet<(Network, u16)>,
 }
 
-/// Loads the program and makes an accept socket of each family for each worker.
-pub(super) fn start(workers: usize) -> Result<Steered, NotSteered> {
-    let missing = sys::missing_for_bpf()?;
-    if !missing.is_empty() {
-        return Err(NotSteered::Missing(missing.join(", ")));
-    }
-    // Not /proc/self: that is the main thread's.
-    let netns = File::open("/proc/thread-self/ns/net")?;
-    let mut steering = Steering::load(netns.as_fd())?;
-    let count = u32::try_from(workers).map_err(io::Error::other)?;
-    let mut sockets: Vec<Vec<TcpListener>> = Vec::new();
-    for worker in 0..count {
-        let mut of_worker = Vec::new();
-        let v4 = accept_socket(&mut steering, Ipv4Addr::LOCALHOST.into())?;
-        steering.set_socket(worker, &v4)?;
-        of_worker.push(v4);
-        // A host without IPv6 has no connections of it.
-        if let Ok(v6) = accept_socket(&mut steering, Ipv6Addr::LOCALHOST.into()) {
-            steering.set_socket(count + worker, &v6)?;
-            of_worker.push(v6);
-        }
-        sockets.push(of_worker);
-    }
-    let table = Arc::new(Table::default());
-    let meter = meter(steering.counts());
-    let own = sockets.iter().flatten().map(TcpListener::local_addr);
-    let own = own.collect::<io::Result<_>>()?;
-    let steer = Box::new(Kernel {
-        own,
-        taken: HashMap::new(),
-        open: BTreeSet::new(),
-        left: HashSet::new(),
-        bound: HashSet::new(),
-        steering,
-        reservations: Reservations::default(),
-        owners: Owners::default(),
-        table: table.clone(),
-        workers: count,
-    });
-    Ok(Steered {
-        steer,
-        table,
-        sockets,
-        meter,
-    })
-}
-
-/// A listening socket that nobody reaches by its own address.
-fn accept_socket(steering: &mut Steering, host: IpAddr) -> Result<TcpListener, NotSteered> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let domain = Domain::for_address((host, 0).into());
-    let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
-    // Connections have the ports of listeners: what is left of them is no conflict to the next that
-    // wants one. They inherit this and the other options.
-    socket.set_reuse_address(true)?;
-    sys::prepare((&socket).into())?;
-    if host.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&SocketAddr::new(host, 0).into())?;
-    let own = socket.local_addr()?.as_socket();
-    let own = own.ok_or_else(|| io::Error::other("a socket without an address"))?;
-    let nobody = Binding {
-        first: 0,
-        sockets: 0,
-        slot: OWN,
-        prefix: 0,
+/// What the kernel knows a port of a place by, or all ports.
+fn key(part: Place) -> (Network, u16) {
+    let port = match part.ports {
+        Ports::One(port) | Ports::Range(port, _) => port,
+        Ports::All => ALL_PORTS,
     };
-    let network = Network::of(own.ip());
-    steering.bind(network.address(), network.bits(), own.port(), nobody)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    (part.network, port)
 }
 
-fn meter(counts: Arc<Counts>) -> Meter {
-    Arc::new(move || {
-        let read = || {
-            let ours = counts.of(LISTENERS)?;
-            let own = counts.of(OWN)?;
-            Ok(Totals {
-                hits: ours.steered,
-                misses: counts.of(UNBOUND)?.passed,
-                refused: ours.refused + own.refused,
-            })
-        };
-        let failed = |error: &BpfError| {
-            tracing::warn!(error = telemetry::chain(error), "steering");
-        };
-        read().inspect_err(failed).ok()
-    })
+/// What is told of [`key`].
+fn part((network, port): (Network, u16)) -> Place {
+    let ports = match port {
+        ALL_PORTS => Ports::All,
+        port => Ports::One(port),
+    };
+    Place { network, ports }
 }
 
 impl Kernel {
@@ -152,9 +82,11 @@ impl Kernel {
             ALL_PORTS => self.owners.of_all(network),
             port => self.owners.of_port(network, port),
         };
-        let sockets = match owner {
-            _ if self.left.contains(&key) => LEFT_ALONE,
-            Some(_) => self.workers,
+        let slot = owner.map(|owner| owner.slot);
+        let (sockets, slot) = match slot {
+            // Nothing is counted there.
+            _ if self.left.contains(&key) => (LEFT_ALONE, slot.unwrap_or(LISTENERS)),
+            Some(slot) => (self.accepting.count, slot),
             None if self.bound.contains(&key) => {
                 self.steering
                     .unbind(network.address(), network.bits(), port)?;
@@ -163,11 +95,10 @@ impl Kernel {
             }
             None => return Ok(()),
         };
-        let v4 = network.address().is_ipv4();
         let binding = Binding {
-            first: if v4 { 0 } else { self.workers },
+            first: self.accepting.first(network.address()),
             sockets,
-            slot: LISTENERS,
+            slot,
             prefix: u32::from(network.bits()),
         };
         self.steering
@@ -178,12 +109,10 @@ impl Kernel {
 
     /// The same for each port of a place.
     fn settle_all(&mut self, place: Place) -> Result<(), SteerError> {
-        let settled = if place.ports == Ports::All {
-            self.settle(place.network, ALL_PORTS)
-        } else {
-            let mut ports = place.ports.each();
-            ports.try_for_each(|port| self.settle(place.network, port))
-        };
+        let settled = place
+            .parts()
+            .map(key)
+            .try_for_each(|(network, port)| self.settle(network, port));
         settled.map_err(|error| SteerError {
             place,
             op: "steering",
@@ -193,7 +122,9 @@ impl Kernel {
 
     /// Makes a place ours, or says who has it.
     fn take(&mut self, place: Place, others: &[Listening]) -> Result<(), SteerError> {
-        if is_open(&place) && place.ports != Ports::All {
+        // Where an earlier process was before others came, they have theirs and we the rest.
+        let ours = self.adopted_slot(place).is_some();
+        if is_open(&place) && place.ports != Ports::All && !ours {
             let taken = others.iter().find(|other| other.takes_of(&place));
             if let Some(other) = taken {
                 let text = format!(
@@ -245,7 +176,7 @@ impl Kernel {
 
     /// Leaves to others what they listen on in the places that can not be taken from them.
     fn leave(&mut self, others: &[Listening]) {
-        let mut left = HashSet::new();
+        let mut left = self.left_before.clone();
         for place in &self.open {
             for other in others.iter().filter(|other| other.takes_of(place)) {
                 let ip = other.addr.ip();
@@ -279,9 +210,71 @@ impl Kernel {
             tracing::error!(%error, "looking for programs that listen");
         });
         let mut others = found.unwrap_or_default();
-        others.retain(|other| !self.own.contains(&other.addr));
+        others.retain(|other| !self.accepting.own(other.addr.ip(), other.addr.port()));
         others
     }
+
+    /// Where an earlier process has counted connections to a place.
+    fn adopted_slot(&self, place: Place) -> Option<u32> {
+        let mut keys = place.parts().map(key);
+        let of = |key| self.adopted.get(&key).copied();
+        (!self.adopted.is_empty()).then(|| keys.find_map(of))?
+    }
+
+    /// The slot that a listener's connections are counted in, for a place more.
+    fn take_slot(&mut self, owner: &Owner, place: Place) -> u32 {
+        let (slot, fresh) = self.slots.take(&owner.name, self.adopted_slot(place));
+        if fresh && let Err(error) = self.steering.counts().clear(slot) {
+            tracing::warn!(error = telemetry::chain(&error), "counters of a listener");
+        }
+        slot
+    }
+
+    /// An owner, and a place that is to be its own: what has to be done in the kernel.
+    fn begin(
+        &mut self,
+        place: Place,
+        owner: Owner,
+        before: Option<&Owner>,
+        others: &[Listening],
+    ) -> Result<Begun, SteerError> {
+        let slot = owner.slot;
+        if !self.owners.insert(place, owner) {
+            return Err(SteerError {
+                place,
+                op: "binding",
+                source: io::Error::new(io::ErrorKind::AddrInUse, DUPLICATE),
+            });
+        }
+        if let Some(before) = before {
+            // What changes its owner leads where it did.
+            return Ok(match before.slot == slot {
+                true => Begun::Same,
+                false => Begun::Other,
+            });
+        }
+        let taken = self.take(place, others);
+        if taken.is_err() {
+            self.owners.remove(place);
+        } else if !self.adopted.is_empty() {
+            for key in place.parts().map(key) {
+                // Others may have some of its ports to themselves.
+                if self.adopted.get(&key) == Some(&slot) {
+                    self.adopted.remove(&key);
+                }
+            }
+        }
+        taken.map(|()| Begun::Other)
+    }
+}
+
+/// How a place was begun.
+#[derive(PartialEq, Eq)]
+enum Begun {
+    /// The kernel knows all of it.
+    Same,
+    /// The kernel is to be told.
+    Other,
 }
 
 /// Whether others may come to listen at a place that is ours.
@@ -292,31 +285,27 @@ fn is_open(place: &Place) -> bool {
 impl Steer for Kernel {
     fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>> {
         let mut ending: HashSet<Place> = end.iter().copied().collect();
-        for place in &ending {
-            self.owners.remove(*place);
-        }
+        let before = ending.iter();
+        let before = before.filter_map(|place| Some((*place, self.owners.remove(*place)?)));
+        let before: HashMap<Place, Owner> = before.collect();
         let others = self.others(begin.iter().any(|(place, _)| is_open(place)));
         let mut results = Vec::with_capacity(begin.len());
         let mut beginning = Vec::new();
-        for (n, (place, owner)) in begin.into_iter().enumerate() {
-            let taken = if !self.owners.insert(place, owner) {
-                Err(SteerError {
-                    place,
-                    op: "binding",
-                    source: io::Error::new(io::ErrorKind::AddrInUse, DUPLICATE),
-                })
-            } else if ending.remove(&place) {
-                // What changes its owner stays as it is in the kernel.
-                Ok(())
-            } else {
-                let taken = self.take(place, &others);
-                match &taken {
-                    Ok(()) => beginning.push((n, place)),
-                    Err(_) => self.owners.remove(place),
+        let mut unnamed = Vec::new();
+        for (n, (place, mut owner)) in begin.into_iter().enumerate() {
+            let name = owner.name.clone();
+            owner.slot = self.take_slot(&owner, place);
+            let moved = before.get(&place).filter(|_| ending.contains(&place));
+            let begun = self.begin(place, owner, moved, &others);
+            match &begun {
+                Ok(Begun::Same) => drop(ending.remove(&place)),
+                Ok(Begun::Other) => {
+                    ending.remove(&place);
+                    beginning.push((n, place, name));
                 }
-                taken
-            };
-            results.push(taken);
+                Err(_) => unnamed.push(name),
+            }
+            results.push(begun.map(drop));
         }
         // Before workers forget who had them: what comes from now on is refused, or goes where it
         // will from now on.
@@ -326,14 +315,15 @@ impl Steer for Kernel {
             }
         }
         self.table.store(self.owners.clone());
-        if beginning.iter().any(|(_, place)| is_open(place)) {
+        if beginning.iter().any(|(_, place, _)| is_open(place)) {
             self.leave(&others);
         }
         let mut failed = Vec::new();
-        for (n, place) in beginning {
+        for (n, place, name) in beginning {
             if let Err(error) = self.settle_all(place) {
                 results[n] = Err(error);
                 failed.push(place);
+                unnamed.push(name);
             }
         }
         for place in &failed {
@@ -348,6 +338,9 @@ impl Steer for Kernel {
         for place in ending.into_iter().chain(failed) {
             self.give(place);
         }
+        // Last, so that a listener that is changed goes on with its own.
+        let names = before.values().map(|owner| &owner.name);
+        names.chain(&unnamed).for_each(|name| self.slots.give(name));
         results
     }
 
@@ -356,5 +349,61 @@ impl Steer for Kernel {
             let others = self.others(true);
             self.leave(&others);
         }
+    }
+
+    fn adopted(&self) -> Vec<Place> {
+        let bound = self.adopted.keys().copied().map(part);
+        let reserved = self.reservations.adopted().map(Place::from);
+        let mut all: Vec<_> = bound.chain(reserved).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn end_adopted(&mut self) {
+        for (network, port) in std::mem::take(&mut self.adopted).into_keys() {
+            let place = part((network, port));
+            if let Err(error) = self.settle(network, port) {
+                let error = telemetry::chain(&error);
+                tracing::error!(%place, error, "ending a binding");
+            } else if !self.bound.contains(&(network, port)) {
+                tracing::info!(%place, "an earlier process's binding has ended");
+            }
+        }
+        self.left_before.clear();
+        self.look();
+        self.slots.settle();
+        self.reservations.settle();
+        if let Err(error) = self.steering.settle() {
+            tracing::warn!(
+                error = telemetry::chain(&error),
+                "removing what was replaced"
+            );
+        }
+    }
+
+    fn end(&mut self) {
+        if let Err(error) = self.steering.end() {
+            tracing::warn!(error = telemetry::chain(&error), "removing what is pinned");
+        }
+        self.owners = Owners::default();
+        self.adopted.clear();
+        self.left.clear();
+        self.left_before.clear();
+        self.open.clear();
+        self.taken.clear();
+        // What was not pinned is attached for as long as this process lives.
+        for (network, port) in std::mem::take(&mut self.bound) {
+            let unbound = self
+                .steering
+                .unbind(network.address(), network.bits(), port);
+            if let Err(error) = unbound {
+                tracing::error!(error = telemetry::chain(&error), "ending a binding");
+            }
+        }
+        self.table.store(Owners::default());
+        self.reservations.clear();
+        self.accepting.forget();
+        self.keeper.forget(LOCK);
     }
 }

@@ -3,6 +3,7 @@
 //! A socket can not be bound to a prefix of addresses nor to all ports, so nothing stops others from
 //! listening there, before us or after: they are looked for, and their ports are left to them.
 
+#[cfg(feature = "ebpf")]
 use super::place::Place;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -56,6 +57,7 @@ pub struct Listening {
     pub cgroup: u64,
 }
 
+#[cfg(feature = "ebpf")]
 impl Listening {
     /// Whether it takes connections of a place.
     pub(super) fn takes_of(&self, place: &Place) -> bool {
@@ -167,6 +169,7 @@ fn padded(length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "ebpf")]
     use crate::steer::place::{Network, Ports};
     use std::net::TcpListener;
 
@@ -185,6 +188,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "ebpf")]
     fn one_on_all_addresses_takes_of_every_place_of_its_families() {
         let of = |addr: &str, both| Listening {
             addr: addr.parse().unwrap(),

@@ -97,6 +97,16 @@ pub enum Ports {
     All,
 }
 
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(port) => port.fmt(f),
+            Self::Range(first, last) => write!(f, "{first}-{last}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
 impl Ports {
     /// Each of them, where they are counted.
     pub fn each(self) -> impl Iterator<Item = u16> {
@@ -135,8 +145,14 @@ impl Place {
         self.network.contains(to.ip()) && self.ports.contains(to.port())
     }
 
+    /// What the kernel knows of it: a place for each port, or the one of all ports.
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let all = (self.ports == Ports::All).then_some(self);
+        let ports = self.ports.each().map(move |port| self.at(port));
+        all.into_iter().chain(ports)
+    }
+
     /// The place of one port here.
-    #[cfg(feature = "ebpf")]
     pub(super) fn at(&self, port: u16) -> Self {
         Self {
             ports: Ports::One(port),

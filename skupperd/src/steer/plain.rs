@@ -1,10 +1,11 @@
 //! Sockets that are bound to a listener's address.
 
 use super::{SteerError, routes::is_local};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
 };
 
 /// Connections waiting to be accepted, per socket; the system's own limit (somaxconn) caps it.
@@ -59,6 +60,43 @@ impl Plain {
         }
         Ok(sockets)
     }
+}
+
+impl Plain {
+    /// More sockets beside those that [`Self::open`] has made, in this process or an earlier one.
+    pub(super) fn join(
+        self,
+        addr: SocketAddr,
+        more: usize,
+    ) -> Result<Vec<TcpListener>, SteerError> {
+        let failed = |op| {
+            move |source| SteerError {
+                place: addr.into(),
+                op,
+                source,
+            }
+        };
+        let one = |_| {
+            let socket = socket(addr)?;
+            let shared = socket.set_reuse_port(true);
+            shared.map_err(failed("setting options"))?;
+            bind(&socket, addr).map_err(failed("binding"))?;
+            crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;
+            socket.listen(BACKLOG).map_err(failed("listening"))?;
+            Ok(socket.into())
+        };
+        (0..more).map(one).collect()
+    }
+}
+
+/// The address of a socket that listens for TCP connections in the network namespace of `beside`.
+pub(super) fn listens(socket: &TcpListener, beside: SockRef<'_>) -> Option<SocketAddr> {
+    let asked = SockRef::from(socket);
+    let tcp = asked.protocol().ok()? == Some(Protocol::TCP);
+    let here = crate::sys::same_netns(socket.as_fd(), beside.as_fd());
+    (tcp && here && asked.is_listener().ok()?)
+        .then(|| socket.local_addr().ok())
+        .flatten()
 }
 
 /// A socket of this address's family, not bound yet. Connections of an earlier life that the system

@@ -2,54 +2,166 @@
 //!
 //! The kernel steers before it looks for listeners: without this, a program that listens where we
 //! steer would be shadowed, and so would another instance of this one. A reservation is one socket
-//! that is bound and neither listens nor queues anything; it ends with the process at the latest.
+//! that is bound and neither listens nor queues anything; it ends with the process at the latest, or
+//! with what the service manager keeps of it.
 
 use super::{
     SteerError,
     plain::{bind, socket},
 };
-use socket2::Socket;
+use crate::sys::{Descriptors, Keeper};
+use socket2::{Protocol, Socket};
 use std::{
     collections::BTreeMap,
     net::{Shutdown, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
 };
 
-/// Addresses that are ours, by port, each with the number of places that have it.
+/// What the names of kept sockets begin with; a number follows. Names are short, because all of them
+/// together are one word of the environment.
+const NAME: &str = "reserve-";
+
+/// One that is ours.
+struct Reserved {
+    addr: SocketAddr,
+    socket: Socket,
+    name: String,
+    /// How many places have it; none: an earlier process had it, and nobody has wanted it yet.
+    places: usize,
+}
+
+/// Addresses that are ours, by port.
 #[derive(Default)]
-pub(super) struct Reservations(BTreeMap<u16, Vec<(SocketAddr, Socket, usize)>>);
+pub(super) struct Reservations {
+    by_port: BTreeMap<u16, Vec<Reserved>>,
+    keeper: Keeper,
+    next: u64,
+}
 
 impl Reservations {
+    /// Those that an earlier process has left, in the network namespace of `beside`.
+    pub(super) fn adopt(given: &Descriptors, keeper: Keeper, beside: BorrowedFd<'_>) -> Self {
+        let mut this = Self {
+            keeper,
+            ..Self::default()
+        };
+        for (name, fd) in given.take(|name| name.starts_with(NAME)) {
+            let number = name.strip_prefix(NAME);
+            let number = number.and_then(|n| u64::from_str_radix(n, 16).ok());
+            this.next = this.next.max(number.map_or(0, |n| n.saturating_add(1)));
+            let socket = Socket::from(fd);
+            let addr = reserves(&socket).filter(|_| crate::sys::same_netns(socket.as_fd(), beside));
+            let fresh = addr.filter(|addr| !this.has(*addr));
+            match (number, fresh) {
+                (Some(_), Some(addr)) => {
+                    let ours = this.by_port.entry(addr.port()).or_default();
+                    ours.push(Reserved {
+                        addr,
+                        socket,
+                        name,
+                        places: 0,
+                    });
+                }
+                _ => {
+                    tracing::warn!(name, "a kept socket that reserves nothing is thrown away");
+                    this.keeper.forget(&name);
+                }
+            }
+        }
+        this
+    }
+
+    fn has(&self, addr: SocketAddr) -> bool {
+        let ours = self.by_port.get(&addr.port());
+        ours.is_some_and(|ours| ours.iter().any(|other| other.addr == addr))
+    }
+
+    /// Those that nobody has wanted since they were adopted.
+    pub(super) fn adopted(&self) -> impl Iterator<Item = SocketAddr> {
+        let all = self.by_port.values().flatten();
+        all.filter(|ours| ours.places == 0).map(|ours| ours.addr)
+    }
+
+    /// Gives back those that nobody has wanted.
+    pub(super) fn settle(&mut self) {
+        self.release_all(|reserved| reserved.places == 0);
+    }
+
+    /// Gives all back.
+    pub(super) fn clear(&mut self) {
+        self.release_all(|_| true);
+    }
+
+    fn release_all(&mut self, unwanted: impl Fn(&Reserved) -> bool) {
+        let ports: Vec<u16> = self.by_port.keys().copied().collect();
+        for port in ports {
+            self.release(port, |reserved| unwanted(reserved));
+        }
+    }
+
     /// Takes an address; an error if another program has it, as for one that listens. One of ours
     /// on all addresses and one on a single address go together.
     pub(super) fn take(&mut self, addr: SocketAddr) -> Result<(), SteerError> {
-        let ours = self.0.entry(addr.port()).or_default();
-        if let Some((_, _, places)) = ours.iter_mut().find(|(other, ..)| *other == addr) {
-            *places += 1;
+        let ours = self.by_port.entry(addr.port()).or_default();
+        if let Some(reserved) = ours.iter_mut().find(|other| other.addr == addr) {
+            reserved.places += 1;
             return Ok(());
         }
         // Sockets that allow it and do not listen may be bound side by side.
         let shared = share(ours, true).and_then(|()| reserve(addr));
         let unshared = share(ours, false);
-        ours.push((addr, shared?, 1));
+        let socket = shared?;
+        let name = format!("{NAME}{:x}", self.next);
+        self.next += 1;
+        let kept = self.keeper.keep(&name, &socket);
+        kept.map_err(failed(addr, "duplicating a socket"))?;
+        ours.push(Reserved {
+            addr,
+            socket,
+            name,
+            places: 1,
+        });
         unshared
     }
 
     /// Gives an address back, as often as it was taken.
     pub(super) fn give(&mut self, addr: SocketAddr) {
-        if let Some(ours) = self.0.get_mut(&addr.port()) {
-            ours.retain_mut(|(other, _, places)| {
-                *places -= usize::from(*other == addr);
-                *places > 0
-            });
-            if ours.is_empty() {
-                self.0.remove(&addr.port());
+        self.release(addr.port(), |reserved| {
+            reserved.places = reserved
+                .places
+                .saturating_sub(usize::from(reserved.addr == addr));
+            reserved.places == 0 && reserved.addr == addr
+        });
+    }
+
+    /// Gives back those at a port that are not wanted.
+    fn release(&mut self, port: u16, unwanted: impl FnMut(&mut Reserved) -> bool) {
+        let Some(ours) = self.by_port.get_mut(&port) else {
+            return;
+        };
+        for gone in ours.extract_if(.., unwanted) {
+            // The service manager closes its copy in its own time: until then, whoever shares
+            // addresses as listeners do may have this one.
+            if let Err(error) = gone.socket.set_reuse_address(true) {
+                tracing::debug!(addr = %gone.addr, %error, "giving an address back");
             }
+            self.keeper.forget(&gone.name);
+        }
+        if ours.is_empty() {
+            self.by_port.remove(&port);
         }
     }
 }
 
-fn share(ours: &[(SocketAddr, Socket, usize)], shared: bool) -> Result<(), SteerError> {
-    for (addr, socket, _) in ours {
+/// The address that a socket is bound to which does not listen.
+fn reserves(socket: &Socket) -> Option<SocketAddr> {
+    let tcp = socket.protocol().ok()? == Some(Protocol::TCP);
+    let addr = socket.local_addr().ok()?.as_socket()?;
+    (tcp && !socket.is_listener().ok()? && addr.port() != 0).then_some(addr)
+}
+
+fn share(ours: &[Reserved], shared: bool) -> Result<(), SteerError> {
+    for Reserved { addr, socket, .. } in ours {
         let set = socket.set_reuse_address(shared);
         set.map_err(failed(*addr, "setting options"))?;
     }

@@ -18,6 +18,10 @@ pub struct Owner {
     pub listener: u64,
     /// Its routing key.
     pub routing_key: Arc<str>,
+    /// What it is called: namespace and name.
+    pub name: Arc<(String, String)>,
+    /// Where its connections are counted.
+    pub slot: u32,
 }
 
 /// Owners by place.
@@ -62,7 +66,7 @@ impl Owners {
     }
 
     /// Takes a place from its owner.
-    pub fn remove(&mut self, place: Place) {
+    pub fn remove(&mut self, place: Place) -> Option<Owner> {
         let network = place.network;
         let removed = match place.ports {
             Ports::One(port) => self.ports.remove(&(network, port)),
@@ -85,6 +89,25 @@ impl Owners {
                 lengths.remove(&network.bits());
             }
         }
+        removed
+    }
+
+    /// All places and their owners, in no order.
+    #[cfg(feature = "ebpf")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Owner)> {
+        let place = |network, ports| Place { network, ports };
+        let ports = self.ports.iter();
+        let ports =
+            ports.map(move |((network, port), owner)| (place(*network, Ports::One(*port)), owner));
+        let ranges = self.ranges.iter().flat_map(move |(network, ranges)| {
+            let each = ranges.iter();
+            each.map(move |(first, (last, owner))| {
+                (place(*network, Ports::Range(*first, *last)), owner)
+            })
+        });
+        let all = self.all.iter();
+        let all = all.map(move |(network, owner)| (place(*network, Ports::All), owner));
+        ports.chain(ranges).chain(all)
     }
 
     fn lengths(&mut self, network: Network) -> &mut BTreeMap<u8, usize> {
@@ -127,6 +150,11 @@ impl Table {
     }
 
     #[cfg(feature = "ebpf")]
+    pub(super) fn all(&self) -> Arc<Owners> {
+        self.0.load_full()
+    }
+
+    #[cfg(feature = "ebpf")]
     pub(super) fn store(&self, owners: Owners) {
         self.0.store(Arc::new(owners));
     }
@@ -143,6 +171,8 @@ mod tests {
             site: 1,
             listener,
             routing_key: "key".into(),
+            name: Arc::default(),
+            slot: 0,
         }
     }
 

@@ -5,7 +5,9 @@ use crate::model::{Key, Name, Namespace};
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs, io,
+    fs,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -70,6 +72,15 @@ impl Layout {
             runtime: dir.join("run"),
             credentials: None,
         }
+    }
+
+    /// A name for the daemon of these directories among those of this host.
+    pub fn instance(&self) -> String {
+        if *self == Self::system() {
+            return "system".to_owned();
+        }
+        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(&self.state);
+        format!("root-{hash:016x}")
     }
 
     /// Directory of the daemon's sockets, which a restart of the host empties.

@@ -18,6 +18,9 @@ use std::{
 
 /// Time that bytes have to come back. It is only ever waited for in whole when something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Connections that are opened, or used, side by side: one after the other is a wait for each. Few
+/// enough not to be what a limit of memory is about.
+const AT_ONCE: usize = 32;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().collect();
@@ -30,18 +33,37 @@ fn main() -> Result<(), Box<dyn Error>> {
     let socket = TcpListener::bind(server)?;
     thread::spawn(move || echo(&socket));
     let mut held = Vec::new();
-    let mut refused = 0;
-    for number in 0..count {
-        match open(listener, number) {
-            Ok(connection) => held.push((number, connection)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error.into()),
-            Err(_) => refused += 1,
+    let numbers: Vec<_> = (0..count).collect();
+    for numbers in numbers.chunks(AT_ONCE) {
+        let opened = numbers.iter().filter_map(|number| {
+            // A connection that nobody takes is refused too.
+            let connection = open(listener).ok()?;
+            Some((*number, connection))
+        });
+        for (number, connection, back) in round_trips(opened.collect()) {
+            match back {
+                Ok(()) => held.push((number, connection)),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
         }
     }
-    say(&format!("{} held, {refused} refused", held.len()))?;
+    say(&format!(
+        "{} held, {} refused",
+        held.len(),
+        count - held.len()
+    ))?;
     io::stdin().lock().read_line(&mut String::new())?;
-    all(&mut held)?;
-    say(&format!("{} still good", held.len()))?;
+    let good = held.len();
+    while !held.is_empty() {
+        let some = held.split_off(held.len().saturating_sub(AT_ONCE));
+        for (_, _, back) in round_trips(some) {
+            back?;
+        }
+    }
+    say(&format!("{good} still good"))?;
     Ok(())
 }
 
@@ -58,33 +80,43 @@ fn descriptors() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
-fn open(addr: SocketAddr, number: usize) -> io::Result<TcpStream> {
-    let mut connection = TcpStream::connect_timeout(&addr, PATIENCE)?;
+fn open(addr: SocketAddr) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect_timeout(&addr, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_nodelay(true)?;
-    round_trip(&mut connection, number)?;
     Ok(connection)
 }
 
-/// Sends what no other connection does, and wants it back.
-fn round_trip(connection: &mut TcpStream, number: usize) -> io::Result<()> {
-    let sent = format!("{number:>16}").repeat(64);
-    connection.write_all(sent.as_bytes())?;
-    let mut back = vec![0; sent.len()];
-    connection.read_exact(&mut back)?;
-    if back != sent.as_bytes() {
-        let text = format!("connection {number}: something else has come back");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
-    Ok(())
+type Numbered = (usize, TcpStream);
+
+/// Sends on each what no other connection does, and wants it back.
+fn round_trips(connections: Vec<Numbered>) -> Vec<(usize, TcpStream, io::Result<()>)> {
+    let send = |(number, mut connection): Numbered| {
+        let sent = connection.write_all(text(number).as_bytes());
+        (number, connection, sent)
+    };
+    let sent: Vec<_> = connections.into_iter().map(send).collect();
+    let receive = |(number, mut connection, sent): (usize, TcpStream, io::Result<()>)| {
+        let back = sent.and_then(|()| receive(&mut connection, number));
+        let back = back.map_err(|e| io::Error::new(e.kind(), format!("connection {number}: {e}")));
+        (number, connection, back)
+    };
+    sent.into_iter().map(receive).collect()
 }
 
-fn all(held: &mut [(usize, TcpStream)]) -> io::Result<()> {
-    for (number, connection) in held {
-        round_trip(connection, *number)
-            .map_err(|e| io::Error::new(e.kind(), format!("connection {number}: {e}")))?;
+fn text(number: usize) -> String {
+    format!("{number:>16}").repeat(64)
+}
+
+fn receive(connection: &mut TcpStream, number: usize) -> io::Result<()> {
+    let sent = text(number);
+    let mut back = vec![0; sent.len()];
+    connection.read_exact(&mut back)?;
+    if back == sent.as_bytes() {
+        return Ok(());
     }
-    Ok(())
+    let text = "something else has come back";
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
 /// One thread for all: what is measured has a limit of threads beside it.

@@ -129,9 +129,9 @@ fn heavy_crates_stay_where_they_belong() {
         "plan may not use tokio",
     );
     refused(
-        "proxy.rs",
+        "observe.rs",
         "fn f() { ::rustls::x() }",
-        "proxy may not use rustls",
+        "observe may not use rustls",
     );
     refused(
         "daemon.rs",

@@ -107,6 +107,8 @@ pub struct ListenerState {
     pub open: bool,
     /// Why not, although a connector is reachable.
     pub error: Option<String>,
+    /// The kernel steers clients to it; else it has sockets of its own.
+    pub steered: bool,
     /// Which of its routing keys have a connector.
     pub reachable: Vec<Arc<str>>,
     /// TLS handshakes that failed.
@@ -178,7 +180,6 @@ impl Connector {
 }
 
 /// The listeners and connectors of a site.
-#[derive(Default)]
 pub(super) struct Services {
     listeners: Listeners,
     /// By name and, of those that have several servers or none, by server.
@@ -188,6 +189,15 @@ pub(super) struct Services {
 }
 
 impl Services {
+    /// None yet, of this namespace.
+    pub(super) fn of(namespace: &str) -> Self {
+        Self {
+            listeners: Listeners::of(namespace),
+            connectors: BTreeMap::new(),
+            accelerated: false,
+        }
+    }
+
     pub(super) fn connectors(&self) -> HashMap<String, Vec<Arc<ConnectorTarget>>> {
         let mut by_key: HashMap<String, Vec<Arc<ConnectorTarget>>> = HashMap::new();
         for connector in self.connectors.values().filter(|c| c.offered) {
@@ -200,7 +210,7 @@ impl Services {
     }
 
     /// Keys of what is of one name.
-    fn of(&self, name: &str) -> impl Iterator<Item = &(String, String)> {
+    fn keys_of(&self, name: &str) -> impl Iterator<Item = &(String, String)> {
         let first = (name.to_owned(), String::new());
         let all = self.connectors.range(first..);
         let name = name.to_owned();
@@ -247,7 +257,7 @@ impl Services {
 
 impl Site {
     /// Has listeners steered by the kernel where that is possible, or never.
-    pub fn set_steering(&mut self, core: &Core, wanted: bool) {
+    pub fn set_steering(&mut self, core: &mut Core, wanted: bool) {
         self.view_dirty |= self.services.listeners.set_plain(core, !wanted);
     }
 
@@ -265,8 +275,18 @@ impl Site {
         }
     }
 
+    /// Whether listeners are open for clients of an earlier process alone.
+    pub(in crate::link::core) fn has_held_listeners(&self) -> bool {
+        self.services.listeners.any_held()
+    }
+
+    /// Such listeners are to be closed.
+    pub(in crate::link::core) fn release_listeners(&mut self) {
+        self.view_dirty |= self.has_held_listeners();
+    }
+
     /// Adds a listener or changes it. An unchanged one is left alone.
-    pub fn set_listener(&mut self, core: &Core, spec: ListenerSpec) {
+    pub fn set_listener(&mut self, core: &mut Core, spec: ListenerSpec) {
         if self
             .services
             .listeners
@@ -289,7 +309,7 @@ impl Site {
     }
 
     /// Removes a listener; its connections end.
-    pub fn remove_listener(&mut self, core: &Core, name: &str) {
+    pub fn remove_listener(&mut self, core: &mut Core, name: &str) {
         if let Some(spec) = self.services.listeners.remove(core, name) {
             for key in spec.keys() {
                 let advert = format!("{LISTENER_ADVERT}{key}");
@@ -304,7 +324,7 @@ impl Site {
         let name = spec.name.clone();
         let others = self
             .services
-            .of(&name)
+            .keys_of(&name)
             .filter(|(_, server)| !server.is_empty());
         for key in others.cloned().collect::<Vec<_>>() {
             self.drop_connector(&key);
@@ -326,7 +346,7 @@ impl Site {
 
     /// Removes a connector; its connections end.
     pub fn remove_connector(&mut self, _core: &Core, name: &str) {
-        for key in self.services.of(name).cloned().collect::<Vec<_>>() {
+        for key in self.services.keys_of(name).cloned().collect::<Vec<_>>() {
             self.drop_connector(&key);
         }
     }

@@ -136,6 +136,7 @@ impl Site {
         let clients = Clients::new(&spec.router_id);
         Self {
             id,
+            services: Services::of(&spec.namespace),
             spec,
             router,
             links: BTreeMap::new(),
@@ -144,7 +145,6 @@ impl Site {
             accesses: HashMap::new(),
             revoked: Revoked::default(),
             alive: HashMap::new(),
-            services: Services::default(),
             clients,
             uplink: Uplink::default(),
             view_dirty: true,

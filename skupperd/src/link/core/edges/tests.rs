@@ -16,7 +16,7 @@ use crate::{
         worker::{Command, Senders},
     },
     router::Treatment,
-    steer::accel::Acceleration,
+    steer::{OwnSockets, accel::Acceleration},
 };
 use bytes::{Bytes, BytesMut};
 use std::{
@@ -38,12 +38,12 @@ fn bench(own: &str, remote: &str) -> Bench {
     let edge = own == "E";
     let (sender, _events) = channel();
     let (worker, commands) = mpsc::unbounded_channel();
-    let workers = Senders::new(vec![worker]);
     let (mut core, _) = Core::new(
         sender,
-        workers,
+        Senders::new(vec![worker]),
         None,
         Acceleration::new(false),
+        OwnSockets::default(),
         Fronts::default(),
     );
     let mut site = Site::new(

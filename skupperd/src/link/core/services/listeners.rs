@@ -7,10 +7,11 @@ use crate::{
         view::SiteView,
         worker::Command,
     },
-    steer::{Owner, Plain, SteerError, place::Place},
+    steer::{Owner, SteerError, place::Place},
 };
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,6 +26,10 @@ pub(super) struct Listener {
     pub(super) state: ListenerState,
     /// It is open by way of the kernel.
     steered: bool,
+    /// Addresses that it has sockets of its own on.
+    own: Vec<SocketAddr>,
+    /// An earlier process had it open, and its clients wait.
+    held: bool,
     tried: Option<Instant>,
 }
 
@@ -36,8 +41,8 @@ struct Closing {
 }
 
 /// The listeners of a site.
-#[derive(Default)]
 pub(super) struct Listeners {
+    namespace: String,
     by_name: BTreeMap<String, Listener>,
     /// They are closed together with those that are opened next, so that an address changes hands
     /// without a gap.
@@ -49,6 +54,22 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
+    /// None yet, of this namespace.
+    pub(super) fn of(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            by_name: BTreeMap::new(),
+            closing: Vec::new(),
+            plain: false,
+            accelerated: false,
+        }
+    }
+
+    /// Whether listeners are open for clients of an earlier process alone.
+    pub(super) fn any_held(&self) -> bool {
+        self.by_name.values().any(|listener| listener.held)
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Listener> {
         self.by_name.get(name)
     }
@@ -63,6 +84,8 @@ impl Listeners {
             id,
             state: ListenerState::default(),
             steered: false,
+            own: Vec::new(),
+            held: false,
             tried: None,
             spec,
         };
@@ -70,7 +93,7 @@ impl Listeners {
     }
 
     /// Gives listeners sockets of their own or not. True: [`Self::reconsider`] has to follow.
-    pub(super) fn set_plain(&mut self, core: &Core, plain: bool) -> bool {
+    pub(super) fn set_plain(&mut self, core: &mut Core, plain: bool) -> bool {
         if self.plain == plain {
             return false;
         }
@@ -91,7 +114,7 @@ impl Listeners {
     }
 
     /// Removes a listener; its connections end. [`Self::reconsider`] has to follow.
-    pub(super) fn remove(&mut self, core: &Core, name: &str) -> Option<ListenerSpec> {
+    pub(super) fn remove(&mut self, core: &mut Core, name: &str) -> Option<ListenerSpec> {
         let mut listener = self.by_name.remove(name)?;
         self.closing.extend(listener.close(core, true));
         Some(listener.spec)
@@ -104,7 +127,8 @@ impl Listeners {
             keys.retain(|key| view.reaches(key));
             listener.state.matched = !keys.is_empty();
             listener.state.reachable = keys;
-            if !listener.state.matched {
+            listener.held = !listener.state.matched && core.holds(&listener.spec.places);
+            if !listener.state.matched && !listener.held {
                 listener.state.error = None;
                 if listener.state.open {
                     self.closing.extend(listener.close(core, false));
@@ -139,7 +163,7 @@ impl Listeners {
     fn open(&mut self, site: u32, core: &mut Core, due: impl Fn(&Listener) -> bool) {
         let opening = self.by_name.values_mut();
         let mut opening: Vec<&mut Listener> = opening
-            .filter(|l| l.state.matched && !l.state.open && due(l))
+            .filter(|l| (l.state.matched || l.held) && !l.state.open && due(l))
             .collect();
         let closing = std::mem::take(&mut self.closing);
         let plain = self.plain || core.steer.is_none();
@@ -149,7 +173,7 @@ impl Listeners {
             // One that is accelerated may be around it.
             listener.accelerate(core, false);
         }
-        turn(site, core, closing, &mut opening);
+        turn((site, &self.namespace), core, closing, &mut opening);
         for listener in &mut own {
             let opened = listener.open_plain(site, core);
             listener.opened(core, opened);
@@ -165,7 +189,12 @@ impl Listeners {
 }
 
 /// Closes listeners and opens others by way of the kernel, as one batch.
-fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut Listener]) {
+fn turn(
+    (site, namespace): (u32, &str),
+    core: &mut Core,
+    closing: Vec<Closing>,
+    opening: &mut [&mut Listener],
+) {
     if opening.is_empty() && closing.is_empty() {
         return;
     }
@@ -174,6 +203,8 @@ fn turn(site: u32, core: &mut Core, closing: Vec<Closing>, opening: &mut [&mut L
             site,
             listener: listener.id,
             routing_key: listener.spec.routing_key.as_str().into(),
+            name: Arc::new((namespace.to_owned(), listener.spec.name.clone())),
+            slot: 0,
         };
         let places = listener.spec.places.iter();
         places.map(move |place| (*place, owner.clone()))
@@ -215,6 +246,17 @@ fn apply(
     steer.map_or_else(Vec::new, |steer| steer.apply(end, begin))
 }
 
+/// Where sockets are bound for these places.
+fn addresses(places: &[Place]) -> Result<Vec<SocketAddr>, SteerError> {
+    let of = |place: &Place| {
+        place
+            .sockets()
+            .ok_or_else(|| SteerError::only_steered(*place))
+    };
+    let all: Vec<_> = places.iter().map(of).collect::<Result<_, _>>()?;
+    Ok(all.into_iter().flatten().collect())
+}
+
 fn unlisten(core: &Core, listener: u64, cut: bool) {
     for worker in 0..core.workers.count() {
         core.workers
@@ -231,22 +273,29 @@ impl Listener {
         }
     }
 
-    fn open_plain(&self, site: u32, core: &Core) -> Result<(), SteerError> {
-        let mut sockets = Vec::new();
-        let (placed, places) = (&self.spec.placed, self.spec.places.iter());
-        if let (Some(placed), Some(place)) = (placed, self.spec.places.first()) {
-            let open = placed.listen(core.workers.count());
-            sockets = open.map_err(|source| SteerError::listening(*place, source))?;
-        }
-        for place in places.filter(|_| placed.is_none()) {
-            for addr in place
-                .sockets()
-                .ok_or_else(|| SteerError::only_steered(*place))?
-            {
-                let opened = Plain.open(addr, core.workers.count())?;
-                sockets.extend(opened.into_iter().enumerate());
+    fn open_plain(&mut self, site: u32, core: &mut Core) -> Result<(), SteerError> {
+        let workers = core.workers.count();
+        let sockets = if let Some(placed) = &self.spec.placed {
+            let open = placed.listen(workers);
+            match self.spec.places.first() {
+                Some(place) => open.map_err(|source| SteerError::listening(*place, source))?,
+                None => Vec::new(),
             }
-        }
+        } else {
+            let addrs = addresses(&self.spec.places)?;
+            let mut sockets = Vec::new();
+            for (n, addr) in addrs.iter().enumerate() {
+                match core.own.open(*addr, workers) {
+                    Ok(opened) => sockets.extend(opened.into_iter().enumerate()),
+                    Err(error) => {
+                        addrs.iter().take(n).for_each(|addr| core.own.close(*addr));
+                        return Err(error);
+                    }
+                }
+            }
+            self.own = addrs;
+            sockets
+        };
         let routing_key: Arc<str> = self.spec.routing_key.as_str().into();
         for (worker, socket) in sockets {
             let (listener, routing_key) = (self.id, routing_key.clone());
@@ -256,7 +305,7 @@ impl Listener {
                 routing_key,
                 socket,
             };
-            core.workers.send(worker, listen);
+            core.workers.send(worker % workers, listen);
         }
         Ok(())
     }
@@ -288,6 +337,7 @@ impl Listener {
         self.tried = Some(Instant::now());
         let name = &self.spec.name;
         self.state.open = outcome.is_ok();
+        self.state.steered = self.steered;
         let error = outcome.err().map(|error| error.to_string());
         match &error {
             None => {
@@ -303,7 +353,7 @@ impl Listener {
     }
 
     /// Closes it; one that is steered stays open until the result is dealt with.
-    fn close(&mut self, core: &Core, cut: bool) -> Option<Closing> {
+    fn close(&mut self, core: &mut Core, cut: bool) -> Option<Closing> {
         self.forget(core);
         if std::mem::take(&mut self.state.open) {
             tracing::info!(listener = self.spec.name, "listener is closed");
@@ -316,6 +366,9 @@ impl Listener {
                 places,
                 cut,
             });
+        }
+        for addr in std::mem::take(&mut self.own) {
+            core.own.close(addr);
         }
         if let Some(placed) = &self.spec.placed {
             placed.refuse();

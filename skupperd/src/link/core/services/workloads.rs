@@ -10,7 +10,7 @@ impl Site {
         let key = |spec: &ConnectorSpec| (name.to_owned(), format!("{} {}", spec.host, spec.port));
         let servers: BTreeMap<_, _> = servers.into_iter().map(|s| (key(&s), s)).collect();
         let mut busy = false;
-        for known in self.services.of(name).cloned().collect::<Vec<_>>() {
+        for known in self.services.keys_of(name).cloned().collect::<Vec<_>>() {
             if servers.contains_key(&known) {
                 continue;
             }
