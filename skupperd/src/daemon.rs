@@ -125,9 +125,7 @@ pub fn run(options: Options) -> Result<()> {
         let health = Health::new(senders.clone(), events.clone());
         let listing = steered.watch.listing.clone();
         let doors = Doors::new(&kept.descriptors);
-        // Whose units there are to ask about, and where.
-        let manager = bus.filter(|bus| *bus == Bus::Session).map(|_| sys::user());
-        let (asking, answering) = workload::states(manager);
+        let (asking, answering) = units(bus);
         let mut reconciler = Reconciler::new(
             layout.clone(),
             events.clone(),
@@ -220,6 +218,12 @@ async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>)
     } else {
         events.call(Core::close).await;
     }
+}
+
+/// Whether units are ready: those of the user whose bus it is, or the system's.
+fn units(bus: Option<Bus>) -> (workload::Asking, workload::Answering) {
+    let session = bus.filter(|bus| *bus == Bus::Session);
+    workload::states(session.map(|_| sys::user()))
 }
 
 /// Gives connections time to end. They are cut at the deadline, or at a second signal.

@@ -77,7 +77,7 @@ fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resour
             attached::binding(meta, required(spec, "spec")?)
         }),
         // Their fields are looked at when they are served.
-        other => with::<IgnoredAny>(text, namespace, |_, _| Ok(Spec::Unserved(other))),
+        Kind::SecuredAccess => with::<IgnoredAny>(text, namespace, |_, _| Ok(Spec::Unserved(kind))),
     }
 }
 

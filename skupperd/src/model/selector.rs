@@ -7,8 +7,10 @@ use std::{fmt, str::FromStr};
 
 /// Longest selector; `PATH_MAX` is the longest path.
 const MAX: usize = 4096;
+/// What the name of a slice ends with.
+const SLICE: &str = ".slice";
 /// What a unit's name ends with where it says what it is.
-const UNITS: [&str; 4] = [".service", ".socket", ".scope", ".slice"];
+const UNITS: [&str; 4] = [".service", ".socket", ".scope", SLICE];
 
 /// A selector: `unit=nginx.service`, and also `unit/nginx.service` and `unit:nginx.service`.
 ///
@@ -77,8 +79,8 @@ impl FromStr for Selector {
         let (word, value) = text.split_once(['=', '/', ':']).unwrap_or((text, ""));
         let selector = match word {
             "unit" => unit(value, ".service").map(Self::Unit),
-            "slice" => unit(value, ".slice")
-                .filter(|name| name.ends_with(".slice"))
+            "slice" => unit(value, SLICE)
+                .filter(|name| name.ends_with(SLICE))
                 .map(Self::Unit),
             "user-unit" => match value.split_once([':', '/']) {
                 None => unit(value, ".service").map(|name| Self::UserUnit(None, name)),

@@ -28,7 +28,8 @@ impl Owners {
         let new = inodes.iter().any(|n| !self.known.contains_key(n));
         let unknown = self.known.values().any(Vec::is_empty);
         let due = self.looked.is_none_or(|at| at.elapsed() >= PAUSE);
-        if !new && !(unknown && due) {
+        let look = new || (unknown && due);
+        if !look {
             return;
         }
         self.looked = Some(Instant::now());

@@ -99,7 +99,7 @@ impl Group {
 }
 
 fn is_slice(name: &str) -> bool {
-    name.ends_with(".slice")
+    name.strip_suffix(".slice").is_some()
 }
 
 fn is_unit(name: &str) -> bool {
