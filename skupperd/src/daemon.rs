@@ -22,6 +22,7 @@ use crate::{
     store::{Layout, Watcher},
     sys::{self, Descriptors, Keeper, Pressure},
     telemetry::{self, Logging},
+    workload,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
@@ -130,6 +131,7 @@ pub fn run(options: Options) -> Result<()> {
         let health = Health::new(senders.clone(), events.clone());
         let listing = steered.watch.listing.clone();
         let doors = Doors::new(&kept.descriptors);
+        let (asking, answering) = units(bus);
         let mut reconciler = Reconciler::new(
             layout.clone(),
             events.clone(),
@@ -137,6 +139,7 @@ pub fn run(options: Options) -> Result<()> {
             routes.clone(),
             doors.clone(),
             logging,
+            asking,
         );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
@@ -160,6 +163,7 @@ pub fn run(options: Options) -> Result<()> {
         told.spawn(service::status(published.clone()));
         told.spawn(service::watchdog(health));
         told.spawn(service::memory(pressure));
+        told.spawn(control::units(bus, answering));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {
@@ -241,6 +245,12 @@ async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>)
     } else {
         events.call(Core::close).await;
     }
+}
+
+/// Whether units are ready: those of the user whose bus it is, or the system's.
+fn units(bus: Option<Bus>) -> (workload::Asking, workload::Answering) {
+    let session = bus.filter(|bus| *bus == Bus::Session);
+    workload::states(session.map(|_| sys::user()))
 }
 
 /// Gives connections time to end. They are cut at the deadline, or at a second signal.

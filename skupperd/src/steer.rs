@@ -11,8 +11,8 @@ mod accepting;
 pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;
+pub mod listening;
 #[cfg(feature = "ebpf")]
-mod listening;
 mod listing;
 pub mod netns;
 mod own;

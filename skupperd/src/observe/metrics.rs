@@ -229,7 +229,9 @@ impl Families {
                     listener.tls_handshake_failures,
                 );
             }
-            Ok(Details::Connector(_)) => drop(self.connectors.get_or_create(&of_site()).inc()),
+            Ok(Details::Connector(_) | Details::AttachedConnectorBinding(_)) => {
+                self.connectors.get_or_create(&of_site()).inc();
+            }
             Ok(Details::AccessGrant(grant)) => {
                 let redemptions = i64::from(grant.redemptions);
                 self.redemptions.get_or_create(&of).set(redemptions);
@@ -237,7 +239,8 @@ impl Families {
             Ok(Details::Certificate(certificate)) => {
                 self.expires(&of, "", &certificate.expiration);
             }
-            Ok(Details::AccessToken(_) | Details::None) | Err(_) => {}
+            Ok(Details::AccessToken(_) | Details::AttachedConnector(_) | Details::None)
+            | Err(_) => {}
         }
     }
 

@@ -324,8 +324,8 @@ impl Client {
                         let open = self.proxy.count();
                         let again = again.as_ref();
                         self.served_here(in_use.served(&server));
-                        let (listener, flow) = (self.listener, &*self.flow);
-                        local::bridge(&self.proxy, listener, &stream, &server, again, flow).await;
+                        let (owners, flow) = ([self.listener, target], &*self.flow);
+                        local::bridge(&self.proxy, owners, &stream, &server, again, flow).await;
                         drop((in_use, open));
                         return;
                     }

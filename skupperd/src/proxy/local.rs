@@ -200,7 +200,7 @@ struct Way {
     done: bool,
 }
 
-/// Tells a connection without an end of its own that its listener is gone.
+/// Tells a connection without an end of its own that its listener or connector is gone.
 #[derive(Default)]
 pub(super) struct Gate {
     cut: Cell<bool>,
@@ -231,10 +231,11 @@ impl Gate {
     }
 }
 
-/// Moves bytes between a client and a server until both directions have ended.
+/// Moves bytes between a client and a server until both directions have ended, or one of the owners:
+/// the listener and the connector.
 pub(super) async fn bridge(
     proxy: &Proxy,
-    listener: u64,
+    owners: [u64; 2],
     client: &Stream,
     server: &Stream,
     first: &[u8],
@@ -242,7 +243,9 @@ pub(super) async fn bridge(
 ) {
     let [client, server] = &Counted::both(client, server, flow);
     let gate = Rc::new(Gate::default());
-    proxy.own(listener, Rc::downgrade(&gate) as Weak<dyn Cut>);
+    for owner in owners {
+        proxy.own(owner, Rc::downgrade(&gate) as Weak<dyn Cut>);
+    }
     let mut there = Way {
         rest: first.to_vec(),
         ..Way::default()

@@ -120,10 +120,9 @@ impl Ends {
     pub(super) fn connector(
         &mut self,
         from: Sources<'_>,
-        name: &Name,
+        key: Key,
         connector: &Connector,
     ) -> Result<Option<Arc<BackTls>>, String> {
-        let key = Key::new(Kind::Connector, name.clone());
         let Some(policy) = BackPolicy::of(connector)? else {
             self.open.remove(&key);
             return Ok(None);

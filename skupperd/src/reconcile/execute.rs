@@ -2,10 +2,12 @@
 
 use super::{
     addresses::Addresses,
+    attached::attached_name,
     ends::{self, Ends, Sources},
     placed::Placements,
     places::{NETNS, places},
     settings::{self, PROXY},
+    workloads::Workloads,
 };
 use crate::{
     link::{
@@ -31,6 +33,7 @@ use crate::{
     },
     store::{NamespaceDir, SHARED, read_text, write_file},
     telemetry::chain,
+    workload::{Asking, Wish},
 };
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -93,6 +96,8 @@ pub(super) struct Executor {
     listeners: Vec<Change>,
     /// Listeners and connectors that speak TLS.
     pub(super) ends: Ends,
+    /// Connectors with selectors.
+    pub(super) workloads: Workloads,
 }
 
 type Done = Result<(), String>;
@@ -109,6 +114,7 @@ impl Executor {
             addresses: Addresses::new(&namespace, routes),
             placements: Placements::new(&namespace),
             ends: Ends::new(namespace.clone()),
+            workloads: Workloads::default(),
             namespace,
             trunk,
             site: None,
@@ -155,24 +161,29 @@ impl Executor {
                 None => Ok(()),
             },
             Action::RemoveLink(name) => self.remove_link(core, name).await,
-            Action::SetConnector(name) => {
-                let Some(connector) = wanted.connectors.get(name) else {
-                    return Ok(());
-                };
-                match self.connector(wanted, name, connector) {
-                    Ok(spec) => {
-                        self.on_site(core, move |s, c| s.set_connector(c, spec))
-                            .await
-                    }
-                    Err(error) => {
-                        self.remove_connector(core, name).await?;
-                        Err(error)
-                    }
+            Action::SetConnector(name) => match wanted.connectors.get(name) {
+                Some(connector) => {
+                    let key = Key::new(Kind::Connector, name.clone());
+                    self.set_connector(core, wanted, key, name, connector).await
                 }
-            }
+                None => Ok(()),
+            },
             Action::RemoveConnector(name) => {
                 self.ends.remove(Kind::Connector, name);
                 self.remove_connector(core, name).await
+            }
+            Action::SetAttached(name) => match wanted.attached.get(name) {
+                Some(connector) => {
+                    let key = Key::new(Kind::AttachedConnectorBinding, name.clone());
+                    let known = attached_name(name);
+                    self.set_connector(core, wanted, key, &known, connector)
+                        .await
+                }
+                None => Ok(()),
+            },
+            Action::RemoveAttached(name) => {
+                self.ends.remove(Kind::AttachedConnectorBinding, name);
+                self.remove_connector(core, &attached_name(name)).await
             }
             Action::SetListener(name) => {
                 let set = self.set_listener(core, wanted, name).await;
@@ -286,10 +297,28 @@ impl Executor {
         Ok(())
     }
 
+    async fn set_connector(
+        &mut self,
+        core: &CoreSender,
+        wanted: &Picture,
+        key: Key,
+        name: &str,
+        connector: &Connector,
+    ) -> Done {
+        match self.connector(wanted, key, name, connector) {
+            Ok(spec) => self.put_connector(core, &connector.host, spec).await,
+            Err(error) => {
+                self.remove_connector(core, name).await?;
+                Err(error)
+            }
+        }
+    }
+
     fn connector(
         &mut self,
         wanted: &Picture,
-        name: &Name,
+        key: Key,
+        name: &str,
         connector: &Connector,
     ) -> Result<ConnectorSpec, String> {
         let from = Sources {
@@ -298,17 +327,19 @@ impl Executor {
         };
         let host = match &connector.host {
             ServerHost::Unix(path) => TargetHost::Unix(path.clone()),
+            // Each of its servers has an address.
+            ServerHost::Workload(selector) => TargetHost::Name(selector.to_string()),
             ServerHost::Network(host) => match host.ip() {
                 Some(ip) => TargetHost::Ip(ip),
                 None => TargetHost::Name(host.to_string()),
             },
         };
         Ok(ConnectorSpec {
-            name: name.to_string(),
+            name: name.to_owned(),
             host,
             port: connector.port,
             routing_key: connector.routing_key.to_string(),
-            tls: self.ends.connector(from, name, connector)?,
+            tls: self.ends.connector(from, key, connector)?,
             proxy_protocol: ends::proxy_protocol(&connector.settings)?,
             probe: ends::probe(connector)?,
             acceleration: settings::acceleration(&connector.settings)?,
@@ -370,7 +401,38 @@ impl Executor {
             .await
     }
 
-    async fn remove_connector(&self, core: &CoreSender, name: &str) -> Done {
+    /// Sets a connector, or has the servers looked for that it stands for.
+    async fn put_connector(
+        &mut self,
+        core: &CoreSender,
+        host: &ServerHost,
+        spec: ConnectorSpec,
+    ) -> Done {
+        if let ServerHost::Workload(selector) = host {
+            let (selector, port) = (selector.clone(), spec.port);
+            self.workloads.set(Wish { selector, port }, spec);
+            return Ok(());
+        }
+        self.workloads.remove(&spec.name);
+        self.on_site(core, move |s, c| s.set_connector(c, spec))
+            .await
+    }
+
+    /// Gives connectors with selectors the servers that were found.
+    pub(super) async fn follow(&mut self, core: &CoreSender, asking: &Asking) -> Done {
+        let Some(id) = self.site else { return Ok(()) };
+        for (name, servers) in self.workloads.due(asking) {
+            let of = name.clone();
+            let set = move |site: &mut Site, core: &mut Core| site.set_servers(core, &of, servers);
+            let busy = core.call(move |c| c.site(id, set)).await;
+            let busy = busy.ok_or_else(ended)?;
+            self.workloads.was_set(&name, busy.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    async fn remove_connector(&mut self, core: &CoreSender, name: &str) -> Done {
+        self.workloads.remove(name);
         let name = name.to_owned();
         self.on_site(core, move |s, c| s.remove_connector(c, &name))
             .await
@@ -437,6 +499,7 @@ impl Executor {
         self.listeners.clear();
         self.placements.clear();
         self.ends.clear();
+        self.workloads.clear();
         self.accesses.clear();
         if let Some(id) = self.site.take() {
             let removed = core.call(move |c| c.remove_site(id)).await;

@@ -1,6 +1,7 @@
 //! Statuses: what was applied and what the network does, as conditions.
 
 use super::{
+    attached::{Standings, attached_name},
     ends,
     execute::{Executor, OpenAccess, multikey_name},
     namespace::{NamespaceState, access_of_site},
@@ -12,11 +13,12 @@ use crate::{
     },
     manifest::Located,
     model::{
-        AccessDetails, AccessRole, CertificateRecord, ConditionType, Connector, ConnectorDetails,
-        Draft, EndpointStatus, HealthRecord, IncomingRecord, Key, Kind, LinkDetails, LinkRecord,
-        ListenerDetails, MultiKeyListener, MultiKeyListenerDetails, Name, PriorityReachable,
-        ServiceRecord, Site, SiteDetails, SiteRecord, Spec, State, Strategy, StrategyReachable,
-        WeightedReachable, check_name,
+        AccessDetails, AccessRole, AttachedConnector, AttachedConnectorBinding,
+        AttachedConnectorDetails, BindingDetails, CertificateRecord, ConditionType, Connector,
+        ConnectorDetails, Draft, EndpointStatus, HealthRecord, IncomingRecord, Key, Kind,
+        LinkDetails, LinkRecord, ListenerDetails, MultiKeyListener, MultiKeyListenerDetails, Name,
+        PriorityReachable, ServiceRecord, Site, SiteDetails, SiteRecord, Spec, State, Strategy,
+        StrategyReachable, WeightedReachable, check_name,
     },
     pki::identify_pem,
     router::NetworkRouter,
@@ -51,6 +53,15 @@ struct Observed {
     connectors: BTreeMap<String, ConnectorState>,
     network: Vec<NetworkRouter>,
     incoming: Vec<IncomingLink>,
+}
+
+impl Observed {
+    /// A listener of a routing key can be reached.
+    fn has_listener(&self, key: &str) -> bool {
+        let advert = format!("{LISTENER}{key}");
+        let mut reached = self.network.iter().filter(|r| r.cost.is_some());
+        reached.any(|r| r.addresses.contains(&advert))
+    }
 }
 
 /// A site of the network.
@@ -99,7 +110,11 @@ impl<'a> Known<'a> {
 
 impl NamespaceState {
     /// Writes the statuses of all resources.
-    pub(super) async fn report(&mut self, core: &CoreSender) -> Result<(), StoreError> {
+    pub(super) async fn report(
+        &mut self,
+        core: &CoreSender,
+        standings: &Standings,
+    ) -> Result<(), StoreError> {
         let observed = match self.site() {
             None => Observed::default(),
             Some(id) => {
@@ -118,7 +133,7 @@ impl NamespaceState {
         let now = jiff::Timestamp::now();
         let mut keep = BTreeSet::new();
         for located in &self.resources {
-            let (key, draft) = (located.key(), self.draft(located, &observed));
+            let (key, draft) = (located.key(), self.draft(located, &observed, standings));
             let draft = draft.notes(ends::notes(&located.resource.spec));
             let mut document = (*located.document).clone();
             if key.kind == Kind::Site && !self.executor.site_id.is_empty() {
@@ -222,36 +237,96 @@ impl NamespaceState {
         failure: Option<&String>,
     ) -> Draft {
         let state = observed.connectors.get(name.as_str());
+        let standing = self.executor.workloads.standing(name);
         let health = state.and_then(|s| s.health.as_ref());
         let unwell = health.and_then(|h| h.as_ref().err());
+        let missing = standing.as_ref().and_then(|s| s.missing.clone());
         let configured = match (failure, unwell) {
             (Some(error), _) => State::Error(error.clone()),
+            // Without a site nobody has looked.
+            (None, _) if missing.is_some() && self.site().is_some() => State::Pending(missing),
             (None, Some(why)) if !connector.include_not_ready => {
                 State::Pending(Some(format!("Not ready: {why}")))
             }
             _ => State::True,
         };
-        let advert = format!("{LISTENER}{}", connector.routing_key);
-        let matched = observed
-            .network
-            .iter()
-            .filter(|r| r.cost.is_some())
-            .any(|r| r.addresses.contains(&advert));
-        let missing = match self.site() {
-            Some(_) => "No matching listeners".into(),
-            None => no_site(),
-        };
+        let matched = observed.has_listener(&connector.routing_key);
         Draft::new(Kind::Connector, false)
             .with(ConditionType::Configured, configured)
-            .with(ConditionType::Matched, pending(matched, Some(missing)))
+            .with(ConditionType::Matched, self.matched(matched))
             .details(ConnectorDetails {
                 has_matching_listener: matched,
+                selected_pods: standing.map(|s| s.servers).unwrap_or_default(),
                 health: health.map(|health| HealthRecord {
                     ready: health.is_ok(),
                     message: health.as_ref().err().cloned().unwrap_or_default(),
                 }),
                 last_failure: state.map(|s| s.trouble.clone()).unwrap_or_default(),
             })
+    }
+
+    fn offer_draft(
+        &self,
+        name: &Name,
+        offer: &AttachedConnector,
+        failure: Option<&String>,
+        standings: &Standings,
+    ) -> Draft {
+        let bound = standings.get(&(offer.site_namespace.clone(), name.clone()));
+        let namespace = self.namespace.name();
+        let configured = match failure {
+            Some(error) => State::Error(error.clone()),
+            None => self.attachments.of_offer(namespace, name, offer, bound),
+        };
+        // What a site has of somebody else is not for this one to see.
+        let agreed = configured == State::True;
+        let standing = bound.and_then(|bound| bound.standing.as_ref());
+        let standing = standing.filter(|_| agreed);
+        Draft::new(Kind::AttachedConnector, false)
+            .with(ConditionType::Configured, configured)
+            .details(AttachedConnectorDetails {
+                selected_pods: standing.map(|s| s.servers.clone()).unwrap_or_default(),
+            })
+    }
+
+    fn binding_draft(
+        &self,
+        name: &Name,
+        binding: &AttachedConnectorBinding,
+        observed: &Observed,
+        failure: Option<&String>,
+    ) -> Draft {
+        let known = attached_name(name);
+        let standing = self.executor.workloads.standing(&known);
+        let state = observed.connectors.get(&known);
+        let unwell = state.and_then(|s| s.health.as_ref()?.as_ref().err());
+        let agreed = || {
+            let namespace = self.namespace.name();
+            self.attachments
+                .of_binding(namespace, name, standing.as_ref())
+        };
+        let configured = match (failure, unwell) {
+            (Some(error), _) => State::Error(error.clone()),
+            (None, Some(why)) => State::Pending(Some(format!("Not ready: {why}"))),
+            (None, None) => agreed(),
+        };
+        let matched = observed.has_listener(&binding.routing_key);
+        Draft::new(Kind::AttachedConnectorBinding, false)
+            .with(ConditionType::Configured, configured)
+            .with(ConditionType::Matched, self.matched(matched))
+            .details(BindingDetails {
+                has_matching_listener: matched,
+                last_failure: state.map(|s| s.trouble.clone()).unwrap_or_default(),
+            })
+    }
+
+    /// Whether a connector has listeners, as a condition.
+    fn matched(&self, matched: bool) -> State {
+        let missing = match self.site() {
+            Some(_) => "No matching listeners".into(),
+            None => no_site(),
+        };
+        pending(matched, Some(missing))
     }
 
     fn multikey_draft(
@@ -301,7 +376,7 @@ impl NamespaceState {
             })
     }
 
-    fn draft(&self, located: &Located, observed: &Observed) -> Draft {
+    fn draft(&self, located: &Located, observed: &Observed, standings: &Standings) -> Draft {
         let key = located.key();
         let (kind, name) = (key.kind, &key.name);
         let refused = self
@@ -388,6 +463,10 @@ impl NamespaceState {
             Spec::Certificate(_) => self.certificates.draft(name),
             Spec::Secret(_) => {
                 Draft::new(kind, false).with(ConditionType::Configured, configured(failure))
+            }
+            Spec::AttachedConnector(offer) => self.offer_draft(name, offer, failure, standings),
+            Spec::AttachedConnectorBinding(binding) => {
+                self.binding_draft(name, binding, observed, failure)
             }
             Spec::Unserved(kind) => Draft::unserved(*kind),
         }

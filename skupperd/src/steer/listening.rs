@@ -3,6 +3,7 @@
 //! A socket can not be bound to a prefix of addresses nor to all ports, so nothing stops others from
 //! listening there, before us or after: they are looked for, and their ports are left to them.
 
+#[cfg(feature = "ebpf")]
 use super::place::Place;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -33,17 +34,30 @@ mod diag {
     /// Bytes of what is said of a socket before its attributes.
     pub(super) const SOCKET: usize = 72;
     pub(super) const ONLY_V6: u16 = 11;
+    /// Since Linux 5.9.
+    pub(super) const CGROUP: u16 = 21;
+    /// Where the user and the number of the socket are.
+    pub(super) const USER: usize = 64;
+    pub(super) const INODE: usize = 68;
 }
 
 /// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Listening {
+pub struct Listening {
     /// Its address.
-    pub(super) addr: SocketAddr,
+    pub addr: SocketAddr,
     /// On all addresses of IPv6 it takes those of IPv4 too.
-    both: bool,
+    pub both: bool,
+    /// User that made it.
+    pub user: u32,
+    /// Number of it in the file system of sockets.
+    pub inode: u32,
+    /// Number of the control group (version 2) of the process that made it; 0 when the kernel does
+    /// not say.
+    pub cgroup: u64,
 }
 
+#[cfg(feature = "ebpf")]
 impl Listening {
     /// Whether it takes connections of a place.
     pub(super) fn takes_of(&self, place: &Place) -> bool {
@@ -58,7 +72,7 @@ impl Listening {
 }
 
 /// All listening TCP sockets of this thread's network namespace.
-pub(super) fn listening() -> io::Result<Vec<Listening>> {
+pub fn listening() -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in [diag::AF_INET, diag::AF_INET6] {
         let mut socket = Socket::new(
@@ -122,11 +136,15 @@ fn socket(body: &[u8]) -> Option<Listening> {
         _ => IpAddr::from(Ipv6Addr::from(bytes::<16>(body, 8)?)).to_canonical(),
     };
     let mut only = address.is_ipv4();
+    let mut cgroup = 0;
     let mut attributes = body.get(diag::SOCKET..)?;
     while let (Some(length), Some(kind)) = (bytes(attributes, 0), bytes(attributes, 2)) {
         let length = usize::from(u16::from_ne_bytes(length));
         if u16::from_ne_bytes(kind) == diag::ONLY_V6 {
             only |= attributes.get(4).is_some_and(|value| *value != 0);
+        }
+        if u16::from_ne_bytes(kind) == diag::CGROUP {
+            cgroup = u64::from_ne_bytes(bytes(attributes, 4)?);
         }
         // Shorter than its own header is no attribute.
         attributes = attributes.get(padded(length.max(4))..).unwrap_or_default();
@@ -134,6 +152,9 @@ fn socket(body: &[u8]) -> Option<Listening> {
     Some(Listening {
         addr: SocketAddr::new(address, port),
         both: !only,
+        user: u32::from_ne_bytes(bytes(body, diag::USER)?),
+        inode: u32::from_ne_bytes(bytes(body, diag::INODE)?),
+        cgroup,
     })
 }
 
@@ -148,6 +169,7 @@ fn padded(length: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "ebpf")]
     use crate::steer::place::{Network, Ports};
     use std::net::TcpListener;
 
@@ -166,10 +188,14 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "ebpf")]
     fn one_on_all_addresses_takes_of_every_place_of_its_families() {
         let of = |addr: &str, both| Listening {
             addr: addr.parse().unwrap(),
             both,
+            user: 0,
+            inode: 0,
+            cgroup: 0,
         };
         let place = |network, ports| Place {
             network: Network::parse(network).unwrap(),

@@ -73,7 +73,7 @@ pub(super) const RULES: Rules = Rules {
         &["model", "amqp"],
         &["manifest", "router", "sys", "telemetry"],
         &["store", "pki", "steer"],
-        &["link", "access"],
+        &["link", "access", "workload"],
         &["proxy", "observe"],
         &["plan", "reconcile"],
         &["operate"],
