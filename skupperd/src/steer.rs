@@ -12,7 +12,6 @@ pub mod bpf;
 #[cfg(feature = "ebpf")]
 mod kernel;
 pub mod listening;
-#[cfg(feature = "ebpf")]
 mod listing;
 pub mod netns;
 mod own;
