@@ -2,6 +2,7 @@
 //! none is, it works on files, which the daemon reads when it runs ([`place`]).
 
 mod archive;
+mod ask;
 mod bundle;
 mod debug;
 mod issuer;
@@ -16,6 +17,7 @@ mod site;
 mod status;
 mod system;
 mod token;
+mod traffic;
 mod unit;
 mod wait;
 
@@ -152,6 +154,13 @@ enum Noun {
     /// The network: all sites as seen from here
     #[command(subcommand)]
     Network(overview::NetworkVerb),
+    /// Show who talks with whom: the newest connections of the namespace, with clients and servers
+    Connections(traffic::Connections),
+    /// Show what services carry at the moment: on a terminal until interrupted, else once
+    Top {
+        #[command(flatten)]
+        format: output::Format,
+    },
     /// Find out why something does not work
     #[command(subcommand)]
     Debug(debug::Verb),
@@ -200,6 +209,8 @@ fn dispatch(command: Command) -> Outcome {
         Noun::System(verb) => system::run(&place, verb),
         Noun::Status { format, watch } => overview::status(&place, &format, &watch),
         Noun::Network(verb) => overview::network(&place, verb),
+        Noun::Connections(args) => traffic::connections(&place, &args),
+        Noun::Top { format } => traffic::top(&place, &format),
         Noun::Debug(verb) => debug::run(&place, verb),
         Noun::Version { .. } => Ok(()),
     }

@@ -24,6 +24,8 @@ mod publish;
 mod serve;
 #[cfg(feature = "cli")]
 mod systemd;
+#[cfg(feature = "daemon")]
+mod units;
 #[cfg(feature = "cli")]
 mod wait;
 
@@ -36,6 +38,8 @@ pub use job::restarting;
 pub use serve::{Control, serve};
 #[cfg(feature = "cli")]
 pub use systemd::{Systemd, UnitState};
+#[cfg(feature = "daemon")]
+pub use units::units;
 #[cfg(feature = "cli")]
 pub use wait::{Goal, Waited};
 

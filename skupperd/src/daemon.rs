@@ -8,6 +8,7 @@ use crate::{
     link::{
         core::{self, Core, CoreSender},
         ends::Fronts,
+        ledger::Ledger,
         worker::{Command, STEERED, Senders, Worker},
     },
     observe::{self, Health},
@@ -20,7 +21,8 @@ use crate::{
     },
     store::{Layout, Watcher},
     sys::{self, Descriptors, Keeper, Pressure},
-    telemetry,
+    telemetry::{self, Logging},
+    workload,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
@@ -61,6 +63,8 @@ pub struct Options {
     pub steering: bool,
     /// Have the kernel accelerate connections of listeners and connectors that ask for it.
     pub acceleration: bool,
+    /// Changes what is logged.
+    pub logging: Logging,
 }
 
 /// Workers for this machine: one for each core.
@@ -69,6 +73,10 @@ pub fn default_workers() -> usize {
 }
 
 /// Runs until SIGTERM or SIGINT.
+#[expect(
+    clippy::too_many_lines,
+    reason = "everything is built here, in the one order in which it can be"
+)]
 pub fn run(options: Options) -> Result<()> {
     let Options {
         layout,
@@ -79,6 +87,7 @@ pub fn run(options: Options) -> Result<()> {
         metrics,
         steering,
         acceleration,
+        logging,
     } = options;
     raise_descriptors();
     // Held until the process ends, however it ends.
@@ -86,10 +95,14 @@ pub fn run(options: Options) -> Result<()> {
     let (events, core_events) = core::channel();
     let acceleration = accelerate(acceleration);
     let (pressure, fronts) = (Pressure::default(), Fronts::default());
+    let ledger = Ledger::new(workers);
     let proxy = {
         let (pressure, fronts) = (pressure.clone(), fronts.clone());
-        let acceleration = acceleration.clone();
-        move || Proxy::new(pressure.clone(), fronts.clone(), acceleration.clone())
+        let (acceleration, ledger) = (acceleration.clone(), ledger.clone());
+        move || {
+            let (acceleration, ledger) = (acceleration.clone(), ledger.clone());
+            Proxy::new(pressure.clone(), fronts.clone(), acceleration, ledger)
+        }
     };
     let senders = start_workers(workers, &events, &proxy)?;
     let kept = kept(&layout, descriptors)?;
@@ -103,6 +116,7 @@ pub fn run(options: Options) -> Result<()> {
         acceleration.clone(),
         own,
         fronts,
+        ledger.clone(),
     );
     spawn("core".to_owned(), move |runtime| {
         runtime.block_on(core.run(core_events));
@@ -118,12 +132,15 @@ pub fn run(options: Options) -> Result<()> {
         let health = Health::new(senders.clone(), events.clone());
         let listing = steered.watch.listing.clone();
         let doors = Doors::new(&kept.descriptors);
+        let (asking, answering) = units(bus);
         let mut reconciler = Reconciler::new(
             layout.clone(),
             events.clone(),
             workers,
             routes.clone(),
             doors.clone(),
+            logging,
+            asking,
         );
         // Who can not be watched can still work.
         let _metrics = observe::serve(
@@ -133,6 +150,7 @@ pub fn run(options: Options) -> Result<()> {
             health.clone(),
             steered.watch,
             acceleration.clone(),
+            ledger,
         )
         .await
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
@@ -146,6 +164,7 @@ pub fn run(options: Options) -> Result<()> {
         told.spawn(service::status(published.clone()));
         told.spawn(service::watchdog(health));
         told.spawn(service::memory(pressure));
+        told.spawn(control::units(bus, answering));
         let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
         let (end, mut ends) = mpsc::channel(1);
         let control = Control {
@@ -233,6 +252,12 @@ async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>)
     } else {
         events.call(Core::close).await;
     }
+}
+
+/// Whether units are ready: those of the user whose bus it is, or the system's.
+fn units(bus: Option<Bus>) -> (workload::Asking, workload::Answering) {
+    let session = bus.filter(|bus| *bus == Bus::Session);
+    workload::states(session.map(|_| sys::user()))
 }
 
 /// Gives connections time to end. They are cut at the deadline, or at a second signal.

@@ -7,8 +7,8 @@
 //! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
 //! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
 //! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`steer`]: accept sockets, acceleration, BPF |
-//! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens |
-//! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics |
+//! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens; [`workload`]: servers that selectors stand for |
+//! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections |
 //! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
 //! | 6 | [`operate`]: what people do with a namespace |
 //! | 7 | [`control`]: D-Bus, as the daemon serves it and as the command calls it |
@@ -33,6 +33,9 @@
 //! files -> main -- call --> core -- Command --> worker 0..N
 //!   status files <- changed -'  ^--- CoreEvent ---'
 //! ```
+//!
+//! What workers tell of connections is in a [`link::ledger::Ledger`]: each writes a shelf of its own,
+//! without a lock for bytes, and whoever watches reads them all.
 //!
 //! What workers know of the network is a [`link::view::SiteView`], replaced as a whole. A stream is
 //! carried by one worker from socket to socket: client -> listener's accept socket on worker k ->
@@ -75,3 +78,4 @@ pub mod steer;
 pub mod store;
 pub mod sys;
 pub mod telemetry;
+pub mod workload;

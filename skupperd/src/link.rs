@@ -12,6 +12,7 @@ mod dial;
 mod driver;
 pub mod ends;
 mod handshake;
+pub mod ledger;
 pub mod origin;
 mod outbuf;
 mod probe;

@@ -6,6 +6,7 @@
 //! line, resource and field, and never holds what is secret.
 
 mod access;
+mod attached;
 mod convert;
 mod document;
 mod encode;

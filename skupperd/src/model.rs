@@ -5,21 +5,25 @@
 //! only describes ([`Meta`]), so that an edited annotation never disturbs a connection.
 
 mod access;
+mod attached;
 mod details;
 mod duration;
 mod kind;
 mod resource;
 mod secret;
+mod selector;
 mod server;
 mod status;
 mod syntax;
 
 pub use access::{AccessGrant, AccessToken, Code};
+pub use attached::{AttachedConnector, AttachedConnectorBinding};
 pub use details::{
-    AccessDetails, CertificateDetails, CertificateRecord, ConnectorDetails, Details,
-    EndpointStatus, GrantDetails, HealthRecord, IncomingRecord, LinkDetails, LinkRecord,
-    ListenerDetails, MultiKeyListenerDetails, PriorityReachable, ServiceRecord, SiteDetails,
-    SiteRecord, StrategyReachable, TokenDetails, WeightedReachable,
+    AccessDetails, AttachedConnectorDetails, BindingDetails, CertificateDetails, CertificateRecord,
+    ConnectorDetails, Details, EndpointStatus, GrantDetails, HealthRecord, IncomingRecord,
+    LinkDetails, LinkRecord, ListenerDetails, MultiKeyListenerDetails, PriorityReachable,
+    SelectedPod, ServiceRecord, SiteDetails, SiteRecord, StrategyReachable, TokenDetails,
+    WeightedReachable,
 };
 pub use duration::parse_duration;
 pub use kind::{Key, Kind};
@@ -28,6 +32,7 @@ pub use resource::{
     MultiKeyListener, Observer, Resource, Role, RouterAccess, Settings, Site, Spec, Strategy,
 };
 pub use secret::{Proxy, Secret};
+pub use selector::{Selector, matches};
 pub use server::ServerHost;
 pub use status::{Condition, ConditionStatus, ConditionType, Draft, Phase, State, Status};
 pub use syntax::{

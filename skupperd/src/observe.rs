@@ -1,8 +1,10 @@
-//! What is told to those who watch: metrics and health, over HTTP on a socket of this host.
+//! What is told to those who watch: metrics, connections and health, over HTTP on a socket of this host.
 
+mod connections;
 mod health;
 mod metrics;
 mod server;
+mod traffic;
 
 pub use health::Health;
 pub use metrics::render;

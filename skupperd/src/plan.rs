@@ -14,6 +14,8 @@ pub struct Picture {
     pub multikeys: BTreeMap<Name, MultiKeyListener>,
     /// Connectors by name.
     pub connectors: BTreeMap<Name, Connector>,
+    /// Connectors with servers of other namespaces, by the names of their bindings.
+    pub attached: BTreeMap<Name, Connector>,
     /// Links by name, each with its credentials.
     pub links: BTreeMap<Name, (Link, LinkSecrets)>,
     /// Link accesses by name.
@@ -50,6 +52,10 @@ pub enum Action {
     SetConnector(Name),
     /// Remove.
     RemoveConnector(Name),
+    /// Add or change.
+    SetAttached(Name),
+    /// Remove.
+    RemoveAttached(Name),
     /// Add or change.
     SetListener(Name),
     /// Remove.
@@ -101,6 +107,11 @@ pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
     );
     removed(
         &mut actions,
+        gone(&wanted.attached, &from.attached),
+        Action::RemoveAttached,
+    );
+    removed(
+        &mut actions,
         gone(&wanted.links, &from.links),
         Action::RemoveLink,
     );
@@ -123,6 +134,11 @@ pub fn plan(wanted: &Picture, applied: &Picture) -> Vec<Action> {
         &mut actions,
         changed(&wanted.connectors, &from.connectors),
         Action::SetConnector,
+    );
+    removed(
+        &mut actions,
+        changed(&wanted.attached, &from.attached),
+        Action::SetAttached,
     );
     removed(
         &mut actions,

@@ -1,6 +1,7 @@
 //! Listeners and connectors: TCP connections on this host and the streams they are bridged to.
 
 mod connector;
+mod flow;
 mod head;
 mod listener;
 mod local;
@@ -13,6 +14,7 @@ use crate::{
     link::{
         conn::{Current, End, Outcome},
         ends::{Front, Fronts},
+        ledger::Ledger,
         worker::{Acceptor, Arrived, Worker},
     },
     router::LocalCandidate,
@@ -41,6 +43,7 @@ pub struct Proxy {
     open: Cell<usize>,
     acceleration: Arc<Acceleration>,
     pressure: Pressure,
+    ledger: Ledger,
 }
 
 /// A connection that ends when its listener or connector does.
@@ -59,8 +62,13 @@ impl Drop for Open {
 
 impl Proxy {
     /// A proxy without connections. It takes no new ones while memory is short: those that are open
-    /// are worth more. `fronts`: those of the listeners.
-    pub fn new(pressure: Pressure, fronts: Fronts, acceleration: Arc<Acceleration>) -> Rc<Self> {
+    /// are worth more. `fronts`: those of the listeners; `ledger`: where connections are recorded.
+    pub fn new(
+        pressure: Pressure,
+        fronts: Fronts,
+        acceleration: Arc<Acceleration>,
+        ledger: Ledger,
+    ) -> Rc<Self> {
         // Where numbers begin differs from start to start, so that a stream of an earlier life does
         // not find a client of this one.
         use std::hash::{BuildHasher, RandomState};
@@ -74,6 +82,7 @@ impl Proxy {
             open: Cell::new(0),
             acceleration,
             pressure,
+            ledger,
         })
     }
 

@@ -12,8 +12,7 @@ pub mod bpf;
 mod inside;
 #[cfg(feature = "ebpf")]
 mod kernel;
-#[cfg(feature = "ebpf")]
-mod listening;
+pub mod listening;
 mod listing;
 mod netlink;
 pub mod netns;

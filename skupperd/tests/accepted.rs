@@ -292,6 +292,12 @@ fn what_is_written_is_read_again() {
          spec: {routingKey: k, host: h, port: 1, useClientCert: true}\n\
          ---\napiVersion: skupper.io/v2alpha1\nkind: Connector\nmetadata: {name: b}\n\
          spec: {routingKey: k, host: 'unix:/run/s', includeNotReadyPods: true, exposePodsByName: true}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: Connector\nmetadata: {name: c}\n\
+         spec: {routingKey: k, selector: unit/web, port: 0}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: AttachedConnector\nmetadata: {name: a}\n\
+         spec: {siteNamespace: s, selector: unit/web, port: 8, tlsCredentials: t, useClientCert: true}\n\
+         ---\napiVersion: skupper.io/v2alpha1\nkind: AttachedConnectorBinding\nmetadata: {name: a}\n\
+         spec: {connectorNamespace: c, routingKey: k, exposePodsByName: true}\n\
          ---\napiVersion: skupper.io/v2alpha1\nkind: MultiKeyListener\nmetadata: {name: a}\n\
          spec: {host: h, port: 2, strategy: {priority: {routingKeys: [b, a]}}, requireClientCert: true}\n\
          ---\napiVersion: skupper.io/v2alpha1\nkind: MultiKeyListener\nmetadata: {name: b}\n\

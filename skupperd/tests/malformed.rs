@@ -220,6 +220,7 @@ fn connectors() {
         "no_spec" => "",
         "no_host" => "routingKey: a\nport: 1",
         "selector" => "routingKey: a\nport: 1\nselector: app=a",
+        "host_and_selector" => "routingKey: a\nport: 1\nhost: h\nselector: uid=1",
         "host_bad" => "routingKey: a\nhost: 'local host'\nport: 1",
         "port_zero" => "routingKey: a\nhost: h\nport: 0",
         "port_65536" => "routingKey: a\nhost: h\nport: 65536",
@@ -410,17 +411,45 @@ fn v47_unix_sockets_of_servers() {
 
 #[test]
 fn kinds_that_are_not_served_yet() {
-    let kinds = [
-        "SecuredAccess",
-        "AttachedConnector",
-        "AttachedConnectorBinding",
-    ];
-    let mut cases = Vec::new();
-    for kind in kinds {
-        cases.push((kind, skupper(kind, "anything: [1, {a: b}]")));
-        let bad = skupper(kind, "anything: 1").replace("backend", "Back");
-        cases.push((kind, bad));
-    }
+    let kind = "SecuredAccess";
+    let bad = skupper(kind, "anything: 1").replace("backend", "Back");
+    let cases = [(kind, skupper(kind, "anything: [1, {a: b}]")), (kind, bad)];
+    insta::assert_snapshot!(said(&cases));
+}
+
+#[test]
+fn v39_attached_connectors() {
+    let connector = "AttachedConnector";
+    let binding = "AttachedConnectorBinding";
+    let cases: Vec<(&str, String)> = [
+        (connector, ""),
+        (connector, "siteNamespace: s\nport: 1"),
+        (connector, "selector: uid=1\nport: 1"),
+        (connector, "siteNamespace: s\nselector: app=a\nport: 1"),
+        (connector, "siteNamespace: S\nselector: uid=1\nport: 1"),
+        (connector, "siteNamespace: east\nselector: uid=1\nport: 1"),
+        (connector, "siteNamespace: s\nselector: uid=1\nport: 70000"),
+        (
+            connector,
+            "siteNamespace: s\nselector: uid=1\nport: 1\ntype: udp",
+        ),
+        (
+            connector,
+            "siteNamespace: s\nselector: uid=1\nport: 1\nverifyHostname: true",
+        ),
+        (
+            connector,
+            "siteNamespace: s\nselector: uid=1\nport: 1\ntype: tcp",
+        ),
+        (binding, ""),
+        (binding, "routingKey: a"),
+        (binding, "connectorNamespace: c"),
+        (binding, "connectorNamespace: east\nroutingKey: a"),
+        (binding, "connectorNamespace: c\nroutingKey: A"),
+        (binding, "connectorNamespace: c\nroutingKey: a"),
+    ]
+    .map(|(kind, spec)| (kind, skupper(kind, spec)))
+    .into();
     insta::assert_snapshot!(said(&cases));
 }
 

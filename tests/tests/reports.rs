@@ -111,6 +111,7 @@ fn c22_a_dump_has_everything_but_secrets() {
         has("site-namespace/health.txt").contains("200 OK"),
         "no health"
     );
+    assert!(has("site-namespace/connections.json").contains("results"));
     assert!(has("site-namespace/issuers.yaml").contains("skupper-site-ca"));
     assert!(has("site-namespace/status.yaml").contains("namespaces:"));
     assert!(has("versions/skupper.yaml").contains(env!("CARGO_PKG_VERSION")));

@@ -68,7 +68,7 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    telemetry::init();
+    let logging = telemetry::init();
     if args.open_namespace {
         return match netns::serve(std::io::stdin().as_fd()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -119,6 +119,7 @@ fn main() -> ExitCode {
         metrics: args.metrics,
         steering: args.steering == Where::Auto,
         acceleration: args.acceleration == Where::Auto,
+        logging,
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,6 +1,8 @@
 //! The whole picture: `skupper status`, a site on one screen, and `skupper network status`, all sites
 //! as seen from here.
 
+mod upstream;
+
 use super::{
     Failure, Outcome, invalid,
     output::{self, Format},
@@ -31,6 +33,9 @@ pub(super) struct Watch {
 pub(super) enum NetworkVerb {
     /// Show the sites of the network, their links and services
     Status {
+        /// Print as JSON in the form of upstream's NetworkStatus; with -o yaml as YAML
+        #[arg(long)]
+        upstream: bool,
         #[command(flatten)]
         format: Format,
         #[command(flatten)]
@@ -45,8 +50,16 @@ pub(super) fn status(place: &Place, format: &Format, watch: &Watch) -> Outcome {
 
 /// `skupper network`
 pub(super) fn network(place: &Place, verb: NetworkVerb) -> Outcome {
-    let NetworkVerb::Status { format, watch } = verb;
-    shown(&format, &watch, || sites(place), sites_screen)
+    let NetworkVerb::Status {
+        upstream,
+        format,
+        watch,
+    } = verb;
+    if !upstream {
+        return shown(&format, &watch, || sites(place), sites_screen);
+    }
+    let look = || Ok(upstream::network(list(&sites(place)?, "")));
+    shown(&format, &watch, look, |network| format!("{network:#}"))
 }
 
 /// Shows a document once, or whenever it is another.

@@ -7,7 +7,9 @@ use super::{
     show,
     wait::Wait,
 };
-use crate::model::{API_VERSION, Kind, Observer, ServerHost, check_host, check_name, parse_port};
+use crate::model::{
+    API_VERSION, Kind, Observer, Selector, ServerHost, check_host, check_name, parse_port,
+};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -63,6 +65,11 @@ pub(super) trait Fields: Args {
 
     /// Puts what is given into a spec; says what is wrong.
     fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>);
+
+    /// Port 0 is for all of them.
+    fn any_port(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug, Args)]
@@ -130,13 +137,20 @@ pub(super) fn observer(given: Option<&str>, spec: &mut Value, wrong: &mut Vec<St
 pub(super) struct ConnectorFields {
     #[command(flatten)]
     routed: Routed,
+    /// Servers of this host by what they are: unit=NAME, slice=NAME, user-unit=[UID:]NAME,
+    /// cgroup=/PATH, exe=/PATH or uid=NUMBER; PORT 0 is every port they listen on
+    #[arg(long, conflicts_with_all = ["host", "workload"])]
+    selector: Option<String>,
+    /// The same, written as KIND/NAME: unit/nginx.service
+    #[arg(long, conflicts_with = "host")]
+    workload: Option<String>,
     /// Show the client certificate of the TLS credentials to the server
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     use_client_cert: Option<bool>,
     /// Verify the host name in the server's certificate
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     verify_hostname: Option<bool>,
-    /// Offer the server even while its health check fails
+    /// Offer servers even while their health check fails or their unit is not active
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     include_not_ready: Option<bool>,
 }
@@ -155,6 +169,20 @@ impl Fields for ConnectorFields {
                 spec[field] = json!(given);
             }
         }
+        for (noun, given) in [("selector", &self.selector), ("workload", &self.workload)] {
+            match given.as_ref().map(|text| text.parse::<Selector>()) {
+                None => {}
+                Some(Ok(selector)) => {
+                    spec["selector"] = json!(selector);
+                    spec["host"] = Value::Null;
+                }
+                Some(Err(e)) => wrong.push(format!("{noun} is not valid: {e}")),
+            }
+        }
+    }
+
+    fn any_port(&self) -> bool {
+        self.selector.is_some() || self.workload.is_some()
     }
 }
 
@@ -258,7 +286,10 @@ pub(super) fn apply<F: Fields>(
         let parsed = port
             .parse::<i64>()
             .map_err(|_| format!("{port:?} is not a number"));
-        match parsed.and_then(|port| parse_port(port).map_err(|e| e.to_string())) {
+        match parsed.and_then(|port| match port {
+            0 if fields.any_port() => Ok(0),
+            port => parse_port(port).map_err(|e| e.to_string()),
+        }) {
             Ok(port) => spec["port"] = json!(port),
             Err(e) => wrong.push(format!("{noun} port is not valid: {e}")),
         }
@@ -269,7 +300,12 @@ pub(super) fn apply<F: Fields>(
             _ => check_host(host),
         };
         match checked {
-            Ok(()) => spec["host"] = json!(host),
+            Ok(()) => {
+                spec["host"] = json!(host);
+                if F::KIND == Kind::Connector {
+                    spec["selector"] = Value::Null;
+                }
+            }
             Err(e) => wrong.push(format!("host is not valid: {e}")),
         }
     }
@@ -319,11 +355,11 @@ fn resource<F: Fields>(create: &New<F>) -> Result<Value, Failure> {
         &create.fields,
     );
     // What is not there needs no taking away.
-    if let Some(settings) = value
-        .pointer_mut("/spec/settings")
-        .and_then(Value::as_object_mut)
-    {
-        settings.retain(|_, text| !text.is_null());
+    for fields in ["/spec", "/spec/settings"] {
+        let fields = value.pointer_mut(fields).and_then(Value::as_object_mut);
+        if let Some(fields) = fields {
+            fields.retain(|_, value| !value.is_null());
+        }
     }
     match (named, applied) {
         (Ok(()), applied) => applied.map(|()| value),
@@ -407,6 +443,23 @@ pub(super) fn yes(value: &Value, field: &str) -> String {
     set.to_string()
 }
 
+/// What a selector has found.
+fn servers(value: &Value) -> String {
+    let servers = value["status"]["selectedPods"].as_array();
+    let server = |server: &Value| {
+        let text = |field: &str| show::text(server, &format!("/{field}"));
+        let ip = text("ip");
+        let ip = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip
+        };
+        format!("{} {ip}:{}", text("name"), text("port"))
+    };
+    let servers: Vec<String> = servers.into_iter().flatten().map(server).collect();
+    servers.join(", ")
+}
+
 /// Lines that a status has where there is something to say.
 pub(super) fn more(value: &Value) -> Vec<(&'static str, String)> {
     let text = |path: &str| show::text(value, path);
@@ -419,6 +472,7 @@ pub(super) fn more(value: &Value) -> Vec<(&'static str, String)> {
             "Certificate ends",
             text("/status/certificateExpirationTime"),
         ),
+        ("Servers", servers(value)),
         ("Healthy", text("/status/health/ready")),
         ("Health", text("/status/health/message")),
         ("Last failure", text("/status/lastFailure")),

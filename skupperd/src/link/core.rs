@@ -20,6 +20,7 @@ use super::{
     dial::Dialled,
     ends::Fronts,
     handshake::Established,
+    ledger::Ledger,
     worker::{Command, Senders},
 };
 use crate::{
@@ -194,6 +195,8 @@ pub struct Core {
     adopted: Adopted,
     /// Those of all sites' listeners.
     pub(super) fronts: Fronts,
+    /// Where broken links are counted.
+    pub(super) ledger: Ledger,
     changed: watch::Sender<u64>,
     next_site: u32,
 }
@@ -226,6 +229,7 @@ impl Core {
         acceleration: Arc<Acceleration>,
         own: OwnSockets,
         fronts: Fronts,
+        ledger: Ledger,
     ) -> (Self, watch::Receiver<u64>) {
         let (changed, watcher) = watch::channel(0);
         let mut adopted: HashSet<Place> = own.adopted().map(Place::from).collect();
@@ -246,6 +250,7 @@ impl Core {
             own,
             adopted: Adopted::Waiting(adopted),
             fronts,
+            ledger,
             changed,
             next_site: 1,
         };

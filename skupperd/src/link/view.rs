@@ -3,6 +3,7 @@
 use super::{
     conn::ConnKey,
     ends::{BackTls, Failures, ProxyProtocol, Trouble},
+    ledger::SiteName,
 };
 use crate::router::Routes;
 use std::{
@@ -66,6 +67,10 @@ pub struct ConnectorTarget {
 /// The snapshot.
 #[derive(Debug, Default)]
 pub struct SiteView {
+    /// The site itself.
+    pub site: Arc<SiteName>,
+    /// Names of its listeners.
+    pub listeners: HashMap<u64, Arc<str>>,
     /// Routes.
     pub routes: Arc<Routes>,
     /// Connectors by routing key.

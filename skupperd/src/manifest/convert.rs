@@ -1,6 +1,6 @@
 //! Raw fields to validated resources.
 
-use super::{access, multikey, raw, secret};
+use super::{access, attached, multikey, raw, secret};
 use crate::model::{
     AccessRole, Certificate, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta,
     Name, Namespace, Observer, Resource, Role, RouterAccess, ServerHost, Site, SiteId, Spec,
@@ -70,8 +70,14 @@ fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resour
                 spec,
             })
         }
+        Kind::AttachedConnector => with(text, namespace, |meta, spec| {
+            attached::connector(meta, required(spec, "spec")?)
+        }),
+        Kind::AttachedConnectorBinding => with(text, namespace, |meta, spec| {
+            attached::binding(meta, required(spec, "spec")?)
+        }),
         // Their fields are looked at when they are served.
-        other => with::<IgnoredAny>(text, namespace, |_, _| Ok(Spec::Unserved(other))),
+        Kind::SecuredAccess => with::<IgnoredAny>(text, namespace, |_, _| Ok(Spec::Unserved(kind))),
     }
 }
 
@@ -154,7 +160,7 @@ fn one_of(value: &str, allowed: &[&str], path: &str) -> Problem {
     field(path, text)
 }
 
-fn tcp(kind: Option<&str>) -> Outcome<()> {
+pub(super) fn tcp(kind: Option<&str>) -> Outcome<()> {
     match kind {
         None | Some("" | "tcp") => Ok(()),
         Some(other) => Err(one_of(other, &["tcp"], "spec.type")),
@@ -262,14 +268,24 @@ fn listener(spec: raw::Listener) -> Outcome<Spec> {
 
 fn connector(spec: raw::Connector) -> Outcome<Spec> {
     tcp(spec.kind.as_deref())?;
-    if spec.selector.is_some_and(|s| !s.is_empty()) {
-        let text = "selectors are not supported on this platform; use spec.host";
-        return Err(field("spec.selector", text));
-    }
-    let host: ServerHost = checked(spec.host, "spec.host")?;
+    let selector = optional(spec.selector, "spec.selector")?;
+    let host = spec.host.filter(|host| !host.is_empty());
+    let host: ServerHost = match (host, selector) {
+        (Some(_), Some(_)) => {
+            let text = "a connector has a host or a selector, not both";
+            return Err(field("spec.selector", text));
+        }
+        (None, Some(selector)) => ServerHost::Workload(selector),
+        (None, None) => {
+            let text = "Connector must define a non-empty spec.host or spec.selector";
+            return Err(field("spec.host", text));
+        }
+        (host, None) => checked(host, "spec.host")?,
+    };
     let port = match spec.port {
-        // A socket has no port, and may be given one.
+        // A socket has no port, and may be given one; a workload has those that it listens on.
         None if host.unix().is_some() => 0,
+        None | Some(0) if host.selector().is_some() => 0,
         given => port(given, "spec.port")?,
     };
     Ok(Spec::Connector(Connector {

@@ -60,6 +60,28 @@ fn data(secret: &Secret) -> Value {
         .collect()
 }
 
+/// Of what two namespaces agree on.
+fn attached(spec: &Spec) -> Value {
+    match spec {
+        Spec::AttachedConnector(connector) => json!({
+            "siteNamespace": connector.site_namespace,
+            "selector": connector.selector,
+            "port": Some(connector.port).filter(|port| *port != 0),
+            "tlsCredentials": connector.tls_credentials,
+            "useClientCert": connector.use_client_cert,
+            "includeNotReadyPods": connector.include_not_ready,
+            "settings": connector.settings,
+        }),
+        Spec::AttachedConnectorBinding(binding) => json!({
+            "connectorNamespace": binding.connector_namespace,
+            "routingKey": binding.routing_key,
+            "exposePodsByName": binding.expose_pods_by_name,
+            "settings": binding.settings,
+        }),
+        _ => Value::Null,
+    }
+}
+
 fn fields(spec: &Spec) -> Value {
     let mut fields = match spec {
         Spec::Site(site) => json!({
@@ -112,7 +134,8 @@ fn fields(spec: &Spec) -> Value {
         }),
         Spec::Connector(connector) => json!({
             "routingKey": connector.routing_key,
-            "host": connector.host,
+            "host": Some(&connector.host).filter(|host| host.selector().is_none()),
+            "selector": connector.host.selector(),
             "port": Some(connector.port).filter(|port| *port != 0),
             "tlsCredentials": connector.tls_credentials,
             "useClientCert": connector.use_client_cert,
@@ -154,6 +177,7 @@ fn fields(spec: &Spec) -> Value {
             "signing": certificate.signing,
             "settings": certificate.settings,
         }),
+        Spec::AttachedConnector(_) | Spec::AttachedConnectorBinding(_) => attached(spec),
         Spec::Secret(_) | Spec::Unserved(_) => Value::Null,
     };
     shorten(&mut fields);

@@ -67,6 +67,7 @@ impl ManifestError {
             kind = self.kind,
             name = self.name,
             field = self.field,
+            error = self.reason,
             "{self}"
         );
     }

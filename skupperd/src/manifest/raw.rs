@@ -179,6 +179,37 @@ pub(super) struct Connector {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AttachedConnector {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) site_namespace: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) selector: Option<String>,
+    pub(super) port: Option<i64>,
+    #[serde(rename = "type")]
+    #[serde(default, deserialize_with = "text")]
+    pub(super) kind: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) tls_credentials: Option<String>,
+    pub(super) use_client_cert: Option<bool>,
+    pub(super) include_not_ready_pods: Option<bool>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct AttachedConnectorBinding {
+    #[serde(default, deserialize_with = "text")]
+    pub(super) connector_namespace: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub(super) routing_key: Option<String>,
+    pub(super) expose_pods_by_name: Option<bool>,
+    #[serde(default, deserialize_with = "texts")]
+    pub(super) settings: Option<Texts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct AccessRole {
     #[serde(default, deserialize_with = "text")]
     pub(super) name: Option<String>,

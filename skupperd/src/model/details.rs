@@ -31,6 +31,10 @@ pub enum Details {
     AccessToken(TokenDetails),
     /// Certificate
     Certificate(CertificateDetails),
+    /// AttachedConnector
+    AttachedConnector(AttachedConnectorDetails),
+    /// AttachedConnectorBinding
+    AttachedConnectorBinding(BindingDetails),
 }
 
 fn nothing<S: serde::Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
@@ -52,6 +56,12 @@ impl Details {
             Kind::AccessGrant => Self::AccessGrant(GrantDetails::deserialize(status)?),
             Kind::AccessToken => Self::AccessToken(TokenDetails::deserialize(status)?),
             Kind::Certificate => Self::Certificate(CertificateDetails::deserialize(status)?),
+            Kind::AttachedConnector => {
+                Self::AttachedConnector(AttachedConnectorDetails::deserialize(status)?)
+            }
+            Kind::AttachedConnectorBinding => {
+                Self::AttachedConnectorBinding(BindingDetails::deserialize(status)?)
+            }
             _ => Self::None,
         })
     }
@@ -71,7 +81,8 @@ details! {
     Site(SiteDetails), Link(LinkDetails), Listener(ListenerDetails),
     MultiKeyListener(MultiKeyListenerDetails),
     Connector(ConnectorDetails), RouterAccess(AccessDetails),
-    AccessGrant(GrantDetails), AccessToken(TokenDetails), Certificate(CertificateDetails)
+    AccessGrant(GrantDetails), AccessToken(TokenDetails), Certificate(CertificateDetails),
+    AttachedConnector(AttachedConnectorDetails), AttachedConnectorBinding(BindingDetails)
 }
 
 /// Of a Site.
@@ -297,12 +308,47 @@ fn is_zero(n: &u64) -> bool {
 pub struct ConnectorDetails {
     /// A listener of its routing key can be reached.
     pub has_matching_listener: bool,
+    /// Servers that its selector has found and that connections go to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selected_pods: Vec<SelectedPod>,
     /// What probes say of its server, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthRecord>,
     /// Why the last connection to its server failed; empty after one that did not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_failure: String,
+}
+
+/// Of an AttachedConnector.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachedConnectorDetails {
+    /// Servers that its selector has found and that connections go to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selected_pods: Vec<SelectedPod>,
+}
+
+/// Of an AttachedConnectorBinding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BindingDetails {
+    /// A listener of its routing key can be reached.
+    pub has_matching_listener: bool,
+    /// Why the last connection to a server failed; empty after one that did not.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_failure: String,
+}
+
+/// A server that a selector has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SelectedPod {
+    /// What it is: a unit, a control group, an executable or a user.
+    pub name: String,
+    /// Address.
+    pub ip: String,
+    /// Port.
+    pub port: u16,
 }
 
 /// What probes say of a server.

@@ -91,6 +91,9 @@ impl Kind {
                 | Self::AccessGrant
                 | Self::AccessToken
                 | Self::Secret
+                | Self::Certificate
+                | Self::AttachedConnector
+                | Self::AttachedConnectorBinding
         )
     }
 }

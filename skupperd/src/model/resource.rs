@@ -1,8 +1,8 @@
 //! Resources: what describes them, and what they say.
 
 use super::{
-    AccessGrant, AccessToken, EDGE_PORT, Host, INTER_ROUTER_PORT, Key, Kind, Name, Namespace,
-    RoutingKey, Secret, ServerHost, SiteId,
+    AccessGrant, AccessToken, AttachedConnector, AttachedConnectorBinding, EDGE_PORT, Host,
+    INTER_ROUTER_PORT, Key, Kind, Name, Namespace, RoutingKey, Secret, ServerHost, SiteId,
 };
 use std::{collections::BTreeMap, fmt};
 
@@ -92,6 +92,10 @@ pub enum Spec {
     Secret(Secret),
     /// Certificate
     Certificate(Certificate),
+    /// AttachedConnector
+    AttachedConnector(AttachedConnector),
+    /// AttachedConnectorBinding
+    AttachedConnectorBinding(AttachedConnectorBinding),
     /// A kind of Skupper's that this version does not act on.
     Unserved(Kind),
 }
@@ -110,6 +114,8 @@ impl Spec {
             Self::AccessToken(_) => Kind::AccessToken,
             Self::Secret(_) => Kind::Secret,
             Self::Certificate(_) => Kind::Certificate,
+            Self::AttachedConnector(_) => Kind::AttachedConnector,
+            Self::AttachedConnectorBinding(_) => Kind::AttachedConnectorBinding,
             Self::Unserved(kind) => *kind,
         }
     }
@@ -337,7 +343,7 @@ pub struct Connector {
     pub routing_key: RoutingKey,
     /// Host of the server.
     pub host: ServerHost,
-    /// Port of the server; 0 where none is needed, at a Unix socket.
+    /// Port of the server; 0 where none is needed, at a Unix socket, and for any of a workload's.
     pub port: u16,
     /// Client credentials; with them the connector speaks TLS.
     pub tls_credentials: Option<Name>,
@@ -345,7 +351,7 @@ pub struct Connector {
     pub use_client_cert: bool,
     /// Check the name in the server's certificate.
     pub verify_hostname: bool,
-    /// Offered even while it is not known to be well.
+    /// Offered even while it is not known to be well, or its unit is not ready.
     pub include_not_ready: bool,
     /// An address for each pod, on platforms that have some.
     pub expose_pods_by_name: bool,

@@ -1,6 +1,6 @@
-//! Where a connector's server is: a host, or a Unix socket of this host.
+//! Where a connector's server is: a host, a Unix socket of this host, or what a selector finds.
 
-use super::{Host, SyntaxError};
+use super::{Host, Selector, SyntaxError};
 use serde::{Serialize, Serializer};
 use std::{
     fmt,
@@ -20,14 +20,24 @@ pub enum ServerHost {
     Network(Host),
     /// The path of a Unix socket, absolute.
     Unix(PathBuf),
+    /// Servers of this host, as they come and go.
+    Workload(Selector),
 }
 
 impl ServerHost {
     /// The path, of a Unix socket.
     pub fn unix(&self) -> Option<&Path> {
         match self {
-            Self::Network(_) => None,
             Self::Unix(path) => Some(path),
+            Self::Network(_) | Self::Workload(_) => None,
+        }
+    }
+
+    /// What selects its servers.
+    pub fn selector(&self) -> Option<&Selector> {
+        match self {
+            Self::Workload(selector) => Some(selector),
+            Self::Network(_) | Self::Unix(_) => None,
         }
     }
 }
@@ -53,6 +63,7 @@ impl fmt::Display for ServerHost {
         match self {
             Self::Network(host) => f.write_str(host),
             Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+            Self::Workload(selector) => selector.fmt(f),
         }
     }
 }

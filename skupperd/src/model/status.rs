@@ -48,7 +48,9 @@ impl ConditionType {
             Kind::Site if link_access => &[Self::Configured, Self::Running, Self::Resolved],
             Kind::Site => &[Self::Configured, Self::Running],
             Kind::Link => &[Self::Configured, Self::Operational],
-            Kind::Listener | Kind::Connector => &[Self::Configured, Self::Matched],
+            Kind::Listener | Kind::Connector | Kind::AttachedConnectorBinding => {
+                &[Self::Configured, Self::Matched]
+            }
             Kind::MultiKeyListener => &[Self::Configured, Self::Operational],
             Kind::RouterAccess => &[Self::Configured, Self::Resolved],
             Kind::AccessGrant => &[Self::Processed, Self::Resolved],

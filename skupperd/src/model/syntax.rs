@@ -34,6 +34,12 @@ pub enum SyntaxError {
     /// It is no path of a Unix socket.
     #[error("unix: is followed by an absolute path of at most {0} bytes")]
     UnixPath(usize),
+    /// It selects nothing.
+    #[error(
+        "not a selector of this platform: unit=NAME, slice=NAME, user-unit=[UID:]NAME, cgroup=/PATH, \
+         exe=/PATH or uid=NUMBER"
+    )]
+    Selector,
     /// It is no identity of a site.
     #[error("only letters, digits and the characters - . _ are allowed")]
     SiteId,

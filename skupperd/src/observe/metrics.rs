@@ -1,6 +1,8 @@
 //! Prometheus metrics (OpenMetrics text) of what resources and their statuses say.
 
+use super::traffic;
 use crate::{
+    link::ledger::Ledger,
     model::{Details, Key, Kind, Namespace},
     steer::{Listing, Totals, accel::HopTotals},
     store::{Documents, Published},
@@ -35,6 +37,13 @@ struct Site {
     namespace: String,
     site_id: String,
     name: String,
+    version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Routers {
+    site_id: String,
+    mode: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,8 +73,16 @@ struct Families {
     listeners: Family<OfSite, Gauge>,
     connectors: Family<OfSite, Gauge>,
     sites: Family<OfSite, Gauge>,
+    routers: Family<Routers, Gauge>,
     redemptions: Family<Resource, Gauge>,
     handshakes: Family<Resource, Gauge>,
+}
+
+/// Identity of a namespace's site; empty where none runs.
+fn site_id(documents: &Documents) -> String {
+    let site = documents.iter().find(|(key, _)| key.kind == Kind::Site);
+    let id = site.and_then(|(_, document)| document.pointer("/metadata/uid"));
+    id.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 impl Families {
@@ -102,6 +119,11 @@ impl Families {
             self.connectors.clone(),
         );
         registry.register(
+            "skupper_routers_total",
+            "Routers of this host's sites by mode: each site is one",
+            self.routers.clone(),
+        );
+        registry.register(
             "skupper_site_sites_in_network",
             "Sites that can be reached, this one included",
             self.sites.clone(),
@@ -121,17 +143,22 @@ impl Families {
     fn namespace(&self, namespace: &Namespace, documents: &Documents) {
         // Without a site nothing of the namespace runs, and its id is empty.
         let site = documents.iter().find(|(key, _)| key.kind == Kind::Site);
-        let site_id = site
-            .and_then(|(_, document)| document.pointer("/metadata/uid"))
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+        let edge = site.and_then(|(_, document)| document.pointer("/spec/edge"));
+        let edge = edge.and_then(Value::as_bool).unwrap_or_default();
+        let site_id = site_id(documents);
         for (key, document) in documents {
-            self.resource(namespace, &site_id, key, document);
+            self.resource(namespace, &site_id, edge, key, document);
         }
     }
 
-    fn resource(&self, namespace: &Namespace, site_id: &str, key: &Key, document: &Value) {
+    fn resource(
+        &self,
+        namespace: &Namespace,
+        site_id: &str,
+        edge: bool,
+        key: &Key,
+        document: &Value,
+    ) {
         let Some(status) = document.get("status") else {
             return;
         };
@@ -152,7 +179,13 @@ impl Families {
                     namespace: namespace.to_string(),
                     site_id: site_id.to_owned(),
                     name: key.name.to_string(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
                 };
+                let router = Routers {
+                    site_id: site_id.to_owned(),
+                    mode: if edge { "edge" } else { "interior" },
+                };
+                self.routers.get_or_create(&router).set(1);
                 self.site.get_or_create(&info).set(1);
                 let count = i64::try_from(site.sites_in_network).unwrap_or(i64::MAX);
                 self.sites.get_or_create(&of_site()).set(count);
@@ -171,7 +204,7 @@ impl Families {
             Ok(Details::Link(link)) => {
                 let links = Links {
                     site_id: site_id.to_owned(),
-                    role: "inter-router",
+                    role: if edge { "edge" } else { "inter-router" },
                     status: if ready { "up" } else { "down" },
                 };
                 self.links.get_or_create(&links).inc();
@@ -196,7 +229,9 @@ impl Families {
                     listener.tls_handshake_failures,
                 );
             }
-            Ok(Details::Connector(_)) => drop(self.connectors.get_or_create(&of_site()).inc()),
+            Ok(Details::Connector(_) | Details::AttachedConnectorBinding(_)) => {
+                self.connectors.get_or_create(&of_site()).inc();
+            }
             Ok(Details::AccessGrant(grant)) => {
                 let redemptions = i64::from(grant.redemptions);
                 self.redemptions.get_or_create(&of).set(redemptions);
@@ -204,7 +239,8 @@ impl Families {
             Ok(Details::Certificate(certificate)) => {
                 self.expires(&of, "", &certificate.expiration);
             }
-            Ok(Details::AccessToken(_) | Details::None) | Err(_) => {}
+            Ok(Details::AccessToken(_) | Details::AttachedConnector(_) | Details::None)
+            | Err(_) => {}
         }
     }
 
@@ -334,12 +370,14 @@ fn acceleration(registry: &mut Registry, totals: Option<HopTotals>) {
 }
 
 /// The metrics of all namespaces as OpenMetrics text; what the kernel steers where, and what it has
-/// counted; what was counted of accelerated connections, if there are any.
+/// counted; what was counted of accelerated connections, if there are any;
+/// `ledger`: what services have carried.
 pub fn render(
     published: &Published,
     listing: &Listing,
     totals: Option<Totals>,
     hops: Option<HopTotals>,
+    ledger: &Ledger,
 ) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::default();
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
@@ -351,6 +389,11 @@ pub fn render(
     for (namespace, documents) in published {
         families.namespace(namespace, documents);
     }
+    traffic::register(&mut registry, ledger, |namespace| {
+        let mut known = published.iter();
+        let documents = known.find(|(name, _)| name.as_str() == namespace);
+        documents.map_or_else(String::new, |(_, documents)| site_id(documents))
+    });
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -364,7 +407,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn statuses_become_metrics_and_no_secret_does() {
+    fn o15_statuses_become_metrics_and_no_secret_does() {
         let link = json!({
             "status": {
                 "status": "Ready",
@@ -389,6 +432,8 @@ mod tests {
             misses: 7,
             refused: 1,
         };
+        let ledger = Ledger::new(1);
+        ledger.link_error("default", "inter-router");
         let hops = HopTotals {
             messages: 4,
             ..HopTotals::default()
@@ -397,11 +442,12 @@ mod tests {
             enabled: true,
             ..Listing::default()
         };
-        let text = render(&published, &listing, Some(totals), Some(hops)).unwrap();
+        let text = render(&published, &listing, Some(totals), Some(hops), &ledger).unwrap();
         for line in [
             "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
             "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",
             "skupper_access_grant_redemptions{namespace=\"default\",kind=\"AccessGrant\",name=\"in\"} 3",
+            "skupper_site_link_errors_total{site_id=\"\",role=\"inter-router\"} 1",
             "skupper_steering_enabled 1",
             "skupper_steering_lookups_total 13",
             "skupper_steering_hits_total 5",

@@ -1,8 +1,12 @@
-//! The HTTP server of metrics and health: `GET /metrics`, `GET /healthz` and `GET /steering`, nothing
-//! else.
+//! The HTTP server of those who watch: `GET /metrics`, `/services`, `/connections`, `/steering` and
+//! `/healthz`, nothing else.
+//!
+//! Addresses of clients are personal data: connections are shown to root and to the daemon's own user,
+//! who are known by the local socket, and to nobody by way of the network.
 
-use super::{Health, metrics::render};
+use super::{Health, connections, metrics::render};
 use crate::{
+    link::ledger::Ledger,
     steer::{Lister, Meter, accel::Acceleration},
     store::Published,
 };
@@ -23,7 +27,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -42,6 +46,12 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Time in which an event loop has to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// What there is, for those who ask for something else.
+const PATHS: &str = "there are /metrics, /services, /connections, /steering and /healthz\n";
+/// Why connections are not shown.
+const UNTRUSTED: &str =
+    "connections are shown to root and to the daemon's own user, on the local socket\n";
+
 /// How steering is seen.
 #[derive(Clone)]
 pub struct Steering {
@@ -58,6 +68,7 @@ struct Watched {
     health: Health,
     steering: Steering,
     acceleration: Arc<Acceleration>,
+    ledger: Ledger,
 }
 
 impl Watched {
@@ -65,7 +76,8 @@ impl Watched {
         let published = self.published.borrow().clone();
         let totals = self.steering.meter.as_ref().and_then(|meter| meter());
         let hops = self.acceleration.totals();
-        render(&published, &(self.steering.listing)(), totals, hops)
+        let listing = (self.steering.listing)();
+        render(&published, &listing, totals, hops, &self.ledger)
     }
 }
 
@@ -92,6 +104,7 @@ pub async fn serve(
     health: Health,
     steering: Steering,
     acceleration: Arc<Acceleration>,
+    ledger: Ledger,
 ) -> Result<JoinSet<()>, ObserveError> {
     let mut tasks = JoinSet::new();
     let watched = Watched {
@@ -99,6 +112,7 @@ pub async fn serve(
         health,
         steering,
         acceleration,
+        ledger,
     };
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
     let listener = local(dir)?;
@@ -106,7 +120,8 @@ pub async fn serve(
     tasks.spawn(async move {
         loop {
             let accepted = listener.accept().await.map(|(socket, _)| socket);
-            each(accepted, &seen, &permits).await;
+            let trusted = accepted.as_ref().is_ok_and(is_trusted);
+            each(accepted, trusted, &seen, &permits).await;
         }
     });
     if let Some(address) = address {
@@ -115,7 +130,7 @@ pub async fn serve(
         tasks.spawn(async move {
             loop {
                 let accepted = listener.accept().await.map(|(socket, _)| socket);
-                each(accepted, &watched, &limit).await;
+                each(accepted, false, &watched, &limit).await;
             }
         });
     }
@@ -133,13 +148,22 @@ fn local(dir: &Path) -> Result<UnixListener, ObserveError> {
         _ => {}
     }
     let listener = UnixListener::bind(&path).map_err(error("binding", path.display()))?;
-    // Metrics name sites and services; who may see them is up to the directory.
+    // Metrics name sites and services; who may see them is up to the directory. Who may see
+    // connections is asked of each reader.
     let mode = fs::Permissions::from_mode(0o666);
     fs::set_permissions(&path, mode).map_err(error("opening to readers", path.display()))?;
     Ok(listener)
 }
 
-async fn each<S>(accepted: io::Result<S>, watched: &Watched, limit: &Arc<Semaphore>)
+/// The reader is root or the user that the daemon runs as.
+fn is_trusted(socket: &UnixStream) -> bool {
+    let Ok(reader) = socket.peer_cred() else {
+        return false;
+    };
+    reader.uid() == 0 || reader.uid() == crate::sys::user()
+}
+
+async fn each<S>(accepted: io::Result<S>, trusted: bool, watched: &Watched, limit: &Arc<Semaphore>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -159,7 +183,7 @@ where
         let _permit = permit;
         let service = service_fn(|request: Request<Incoming>| {
             let watched = watched.clone();
-            async move { answer(&request, &watched).await }
+            async move { answer(&request, trusted, &watched).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -176,12 +200,18 @@ where
 
 async fn answer(
     request: &Request<Incoming>,
+    trusted: bool,
     watched: &Watched,
 ) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
     let text = |status: StatusCode, text: &'static str| {
         Response::builder()
             .status(status)
             .body(Full::from(text.as_bytes()))
+    };
+    let json = |results| {
+        Response::builder()
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(connections::list(results).to_string()))
     };
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => {
@@ -199,16 +229,29 @@ async fn answer(
                 .body(Full::from(metrics)),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding metrics\n"),
         },
+        (&Method::GET, "/services") => {
+            let services = watched.ledger.services();
+            json(services.iter().map(connections::service).collect())
+        }
+        (&Method::GET, "/connections") if !trusted => text(StatusCode::FORBIDDEN, UNTRUSTED),
+        (&Method::GET, "/connections") => {
+            match connections::query(request.uri().query().unwrap_or_default()) {
+                Ok(query) => {
+                    let records = watched.ledger.records(&query);
+                    json(records.iter().map(connections::connection).collect())
+                }
+                Err(why) => Response::builder()
+                    .status(StatusCode::BAD_REQUEST)
+                    .body(Full::from(format!("{why}\n"))),
+            }
+        }
         (&Method::GET, "/steering") => match serde_json::to_string(&(watched.steering.listing)()) {
             Ok(listing) => Response::builder()
                 .header(CONTENT_TYPE, "application/json")
                 .body(Full::from(listing)),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding bindings\n"),
         },
-        (&Method::GET, _) => text(
-            StatusCode::NOT_FOUND,
-            "there are /metrics, /healthz and /steering\n",
-        ),
+        (&Method::GET, _) => text(StatusCode::NOT_FOUND, PATHS),
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
     }
 }

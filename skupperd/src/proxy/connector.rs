@@ -1,7 +1,9 @@
 //! The server's side: from a stream that has come in to a connection to the server.
 
 use super::{
-    Cut, Proxy, head,
+    Cut, Proxy,
+    flow::{self, Flow},
+    head,
     local::{self, About},
     tcp::{NATIVE_END, Sending, TcpEnd},
 };
@@ -12,6 +14,7 @@ use crate::{
     },
     link::{
         conn::{Conn, ConnKey, End, Outcome},
+        ledger::Served,
         origin::{ALPN, ORIGIN, Origin},
         worker::{Arrived, Worker},
     },
@@ -36,7 +39,8 @@ impl Proxy {
         if head.properties.reply_to.is_none() {
             return Err(Outcome::Rejected);
         }
-        let end = TcpEnd::new(None, self.count());
+        let flow = self.server_flow(worker, site, &head);
+        let end = TcpEnd::new(None, self.count(), flow.share());
         end.st.borrow_mut().up = Some(up);
         end.peer(&head);
         let server = Server {
@@ -47,6 +51,7 @@ impl Proxy {
             head: *head,
             back,
             end: end.clone(),
+            flow,
         };
         tokio::task::spawn_local(server.run());
         Ok(end)
@@ -61,6 +66,7 @@ struct Server {
     head: MessageHead,
     back: Rc<Conn>,
     end: Rc<TcpEnd>,
+    flow: Flow,
 }
 
 impl Server {
@@ -79,10 +85,17 @@ impl Server {
             let near = &self.proxy.acceleration;
             match local::connect(near, &self.worker, self.site, &key, target, &about).await {
                 Ok((server, in_use)) => {
+                    let served = in_use.served(&server);
                     self.end.connected(server);
                     self.proxy
                         .own(target, Rc::downgrade(&self.end) as Weak<dyn Cut>);
-                    self.answer();
+                    self.answer(&served);
+                    let client = flow::other_end(&self.head);
+                    self.flow.served(Served {
+                        site: client.site,
+                        trace: client.trace,
+                        ..served
+                    });
                     self.end.run().await;
                     drop(in_use);
                     return;
@@ -107,7 +120,7 @@ impl Server {
     }
 
     /// Opens the stream back to the client.
-    fn answer(&self) {
+    fn answer(&self, served: &Served) {
         let Some(view) = self.worker.view(self.site) else {
             return;
         };
@@ -116,7 +129,13 @@ impl Server {
             ..Properties::default()
         };
         let native = self.back.native && self.head.application_property(NATIVE_END).is_some();
-        let head = head::encode(&view.routes, properties, native, Vec::new());
+        let about = native.then(|| flow::about(&view, Some(served)));
+        let head = head::encode(
+            &view.routes,
+            properties,
+            native,
+            about.into_iter().collect(),
+        );
         {
             let mut st = self.end.st.borrow_mut();
             st.next = Some(self.back.clone());

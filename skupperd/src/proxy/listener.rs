@@ -1,7 +1,9 @@
 //! The client's side: from an accepted connection to a stream towards a connector.
 
 use super::{
-    Cut, Proxy, candidates, head,
+    Cut, Proxy, candidates,
+    flow::{self, Flow},
+    head,
     local::{self, About, Gate, InUse},
     stream::Stream,
     tcp::{Finished, Sending, TcpEnd},
@@ -12,6 +14,7 @@ use crate::{
     link::{
         conn::{ConnKey, End},
         ends::Front,
+        ledger::{Ending, Served, SiteName},
         origin::{ALPN, ORIGIN, Origin},
         view::SiteView,
         worker::{Command, Worker, temp_address},
@@ -72,7 +75,9 @@ impl Proxy {
             }
         }
         let proxy = self.this.upgrade()?;
+        let flow = self.client_flow(worker, site, listener, &routing_key, &socket);
         let client = Client {
+            flow,
             worker: worker.clone(),
             site,
             listener,
@@ -120,6 +125,7 @@ fn key_of(worker: &Worker, site: u32, front: &Front, tried: &[Arc<str>]) -> Opti
 
 /// What a client's task needs to know.
 struct Client {
+    flow: Flow,
     worker: Rc<Worker>,
     site: u32,
     listener: u64,
@@ -146,8 +152,11 @@ impl Client {
         let secured = async { tls::accept(sys::watch(socket)?, &tls).await };
         let stream = match gate.unless_cut(Box::pin(secured)).await {
             Some(Ok(secured)) => Stream::Tls(Box::new(secured)),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotConnected => return,
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotConnected => {
+                return self.flow.end(Ending::Handshake);
+            }
             Some(Err(error)) => {
+                self.flow.end(Ending::Handshake);
                 if let Some(unsaid) = tls.failures.note(Instant::now()) {
                     let (keys, peer) = (&*self.routing_key, peer.map(|p| p.to_string()));
                     let peer = peer.unwrap_or_default();
@@ -156,7 +165,7 @@ impl Client {
                 }
                 return;
             }
-            None => return,
+            None => return self.flow.end(Ending::Removed),
         };
         self.protocol = stream.protocol();
         // What could be reached may have changed in the meantime.
@@ -190,7 +199,7 @@ impl Client {
         outstanding: Outstanding,
         again: Bytes,
     ) -> Carrier {
-        let end = TcpEnd::new(Some(stream.clone()), self.proxy.count());
+        let end = TcpEnd::new(Some(stream.clone()), self.proxy.count(), self.flow.share());
         self.proxy
             .own(self.listener, Rc::downgrade(&end) as Weak<dyn Cut>);
         let temp = self.open(&end, stream.socket(), link, again);
@@ -249,13 +258,15 @@ impl Client {
         let view = self.worker.view(self.site)?;
         let routes = &view.routes;
         let temp = self.proxy.next_temp();
+        self.flow.tries(&self.routing_key);
         let properties = Properties {
             to: Some(self.routing_key.to_string()),
             reply_to: Some(temp_address(routes, self.worker.index, temp)),
-            correlation_id: Some(Value::from(format!("{:x}:{temp:x}", self.worker.index))),
+            correlation_id: Some(Value::from(self.flow.id())),
             ..Properties::default()
         };
-        let about = self.about(&view, socket);
+        let mut about = self.about(&view, socket);
+        about.extend(conn.native.then(|| flow::about(&view, None)));
         let head = head::encode(routes, properties, conn.native, about);
         {
             let mut st = end.st.borrow_mut();
@@ -290,6 +301,20 @@ impl Client {
         local::connect(near, &self.worker, self.site, key, target, &about).await
     }
 
+    /// A connector of this site has taken the client.
+    fn served_here(&self, served: Served) {
+        let site = self.worker.view(self.site).map(|v| v.site.clone());
+        self.flow.tries(&self.routing_key);
+        self.flow.served(Served {
+            site: site.map_or_else(SiteName::default, |site| SiteName {
+                // The other end's, which is known of no other site.
+                namespace: String::new(),
+                ..(*site).clone()
+            }),
+            ..served
+        });
+    }
+
     /// Carries a client to a connector, and tries others for as long as connectors refuse.
     async fn carry(mut self, mut carrier: Carrier, mut exclude: Exclude) {
         loop {
@@ -298,7 +323,9 @@ impl Client {
                     Ok((server, in_use)) => {
                         let open = self.proxy.count();
                         let again = again.as_ref();
-                        local::bridge(&self.proxy, self.listener, &stream, &server, again).await;
+                        self.served_here(in_use.served(&server));
+                        let (owners, flow) = ([self.listener, target], &*self.flow);
+                        local::bridge(&self.proxy, owners, &stream, &server, again, flow).await;
                         drop((in_use, open));
                         return;
                     }

@@ -1,8 +1,14 @@
 //! Connecting to servers, and bridging clients to servers of the same site without a link.
 
-use super::{Cut, Proxy, stream::Stream, tls};
+use super::{
+    Cut, Proxy,
+    flow::{self, Counted},
+    stream::Stream,
+    tls,
+};
 use crate::{
     link::{
+        ledger::{Ending, Entry, Served},
         origin::{Origin, header},
         view::{ConnectorTarget, TargetHost},
         worker::Worker,
@@ -35,6 +41,14 @@ thread_local! {
 
 /// Counts a connection to a server for as long as it lives.
 pub(super) struct InUse(Arc<ConnectorTarget>);
+
+impl InUse {
+    /// What is to be said of it.
+    pub(super) fn served(&self, server: &Stream) -> Served {
+        let target = &self.0;
+        flow::here(&target.name, target.host.to_string(), server)
+    }
+}
 
 impl Drop for InUse {
     fn drop(&mut self) {
@@ -186,7 +200,7 @@ struct Way {
     done: bool,
 }
 
-/// Tells a connection without an end of its own that its listener is gone.
+/// Tells a connection without an end of its own that its listener or connector is gone.
 #[derive(Default)]
 pub(super) struct Gate {
     cut: Cell<bool>,
@@ -217,16 +231,21 @@ impl Gate {
     }
 }
 
-/// Moves bytes between a client and a server until both directions have ended.
+/// Moves bytes between a client and a server until both directions have ended, or one of the owners:
+/// the listener and the connector.
 pub(super) async fn bridge(
     proxy: &Proxy,
-    listener: u64,
+    owners: [u64; 2],
     client: &Stream,
     server: &Stream,
     first: &[u8],
+    flow: &Entry,
 ) {
+    let [client, server] = &Counted::both(client, server, flow);
     let gate = Rc::new(Gate::default());
-    proxy.own(listener, Rc::downgrade(&gate) as Weak<dyn Cut>);
+    for owner in owners {
+        proxy.own(owner, Rc::downgrade(&gate) as Weak<dyn Cut>);
+    }
     let mut there = Way {
         rest: first.to_vec(),
         ..Way::default()
@@ -234,6 +253,7 @@ pub(super) async fn bridge(
     let mut back = Way::default();
     let result = poll_fn(|cx| {
         if gate.cut.get() {
+            flow.end(Ending::Removed);
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         *gate.waker.borrow_mut() = Some(cx.waker().clone());
@@ -247,6 +267,11 @@ pub(super) async fn bridge(
     })
     .await;
     let result: io::Result<()> = result;
+    // An error that is not one of reading or writing is the client's: it is the one that may go.
+    flow.end(match result {
+        Ok(()) => Ending::Closed,
+        Err(_) => Ending::ResetByClient,
+    });
     if result.is_err() {
         for stream in [client, server] {
             // A reset of one side is passed on to the other.
@@ -256,7 +281,12 @@ pub(super) async fn bridge(
     }
 }
 
-fn pump(cx: &mut Context<'_>, from: &Stream, to: &Stream, way: &mut Way) -> io::Result<()> {
+fn pump(
+    cx: &mut Context<'_>,
+    from: &Counted<'_>,
+    to: &Counted<'_>,
+    way: &mut Way,
+) -> io::Result<()> {
     if way.done {
         return Ok(());
     }

@@ -1,17 +1,18 @@
 //! One TCP connection bridged to a pair of streams.
 
-use super::{Cut, Open, stream::Stream};
+use super::{Cut, Open, flow, stream::Stream};
 use crate::{
     amqp::message::MessageHead,
     link::{
         conn::{Conn, Current, End, Inner, OutStream, Outcome, Sent, StreamEnd, Waiter},
+        ledger::{Ending, Entry},
         upstream::Upstream,
     },
 };
 use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{OnceCell, RefCell},
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
@@ -95,8 +96,8 @@ pub(super) struct TcpEnd {
     socket: OnceCell<Rc<Stream>>,
     delegate: OnceCell<End>,
     pub(super) st: RefCell<State>,
-    pub(super) octets_in: Cell<u64>,
-    pub(super) octets_out: Cell<u64>,
+    /// What is recorded of it.
+    flow: Rc<Entry>,
     _open: Option<Open>,
 }
 
@@ -112,7 +113,7 @@ pub(super) enum Finished {
 }
 
 impl TcpEnd {
-    pub(super) fn new(socket: Option<Rc<Stream>>, open: Option<Open>) -> Rc<Self> {
+    pub(super) fn new(socket: Option<Rc<Stream>>, open: Option<Open>, flow: Rc<Entry>) -> Rc<Self> {
         let cell = OnceCell::new();
         if let Some(socket) = socket {
             drop(cell.set(socket));
@@ -148,8 +149,7 @@ impl TcpEnd {
                 refused: None,
                 closed: false,
             }),
-            octets_in: Cell::new(0),
-            octets_out: Cell::new(0),
+            flow,
             _open: open,
         })
     }
@@ -162,6 +162,7 @@ impl TcpEnd {
     /// The stream towards the client has arrived: what was sent early is in good hands.
     pub(super) fn reverse(&self, _cur: Current<'_>, up: Upstream, head: &MessageHead) {
         self.peer(head);
+        self.flow.served(flow::other_end(head));
         let mut st = self.st.borrow_mut();
         st.up = Some(up);
         st.sending = Sending::Open;
@@ -217,6 +218,9 @@ impl TcpEnd {
     /// Moves bytes both ways until the connection has ended.
     pub(super) async fn run(self: &Rc<Self>) -> Finished {
         let finished = poll_fn(|cx| self.poll(cx)).await;
+        if finished == Finished::Closed {
+            self.flow.end(Ending::Closed);
+        }
         if !matches!(finished, Finished::Refused(_)) {
             self.close(finished == Finished::Reset);
         }
@@ -263,6 +267,7 @@ impl TcpEnd {
             }
         }
         if self.poll_write(cx).is_err() || self.poll_read(cx).is_err() {
+            self.flow.here();
             return Poll::Ready(Finished::Reset);
         }
         let st = self.st.borrow();
@@ -310,6 +315,7 @@ impl TcpEnd {
                 Err(e) => return Err(e),
             };
             st.written += n as u64;
+            self.flow.wrote(n);
             while let Some(front) = st.queue.front_mut() {
                 let part = n.min(front.len());
                 front.advance(part);
@@ -326,7 +332,6 @@ impl TcpEnd {
                 }
             }
         }
-        self.octets_out.set(st.written);
         if st.in_ended && !st.in_done {
             match socket.shutdown() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -404,7 +409,7 @@ impl TcpEnd {
                 }
                 Sent::Bytes(n) => {
                     st.sent += n as u64;
-                    self.octets_in.set(st.sent);
+                    self.flow.read(n);
                     if st.probe.is_none() {
                         st.probe = Some((st.sent, Instant::now()));
                     }
@@ -456,6 +461,7 @@ pub(super) fn wake(st: &mut State) {
 
 impl Cut for TcpEnd {
     fn cut(&self) {
+        self.flow.end(Ending::Removed);
         let mut st = self.st.borrow_mut();
         st.reset = true;
         wake(&mut st);
@@ -480,7 +486,10 @@ impl StreamEnd for TcpEnd {
         let mut st = self.st.borrow_mut();
         if aborted {
             // A reset, not an end: the socket must not see a FIN first.
-            st.reset |= !st.in_done;
+            if !st.in_done {
+                self.flow.there();
+                st.reset = true;
+            }
             st.queue.clear();
             wake(&mut st);
         } else {
@@ -495,7 +504,10 @@ impl StreamEnd for TcpEnd {
         let failed = self.write(cur).is_err();
         let unsent = self.socket.get().is_some_and(|s| s.has_unsent());
         let mut st = self.st.borrow_mut();
-        st.reset |= failed;
+        if failed {
+            self.flow.here();
+            st.reset = true;
+        }
         if !st.queue.is_empty() {
             for payload in &mut st.queue {
                 if payload.len() < KEEP {
@@ -535,13 +547,19 @@ impl StreamEnd for TcpEnd {
         match outcome {
             Outcome::Accepted if st.eof => {}
             // The other end has settled a stream that was still going: it is gone.
-            Outcome::Accepted => st.reset = true,
+            Outcome::Accepted => {
+                self.flow.there();
+                st.reset = true;
+            }
             _ if before => {
                 st.refused = Some(outcome);
                 st.out = None;
                 st.next = None;
             }
-            _ => st.reset = true,
+            _ => {
+                self.flow.there();
+                st.reset = true;
+            }
         }
         wake(st);
     }
@@ -554,6 +572,7 @@ impl StreamEnd for TcpEnd {
         if let Some(to) = self.delegate.get() {
             return to.lost();
         }
+        self.flow.end(Ending::LinkLost);
         let mut st = self.st.borrow_mut();
         st.reset = true;
         wake(&mut st);

@@ -4,7 +4,7 @@ mod policy;
 
 pub(super) use policy::{notes, probe, proxy_protocol};
 
-use super::{execute::host_names, settings};
+use super::{hosts::host_names, settings};
 use crate::{
     link::ends::{BackTls, Failures, FrontTls},
     model::{Connector, Key, Kind, Listener, MultiKeyListener, Name, Secret, Settings},
@@ -120,10 +120,9 @@ impl Ends {
     pub(super) fn connector(
         &mut self,
         from: Sources<'_>,
-        name: &Name,
+        key: Key,
         connector: &Connector,
     ) -> Result<Option<Arc<BackTls>>, String> {
-        let key = Key::new(Kind::Connector, name.clone());
         let Some(policy) = BackPolicy::of(connector)? else {
             self.open.remove(&key);
             return Ok(None);

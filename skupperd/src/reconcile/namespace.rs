@@ -1,10 +1,11 @@
 //! One namespace: what is wanted, what was applied, what came of it.
 
 use super::{
+    attached::{Attachments, Bound, attached_name},
     certificates::Certificates,
     execute::Executor,
     grants::Grants,
-    settings::{PROXY, SERVICE_ADDRESSES, named_hosts},
+    settings::{self, PROXY, SERVICE_ADDRESSES, named_hosts},
     tokens::{FROM, Tokens},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     plan::{Action, LinkSecrets, Picture, plan},
     steer::routes::Routes,
     store::{Loader, NamespaceDir, StatusDir, StoreError},
-    telemetry::chain,
+    telemetry::{LogLevels, chain},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
@@ -37,6 +38,8 @@ pub struct NamespaceState {
     pub(super) certificates: Certificates,
     pub(super) grants: Grants,
     pub(super) tokens: Tokens,
+    /// What the namespaces of this host say of each other.
+    pub(super) attachments: Arc<Attachments>,
 }
 
 /// Name under which the port of the grant server is remembered.
@@ -68,6 +71,7 @@ impl NamespaceState {
             held: BTreeMap::new(),
             applied: Picture::default(),
             failures: BTreeMap::new(),
+            attachments: Arc::default(),
         })
     }
 
@@ -77,6 +81,17 @@ impl NamespaceState {
             || self.certificates.has_failures()
             || self.grants.has_failures()
             || self.tokens.has_failures()
+    }
+
+    /// What the site's settings want logged.
+    pub(super) fn logging(&self) -> LogLevels {
+        let site = self.resources.iter().find_map(|l| match &l.resource.spec {
+            Spec::Site(site) => Some(site),
+            _ => None,
+        });
+        // What is wrong in them is in the site's status.
+        let levels = site.and_then(|site| settings::logging(&site.settings).ok());
+        levels.unwrap_or_default()
     }
 
     /// There are listeners in other network namespaces.
@@ -115,6 +130,10 @@ impl NamespaceState {
                 Spec::Connector(connector) => {
                     picture.connectors.insert(name, connector.clone());
                 }
+                Spec::AttachedConnectorBinding(_) => {
+                    let connector = self.attachments.connector(self.namespace.name(), &name);
+                    picture.attached.extend(connector.map(|c| (name, c)));
+                }
                 Spec::Link(link) => {
                     let secret = |name: &str| {
                         let found = secrets.iter().find(|(known, _)| ***known == *name);
@@ -137,6 +156,7 @@ impl NamespaceState {
                 | Spec::AccessToken(_)
                 | Spec::Secret(_)
                 | Spec::Certificate(_)
+                | Spec::AttachedConnector(_)
                 | Spec::Unserved(_) => {}
             }
         }
@@ -164,8 +184,8 @@ impl NamespaceState {
         picture
     }
 
-    /// Reads the manifests and applies what has changed.
-    pub(super) async fn sync(&mut self, core: &CoreSender) -> Result<(), StoreError> {
+    /// Reads the manifests.
+    pub(super) fn load(&mut self) -> Result<(), StoreError> {
         let loaded = self.loader.load()?;
         for error in loaded.errors.iter().filter(|e| !self.errors.contains(e)) {
             error.log(self.namespace.name());
@@ -173,6 +193,44 @@ impl NamespaceState {
         self.resources = loaded.resources;
         self.errors = loaded.errors;
         self.held = loaded.held;
+        Ok(())
+    }
+
+    /// Says what this namespace offers to others, and what it takes of others.
+    pub(super) fn attach(&self, attachments: &mut Attachments) {
+        let namespace = self.namespace.name();
+        for located in &self.resources {
+            let name = located.resource.name();
+            match &located.resource.spec {
+                Spec::AttachedConnector(offer) => attachments.offer(namespace, name, offer),
+                Spec::AttachedConnectorBinding(binding) => {
+                    attachments.bind(namespace, name, binding);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Bindings of this site with what there is to say of their servers.
+    pub(super) fn bound(&self) -> impl Iterator<Item = (Name, Bound)> {
+        let binding = |located: &Located| {
+            let key = located.key();
+            let bound = || Bound {
+                standing: self.executor.workloads.standing(&attached_name(&key.name)),
+                failure: self.failures.get(&key).cloned(),
+            };
+            (key.kind == Kind::AttachedConnectorBinding).then(|| (key.name.clone(), bound()))
+        };
+        self.resources.iter().filter_map(binding)
+    }
+
+    /// Applies what has changed.
+    pub(super) async fn sync(
+        &mut self,
+        core: &CoreSender,
+        attachments: Arc<Attachments>,
+    ) -> Result<(), StoreError> {
+        self.attachments = attachments;
         self.executor.secrets = self
             .resources
             .iter()
@@ -206,6 +264,7 @@ impl NamespaceState {
             Kind::Listener => wanted.listeners.contains_key(&key.name),
             Kind::MultiKeyListener => wanted.multikeys.contains_key(&key.name),
             Kind::Connector => wanted.connectors.contains_key(&key.name),
+            Kind::AttachedConnectorBinding => wanted.attached.contains_key(&key.name),
             Kind::Link => wanted.links.contains_key(&key.name),
             Kind::RouterAccess => wanted.accesses.contains_key(&key.name),
             _ => wanted.site.is_some(),
@@ -236,6 +295,7 @@ impl NamespaceState {
                 Kind::Listener => applied.listeners.contains_key(&key.name),
                 Kind::MultiKeyListener => applied.multikeys.contains_key(&key.name),
                 Kind::Connector => applied.connectors.contains_key(&key.name),
+                Kind::AttachedConnectorBinding => applied.attached.contains_key(&key.name),
                 _ => false,
             };
             !good
@@ -276,7 +336,12 @@ impl NamespaceState {
 
     fn failed(&mut self, key: Key, error: String) {
         if self.failures.get(&key) != Some(&error) {
-            tracing::error!(namespace = %self.namespace.name(), resource = %key, "{error}");
+            tracing::error!(
+                namespace = %self.namespace.name(),
+                resource = %key,
+                error,
+                "{error}"
+            );
         }
         self.failures.insert(key, error);
     }
@@ -338,6 +403,8 @@ impl NamespaceState {
             Action::RemoveMultiKey(n) => (key(Kind::MultiKeyListener, n), false),
             Action::SetConnector(n) => (key(Kind::Connector, n), true),
             Action::RemoveConnector(n) => (key(Kind::Connector, n), false),
+            Action::SetAttached(n) => (key(Kind::AttachedConnectorBinding, n), true),
+            Action::RemoveAttached(n) => (key(Kind::AttachedConnectorBinding, n), false),
             Action::SetLink(n) => (key(Kind::Link, n), true),
             Action::RemoveLink(n) => (key(Kind::Link, n), false),
             Action::SetAccess(n) => (key(Kind::RouterAccess, n), true),
@@ -373,6 +440,9 @@ impl NamespaceState {
                             applied,
                         );
                     }
+                    Kind::AttachedConnectorBinding => {
+                        copy(&wanted.attached, &mut self.applied.attached, name, applied);
+                    }
                     Kind::Link => copy(&wanted.links, &mut self.applied.links, name, applied),
                     _ => copy(&wanted.accesses, &mut self.applied.accesses, name, applied),
                 }
@@ -383,6 +453,7 @@ impl NamespaceState {
                     Kind::Listener => drop(self.applied.listeners.remove(name)),
                     Kind::MultiKeyListener => drop(self.applied.multikeys.remove(name)),
                     Kind::Connector => drop(self.applied.connectors.remove(name)),
+                    Kind::AttachedConnectorBinding => drop(self.applied.attached.remove(name)),
                     Kind::Link => drop(self.applied.links.remove(name)),
                     Kind::RouterAccess => drop(self.applied.accesses.remove(name)),
                     _ => {}

@@ -4,6 +4,7 @@ use crate::{
     model::{Host, Settings, parse_duration},
     pki::{self, Rotation},
     steer::routes::Prefix,
+    telemetry::{LevelFilter, LogLevels},
 };
 use jiff::Timestamp;
 use std::{collections::BTreeSet, time::Duration};
@@ -31,6 +32,8 @@ pub(crate) const OVERLAP: &str = "issuer-overlap";
 pub(super) const PROXY: &str = "proxy-configuration";
 /// Setting of a site: validity of the server certificates that it issues.
 const VALIDITY: &str = "server-certificate-validity";
+/// Setting of a site: what the daemon logs, `[<module>:]<level>` apart by commas.
+const LOGGING: [&str; 2] = ["router-logging", "routerLogging"];
 /// Shorter ones would be renewed without a pause.
 const MIN_VALIDITY: Duration = Duration::from_secs(3);
 
@@ -127,4 +130,82 @@ pub(crate) fn revoked(settings: &Settings) -> Result<BTreeSet<String>, String> {
         pki::canonical(serial).ok_or_else(bad)
     };
     serials.map(read).collect()
+}
+
+/// What of the daemon is logged from which level on, as a site's settings have it.
+pub(super) fn logging(settings: &Settings) -> Result<LogLevels, String> {
+    let mut levels = LogLevels::new();
+    let Some((key, text)) = LOGGING.iter().find_map(|key| settings.get_key_value(*key)) else {
+        return Ok(levels);
+    };
+    for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (module, level) = part.rsplit_once(':').unwrap_or(("", part));
+        let level = level_of(level).ok_or_else(|| {
+            format!(
+                "spec.settings[{key}]: {level:?} is not one of trace, debug, info, notice, warning, \
+                 error and critical"
+            )
+        })?;
+        let modules = modules_of(module)
+            .ok_or_else(|| format!("spec.settings[{key}]: there is no module {module:?}"))?;
+        for module in modules {
+            let wanted = levels.entry(module).or_insert(level);
+            *wanted = level.max(*wanted);
+        }
+    }
+    Ok(levels)
+}
+
+/// A level by upstream's name; those that are not ours are the next ones.
+fn level_of(name: &str) -> Option<LevelFilter> {
+    // Upstream's `+` is for that level and all above it, which ours always are.
+    Some(match name.trim_end_matches('+').to_lowercase().as_str() {
+        "trace" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "info" | "notice" => LevelFilter::INFO,
+        "warn" | "warning" => LevelFilter::WARN,
+        "error" | "critical" => LevelFilter::ERROR,
+        _ => return None,
+    })
+}
+
+/// Our modules that do what a module of upstream's router does; none where there is no such thing.
+fn modules_of(name: &str) -> Option<&'static [&'static str]> {
+    Some(match name.to_uppercase().as_str() {
+        "" | "DEFAULT" => &["skupperd"],
+        "ROUTER" | "ROUTER_CORE" | "ROUTER_HELLO" | "ROUTER_LS" | "ROUTER_MA" => {
+            &["skupperd::router", "skupperd::link::core"]
+        }
+        "SERVER" | "CONTAINER" | "CONN_MGR" | "POLICY" => &["skupperd::link"],
+        "PROTOCOL" | "MESSAGE" => &["skupperd::amqp", "skupperd::link::conn"],
+        "TCP_ADAPTOR" => &["skupperd::proxy"],
+        "AGENT" => &["skupperd::control"],
+        "HTTP" | "HTTP_ADAPTOR" | "ERROR" | "PYTHON" | "FLOW_LOG" => &[],
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c26_logging_is_set_by_both_spellings() {
+        for key in LOGGING {
+            let read = |text: &str| logging(&Settings::from([(key.to_owned(), text.to_owned())]));
+            let debug = read("debug").unwrap();
+            assert_eq!(debug, LogLevels::from([("skupperd", LevelFilter::DEBUG)]));
+            let both = read("warning, TCP_ADAPTOR:trace+,HTTP_ADAPTOR:debug").unwrap();
+            let expected = [
+                ("skupperd", LevelFilter::WARN),
+                ("skupperd::proxy", LevelFilter::TRACE),
+            ];
+            assert_eq!(both, LogLevels::from(expected));
+            for (bad, what) in [("loud", "loud"), ("ROUTR:info", "ROUTR"), (":", "\"\"")] {
+                let why = read(bad).unwrap_err();
+                assert!(why.contains(key) && why.contains(what), "{why}");
+            }
+        }
+        assert!(logging(&Settings::new()).unwrap().is_empty());
+    }
 }

@@ -1,115 +1,42 @@
 //! Statuses: what was applied and what the network does, as conditions.
 
+mod network;
+
+pub(super) use network::advert;
+
 use super::{
+    attached::{Standings, attached_name},
     ends,
-    execute::{Executor, OpenAccess, multikey_name},
+    execute::{OpenAccess, multikey_name},
     namespace::{NamespaceState, access_of_site},
 };
 use crate::{
-    link::core::{ConnectorState, CoreSender, IncomingLink, LinkState, ListenerState},
+    link::core::CoreSender,
     manifest::Located,
     model::{
-        AccessDetails, AccessRole, CertificateRecord, ConditionType, Connector, ConnectorDetails,
-        Draft, EndpointStatus, HealthRecord, IncomingRecord, Key, Kind, LinkDetails, LinkRecord,
-        ListenerDetails, MultiKeyListener, MultiKeyListenerDetails, Name, PriorityReachable,
-        ServiceRecord, Site, SiteDetails, SiteRecord, Spec, State, Strategy, StrategyReachable,
-        WeightedReachable, check_name,
+        AccessDetails, AccessRole, AttachedConnector, AttachedConnectorBinding,
+        AttachedConnectorDetails, BindingDetails, ConditionType, Connector, ConnectorDetails,
+        Draft, EndpointStatus, HealthRecord, Key, Kind, LinkDetails, ListenerDetails,
+        MultiKeyListener, MultiKeyListenerDetails, Name, PriorityReachable, Site, SiteDetails,
+        Spec, State, Strategy, StrategyReachable, WeightedReachable,
     },
     pki::identify_pem,
-    router::NetworkRouter,
     store::{StatusDir, StoreError},
 };
+use network::{Known, Observed, incoming, network};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-/// Prefix of the address by which a site makes itself known to all others.
-const SITE: &str = "skupper-site/";
 /// What the status of a site says that wants two routers.
 const NO_HA: &str = "spec.ha has no effect: a site of a Linux host is one daemon, which its service manager \
                      restarts; a second host with a site of the same routing keys takes over from it";
-/// Parts of such an address behind that; an edge's has one more.
-const ADVERT_PARTS: usize = 5;
-/// Prefix of the address by which a listener is known to connectors.
-pub(crate) use crate::link::core::LISTENER_ADVERT as LISTENER;
-
-/// The address by which a site makes itself known: id, name, namespace, platform, version; of an edge
-/// its router id too, as it is told to the network by another router.
-pub(super) fn advert(id: &str, name: &str, namespace: &str, edge: Option<&str>) -> String {
-    let edge = edge.map(|router| format!("/{router}")).unwrap_or_default();
-    let version = env!("CARGO_PKG_VERSION");
-    format!("{SITE}{id}/{name}/{namespace}/linux/{version}{edge}")
-}
-
-/// What the core knows of a site.
-#[derive(Default)]
-struct Observed {
-    links: BTreeMap<String, LinkState>,
-    listeners: BTreeMap<String, ListenerState>,
-    connectors: BTreeMap<String, ConnectorState>,
-    network: Vec<NetworkRouter>,
-    incoming: Vec<IncomingLink>,
-}
-
-/// A site of the network.
-struct Known<'a> {
-    router: &'a NetworkRouter,
-    id: String,
-    name: String,
-    namespace: String,
-    platform: String,
-    version: String,
-}
-
-impl<'a> Known<'a> {
-    fn of(router: &'a NetworkRouter, network: &'a [NetworkRouter]) -> Self {
-        let parts = |address: &'a String| -> Option<Vec<&'a str>> {
-            Some(address.strip_prefix(SITE)?.split('/').collect())
-        };
-        let own = router.addresses.iter().filter_map(parts);
-        let own = own.filter(|parts| parts.len() == ADVERT_PARTS);
-        // An edge is known by the router that it hangs on.
-        let others = network.iter().flat_map(|r| &r.addresses);
-        let others = others.filter_map(parts);
-        let edges = others.filter(|p| p.get(ADVERT_PARTS) == Some(&router.id.as_str()));
-        let parts = edges.chain(own).next().unwrap_or_default();
-        match parts[..] {
-            [id, name, namespace, platform, version, ..] => Self {
-                router,
-                id: id.to_owned(),
-                name: name.to_owned(),
-                namespace: namespace.to_owned(),
-                platform: platform.to_owned(),
-                version: version.to_owned(),
-            },
-            // An upstream router: its id begins with the site's name.
-            _ => Self {
-                router,
-                id: router.id.clone(),
-                name: site_name(&router.id).to_owned(),
-                namespace: String::new(),
-                platform: "unknown".to_owned(),
-                version: String::new(),
-            },
-        }
-    }
-}
-
-/// The site's name in a router id of the form `<site>-<seconds>-<nanoseconds>`.
-fn site_name(id: &str) -> &str {
-    let number = |s: &str| !s.is_empty() && s.bytes().all(|c| c.is_ascii_digit());
-    let cut = id
-        .rsplit_once('-')
-        .filter(|(_, n)| number(n))
-        .map(|(rest, _)| rest);
-    let cut = cut
-        .and_then(|rest| rest.rsplit_once('-'))
-        .filter(|(_, n)| number(n));
-    cut.map_or(id, |(name, _)| name)
-}
-
 impl NamespaceState {
     /// Writes the statuses of all resources.
-    pub(super) async fn report(&mut self, core: &CoreSender) -> Result<(), StoreError> {
+    pub(super) async fn report(
+        &mut self,
+        core: &CoreSender,
+        standings: &Standings,
+    ) -> Result<(), StoreError> {
         let observed = match self.site() {
             None => Observed::default(),
             Some(id) => {
@@ -128,7 +55,7 @@ impl NamespaceState {
         let now = jiff::Timestamp::now();
         let mut keep = BTreeSet::new();
         for located in &self.resources {
-            let (key, draft) = (located.key(), self.draft(located, &observed));
+            let (key, draft) = (located.key(), self.draft(located, &observed, standings));
             let draft = draft.notes(ends::notes(&located.resource.spec));
             let mut document = (*located.document).clone();
             if key.kind == Kind::Site && !self.executor.site_id.is_empty() {
@@ -232,36 +159,96 @@ impl NamespaceState {
         failure: Option<&String>,
     ) -> Draft {
         let state = observed.connectors.get(name.as_str());
+        let standing = self.executor.workloads.standing(name);
         let health = state.and_then(|s| s.health.as_ref());
         let unwell = health.and_then(|h| h.as_ref().err());
+        let missing = standing.as_ref().and_then(|s| s.missing.clone());
         let configured = match (failure, unwell) {
             (Some(error), _) => State::Error(error.clone()),
+            // Without a site nobody has looked.
+            (None, _) if missing.is_some() && self.site().is_some() => State::Pending(missing),
             (None, Some(why)) if !connector.include_not_ready => {
                 State::Pending(Some(format!("Not ready: {why}")))
             }
             _ => State::True,
         };
-        let advert = format!("{LISTENER}{}", connector.routing_key);
-        let matched = observed
-            .network
-            .iter()
-            .filter(|r| r.cost.is_some())
-            .any(|r| r.addresses.contains(&advert));
-        let missing = match self.site() {
-            Some(_) => "No matching listeners".into(),
-            None => no_site(),
-        };
+        let matched = observed.has_listener(&connector.routing_key);
         Draft::new(Kind::Connector, false)
             .with(ConditionType::Configured, configured)
-            .with(ConditionType::Matched, pending(matched, Some(missing)))
+            .with(ConditionType::Matched, self.matched(matched))
             .details(ConnectorDetails {
                 has_matching_listener: matched,
+                selected_pods: standing.map(|s| s.servers).unwrap_or_default(),
                 health: health.map(|health| HealthRecord {
                     ready: health.is_ok(),
                     message: health.as_ref().err().cloned().unwrap_or_default(),
                 }),
                 last_failure: state.map(|s| s.trouble.clone()).unwrap_or_default(),
             })
+    }
+
+    fn offer_draft(
+        &self,
+        name: &Name,
+        offer: &AttachedConnector,
+        failure: Option<&String>,
+        standings: &Standings,
+    ) -> Draft {
+        let bound = standings.get(&(offer.site_namespace.clone(), name.clone()));
+        let namespace = self.namespace.name();
+        let configured = match failure {
+            Some(error) => State::Error(error.clone()),
+            None => self.attachments.of_offer(namespace, name, offer, bound),
+        };
+        // What a site has of somebody else is not for this one to see.
+        let agreed = configured == State::True;
+        let standing = bound.and_then(|bound| bound.standing.as_ref());
+        let standing = standing.filter(|_| agreed);
+        Draft::new(Kind::AttachedConnector, false)
+            .with(ConditionType::Configured, configured)
+            .details(AttachedConnectorDetails {
+                selected_pods: standing.map(|s| s.servers.clone()).unwrap_or_default(),
+            })
+    }
+
+    fn binding_draft(
+        &self,
+        name: &Name,
+        binding: &AttachedConnectorBinding,
+        observed: &Observed,
+        failure: Option<&String>,
+    ) -> Draft {
+        let known = attached_name(name);
+        let standing = self.executor.workloads.standing(&known);
+        let state = observed.connectors.get(&known);
+        let unwell = state.and_then(|s| s.health.as_ref()?.as_ref().err());
+        let agreed = || {
+            let namespace = self.namespace.name();
+            self.attachments
+                .of_binding(namespace, name, standing.as_ref())
+        };
+        let configured = match (failure, unwell) {
+            (Some(error), _) => State::Error(error.clone()),
+            (None, Some(why)) => State::Pending(Some(format!("Not ready: {why}"))),
+            (None, None) => agreed(),
+        };
+        let matched = observed.has_listener(&binding.routing_key);
+        Draft::new(Kind::AttachedConnectorBinding, false)
+            .with(ConditionType::Configured, configured)
+            .with(ConditionType::Matched, self.matched(matched))
+            .details(BindingDetails {
+                has_matching_listener: matched,
+                last_failure: state.map(|s| s.trouble.clone()).unwrap_or_default(),
+            })
+    }
+
+    /// Whether a connector has listeners, as a condition.
+    fn matched(&self, matched: bool) -> State {
+        let missing = match self.site() {
+            Some(_) => "No matching listeners".into(),
+            None => no_site(),
+        };
+        pending(matched, Some(missing))
     }
 
     fn multikey_draft(
@@ -311,7 +298,7 @@ impl NamespaceState {
             })
     }
 
-    fn draft(&self, located: &Located, observed: &Observed) -> Draft {
+    fn draft(&self, located: &Located, observed: &Observed, standings: &Standings) -> Draft {
         let key = located.key();
         let (kind, name) = (key.kind, &key.name);
         let refused = self
@@ -404,6 +391,10 @@ impl NamespaceState {
             Spec::Secret(_) => {
                 Draft::new(kind, false).with(ConditionType::Configured, configured(failure))
             }
+            Spec::AttachedConnector(offer) => self.offer_draft(name, offer, failure, standings),
+            Spec::AttachedConnectorBinding(binding) => {
+                self.binding_draft(name, binding, observed, failure)
+            }
             Spec::Unserved(kind) => Draft::unserved(*kind),
         }
     }
@@ -454,77 +445,4 @@ fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
         group: super::grants::GROUP.to_owned(),
     };
     access.ports.iter().map(endpoint).collect()
-}
-
-fn incoming(link: &IncomingLink, observed: &Observed, executor: &Executor) -> IncomingRecord {
-    let known = observed.network.iter().find(|r| r.id == link.remote);
-    let known = known.map(|r| Known::of(r, &observed.network));
-    IncomingRecord {
-        remote_site_id: known.as_ref().map_or_else(String::new, |k| k.id.clone()),
-        remote_site_name: known.map_or_else(|| site_name(&link.remote).to_owned(), |k| k.name),
-        address: link.peer.to_string(),
-        certificate: CertificateRecord {
-            serial: link.identity.serial.clone(),
-            subject: link.identity.subject.clone(),
-            expiration_time: link.identity.expires.to_string(),
-            trusted_until: executor.trusted_until(&link.identity.authority),
-        },
-    }
-}
-
-/// The network as this site sees it.
-fn network(observed: &Observed) -> Vec<SiteRecord> {
-    let sites: Vec<Known<'_>> = observed
-        .network
-        .iter()
-        .filter(|r| r.cost.is_some())
-        .map(|r| Known::of(r, &observed.network))
-        .collect();
-    let link = |peer: &String| {
-        let other = sites.iter().find(|s| s.router.id == *peer);
-        let name = other
-            .map_or(site_name(peer), |s| s.name.as_str())
-            .to_owned();
-        LinkRecord {
-            name: name.clone(),
-            remote_site_id: other.map(|s| s.id.clone()).unwrap_or_default(),
-            remote_site_name: name,
-            operational: true,
-        }
-    };
-    let record = |site: &Known<'_>| SiteRecord {
-        id: site.id.clone(),
-        name: site.name.clone(),
-        namespace: site.namespace.clone(),
-        platform: site.platform.clone(),
-        version: site.version.clone(),
-        links: site.router.peers.keys().map(link).collect(),
-        services: services(site.router),
-    };
-    sites.iter().map(record).collect()
-}
-
-fn services(router: &NetworkRouter) -> Vec<ServiceRecord> {
-    let mut keys: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
-    for address in &router.addresses {
-        if let Some(key) = address.strip_prefix(LISTENER) {
-            keys.entry(key).or_default().0 = true;
-        } else if !address.starts_with(SITE) && check_name(address).is_ok() {
-            keys.entry(address).or_default().1 = true;
-        }
-    }
-    let here = |present: bool, key: &str| {
-        if present {
-            vec![key.to_owned()]
-        } else {
-            Vec::new()
-        }
-    };
-    keys.into_iter()
-        .map(|(key, (listener, connector))| ServiceRecord {
-            routing_key: key.to_owned(),
-            connectors: here(connector, key),
-            listeners: here(listener, key),
-        })
-        .collect()
 }

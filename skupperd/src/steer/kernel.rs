@@ -12,7 +12,7 @@ use super::{
     Steer, SteerError,
     accepting::Accepting,
     bpf::{BpfError, Steering},
-    listening::{Listening, listening},
+    listening::{Listening, listening_where},
     netlink::Netlink,
     place::{Network, Place, Ports},
     reserve::Reservations,
@@ -220,7 +220,7 @@ impl Kernel {
         if !matters {
             return Vec::new();
         }
-        let found = listening(&self.asked).inspect_err(|error| {
+        let found = listening_where(&self.asked).inspect_err(|error| {
             tracing::error!(%error, "looking for programs that listen");
         });
         let mut others = found.unwrap_or_default();

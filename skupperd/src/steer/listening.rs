@@ -3,10 +3,9 @@
 //! A socket can not be bound to a prefix of addresses nor to all ports, so nothing stops others from
 //! listening there, before us or after: they are looked for, and their ports are left to them.
 
-use super::{
-    netlink::{IPV4, IPV6, Netlink, attributes, bad, bytes},
-    place::Place,
-};
+use super::netlink::{About, IPV4, IPV6, Netlink, attributes, bad, bytes};
+#[cfg(feature = "ebpf")]
+use super::place::Place;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -21,17 +20,30 @@ mod diag {
     /// Bytes of what is said of a socket before its attributes.
     pub(super) const SOCKET: usize = 72;
     pub(super) const ONLY_V6: u16 = 11;
+    /// Since Linux 5.9.
+    pub(super) const CGROUP: u16 = 21;
+    /// Where the user and the number of the socket are.
+    pub(super) const USER: usize = 64;
+    pub(super) const INODE: usize = 68;
 }
 
 /// A listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Listening {
+pub struct Listening {
     /// Its address.
-    pub(super) addr: SocketAddr,
+    pub addr: SocketAddr,
     /// On all addresses of IPv6 it takes those of IPv4 too.
-    both: bool,
+    pub both: bool,
+    /// User that made it.
+    pub user: u32,
+    /// Number of it in the file system of sockets.
+    pub inode: u32,
+    /// Number of the control group (version 2) of the process that made it; 0 when the kernel does
+    /// not say.
+    pub cgroup: u64,
 }
 
+#[cfg(feature = "ebpf")]
 impl Listening {
     /// Whether it takes connections of a place.
     pub(super) fn takes_of(&self, place: &Place) -> bool {
@@ -45,8 +57,13 @@ impl Listening {
     }
 }
 
+/// All listening TCP sockets of this thread's network namespace.
+pub fn listening() -> io::Result<Vec<Listening>> {
+    listening_where(&Netlink::open(About::Sockets)?)
+}
+
 /// All listening TCP sockets of the network namespace that is asked.
-pub(super) fn listening(kernel: &Netlink) -> io::Result<Vec<Listening>> {
+pub(super) fn listening_where(kernel: &Netlink) -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in [IPV4, IPV6] {
         kernel.dump(diag::SOCK_DIAG_BY_FAMILY, &request(family), |body| {
@@ -72,18 +89,27 @@ fn socket(body: &[u8]) -> Option<Listening> {
         _ => IpAddr::from(Ipv6Addr::from(bytes::<16>(body, 8)?)).to_canonical(),
     };
     let mut only = address.is_ipv4();
-    let mut attributes = attributes(body.get(diag::SOCKET..)?);
-    only |= attributes.any(|(kind, value)| kind == diag::ONLY_V6 && value.first() > Some(&0));
+    let mut cgroup = 0;
+    for (kind, value) in attributes(body.get(diag::SOCKET..)?) {
+        match kind {
+            diag::ONLY_V6 => only |= value.first() > Some(&0),
+            diag::CGROUP => cgroup = u64::from_ne_bytes(bytes(value, 0)?),
+            _ => {}
+        }
+    }
     Some(Listening {
         addr: SocketAddr::new(address, port),
         both: !only,
+        user: u32::from_ne_bytes(bytes(body, diag::USER)?),
+        inode: u32::from_ne_bytes(bytes(body, diag::INODE)?),
+        cgroup,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steer::netlink::About;
+    #[cfg(feature = "ebpf")]
     use crate::steer::place::{Network, Ports};
     use socket2::{Domain, Socket, Type};
     use std::net::TcpListener;
@@ -95,7 +121,7 @@ mod tests {
         let bound = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         bound.bind(&any.into()).unwrap();
-        let found = listening(&Netlink::open(About::Sockets).unwrap()).unwrap();
+        let found = listening().unwrap();
         let has = |addr| found.iter().any(|l| l.addr == addr);
         assert!(has(v4.local_addr().unwrap()));
         assert!(v6.is_none_or(|v6| has(v6.local_addr().unwrap())));
@@ -103,10 +129,14 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "ebpf")]
     fn one_on_all_addresses_takes_of_every_place_of_its_families() {
         let of = |addr: &str, both| Listening {
             addr: addr.parse().unwrap(),
             both,
+            user: 0,
+            inode: 0,
+            cgroup: 0,
         };
         let place = |network, ports| Place {
             network: Network::parse(network).unwrap(),

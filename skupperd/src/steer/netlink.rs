@@ -10,7 +10,6 @@ use std::{
 /// The kernel answers at once.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Room for one part of an answer; the kernel makes none larger.
-#[cfg(feature = "ebpf")]
 const PART: usize = 32 * 1024;
 /// Room for an answer that is one message.
 const ONE: usize = 4096;
@@ -20,12 +19,10 @@ const AF_NETLINK: i32 = 16;
 const HEADER: usize = 16;
 /// Kind of a message: an error number, 0 for none.
 pub(super) const ERROR: u16 = 2;
-#[cfg(feature = "ebpf")]
 const DONE: u16 = 3;
 /// Flags of a message.
 pub(super) const REQUEST: u16 = 0x001;
 pub(super) const ACK: u16 = 0x004;
-#[cfg(feature = "ebpf")]
 const DUMP: u16 = 0x300;
 
 /// Families of addresses, as the kernel numbers them.
@@ -94,7 +91,6 @@ impl Netlink {
     }
 
     /// Asks for all there is; `each` is given what follows the header of each message.
-    #[cfg(feature = "ebpf")]
     pub(super) fn dump(
         &self,
         kind: u16,
@@ -114,7 +110,6 @@ impl Netlink {
 }
 
 /// Reads a part of the answer; true when it was the last.
-#[cfg(feature = "ebpf")]
 fn read(
     part: &[u8],
     number: u32,
@@ -139,7 +134,6 @@ fn read(
 
 /// A message of the kernel's.
 struct Message<'a> {
-    #[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "for several only"))]
     length: usize,
     kind: u16,
     number: u32,
@@ -215,7 +209,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(feature = "ebpf")]
     fn answers_that_are_cut_short_are_errors_and_those_to_others_are_passed_over() {
         let mut found = Vec::new();
         let mut each = |body: &[u8]| {

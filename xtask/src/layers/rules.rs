@@ -73,7 +73,7 @@ pub(super) const RULES: Rules = Rules {
         &["model", "amqp"],
         &["manifest", "router", "sys", "telemetry"],
         &["store", "pki", "steer"],
-        &["link", "access"],
+        &["link", "access", "workload"],
         &["proxy", "observe"],
         &["plan", "reconcile"],
         &["operate"],
@@ -166,11 +166,6 @@ pub(super) const RULES: Rules = Rules {
             file: "proxy/unix.rs",
             what: "nix",
             reason: "names EPROTOTYPE",
-        },
-        Exception {
-            file: "reconcile/execute.rs",
-            what: "nix",
-            reason: "the host's own names go into its certificate",
         },
     ],
 };

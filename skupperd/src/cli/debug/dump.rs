@@ -4,6 +4,7 @@ use crate::{
     cli::{
         Failure, Outcome,
         archive::Archive,
+        ask::{self, MOST},
         output,
         place::{Place, Scope},
         show, status,
@@ -19,19 +20,13 @@ use serde_json::json;
 use std::{
     fmt::Display,
     fs,
-    io::{Read, Write},
-    os::unix::net::UnixStream,
+    io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 /// Lines of the journal that are taken along.
 const LINES: &str = "20000";
-/// Most of one file: an archive is to fit into a mail.
-const MOST: u64 = 16 << 20;
-/// Time for the daemon to answer.
-const ANSWER: Duration = Duration::from_secs(5);
 /// How a private key begins in whatever it was pasted into, and how it ends.
 const KEY: (&str, &str) = ("-----BEGIN ", "-----END ");
 
@@ -155,9 +150,12 @@ fn host(place: &Place, dump: &mut Dump) -> Outcome {
 fn daemon(place: &Place, dump: &mut Dump) -> Outcome {
     let all = to_yaml(&status::all(place)?)?;
     dump.add("site-namespace/status.yaml", &all)?;
-    let socket = place.layout.runtime().join("metrics.sock");
-    dump.try_add("site-namespace/metrics.txt", get(&socket, "/metrics"))?;
-    dump.try_add("site-namespace/health.txt", get(&socket, "/healthz"))?;
+    let get = |path: &str| ask::get(place.layout.runtime(), path);
+    dump.try_add("site-namespace/metrics.txt", get("/metrics"))?;
+    dump.try_add("site-namespace/health.txt", get("/healthz"))?;
+    dump.try_add("site-namespace/services.json", get("/services"))?;
+    let connections = format!("/connections?limit=-1&namespace={}", place.name());
+    dump.try_add("site-namespace/connections.json", get(&connections))?;
     if let Some(pid) = place.layout.holder() {
         for what in ["status", "limits", "sockstat"] {
             let from = match what {
@@ -195,23 +193,6 @@ fn run_program(program: &str, args: &[&str]) -> Result<String, String> {
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     text.truncate(text.floor_char_boundary(usize::try_from(MOST).unwrap_or(usize::MAX)));
     Ok(text)
-}
-
-/// Asks the daemon's local HTTP server.
-fn get(socket: &Path, path: &str) -> Result<String, String> {
-    let ask = || {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.set_write_timeout(Some(ANSWER))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut text = String::new();
-        stream.take(MOST).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    ask().map_err(|e: std::io::Error| format!("{}: {e}", socket.display()))
 }
 
 /// Whoever pasted a key into an option or a log line does not find it in a report.

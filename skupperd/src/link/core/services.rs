@@ -2,6 +2,7 @@
 
 mod health;
 mod listeners;
+mod workloads;
 
 use super::{Core, Site};
 use crate::{
@@ -93,6 +94,8 @@ pub struct ConnectorState {
     pub health: Option<Result<(), String>>,
     /// Why the last connection to the server failed; empty when it did not.
     pub trouble: String,
+    /// Servers that connections go to.
+    pub servers: usize,
 }
 
 /// How a listener stands.
@@ -120,12 +123,40 @@ struct Connector {
     health: Option<Health>,
     /// The network knows of it.
     offered: bool,
+    /// Its server takes no more connections; it goes when those that it has have ended.
+    leaving: bool,
 }
 
 impl Connector {
+    fn new(core: &Core, site: u32, spec: ConnectorSpec, accelerated: bool) -> Self {
+        let accelerated = spec.is_accelerated(core, accelerated);
+        let target = Arc::new(ConnectorTarget {
+            id: core.sender.next_key(),
+            name: spec.name.clone(),
+            host: spec.host.clone(),
+            port: spec.port,
+            accelerated: AtomicBool::new(accelerated),
+            tls: spec.tls.clone(),
+            proxy_protocol: spec.proxy_protocol,
+            trouble: Trouble::default(),
+            failures: Failures::default(),
+            in_use: AtomicU32::new(0),
+            connections: AtomicU64::new(0),
+        });
+        let probe = spec.probe.as_ref();
+        let health = probe.map(|probe| Health::watch(core, site, &spec, probe, target.id));
+        Self {
+            spec,
+            target,
+            health,
+            offered: false,
+            leaving: false,
+        }
+    }
+
     fn is_wanted(&self) -> bool {
         let well = self.health.as_ref().is_none_or(Health::is_well);
-        well || self.spec.include_not_ready
+        !self.leaving && (well || self.spec.include_not_ready)
     }
 
     /// Makes it known to the network, or unknown.
@@ -153,7 +184,8 @@ impl Connector {
 /// The listeners and connectors of a site.
 pub(super) struct Services {
     listeners: Listeners,
-    connectors: BTreeMap<String, Connector>,
+    /// By name and, of those that have several servers or none, by server.
+    connectors: BTreeMap<(String, String), Connector>,
     /// Connections are accelerated where nothing else is said.
     accelerated: bool,
 }
@@ -179,10 +211,26 @@ impl Services {
         by_key
     }
 
+    /// Keys of what is of one name.
+    fn keys_of(&self, name: &str) -> impl Iterator<Item = &(String, String)> {
+        let first = (name.to_owned(), String::new());
+        let all = self.connectors.range(first..);
+        let name = name.to_owned();
+        all.map(|(key, _)| key).take_while(move |key| key.0 == name)
+    }
+
     /// Connectors that are not offered.
     pub(super) fn resting(&self) -> Vec<Arc<ConnectorTarget>> {
         let resting = self.connectors.values().filter(|c| !c.offered);
         resting.map(|c| c.target.clone()).collect()
+    }
+
+    /// Names of listeners by their ids.
+    pub(super) fn listener_names(&self) -> HashMap<u64, Arc<str>> {
+        let listeners = self.listeners.iter();
+        listeners
+            .map(|(name, l)| (l.id, name.as_str().into()))
+            .collect()
     }
 
     /// Opens listeners whose routing key is reachable and closes those whose is not.
@@ -284,46 +332,38 @@ impl Site {
 
     /// Adds a connector or changes it. An unchanged one is left alone.
     pub fn set_connector(&mut self, core: &Core, spec: ConnectorSpec) {
-        if self
+        let name = spec.name.clone();
+        let others = self
             .services
-            .connectors
-            .get(&spec.name)
-            .is_some_and(|c| c.spec == spec)
-        {
+            .keys_of(&name)
+            .filter(|(_, server)| !server.is_empty());
+        for key in others.cloned().collect::<Vec<_>>() {
+            self.drop_connector(&key);
+        }
+        self.put_connector(core, (name, String::new()), spec);
+    }
+
+    fn put_connector(&mut self, core: &Core, key: (String, String), spec: ConnectorSpec) {
+        let known = self.services.connectors.get(&key);
+        if known.is_some_and(|c| c.spec == spec) {
             return;
         }
-        self.remove_connector(core, &spec.name.clone());
-        let accelerated = spec.is_accelerated(core, self.services.accelerated);
-        let target = Arc::new(ConnectorTarget {
-            id: core.sender.next_key(),
-            name: spec.name.clone(),
-            host: spec.host.clone(),
-            port: spec.port,
-            accelerated: AtomicBool::new(accelerated),
-            tls: spec.tls.clone(),
-            proxy_protocol: spec.proxy_protocol,
-            trouble: Trouble::default(),
-            failures: Failures::default(),
-            in_use: AtomicU32::new(0),
-            connections: AtomicU64::new(0),
-        });
-        let probe = spec.probe.as_ref();
-        let health = probe.map(|probe| Health::watch(core, self.id, &spec, probe, target.id));
-        let mut connector = Connector {
-            spec,
-            target,
-            health,
-            offered: false,
-        };
+        self.drop_connector(&key);
+        let mut connector = Connector::new(core, self.id, spec, self.services.accelerated);
         connector.offer(&mut self.router, connector.is_wanted());
-        let name = connector.spec.name.clone();
-        self.services.connectors.insert(name, connector);
+        self.services.connectors.insert(key, connector);
         self.view_dirty = true;
     }
 
     /// Removes a connector; its connections end.
     pub fn remove_connector(&mut self, _core: &Core, name: &str) {
-        if let Some(mut connector) = self.services.connectors.remove(name) {
+        for key in self.services.keys_of(name).cloned().collect::<Vec<_>>() {
+            self.drop_connector(&key);
+        }
+    }
+
+    fn drop_connector(&mut self, key: &(String, String)) {
+        if let Some(mut connector) = self.services.connectors.remove(key) {
             connector.offer(&mut self.router, false);
             self.view_dirty = true;
         }
@@ -331,8 +371,8 @@ impl Site {
 
     /// What a probe says of a connector's server.
     fn probed(&mut self, core: &Core, name: &str, id: u64, result: Result<(), String>) {
-        let connector = self.services.connectors.get_mut(name);
-        let Some(connector) = connector.filter(|c| c.target.id == id) else {
+        let mut connectors = self.services.connectors.values_mut();
+        let Some(connector) = connectors.find(|c| c.target.id == id) else {
             // Another has taken its place since.
             return;
         };
@@ -348,16 +388,24 @@ impl Site {
         core.changed();
     }
 
-    /// How the connectors stand.
+    /// How the connectors stand. One with several servers is well while one of them is.
     pub fn connector_states(&self) -> BTreeMap<String, ConnectorState> {
-        let state = |c: &Connector| ConnectorState {
-            health: c.health.as_ref().map(Health::state),
-            trouble: c.target.trouble.text(),
-        };
-        let connectors = self.services.connectors.iter();
-        connectors
-            .map(|(name, c)| (name.clone(), state(c)))
-            .collect()
+        let mut states: BTreeMap<String, ConnectorState> = BTreeMap::new();
+        for ((name, _), connector) in &self.services.connectors {
+            if connector.leaving {
+                continue;
+            }
+            let state = states.entry(name.clone()).or_default();
+            state.servers += 1;
+            let health = connector.health.as_ref().map(Health::state);
+            if state.health.as_ref().is_none_or(Result::is_err) {
+                state.health = health.or(state.health.take());
+            }
+            if state.trouble.is_empty() {
+                state.trouble = connector.target.trouble.text();
+            }
+        }
+        states
     }
 
     /// How the listeners stand.

@@ -12,6 +12,7 @@ use crate::{
         conn::{ConnKey, Kind},
         dial::{self, Dialled, LinkSpec},
         handshake::{Established, Revoked},
+        ledger::SiteName,
         origin::ORIGIN_ADVERT,
         view::SiteView,
         worker::{Command, NewConnection},
@@ -44,6 +45,8 @@ pub(super) const MAX_WAITING: usize = 64;
 pub struct SiteSpec {
     /// Namespace, for logs.
     pub namespace: String,
+    /// Its names, for records.
+    pub site: Arc<SiteName>,
     /// Router id.
     pub router_id: String,
     /// Start time in seconds since the epoch.
@@ -264,10 +267,14 @@ impl Site {
     }
 
     pub(super) fn dial_failed(&mut self, core: &Core, link: &str, failure: LinkFailure) {
+        let role = self.role();
         let Some(dialling) = self.links.get_mut(link) else {
             return;
         };
         let failure = failure.to_string();
+        if !self.peers.values().any(|p| p.link.as_deref() == Some(link)) {
+            core.ledger.link_error(&self.spec.namespace, role);
+        }
         if dialling.failure.as_ref() != Some(&failure) {
             // Once for each new reason: attempts repeat every two seconds.
             let namespace = &self.spec.namespace;
@@ -284,6 +291,15 @@ impl Site {
             dialling.failure = Some(failure);
             core.changed();
         }
+    }
+
+    /// What its links are.
+    fn role(&self) -> &'static str {
+        match self.spec.edge {
+            true => Role::Edge,
+            false => Role::InterRouter,
+        }
+        .as_str()
     }
 
     /// Another connection has taken over from this one: it ends when its streams have.
@@ -446,11 +462,13 @@ impl Site {
         debug_assert!(!of_client || peer.edge, "a client is no router");
         self.router.link_down(key, Instant::now());
         self.view_dirty = true;
+        let role = self.role();
         let link = peer.link.as_deref().unwrap_or("");
         let (namespace, remote) = (&self.spec.namespace, &peer.remote);
         tracing::info!(namespace, link, remote, peer = %peer.addr, why, "link has ended");
         if let Some(dialling) = self.links.get_mut(link).filter(|_| !peer.retired) {
             dialling.failure = Some(why.to_owned());
+            core.ledger.link_error(namespace, role);
         }
         for data in peer.data.keys() {
             core.tell(
@@ -548,6 +566,8 @@ impl Site {
         let origins = routes.addresses.keys();
         let origins = origins.filter_map(|a| a.strip_prefix(ORIGIN_ADVERT));
         let view = Arc::new(SiteView {
+            site: self.spec.site.clone(),
+            listeners: self.services.listener_names(),
             origins: origins.map(str::to_owned).collect(),
             routes,
             connectors: self.services.connectors(),

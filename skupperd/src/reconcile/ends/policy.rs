@@ -116,14 +116,14 @@ impl BackPolicy {
                 .map_err(|e| setting(SERVER_NAME, &e))?
                 .into(),
             (None, ServerHost::Network(host)) => host.to_string(),
-            (None, ServerHost::Unix(_)) if connector.verify_hostname => {
-                let text = "a Unix socket has no name to verify: name one in";
+            (None, ServerHost::Unix(_) | ServerHost::Workload(_)) if connector.verify_hostname => {
+                let text = "there is no name to verify: name one in";
                 return Err(field(
                     "verifyHostname",
                     &format!("{text} spec.settings[{SERVER_NAME}]"),
                 ));
             }
-            (None, ServerHost::Unix(_)) => String::new(),
+            (None, ServerHost::Unix(_) | ServerHost::Workload(_)) => String::new(),
         };
         Ok(Some(Self {
             credentials: credentials.clone(),
@@ -194,7 +194,7 @@ pub(in crate::reconcile) fn probe(connector: &Connector) -> Result<Option<Probe>
             path: path.to_owned(),
             host: match (settings.get(SERVER_NAME), &connector.host) {
                 (Some(name), _) => name.clone(),
-                (None, ServerHost::Unix(_)) => "localhost".to_owned(),
+                (None, ServerHost::Unix(_) | ServerHost::Workload(_)) => "localhost".to_owned(),
                 (None, ServerHost::Network(host)) => match host.ip() {
                     Some(ip) if ip.is_ipv6() => format!("[{ip}]:{}", connector.port),
                     _ => format!("{host}:{}", connector.port),
@@ -210,7 +210,7 @@ pub(in crate::reconcile) fn probe(connector: &Connector) -> Result<Option<Probe>
     }))
 }
 
-/// What a listener or connector says that has no effect here.
+/// What a site, listener or connector says that has no effect here.
 pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
     let mut notes = Vec::new();
     let mut idle = |name: &str, why: &str| notes.push(format!("spec.{name} has no effect {why}"));
@@ -229,13 +229,19 @@ pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
             let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX];
             (&listener.settings, known, &listener.tls_credentials)
         }
+        Spec::Site(site) => {
+            // Nobody's services are to stand still for want of a word in the log.
+            let wrong = super::settings::logging(&site.settings).err();
+            notes.extend(wrong.map(|why| format!("{why}; it has no effect")));
+            return notes;
+        }
         Spec::Connector(connector) => {
             if connector.expose_pods_by_name {
                 idle("exposePodsByName", "on a host without pods");
             }
             let probed = matches!(probe(connector), Ok(Some(_)));
-            if connector.include_not_ready && !probed {
-                let why = format!("without spec.settings[{HEALTH}]");
+            if connector.include_not_ready && !probed && connector.host.selector().is_none() {
+                let why = format!("without spec.selector or spec.settings[{HEALTH}]");
                 idle("includeNotReadyPods", &why);
             }
             for (name, set) in [

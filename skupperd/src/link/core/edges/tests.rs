@@ -13,6 +13,7 @@ use crate::{
         conn::ConnKey,
         core::{Core, Owner, Site, SiteSpec, channel, clients::Client, site::Peer},
         ends::Fronts,
+        ledger::Ledger,
         worker::{Command, Senders},
     },
     router::Treatment,
@@ -21,6 +22,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Instant,
 };
 use tokio::sync::mpsc;
@@ -45,11 +47,13 @@ fn bench(own: &str, remote: &str) -> Bench {
         Acceleration::new(false),
         OwnSockets::default(),
         Fronts::default(),
+        Ledger::new(1),
     );
     let mut site = Site::new(
         1,
         SiteSpec {
             namespace: "test".to_owned(),
+            site: Arc::default(),
             router_id: own.to_owned(),
             instance: 1,
             trunk: 0,

@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A listener of a site.
 pub(super) struct Listener {
-    id: u64,
+    pub(super) id: u64,
     pub(super) spec: ListenerSpec,
     pub(super) state: ListenerState,
     /// It is open by way of the kernel.

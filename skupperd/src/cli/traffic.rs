@@ -1,0 +1,332 @@
+//! What goes over the network: `skupper connections`, who talks with whom, and `skupper top`, what
+//! services carry at the moment.
+
+use super::{
+    Failure, Outcome, ask,
+    output::{self, Format},
+    place::Place,
+    show,
+};
+use anyhow::anyhow;
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    io::{IsTerminal, Write},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// Clears a terminal from its upper left corner on, as ECMA-48 has it.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+#[derive(Debug, Args)]
+pub(super) struct Connections {
+    /// Show so many at most; -1 for all that are remembered
+    #[arg(long, default_value_t = 20, allow_negative_numbers = true)]
+    limit: i64,
+    /// Show those that are open
+    #[arg(long)]
+    active: bool,
+    /// Show them again each second, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// `skupper connections`
+pub(super) fn connections(place: &Place, args: &Connections) -> Outcome {
+    let encoding = args.format.encoding()?;
+    let state = if args.active { "active" } else { "all" };
+    let path = format!(
+        "/connections?limit={}&state={state}&namespace={}",
+        args.limit,
+        place.name()
+    );
+    loop {
+        let all = results(place, &path)?;
+        match encoding {
+            Some(encoding) => output::document(&Value::Array(all), encoding)?,
+            None => {
+                clear(args.watch)?;
+                output::print(&connections_screen(&all))?;
+            }
+        }
+        if !args.watch {
+            return Ok(());
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// `skupper top`: on a terminal until interrupted, else once.
+pub(super) fn top(place: &Place, format: &Format) -> Outcome {
+    let encoding = format.encoding()?;
+    let (mut then, mut before) = (Instant::now(), services(place)?);
+    loop {
+        thread::sleep(LOOK);
+        let (now, after) = (Instant::now(), services(place)?);
+        let rows = rates(&before, &after, now - then);
+        let live = encoding.is_none() && std::io::stdout().is_terminal();
+        match encoding {
+            Some(encoding) => output::document(&Value::Array(rows), encoding)?,
+            None => {
+                clear(live)?;
+                output::print(&top_screen(&rows))?;
+            }
+        }
+        if !live {
+            return Ok(());
+        }
+        (then, before) = (now, after);
+    }
+}
+
+fn clear(live: bool) -> Outcome {
+    if live && std::io::stdout().is_terminal() {
+        std::io::stdout().write_all(CLEAR.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The list that the daemon answers with.
+fn results(place: &Place, path: &str) -> Result<Vec<Value>, Failure> {
+    let body = ask::body(place.layout.runtime(), path).map_err(|e| anyhow!(e))?;
+    let mut list: Value = serde_json::from_str(&body).map_err(anyhow::Error::from)?;
+    match list["results"].take() {
+        Value::Array(results) => Ok(results),
+        _ => Err(anyhow!("skupperd answers without results").into()),
+    }
+}
+
+fn services(place: &Place) -> Result<Vec<Value>, Failure> {
+    let mut all = results(place, "/services")?;
+    all.retain(|service| service["namespace"] == place.name().as_str());
+    Ok(all)
+}
+
+/// What counts in a service, and how much a second.
+const RATES: [(&str, &str); 3] = [
+    ("opened", "openedPerSecond"),
+    ("sentBytes", "sentBytesPerSecond"),
+    ("receivedBytes", "receivedBytesPerSecond"),
+];
+
+/// Services with what they carry a second, those that carry most first.
+fn rates(before: &[Value], after: &[Value], time: Duration) -> Vec<Value> {
+    let name = |service: &Value| {
+        let fields = ["side", "routingKey", "remoteSiteId", "siteId"];
+        fields.map(|field| service[field].to_string())
+    };
+    let old: HashMap<_, &Value> = before.iter().map(|s| (name(s), s)).collect();
+    let count = |service: &Value, field: &str| service[field].as_u64().unwrap_or(0);
+    let mut rows: Vec<Value> = after.to_vec();
+    for row in &mut rows {
+        let was = old.get(&name(row));
+        row["open"] = json!(count(row, "opened").saturating_sub(count(row, "closed")));
+        for (field, rate) in RATES {
+            let was = was.map_or(0, |was| count(was, field));
+            // The daemon may have been started anew.
+            let more = count(row, field).saturating_sub(was);
+            row[rate] = json!((more as f64 / time.as_secs_f64()).round());
+        }
+    }
+    let weight = |row: &Value| {
+        let rate = |n: usize| row[RATES[n].1].as_f64().unwrap_or(0.0);
+        (rate(1) + rate(2), rate(0))
+    };
+    rows.sort_by(|a, b| {
+        let ((bytes_a, opened_a), (bytes_b, opened_b)) = (weight(a), weight(b));
+        let most = bytes_b.total_cmp(&bytes_a);
+        most.then(opened_b.total_cmp(&opened_a))
+    });
+    rows
+}
+
+fn top_screen(rows: &[Value]) -> String {
+    if rows.is_empty() {
+        return "No service has had a connection yet".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        let text = |field: &str| show::text(row, &format!("/{field}"));
+        let bytes = |field: &str| size(row[field].as_f64().unwrap_or(0.0));
+        vec![
+            text("routingKey"),
+            text("side"),
+            text("remoteSiteName"),
+            text("open"),
+            row["openedPerSecond"].as_f64().unwrap_or(0.0).to_string(),
+            bytes("sentBytesPerSecond"),
+            bytes("receivedBytesPerSecond"),
+            text("opened"),
+            bytes("sentBytes"),
+            bytes("receivedBytes"),
+        ]
+    });
+    let header = [
+        "ROUTING-KEY",
+        "SIDE",
+        "REMOTE-SITE",
+        "OPEN",
+        "NEW/S",
+        "SENT/S",
+        "RECEIVED/S",
+        "ALL",
+        "SENT",
+        "RECEIVED",
+    ];
+    output::columns(&header, &cells.collect::<Vec<_>>())
+}
+
+fn connections_screen(all: &[Value]) -> String {
+    if all.is_empty() {
+        return "There was no connection yet".to_owned();
+    }
+    let rows = all.iter().map(|record| {
+        let text = |field: &str| show::text(record, &format!("/{field}"));
+        let address = |end: &str| {
+            let (host, port) = (text(&format!("{end}Host")), text(&format!("{end}Port")));
+            match (host.contains(':'), port.is_empty()) {
+                (_, true) => host,
+                (true, false) => format!("[{host}]:{port}"),
+                (false, false) => format!("{host}:{port}"),
+            }
+        };
+        let bytes = |field: &str| size(record[field].as_f64().unwrap_or(0.0));
+        let micros = |field: &str| match record[field].as_u64() {
+            Some(micros) => time(Duration::from_micros(micros)),
+            None => String::new(),
+        };
+        let start = record["startTime"].as_i64().unwrap_or_default();
+        let start = Timestamp::from_microsecond(start).unwrap_or_default();
+        let end = match text("endReason") {
+            reason if reason.is_empty() => "open".to_owned(),
+            reason => reason,
+        };
+        vec![
+            start.strftime("%H:%M:%S").to_string(),
+            text("routingKey"),
+            address("source"),
+            text("sourceSiteName"),
+            address("dest"),
+            text("destSiteName"),
+            bytes("octetCount"),
+            bytes("octetReverseCount"),
+            micros("latency"),
+            micros("duration"),
+            end,
+        ]
+    });
+    let header = [
+        "START(UTC)",
+        "ROUTING-KEY",
+        "CLIENT",
+        "FROM",
+        "SERVER",
+        "TO",
+        "SENT",
+        "RECEIVED",
+        "LATENCY",
+        "DURATION",
+        "STATE",
+    ];
+    output::columns(&header, &rows.collect::<Vec<_>>())
+}
+
+/// A number of bytes for people.
+fn size(bytes: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes, 0);
+    // What would be shown as 1024.0 is one of the next.
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{value:.0} B"),
+        _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
+/// A length of time for people.
+fn time(time: Duration) -> String {
+    match time.as_micros() {
+        0..1000 => format!("{} us", time.as_micros()),
+        1000..1_000_000 => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
+        1_000_000..60_000_000 => format!("{:.1} s", time.as_secs_f64()),
+        _ => {
+            let minutes = time.as_secs() / 60;
+            format!(
+                "{}h{:02}m{:02}s",
+                minutes / 60,
+                minutes % 60,
+                time.as_secs() % 60
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_for_people() {
+        let sizes = [0.0, 1023.0, 1024.0, 1_048_575.0, 1.5e9, 1e20].map(size);
+        assert_eq!(
+            sizes,
+            [
+                "0 B",
+                "1023 B",
+                "1.0 KiB",
+                "1.0 MiB",
+                "1.4 GiB",
+                "90949470.2 TiB"
+            ]
+        );
+        let times = [7, 2500, 1_500_000, 3_723_000_000].map(|us| time(Duration::from_micros(us)));
+        assert_eq!(times, ["7 us", "2.5 ms", "1.5 s", "1h02m03s"]);
+    }
+
+    #[test]
+    fn those_that_carry_most_are_on_top() {
+        let service = |key: &str, opened: u64, sent: u64| {
+            json!({
+                "namespace": "default", "side": "listener", "routingKey": key, "siteId": "1",
+                "remoteSiteId": "2", "remoteSiteName": "west", "opened": opened, "closed": 1,
+                "sentBytes": sent, "receivedBytes": 0,
+            })
+        };
+        let before = [service("idle", 5, 9_000_000), service("busy", 1, 0)];
+        let after = [
+            service("idle", 5, 9_000_000),
+            service("busy", 5, 4096),
+            service("new", 2, 512),
+        ];
+        let rows = rates(&before, &after, Duration::from_secs(2));
+        let keys: Vec<&str> = rows
+            .iter()
+            .filter_map(|r| r["routingKey"].as_str())
+            .collect();
+        assert_eq!(keys, ["busy", "new", "idle"]);
+        insta::assert_snapshot!(top_screen(&rows));
+    }
+
+    #[test]
+    fn a_connection_is_a_line() {
+        let record = |end: Value| {
+            json!({
+                "startTime": 1_700_000_000_000_000_i64, "routingKey": "web", "sourceHost": "10.0.0.1",
+                "sourcePort": "4711", "sourceSiteName": "east", "destHost": "::1", "destPort": "80",
+                "destSiteName": "west", "octetCount": 5, "octetReverseCount": 4096, "latency": 900,
+                "duration": 2_000_000, "endReason": end,
+            })
+        };
+        let all = [record(Value::Null), record(json!("reset by client"))];
+        insta::assert_snapshot!(connections_screen(&all));
+    }
+}
