@@ -162,10 +162,9 @@ fn other_ways(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
         command.env("SKUPPER_STEERING", steering);
         command.env("SKUPPER_TEST_ACCELERATION", acceleration);
         let (ok, lines) = tee(&mut command)?;
-        let counts = lines.iter().rev();
-        let mut counts = counts
-            .filter_map(|line| Counts::of_nextest(line))
-            .next()
+        let mut from_the_end = lines.iter().rev();
+        let mut counts = from_the_end
+            .find_map(|line| Counts::of_nextest(line))
             .context("no test was run: see above")?;
         ensure!(ok || counts.failed > 0, "it ended badly: see above");
         // Those that the filter leaves out are run the usual way.
