@@ -68,7 +68,12 @@ impl<'a> Staged<'a> {
 }
 
 fn directory(path: &Path) -> io::Result<&Path> {
-    path.parent().ok_or_else(|| io::Error::from(InvalidInput))
+    let dir = path.parent().ok_or_else(|| io::Error::from(InvalidInput))?;
+    // A name alone is in the directory where we are.
+    Ok(match dir.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => dir,
+    })
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -188,6 +193,13 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_name_alone_is_in_the_directory_where_we_are() {
+        assert_eq!(directory(Path::new("token.yaml")).unwrap(), Path::new("."));
+        assert_eq!(directory(Path::new("a/b")).unwrap(), Path::new("a"));
+        assert!(directory(Path::new("/")).is_err());
     }
 
     #[test]
