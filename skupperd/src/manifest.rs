@@ -14,6 +14,7 @@ mod error;
 mod locate;
 mod multikey;
 mod raw;
+pub mod schema;
 mod secret;
 mod set;
 mod split;

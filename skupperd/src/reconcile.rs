@@ -9,6 +9,7 @@ mod grants;
 mod hosts;
 mod names;
 mod namespace;
+mod notes;
 mod placed;
 mod places;
 mod settings;
@@ -23,6 +24,7 @@ pub(crate) use settings::{OVERLAP, REVOKED, ROTATE, named_hosts, revoked};
 pub(crate) use tokens::{mark as token_mark, store as store_redeemed};
 
 pub use namespace::NamespaceState;
+pub use notes::settings;
 
 use crate::{
     access::Doors,

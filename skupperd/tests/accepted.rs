@@ -272,11 +272,11 @@ fn anchors_and_block_scalars() {
 
 #[test]
 fn kinds_not_served_yet_are_kept_whole() {
-    let text = "apiVersion: skupper.io/v2alpha1\nkind: SecuredAccess\nmetadata:\n  name: t\nspec:\n  url: \
-                https://a.example\n  ca: x\n  code: y\n";
+    let text = "apiVersion: skupper.io/v2alpha1\nkind: SecuredAccess\nmetadata:\n  name: t\nspec:\n  \
+                ports: [{name: a, port: 1, targetPort: 2, protocol: TCP}]\n  selector: {app: x}\n";
     let located = one(text);
     assert_eq!(located.resource.spec, Spec::Unserved(Kind::SecuredAccess));
-    assert_eq!(located.document["spec"]["url"], "https://a.example");
+    assert_eq!(located.document["spec"]["ports"][0]["targetPort"], 2);
     assert!(!Kind::SecuredAccess.is_served() && Kind::Link.is_served());
 }
 

@@ -6,7 +6,7 @@ use crate::model::{
     Name, Namespace, Observer, Resource, Role, RouterAccess, ServerHost, Site, SiteId, Spec,
     SyntaxError, parse_port,
 };
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
 /// Longest common name, as X.520 has it (ub-common-name).
 const MAX_SUBJECT: usize = 64;
@@ -76,8 +76,9 @@ fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resour
         Kind::AttachedConnectorBinding => with(text, namespace, |meta, spec| {
             attached::binding(meta, required(spec, "spec")?)
         }),
-        // Their fields are looked at when they are served.
-        Kind::SecuredAccess => with::<IgnoredAny>(text, namespace, |_, _| Ok(Spec::Unserved(kind))),
+        Kind::SecuredAccess => {
+            with::<raw::SecuredAccess>(text, namespace, |_, _| Ok(Spec::Unserved(kind)))
+        }
     }
 }
 
@@ -372,6 +373,7 @@ fn router_access(meta: &Meta, spec: raw::RouterAccess) -> Outcome<Spec> {
     Ok(Spec::RouterAccess(RouterAccess {
         roles,
         tls_credentials: credentials.unwrap_or_else(|| meta.name.clone()),
+        supplied_only: spec.generate_tls_credentials == Some(false),
         issuer: optional(spec.issuer, "spec.issuer")?,
         bind_host: optional(spec.bind_host, "spec.bindHost")?,
         subject_alternative_names: names,

@@ -41,21 +41,27 @@ pub fn to_yaml(document: &impl Serialize) -> Result<String, serde_yaml::Error> {
     serde_yaml::to_string(document)
 }
 
+/// Parts of a Secret's data that mean something.
+pub(super) const PARTS: [&str; 7] = [
+    "ca.crt", "tls.crt", "tls.key", "host", "port", "username", "password",
+];
+
 fn data(secret: &Secret) -> Value {
     let proxy = secret.proxy.as_ref();
     let port = proxy.map(|proxy| proxy.port.to_string());
     let login = proxy.and_then(|proxy| proxy.login.as_ref());
     let parts = [
-        ("ca.crt", secret.ca.as_str()),
-        ("tls.crt", secret.certificate.as_str()),
-        ("tls.key", secret.key.as_str()),
-        ("host", proxy.map_or("", |proxy| proxy.host.as_str())),
-        ("port", port.as_deref().unwrap_or_default()),
-        ("username", login.map_or("", |(user, _)| user.as_str())),
-        ("password", login.map_or("", |(_, word)| word.as_str())),
+        secret.ca.as_str(),
+        secret.certificate.as_str(),
+        secret.key.as_str(),
+        proxy.map_or("", |proxy| proxy.host.as_str()),
+        port.as_deref().unwrap_or_default(),
+        login.map_or("", |(user, _)| user.as_str()),
+        login.map_or("", |(_, word)| word.as_str()),
     ];
-    let parts = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    let parts = PARTS.into_iter().zip(parts);
     parts
+        .filter(|(_, text)| !text.is_empty())
         .map(|(name, text)| (name.to_owned(), json!(STANDARD.encode(text))))
         .collect()
 }
@@ -77,6 +83,27 @@ fn attached(spec: &Spec) -> Value {
             "routingKey": binding.routing_key,
             "exposePodsByName": binding.expose_pods_by_name,
             "settings": binding.settings,
+        }),
+        _ => Value::Null,
+    }
+}
+
+/// Of what lets others in.
+fn access(spec: &Spec) -> Value {
+    match spec {
+        Spec::AccessGrant(grant) => json!({
+            "redemptionsAllowed": grant.redemptions_allowed,
+            "expirationWindow": format!("{}s", grant.expiration_window.as_secs_f64()),
+            "code": grant.code.as_ref().map(Code::reveal),
+            "issuer": grant.issuer,
+            "settings": grant.settings,
+        }),
+        Spec::AccessToken(token) => json!({
+            "url": token.url,
+            "code": token.code.reveal(),
+            "ca": token.ca,
+            "linkCost": Some(token.link_cost).filter(|cost| *cost != 1),
+            "settings": token.settings,
         }),
         _ => Value::Null,
     }
@@ -154,20 +181,7 @@ fn fields(spec: &Spec) -> Value {
             "subjectAlternativeNames": access.subject_alternative_names,
             "settings": access.settings,
         }),
-        Spec::AccessGrant(grant) => json!({
-            "redemptionsAllowed": grant.redemptions_allowed,
-            "expirationWindow": format!("{}s", grant.expiration_window.as_secs_f64()),
-            "code": grant.code.as_ref().map(Code::reveal),
-            "issuer": grant.issuer,
-            "settings": grant.settings,
-        }),
-        Spec::AccessToken(token) => json!({
-            "url": token.url,
-            "code": token.code.reveal(),
-            "ca": token.ca,
-            "linkCost": Some(token.link_cost).filter(|cost| *cost != 1),
-            "settings": token.settings,
-        }),
+        Spec::AccessGrant(_) | Spec::AccessToken(_) => access(spec),
         Spec::Certificate(certificate) => json!({
             "ca": certificate.ca,
             "subject": certificate.subject,
@@ -181,6 +195,12 @@ fn fields(spec: &Spec) -> Value {
         Spec::Secret(_) | Spec::Unserved(_) => Value::Null,
     };
     shorten(&mut fields);
+    // Here it is a word of its own that something is not so.
+    if let Spec::RouterAccess(access) = spec
+        && access.supplied_only
+    {
+        fields["generateTlsCredentials"] = false.into();
+    }
     fields
 }
 

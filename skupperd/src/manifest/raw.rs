@@ -218,15 +218,12 @@ pub(super) struct AccessRole {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "accessType is for other platforms; credentials are always made"
-)]
+#[expect(dead_code, reason = "accessType is for other platforms")]
 pub(super) struct RouterAccess {
     pub(super) roles: Option<Vec<AccessRole>>,
     #[serde(default, deserialize_with = "text")]
     pub(super) tls_credentials: Option<String>,
-    generate_tls_credentials: Option<bool>,
+    pub(super) generate_tls_credentials: Option<bool>,
     #[serde(default, deserialize_with = "text")]
     pub(super) issuer: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -279,6 +276,36 @@ pub(super) struct Certificate {
     pub(super) signing: Option<bool>,
     #[serde(default, deserialize_with = "texts")]
     pub(super) settings: Option<Texts>,
+}
+
+/// Another platform's way of exposing a port: kept, and of no use on a host.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "nothing is done with it")]
+pub(super) struct SecuredAccess {
+    ports: Option<Vec<SecuredPort>>,
+    #[serde(default, deserialize_with = "texts")]
+    selector: Option<Texts>,
+    #[serde(default, deserialize_with = "text")]
+    issuer: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    certificate: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    access_type: Option<String>,
+    #[serde(default, deserialize_with = "texts")]
+    settings: Option<Texts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "nothing is done with it")]
+pub(super) struct SecuredPort {
+    #[serde(default, deserialize_with = "text")]
+    name: Option<String>,
+    port: Option<i64>,
+    target_port: Option<i64>,
+    #[serde(default, deserialize_with = "text")]
+    protocol: Option<String>,
 }
 
 /// A core Secret has its data beside the metadata.

@@ -1,7 +1,7 @@
 //! Status fields of each kind, in upstream's form.
 
 use super::Kind;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -44,6 +44,11 @@ fn nothing<S: serde::Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
 impl Details {
     /// Reads the fields of a kind from a status; others in it do not matter.
     pub fn read(kind: Kind, status: &Value) -> Result<Self, serde_json::Error> {
+        Self::read_from(kind, status)
+    }
+
+    /// The same, from wherever.
+    pub fn read_from<'de, D: Deserializer<'de>>(kind: Kind, status: D) -> Result<Self, D::Error> {
         Ok(match kind {
             Kind::Site => Self::Site(SiteDetails::deserialize(status)?),
             Kind::Link => Self::Link(LinkDetails::deserialize(status)?),

@@ -375,6 +375,8 @@ pub struct RouterAccess {
     pub roles: Vec<AccessRole>,
     /// Name of the server credentials; the resource's own when it names none.
     pub tls_credentials: Name,
+    /// They are not to be made where the user does not supply them.
+    pub supplied_only: bool,
     /// Issuer that signs them; the site's when it names none.
     pub issuer: Option<Name>,
     /// Address to listen on; all of the host's when it names none.

@@ -246,9 +246,10 @@ impl Draft {
         Self::new(kind, false).with(ConditionType::Configured, State::Error(text.into()))
     }
 
-    /// A resource of a kind that this version does not act on.
+    /// A resource of a kind that is kept and that a host has no use for.
     pub fn unserved(kind: Kind) -> Self {
-        Self::error(kind, format!("{kind} is not supported yet by this version"))
+        let text = format!("{kind} has no effect on a host: it is kept as it is");
+        Self::new(kind, false).with(ConditionType::Configured, State::Noted(text))
     }
 
     /// Sets a condition.

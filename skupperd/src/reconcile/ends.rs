@@ -2,7 +2,10 @@
 
 mod policy;
 
-pub(super) use policy::{notes, probe, proxy_protocol};
+pub(super) use policy::{
+    ALPN, CLIENT_CERTIFICATE, HEALTH, HEALTH_FAILURES, HEALTH_INTERVAL, HEALTH_PATH,
+    PROXY_PROTOCOL, SERVER_NAME, probe, proxy_protocol,
+};
 
 use super::{hosts::host_names, settings};
 use crate::{

@@ -22,11 +22,11 @@ use std::{
 use tokio::sync::Notify;
 
 /// Setting of a site: port where tokens are redeemed.
-const PORT: &str = "grant-server-port";
+pub(super) const PORT: &str = "grant-server-port";
 /// Setting of a site: host by which redeemers reach it.
-const HOST: &str = "grant-server-host";
+pub(super) const HOST: &str = "grant-server-host";
 /// Setting of a site: address to serve on; all of the host's without it.
-const BIND: &str = "grant-server-bind-host";
+pub(super) const BIND: &str = "grant-server-bind-host";
 /// Credentials of the server.
 const CREDENTIALS: &str = "skupper-grant-server";
 /// Group of a site's endpoints: it has one router.

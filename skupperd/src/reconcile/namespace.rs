@@ -174,6 +174,7 @@ impl NamespaceState {
                 .or_insert_with(|| RouterAccess {
                     roles: roles.to_vec(),
                     tls_credentials: name,
+                    supplied_only: false,
                     issuer: site.default_issuer.clone(),
                     bind_host: None,
                     // Where they make no sense, the site says so.

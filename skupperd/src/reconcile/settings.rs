@@ -12,14 +12,14 @@ use std::{collections::BTreeSet, time::Duration};
 /// Setting of a site: port on 127.0.0.1 for AMQP clients of this host, without TLS.
 pub(super) const LOCAL_AMQP: &str = "local-amqp-port";
 /// Setting of a site: `auto`, or `off` for listeners with sockets of their own.
-const STEERING: &str = "steering";
+pub(super) const STEERING: &str = "steering";
 /// Setting of a site, a listener and a connector: `auto`, where the kernel shortens the way between
 /// their programs and the daemon if it can, or `off`.
 pub(super) const ACCELERATION: &str = "acceleration";
 /// Setting of a site: prefix of addresses that no interface has, for its listeners.
 pub(super) const SERVICE_ADDRESSES: &str = "service-addresses";
 /// Setting of a site: data connections of each link, a number or `auto`.
-const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
+pub(super) const TRUNK: [&str; 2] = ["router-data-connection-count", "routerDataConnections"];
 /// Setting of a site: serial numbers of certificates that are not taken any more.
 pub(crate) const REVOKED: &str = "revoked-certificates";
 /// Setting of a site: hosts by which others reach it, apart by commas or blanks.
@@ -31,9 +31,9 @@ pub(crate) const OVERLAP: &str = "issuer-overlap";
 /// Setting of a link: Secret with the HTTP proxy on its way.
 pub(super) const PROXY: &str = "proxy-configuration";
 /// Setting of a site: validity of the server certificates that it issues.
-const VALIDITY: &str = "server-certificate-validity";
+pub(super) const VALIDITY: &str = "server-certificate-validity";
 /// Setting of a site: what the daemon logs, `[<module>:]<level>` apart by commas.
-const LOGGING: [&str; 2] = ["router-logging", "routerLogging"];
+pub(super) const LOGGING: [&str; 2] = ["router-logging", "routerLogging"];
 /// Shorter ones would be renewed without a pause.
 const MIN_VALIDITY: Duration = Duration::from_secs(3);
 

@@ -6,9 +6,9 @@ pub(super) use network::advert;
 
 use super::{
     attached::{Standings, attached_name},
-    ends,
     execute::{OpenAccess, multikey_name},
     namespace::{NamespaceState, access_of_site},
+    notes,
 };
 use crate::{
     link::core::CoreSender,
@@ -56,7 +56,7 @@ impl NamespaceState {
         let mut keep = BTreeSet::new();
         for located in &self.resources {
             let (key, draft) = (located.key(), self.draft(located, &observed, standings));
-            let draft = draft.notes(ends::notes(&located.resource.spec));
+            let draft = draft.notes(notes::notes(located));
             let mut document = (*located.document).clone();
             if key.kind == Kind::Site && !self.executor.site_id.is_empty() {
                 document["metadata"]["uid"] = json!(self.executor.site_id);
@@ -395,7 +395,7 @@ impl NamespaceState {
             Spec::AttachedConnectorBinding(binding) => {
                 self.binding_draft(name, binding, observed, failure)
             }
-            Spec::Unserved(kind) => Draft::unserved(*kind),
+            Spec::Unserved(_) => Draft::unserved(kind),
         }
     }
 }

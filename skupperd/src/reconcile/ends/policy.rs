@@ -2,33 +2,29 @@
 
 use crate::{
     link::{Probe, ProbeKind, ends::ProxyProtocol},
-    model::{Connector, Host, Name, Secret, ServerHost, Settings, Spec, parse_duration},
+    model::{Connector, Host, Name, Secret, ServerHost, Settings, parse_duration},
     pki::{self, ClientCertificate},
-    reconcile::{
-        places::{NETNS, PORTS, PREFIX},
-        settings::ACCELERATION,
-    },
     telemetry::chain,
 };
 use std::time::Duration;
 
 /// Setting of a listener: protocols that it offers in its TLS handshakes, apart by commas, the one it
 /// likes best first; or `none`.
-const ALPN: &str = "alpn";
+pub(in crate::reconcile) const ALPN: &str = "alpn";
 /// Setting of a listener: whether clients show a certificate: `none`, `optional`, `required`.
-const CLIENT_CERTIFICATE: &str = "client-certificate";
+pub(in crate::reconcile) const CLIENT_CERTIFICATE: &str = "client-certificate";
 /// Setting of a connector: how the server is told of clients: `v1`, `v2`.
-const PROXY_PROTOCOL: &str = "proxy-protocol";
+pub(in crate::reconcile) const PROXY_PROTOCOL: &str = "proxy-protocol";
 /// Setting of a connector: name that the server is asked for in TLS handshakes.
-const SERVER_NAME: &str = "tls-server-name";
+pub(in crate::reconcile) const SERVER_NAME: &str = "tls-server-name";
 /// Setting of a connector: how the server is probed: `tcp`, `http`.
-const HEALTH: &str = "health-check";
+pub(in crate::reconcile) const HEALTH: &str = "health-check";
 /// Setting of a connector: what is asked for.
-const HEALTH_PATH: &str = "health-check-path";
+pub(in crate::reconcile) const HEALTH_PATH: &str = "health-check-path";
 /// Setting of a connector: how often.
-const HEALTH_INTERVAL: &str = "health-check-interval";
+pub(in crate::reconcile) const HEALTH_INTERVAL: &str = "health-check-interval";
 /// Setting of a connector: how many probes in a row have to fail.
-const HEALTH_FAILURES: &str = "health-check-failures";
+pub(in crate::reconcile) const HEALTH_FAILURES: &str = "health-check-failures";
 
 /// Where nothing is said: a browser or a command that can do both gets what every server behind can
 /// do; a client of gRPC, which names nothing else, gets HTTP/2.
@@ -208,78 +204,4 @@ pub(in crate::reconcile) fn probe(connector: &Connector) -> Result<Option<Probe>
         interval: interval.unwrap_or(INTERVAL),
         failures: failures.unwrap_or(FAILURES),
     }))
-}
-
-/// What a site, listener or connector says that has no effect here.
-pub(in crate::reconcile) fn notes(spec: &Spec) -> Vec<String> {
-    let mut notes = Vec::new();
-    let mut idle = |name: &str, why: &str| notes.push(format!("spec.{name} has no effect {why}"));
-    let (settings, known, tls): (&Settings, &[&str], _) = match spec {
-        Spec::Listener(listener) => {
-            if listener.expose_pods_by_name {
-                idle("exposePodsByName", "on a host without pods");
-            }
-            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX, NETNS];
-            (&listener.settings, known, &listener.tls_credentials)
-        }
-        Spec::MultiKeyListener(listener) => {
-            if listener.require_client_cert && listener.tls_credentials.is_none() {
-                idle("requireClientCert", "without spec.tlsCredentials");
-            }
-            let known = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX];
-            (&listener.settings, known, &listener.tls_credentials)
-        }
-        Spec::Site(site) => {
-            // Nobody's services are to stand still for want of a word in the log.
-            let wrong = super::settings::logging(&site.settings).err();
-            notes.extend(wrong.map(|why| format!("{why}; it has no effect")));
-            return notes;
-        }
-        Spec::Connector(connector) => {
-            if connector.expose_pods_by_name {
-                idle("exposePodsByName", "on a host without pods");
-            }
-            let probed = matches!(probe(connector), Ok(Some(_)));
-            if connector.include_not_ready && !probed && connector.host.selector().is_none() {
-                let why = format!("without spec.selector or spec.settings[{HEALTH}]");
-                idle("includeNotReadyPods", &why);
-            }
-            for (name, set) in [
-                ("useClientCert", connector.use_client_cert),
-                ("verifyHostname", connector.verify_hostname),
-            ] {
-                if set && connector.tls_credentials.is_none() {
-                    idle(name, "without spec.tlsCredentials");
-                }
-            }
-            if connector.host.unix().is_some() && connector.port != 0 {
-                idle("port", "where spec.host is a Unix socket");
-            }
-            let known: &[&str] = &[
-                PROXY_PROTOCOL,
-                SERVER_NAME,
-                HEALTH,
-                HEALTH_PATH,
-                HEALTH_INTERVAL,
-                HEALTH_FAILURES,
-                ACCELERATION,
-            ];
-            (&connector.settings, known, &connector.tls_credentials)
-        }
-        _ => return notes,
-    };
-    for key in settings.keys() {
-        if !known.contains(&key.as_str()) {
-            notes.push(format!(
-                "spec.settings[{key}] is not known and has no effect"
-            ));
-        } else if tls.is_none() && [ALPN, CLIENT_CERTIFICATE].contains(&key.as_str()) {
-            let text = format!("spec.settings[{key}] has no effect without spec.tlsCredentials");
-            notes.push(text);
-        } else if tls.is_some() && key == ACCELERATION {
-            let text = format!("spec.settings[{key}] has no effect with spec.tlsCredentials");
-            notes.push(text);
-        }
-    }
-    notes
 }

@@ -128,7 +128,7 @@ impl Executor {
             .map(ToString::to_string)
             .collect();
         let given = (self.secrets.get(credentials), validity);
-        pki::server_for(
+        let served = pki::server_for(
             &self.namespace,
             &issuer,
             credentials,
@@ -136,7 +136,13 @@ impl Executor {
             &asked,
             given,
         )
-        .map_err(|e| chain(&e))
+        .map_err(|e| chain(&e))?;
+        if access.supplied_only && !served.given {
+            return Err(format!(
+                "spec.generateTlsCredentials is false, and there are no credentials {credentials}"
+            ));
+        }
+        Ok(served)
     }
 
     /// Replaces what the open accesses show and trust where that has changed. Links that are up stay
