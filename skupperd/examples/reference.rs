@@ -5,10 +5,13 @@
 //! before everything else.
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, ValueEnum};
-use clap_complete::{Shell, generate_to};
+use clap::CommandFactory;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_mangen::Man;
 use std::{env, fs, path::Path};
+
+/// zsh loads the file when it is first asked, and wants an answer of it at once.
+const FIRST: &str = "\n[[ $funcstack[1] == _skupper ]] && _clap_dynamic_completer_skupper \"$@\"\n";
 
 fn main() -> Result<()> {
     let dir = env::args_os()
@@ -16,14 +19,21 @@ fn main() -> Result<()> {
         .context("usage: reference DIRECTORY")?;
     let dir = Path::new(&dir);
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let mut command = skupperd::cli::Command::command();
-    for shell in Shell::value_variants() {
-        // As the shells that distributions have; the others take a line of their users'.
-        if matches!(shell, Shell::Bash | Shell::Fish | Shell::Zsh) {
-            generate_to(*shell, &mut command, "skupper", dir)
-                .with_context(|| format!("completions for {shell}"))?;
-        }
+    // Shells that distributions have; others take a line of their users'. The command itself knows
+    // the words, and the names of resources.
+    let shells: [(&str, &dyn EnvCompleter, &str); 3] = [
+        ("skupper.bash", &Bash, ""),
+        ("skupper.fish", &Fish, ""),
+        ("_skupper", &Zsh, FIRST),
+    ];
+    for (file, shell, end) in shells {
+        let mut text = Vec::new();
+        shell.write_registration("COMPLETE", "skupper", "skupper", "skupper", &mut text)?;
+        text.extend(end.as_bytes());
+        let path = dir.join(file);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
+    let command = skupperd::cli::Command::command();
     let mut command = command.disable_help_subcommand(true);
     command.build();
     page(&command, &date()?, dir)

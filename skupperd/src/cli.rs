@@ -1,13 +1,21 @@
 //! The `skupper` command: words that Skupper users know. It asks the running daemon over D-Bus; where
 //! none is, it works on files, which the daemon reads when it runs ([`place`]).
 
+mod access;
 mod archive;
 mod ask;
+mod attached;
 mod bundle;
+mod certificate;
+mod connector;
 mod debug;
+mod edit;
+mod flags;
 mod issuer;
 mod link;
+mod listener;
 mod multikey;
+mod names;
 mod output;
 mod overview;
 mod place;
@@ -19,7 +27,10 @@ mod system;
 mod token;
 mod traffic;
 mod unit;
+mod view;
 mod wait;
+
+pub use names::complete;
 
 use crate::{
     control::Bus,
@@ -86,7 +97,7 @@ pub struct Command {
 #[derive(Debug, Args)]
 struct Global {
     /// Namespace of the site
-    #[arg(short, long, global = true, default_value = DEFAULT_NAMESPACE)]
+    #[arg(short, long, global = true, default_value = DEFAULT_NAMESPACE, add = names::namespaces())]
     namespace: String,
     /// Platform; this program serves linux
     #[arg(
@@ -125,31 +136,44 @@ enum Noun {
     Site(site::Verb),
     /// Listeners: local endpoints that clients connect to
     #[command(subcommand)]
-    Listener(service::ListenerVerb),
+    Listener(listener::Verb),
     /// Listeners with several routing keys: failover and shares
-    #[command(name = "multikeylistener", subcommand)]
+    #[command(name = "multikeylistener", alias = "multi-key-listener", subcommand)]
     MultiKeyListener(multikey::Verb),
     /// Connectors: local servers for a routing key
     #[command(subcommand)]
-    Connector(service::ConnectorVerb),
+    Connector(connector::Verb),
+    /// Attached connectors: servers of this namespace for the site of another
+    #[command(alias = "attachedconnector", subcommand)]
+    AttachedConnector(edit::Verb<attached::AttachedConnectors>),
+    /// Bindings, by which this namespace's site takes the servers of another
+    #[command(alias = "attachedconnectorbinding", subcommand)]
+    AttachedConnectorBinding(edit::Verb<attached::Bindings>),
     /// Links to other sites
     #[command(subcommand)]
     Link(link::Verb),
+    /// Router accesses: where links come in, in full
+    #[command(alias = "routeraccess", subcommand)]
+    RouterAccess(edit::Verb<access::RouterAccesses>),
+    /// Access grants: what tokens are issued from
+    #[command(alias = "accessgrant", subcommand)]
+    AccessGrant(edit::Verb<access::AccessGrants>),
     /// Tokens: link sites without copying keys
     #[command(subcommand)]
     Token(token::Verb),
     /// Issuers: the CAs that sign the credentials of links
     #[command(subcommand)]
     Issuer(issuer::Verb),
+    /// Certificates: credentials that this site's issuers sign
+    #[command(subcommand)]
+    Certificate(edit::Verb<certificate::Certificates>),
     /// This host: resources from files, skupperd and its unit
     #[command(subcommand)]
     System(system::Verb),
     /// Show the site of the namespace with its links, listeners and connectors on one screen
     Status {
         #[command(flatten)]
-        format: output::Format,
-        #[command(flatten)]
-        watch: overview::Watch,
+        view: view::View,
     },
     /// The network: all sites as seen from here
     #[command(subcommand)]
@@ -164,6 +188,11 @@ enum Noun {
     /// Find out why something does not work
     #[command(subcommand)]
     Debug(debug::Verb),
+    /// Print what is installed, and what of it runs
+    Manifest {
+        #[command(flatten)]
+        output: output::Format,
+    },
     /// Print the version
     Version {
         #[command(flatten)]
@@ -200,18 +229,24 @@ fn dispatch(command: Command) -> Outcome {
     let place = place(&command.global)?;
     match command.noun {
         Noun::Site(verb) => site::run(&place, verb),
-        Noun::Listener(verb) => service::listener(&place, verb),
-        Noun::MultiKeyListener(verb) => multikey::run(&place, verb),
-        Noun::Connector(verb) => service::connector(&place, verb),
+        Noun::Listener(verb) => edit::run(&place, verb),
+        Noun::MultiKeyListener(verb) => edit::run(&place, verb),
+        Noun::Connector(verb) => edit::run(&place, verb),
+        Noun::AttachedConnector(verb) => edit::run(&place, verb),
+        Noun::AttachedConnectorBinding(verb) => edit::run(&place, verb),
+        Noun::RouterAccess(verb) => edit::run(&place, verb),
+        Noun::AccessGrant(verb) => edit::run(&place, verb),
+        Noun::Certificate(verb) => edit::run(&place, verb),
         Noun::Link(verb) => link::run(&place, verb),
         Noun::Token(verb) => token::run(&place, verb),
         Noun::Issuer(verb) => issuer::run(&place, verb),
         Noun::System(verb) => system::run(&place, verb),
-        Noun::Status { format, watch } => overview::status(&place, &format, &watch),
+        Noun::Status { view } => overview::status(&place, &view),
         Noun::Network(verb) => overview::network(&place, verb),
         Noun::Connections(args) => traffic::connections(&place, &args),
         Noun::Top { format } => traffic::top(&place, &format),
         Noun::Debug(verb) => debug::run(&place, verb),
+        Noun::Manifest { output } => output::manifest(&place, &output),
         Noun::Version { .. } => Ok(()),
     }
 }

@@ -450,15 +450,3 @@ fn link_generate_needs_access_and_keeps_the_ca() {
     other.ok(&["system", "apply", "-f", &other.file("link.yaml", &first)]);
     assert!(other.ok(&["link", "status"]).contains("link-a"));
 }
-
-#[test]
-fn version_is_the_packages() {
-    let host = Host::new();
-    assert_eq!(
-        host.ok(&["version"]),
-        format!("{}\n", env!("CARGO_PKG_VERSION"))
-    );
-    let value: serde_json::Value =
-        serde_json::from_str(&host.ok(&["version", "-o", "json"])).expect("JSON");
-    assert_eq!(value[0]["version"], env!("CARGO_PKG_VERSION"));
-}

@@ -5,6 +5,7 @@ use skupperd::cli::{self, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    cli::complete();
     match Command::try_parse() {
         Ok(command) => cli::run(command),
         Err(error) => {

@@ -1,11 +1,6 @@
 //! `skupper issuer`
 
-use super::{
-    Outcome,
-    output::{self, Format},
-    place::Place,
-    show,
-};
+use super::{Outcome, output, place::Place, show, view::View};
 use clap::Subcommand;
 use serde_json::Value;
 
@@ -21,14 +16,14 @@ pub(super) enum Verb {
     /// Show this site's own CAs, and until when retired ones are trusted
     Status {
         #[command(flatten)]
-        format: Format,
+        view: View,
     },
 }
 
 pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
     match verb {
         Verb::Rotate { overlap } => rotate(place, overlap.as_deref()),
-        Verb::Status { format } => status(place, &format),
+        Verb::Status { view } => status(place, &view),
     }
 }
 
@@ -40,14 +35,14 @@ fn rotate(place: &Place, overlap: Option<&str>) -> Outcome {
     )
 }
 
-fn status(place: &Place, format: &Format) -> Outcome {
-    let encoding = format.encoding()?;
-    let all = place.issuers()?;
-    if let Some(encoding) = encoding {
-        return output::document(&Value::Array(all), encoding);
-    }
+fn status(place: &Place, view: &View) -> Outcome {
+    view.show(|| place.issuers().map(Value::Array), screen)
+}
+
+fn screen(all: &Value) -> String {
+    let all = all.as_array().map_or(&[][..], Vec::as_slice);
     if all.is_empty() {
-        return output::print("There are no issuers of this site's own");
+        return "There are no issuers of this site's own".to_owned();
     }
     let row = |v: &Value| {
         let retired = v["retired"].as_array().into_iter().flatten();
@@ -62,8 +57,6 @@ fn status(place: &Place, format: &Format) -> Outcome {
         ]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    output::table(
-        &["NAME", "SERIAL", "EXPIRES", "OLD-ONES-TRUSTED-UNTIL"],
-        &rows,
-    )
+    let header = ["NAME", "SERIAL", "EXPIRES", "OLD-ONES-TRUSTED-UNTIL"];
+    output::columns(&header, &rows)
 }

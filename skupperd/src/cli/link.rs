@@ -1,12 +1,6 @@
 //! `skupper link`
 
-use super::{
-    Failure, Outcome, invalid,
-    output::{self, Format},
-    place::Place,
-    show,
-    wait::Wait,
-};
+use super::{Failure, Outcome, invalid, names, output, place::Place, show, view::View, wait::Wait};
 use crate::{model::Kind, operate::LinkWish};
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -28,13 +22,15 @@ pub(super) enum Verb {
     /// Show links that this site dials
     Status {
         /// Name [default: all]
+        #[arg(add = names::of(Kind::Link))]
         name: Option<String>,
         #[command(flatten)]
-        format: Format,
+        view: View,
     },
     /// Change a link: connections that are open stay, new ones follow
     Update {
         /// Name
+        #[arg(add = names::of(Kind::Link))]
         name: String,
         /// Cost of the link
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -53,6 +49,7 @@ pub(super) enum Verb {
     /// Delete a link, and its credentials when nothing else uses them
     Delete {
         /// Name
+        #[arg(add = names::of(Kind::Link))]
         name: String,
         #[command(flatten)]
         wait: Wait,
@@ -95,7 +92,7 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
             }
             Ok(())
         }
-        Verb::Status { name, format } => {
+        Verb::Status { name, view } => {
             let none = "There are no link resources in the namespace";
             let missing = format!(
                 "There is no link resource in the namespace with the name {:?}",
@@ -134,7 +131,7 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
                     ]
                 },
             };
-            show::show(place, name.as_deref(), &format, &show)
+            show::show(place, name.as_deref(), &view, &show)
         }
     }
 }

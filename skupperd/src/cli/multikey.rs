@@ -1,16 +1,19 @@
 //! `skupper multikeylistener`
 
 use super::{
-    Failure, Outcome, invalid,
-    output::Format,
-    place::Place,
-    service::{self, Change, Fields, New, missing, more, observer, yes},
+    edit::{self, Words},
+    flags,
+    service::{ChangedService, Fields, NewService, more, yes},
     show,
-    wait::Wait,
 };
 use crate::model::{Kind, check_name};
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::{Map, Value, json};
+
+#[derive(Debug)]
+pub(super) struct MultiKeyListeners;
+
+pub(super) type Verb = edit::Verb<MultiKeyListeners>;
 
 #[derive(Debug, Args)]
 pub(super) struct MultiKeyFields {
@@ -35,6 +38,7 @@ pub(super) struct MultiKeyFields {
 
 impl Fields for MultiKeyFields {
     const KIND: Kind = Kind::MultiKeyListener;
+    const NOUN: &'static str = "multikeylistener";
 
     fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>) {
         let weighted = self.weighted.iter();
@@ -58,77 +62,28 @@ impl Fields for MultiKeyFields {
                 )),
             }
         }
-        if let Some(require) = self.require_client_cert {
-            spec["requireClientCert"] = json!(require);
+        flags::told([("requireClientCert", self.require_client_cert)], spec);
+        flags::observer(self.observer.as_deref(), spec, wrong);
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        let none = self.priority.is_empty() && self.weighted.is_empty();
+        none.then_some("either --priority or --weighted is required")
+    }
+
+    /// Keys that are not named any more.
+    fn dropped(&self, value: &Value) -> Value {
+        let mut change = json!({ "spec": {} });
+        if self.weighted.is_empty() {
+            return change;
         }
-        observer(self.observer.as_deref(), spec, wrong);
+        let keys = value.pointer("/spec/strategy/weighted/routingKeys");
+        let keys = keys.and_then(Value::as_object);
+        for key in keys.into_iter().flat_map(Map::keys) {
+            change["spec"]["strategy"]["weighted"]["routingKeys"][key] = Value::Null;
+        }
+        change
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Verb {
-    /// Create a listener with several routing keys
-    Create {
-        #[command(flatten)]
-        create: New<MultiKeyFields>,
-        #[command(flatten)]
-        wait: Wait,
-    },
-    /// Change a listener with several routing keys; not the kind of its strategy
-    Update {
-        #[command(flatten)]
-        update: Change<MultiKeyFields>,
-        #[command(flatten)]
-        wait: Wait,
-    },
-    /// Delete a listener with several routing keys; its connections end
-    Delete {
-        /// Name
-        name: String,
-        #[command(flatten)]
-        wait: Wait,
-    },
-    /// Show listeners with several routing keys
-    Status {
-        /// Name [default: all]
-        name: Option<String>,
-        #[command(flatten)]
-        format: Format,
-    },
-    /// Print a MultiKeyListener resource and change nothing
-    Generate {
-        #[command(flatten)]
-        create: New<MultiKeyFields>,
-        #[command(flatten)]
-        format: Format,
-    },
-}
-
-/// Who creates one names its keys.
-fn named(fields: &MultiKeyFields) -> Result<(), Failure> {
-    if fields.priority.is_empty() && fields.weighted.is_empty() {
-        return Err(invalid("either --priority or --weighted is required"));
-    }
-    Ok(())
-}
-
-/// Keys that are not named any more, as what takes them away.
-fn dropped(place: &Place, update: &Change<MultiKeyFields>) -> Result<Value, Failure> {
-    let mut change = json!({ "spec": {} });
-    if update.fields.weighted.is_empty() {
-        return Ok(change);
-    }
-    let all = place.documents(Kind::MultiKeyListener)?;
-    let found = all.iter().find(|v| v["metadata"]["name"] == update.name);
-    let keys = found.and_then(|v| v.pointer("/spec/strategy/weighted/routingKeys"));
-    let keys = keys
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(Map::keys);
-    for key in keys {
-        change["spec"]["strategy"]["weighted"]["routingKeys"][key] = Value::Null;
-    }
-    Ok(change)
 }
 
 /// Routing keys of a strategy at this place of a document, with their weights.
@@ -150,68 +105,59 @@ fn strategy(value: &Value) -> String {
     kinds.into_iter().find(set).unwrap_or_default().to_owned()
 }
 
-pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
-    let kind = Kind::MultiKeyListener;
-    match verb {
-        Verb::Create { create, wait } => {
-            named(create.fields())?;
-            service::create(place, &create, &wait)
-        }
-        Verb::Update { update, wait } => {
-            let change = dropped(place, &update)?;
-            service::change(place, &update, change, &wait)
-        }
-        Verb::Delete { name, wait } => service::delete(place, kind, &name, &wait),
-        Verb::Generate { create, format } => {
-            named(create.fields())?;
-            service::generate(&create, &format)
-        }
-        Verb::Status { name, format } => {
-            let show = show::Show {
-                kind,
-                none: "No multikeylisteners found",
-                missing: missing(place, kind, name.as_deref()),
-                header: &[
-                    "NAME",
-                    "STATUS",
-                    "STRATEGY",
-                    "ROUTING-KEYS",
-                    "HOST",
-                    "PORT",
-                    "HAS-DESTINATION",
-                    "MESSAGE",
-                ],
-                row: |v| {
-                    let (name, status, message) = show::status(v);
-                    vec![
-                        name,
-                        status,
-                        strategy(v),
-                        keys(v, "/spec", "routingKeys"),
-                        show::text(v, "/spec/host"),
-                        show::text(v, "/spec/port"),
-                        yes(v, "hasDestination"),
-                        message,
-                    ]
-                },
-                details: |v| {
-                    let (name, status, message) = show::status(v);
-                    let mut lines = vec![
-                        ("Name", name),
-                        ("Status", status),
-                        ("Strategy", strategy(v)),
-                        ("Routing keys", keys(v, "/spec", "routingKeys")),
-                        ("Reachable", keys(v, "/status", "routingKeysReachable")),
-                        ("Host", show::text(v, "/spec/host")),
-                        ("Port", show::text(v, "/spec/port")),
-                        ("Has Destination", yes(v, "hasDestination")),
-                        ("Message", message),
-                    ];
-                    lines.extend(more(v));
-                    lines
-                },
-            };
-            show::show(place, name.as_deref(), &format, &show)
-        }
+impl Words for MultiKeyListeners {
+    const KIND: Kind = MultiKeyFields::KIND;
+    const NOUN: &'static str = MultiKeyFields::NOUN;
+    const ONE: &'static str = "a listener with several routing keys";
+    const MANY: &'static str = "listeners with several routing keys";
+    const AND: (&'static str, &'static str) =
+        ("; not the kind of its strategy", "; its connections end");
+    const NONE: &'static str = "No multikeylisteners found";
+    const HEADER: &'static [&'static str] = &[
+        "NAME",
+        "STATUS",
+        "STRATEGY",
+        "ROUTING-KEYS",
+        "HOST",
+        "PORT",
+        "HAS-DESTINATION",
+        "MESSAGE",
+    ];
+    type New = NewService<MultiKeyFields>;
+    type Change = ChangedService<MultiKeyFields>;
+
+    fn spec(_: &str) -> Value {
+        json!({ "host": "0.0.0.0" })
+    }
+
+    fn row(value: &Value) -> Vec<String> {
+        let (name, status, message) = show::status(value);
+        vec![
+            name,
+            status,
+            strategy(value),
+            keys(value, "/spec", "routingKeys"),
+            show::text(value, "/spec/host"),
+            show::text(value, "/spec/port"),
+            yes(value, "hasDestination"),
+            message,
+        ]
+    }
+
+    fn details(value: &Value) -> Vec<(&'static str, String)> {
+        let (name, status, message) = show::status(value);
+        let mut lines = vec![
+            ("Name", name),
+            ("Status", status),
+            ("Strategy", strategy(value)),
+            ("Routing keys", keys(value, "/spec", "routingKeys")),
+            ("Reachable", keys(value, "/status", "routingKeysReachable")),
+            ("Host", show::text(value, "/spec/host")),
+            ("Port", show::text(value, "/spec/port")),
+            ("Has Destination", yes(value, "hasDestination")),
+            ("Message", message),
+        ];
+        lines.extend(more(value));
+        lines
     }
 }

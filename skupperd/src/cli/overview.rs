@@ -3,31 +3,10 @@
 
 mod upstream;
 
-use super::{
-    Failure, Outcome, invalid,
-    output::{self, Format},
-    place::Place,
-    show,
-};
+use super::{Failure, Outcome, invalid, output, place::Place, show, view::View};
 use crate::model::{Kind, Phase};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
-use std::{
-    io::{IsTerminal, Write},
-    time::Duration,
-};
-
-/// Time between two looks.
-const LOOK: Duration = Duration::from_secs(1);
-/// Clears a terminal from its upper left corner on, as ECMA-48 has it.
-const CLEAR: &str = "\x1b[H\x1b[J";
-
-#[derive(Debug, Args)]
-pub(super) struct Watch {
-    /// Show it again whenever it has changed, until interrupted
-    #[arg(short, long)]
-    watch: bool,
-}
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NetworkVerb {
@@ -37,59 +16,23 @@ pub(super) enum NetworkVerb {
         #[arg(long)]
         upstream: bool,
         #[command(flatten)]
-        format: Format,
-        #[command(flatten)]
-        watch: Watch,
+        view: View,
     },
 }
 
 /// `skupper status`
-pub(super) fn status(place: &Place, format: &Format, watch: &Watch) -> Outcome {
-    shown(format, watch, || picture(place), screen)
+pub(super) fn status(place: &Place, view: &View) -> Outcome {
+    view.show(|| picture(place), screen)
 }
 
 /// `skupper network`
 pub(super) fn network(place: &Place, verb: NetworkVerb) -> Outcome {
-    let NetworkVerb::Status {
-        upstream,
-        format,
-        watch,
-    } = verb;
+    let NetworkVerb::Status { upstream, view } = verb;
     if !upstream {
-        return shown(&format, &watch, || sites(place), sites_screen);
+        return view.show(|| sites(place), sites_screen);
     }
     let look = || Ok(upstream::network(list(&sites(place)?, "")));
-    shown(&format, &watch, look, |network| format!("{network:#}"))
-}
-
-/// Shows a document once, or whenever it is another.
-fn shown(
-    format: &Format,
-    watch: &Watch,
-    look: impl Fn() -> Result<Value, Failure>,
-    screen: fn(&Value) -> String,
-) -> Outcome {
-    let encoding = format.encoding()?;
-    let mut last = None;
-    loop {
-        let value = look()?;
-        if last.as_ref() != Some(&value) {
-            match encoding {
-                Some(encoding) => output::document(&value, encoding)?,
-                None => {
-                    if watch.watch && std::io::stdout().is_terminal() {
-                        std::io::stdout().write_all(CLEAR.as_bytes())?;
-                    }
-                    output::print(&screen(&value))?;
-                }
-            }
-        }
-        if !watch.watch {
-            return Ok(());
-        }
-        last = Some(value);
-        std::thread::sleep(LOOK);
-    }
+    view.show(look, |network| format!("{network:#}"))
 }
 
 /// The site of a namespace and all that belongs to it.

@@ -5,7 +5,12 @@ mod token;
 
 pub(super) use token::Issued;
 
-use super::{Failure, output, wait};
+use super::{
+    Failure,
+    ask::{self, AskError},
+    output::{self, Progress},
+    wait,
+};
 use crate::{
     control::{self, Absent, Bus, Client, Daemon, Goal, Waited},
     model::{Key, Kind, Namespace},
@@ -16,8 +21,6 @@ use anyhow::anyhow;
 use serde_json::Value;
 use std::{
     cell::{Cell, OnceCell},
-    io::{Read, Write},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -291,11 +294,13 @@ impl Place {
         if let Way::Bus(client) = self.find()? {
             return Ok(Some(client.steering()?));
         }
-        let socket = self.layout.runtime().join("metrics.sock");
-        let Ok(socket) = UnixStream::connect(&socket) else {
-            return Ok(None);
+        let answer = match ask::get(self.layout.runtime(), "/steering") {
+            Ok(answer) => answer.body().map_err(|e| anyhow!(e))?,
+            Err(AskError::Absent(_)) => return Ok(None),
+            Err(error) => return Err(anyhow!(error).into()),
         };
-        Ok(Some(asked(socket, "/steering")?))
+        let listing = serde_json::from_str(&answer);
+        Ok(Some(listing.map_err(|e| anyhow!("steering: {e}"))?))
     }
 
     /// Waits for the effect of a change, where a daemon says when. Nothing where none does, or where
@@ -314,6 +319,7 @@ impl Place {
             output::print(wait::NO_SITE)?;
             return Ok(None);
         }
+        let _waiting = Progress::new(&format!("Waiting for {key}"));
         Ok(Some(client.wait(self.name(), key, goal, most)?))
     }
 }
@@ -332,20 +338,4 @@ fn of_file(error: control::Error, path: &Path) -> control::Error {
         control::Error::Failed(text) => control::Error::Failed(lines(text)),
         other => other,
     }
-}
-
-/// Time that a daemon has to answer on its own socket.
-const ANSWER: Duration = Duration::from_secs(5);
-
-/// What a daemon that is on no bus says on the socket of its metrics.
-fn asked(mut socket: UnixStream, path: &str) -> Result<Value, Failure> {
-    socket.set_read_timeout(Some(ANSWER))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    socket.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-    let value = body.and_then(|body| serde_json::from_str(body).ok());
-    let unexpected = || Failure::Failed(anyhow::anyhow!("skupperd gives no answer to {path}"));
-    value.ok_or_else(unexpected)
 }

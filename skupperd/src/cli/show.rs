@@ -1,10 +1,6 @@
 //! Showing the resources of a namespace.
 
-use super::{
-    Outcome, invalid,
-    output::{self, Format},
-    place::Place,
-};
+use super::{Outcome, invalid, output, place::Place, view::View};
 use crate::model::Kind;
 use serde_json::Value;
 
@@ -19,25 +15,32 @@ pub(super) struct Show<'a> {
 }
 
 /// Prints a status.
-pub(super) fn show(place: &Place, name: Option<&str>, format: &Format, show: &Show<'_>) -> Outcome {
-    let encoding = format.encoding()?;
-    let all = place.documents(show.kind)?;
-    if let Some(name) = name {
-        let one = all.iter().find(|v| v["metadata"]["name"] == name);
-        let one = one.ok_or_else(|| invalid(&*show.missing))?;
-        return match encoding {
-            Some(encoding) => output::document(one, encoding),
-            None => output::details(&(show.details)(one)),
+pub(super) fn show(place: &Place, name: Option<&str>, view: &View, show: &Show<'_>) -> Outcome {
+    let look = || {
+        let mut all = place.documents(show.kind)?;
+        let Some(name) = name else {
+            return Ok(Value::Array(all));
         };
-    }
-    match encoding {
-        Some(encoding) => output::document(&Value::Array(all), encoding),
-        None if all.is_empty() => output::print(show.none),
-        None => {
+        let one = all.iter().position(|v| v["metadata"]["name"] == name);
+        let one = one.ok_or_else(|| invalid(&*show.missing))?;
+        Ok(all.swap_remove(one))
+    };
+    view.show(look, |value| match value.as_array() {
+        None => output::lines(&(show.details)(value)),
+        Some(all) if all.is_empty() => show.none.to_owned(),
+        Some(all) => {
             let rows: Vec<Vec<String>> = all.iter().map(show.row).collect();
-            output::table(show.header, &rows)
+            output::columns(show.header, &rows)
         }
-    }
+    })
+}
+
+/// What was accepted and has no effect.
+pub(super) fn notes(value: &Value) -> String {
+    let notes = value["status"]["notes"].as_array();
+    let notes = notes.into_iter().flatten();
+    let notes: Vec<&str> = notes.filter_map(Value::as_str).collect();
+    notes.join("; ")
 }
 
 /// Text of a field, empty when absent.

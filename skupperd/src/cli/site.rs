@@ -1,10 +1,11 @@
 //! `skupper site`
 
 use super::{
-    Failure, Outcome, invalid,
+    Failure, Outcome, invalid, names,
     output::{self, Encoding, Format},
     place::Place,
     show,
+    view::View,
     wait::Wait,
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(super) enum Verb {
     /// Change a site: what is not named stays as it is
     Update {
         /// Name of the site
+        #[arg(add = names::of(Kind::Site))]
         name: String,
         #[command(flatten)]
         wish: Wish,
@@ -39,6 +41,7 @@ pub(super) enum Verb {
     /// Delete a site; links and listeners close
     Delete {
         /// Name of the site
+        #[arg(add = names::of(Kind::Site))]
         name: String,
         /// Delete all other resources of the namespace too
         #[arg(long)]
@@ -49,9 +52,10 @@ pub(super) enum Verb {
     /// Show sites
     Status {
         /// Name of the site [default: all]
+        #[arg(add = names::of(Kind::Site))]
         name: Option<String>,
         #[command(flatten)]
-        format: Format,
+        view: View,
     },
     /// Print a Site resource and change nothing
     Generate {
@@ -162,10 +166,10 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
             wait.deleted(place, Kind::Site, &name)?;
             output::print(&format!("Site {name:?} is deleted"))
         }
-        Verb::Status { name, format } => show::show(
+        Verb::Status { name, view } => show::show(
             place,
             name.as_deref(),
-            &format,
+            &view,
             &show::Show {
                 kind: Kind::Site,
                 none: "There is no existing Skupper site resource",

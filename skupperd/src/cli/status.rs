@@ -1,21 +1,11 @@
 //! `skupper system status`
 
-use super::{
-    Failure, Outcome, debug,
-    output::{self, Format},
-    place::Place,
-    show, unit,
-};
+use super::{Failure, Outcome, debug, output, place::Place, show, unit, view::View};
 use crate::model::{Kind, Namespace, Phase};
 use serde_json::{Value, json};
 
-pub(super) fn run(place: &Place, format: &Format) -> Outcome {
-    let encoding = format.encoding()?;
-    let all = all(place)?;
-    match encoding {
-        Some(encoding) => output::document(&all, encoding),
-        None => print(&all),
-    }
+pub(super) fn run(place: &Place, view: &View) -> Outcome {
+    view.show(|| all(place), screen)
 }
 
 /// All of it, as a document.
@@ -29,7 +19,7 @@ pub(super) fn all(place: &Place) -> Result<Value, Failure> {
         "bus": place.bus.map(|bus| bus.to_string()),
         "directory": place.layout.input_namespaces(),
         "daemon": daemon(place)?,
-        "unit": unit(place),
+        "unit": unit::of(place).map(|state| json!({"enabled": state.file, "active": state.active})),
         "steering": summary(place),
         "namespaces": namespaces,
     }))
@@ -46,15 +36,6 @@ fn daemon(place: &Place) -> Result<Value, Failure> {
         "version": daemon.as_ref().map(|d| &d.version),
         "since": daemon.as_ref().map(|d| &d.since),
     }))
-}
-
-/// How the unit stands, where there is a service manager that can tell.
-fn unit(place: &Place) -> Value {
-    let state = unit::manager(place).and_then(|systemd| unit::state(&systemd));
-    match state {
-        Ok(state) if state.exists() => json!({"enabled": state.file, "active": state.active}),
-        _ => Value::Null,
-    }
 }
 
 fn namespace(place: &Place, name: &Namespace) -> Result<Value, Failure> {
@@ -104,7 +85,7 @@ fn is_ready(value: &Value) -> bool {
     value["status"]["status"] == Phase::Ready.as_str()
 }
 
-fn print(all: &Value) -> Outcome {
+fn screen(all: &Value) -> String {
     let text = |path: &str| show::text(all, path);
     let daemon = match (text("/daemon/since"), text("/daemon/process")) {
         (since, _) if !since.is_empty() => {
@@ -118,7 +99,7 @@ fn print(all: &Value) -> Outcome {
         false => format!("{}, {}", text("/unit/enabled"), text("/unit/active")),
     };
     let bus = Some(text("/bus")).filter(|bus| !bus.is_empty());
-    output::details(&[
+    let mut screen = output::lines(&[
         ("Version", text("/version")),
         ("Scope", text("/scope")),
         ("Bus", bus.unwrap_or_else(|| "none".to_owned())),
@@ -130,7 +111,7 @@ fn print(all: &Value) -> Outcome {
             "Acceleration",
             steering(&all["steering"], debug::accelerated),
         ),
-    ])?;
+    ]);
     let namespaces = all["namespaces"].as_array();
     let row = |v: &Value| {
         let text = |path: &str| show::text(v, path);
@@ -147,9 +128,9 @@ fn print(all: &Value) -> Outcome {
     };
     let rows: Vec<Vec<String>> = namespaces.into_iter().flatten().map(row).collect();
     if rows.is_empty() {
-        return output::print("There are no namespaces");
+        return screen + "There are no namespaces\n";
     }
-    output::print("")?;
+    screen.push('\n');
     let header = [
         "NAMESPACE",
         "SITE",
@@ -159,5 +140,5 @@ fn print(all: &Value) -> Outcome {
         "LISTENERS-READY",
         "CONNECTORS-READY",
     ];
-    output::table(&header, &rows)
+    screen + &output::columns(&header, &rows)
 }

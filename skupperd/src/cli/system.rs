@@ -1,10 +1,7 @@
 //! `skupper system`
 
 use super::{
-    Failure, Outcome, bundle, invalid,
-    output::{self, Format},
-    place::Place,
-    show, status, unit,
+    Failure, Outcome, bundle, invalid, output, place::Place, show, status, unit, view::View,
 };
 use crate::{
     control::Goal,
@@ -45,7 +42,7 @@ pub(super) enum Verb {
     /// Show skupperd and the sites of this host
     Status {
         #[command(flatten)]
-        format: Format,
+        view: View,
     },
     /// Remove a namespace: its site, all other resources, its state and its keys
     Teardown {
@@ -112,7 +109,7 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
         Verb::Start => unit::start(place),
         Verb::Stop => unit::stop(place),
         Verb::Reload => unit::reload(place),
-        Verb::Status { format } => status::run(place, &format),
+        Verb::Status { view } => status::run(place, &view),
         Verb::Teardown { yes } => teardown(place, yes),
         Verb::Apply { filename } => {
             let (path, text) = read(filename)?;

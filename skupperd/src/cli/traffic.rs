@@ -6,6 +6,7 @@ use super::{
     output::{self, Format},
     place::Place,
     show,
+    view::{LOOK, View, clear},
 };
 use anyhow::anyhow;
 use clap::Args;
@@ -13,15 +14,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     thread,
     time::{Duration, Instant},
 };
-
-/// Time between two looks.
-const LOOK: Duration = Duration::from_secs(1);
-/// Clears a terminal from its upper left corner on, as ECMA-48 has it.
-const CLEAR: &str = "\x1b[H\x1b[J";
 
 #[derive(Debug, Args)]
 pub(super) struct Connections {
@@ -31,36 +27,21 @@ pub(super) struct Connections {
     /// Show those that are open
     #[arg(long)]
     active: bool,
-    /// Show them again each second, until interrupted
-    #[arg(short, long)]
-    watch: bool,
     #[command(flatten)]
-    format: Format,
+    view: View,
 }
 
 /// `skupper connections`
 pub(super) fn connections(place: &Place, args: &Connections) -> Outcome {
-    let encoding = args.format.encoding()?;
     let state = if args.active { "active" } else { "all" };
     let path = format!(
         "/connections?limit={}&state={state}&namespace={}",
         args.limit,
         place.name()
     );
-    loop {
-        let all = results(place, &path)?;
-        match encoding {
-            Some(encoding) => output::document(&Value::Array(all), encoding)?,
-            None => {
-                clear(args.watch)?;
-                output::print(&connections_screen(&all))?;
-            }
-        }
-        if !args.watch {
-            return Ok(());
-        }
-        thread::sleep(LOOK);
-    }
+    let screen = |all: &Value| connections_screen(all.as_array().map_or(&[], Vec::as_slice));
+    args.view
+        .show(|| results(place, &path).map(Value::Array), screen)
 }
 
 /// `skupper top`: on a terminal until interrupted, else once.
@@ -86,16 +67,10 @@ pub(super) fn top(place: &Place, format: &Format) -> Outcome {
     }
 }
 
-fn clear(live: bool) -> Outcome {
-    if live && std::io::stdout().is_terminal() {
-        std::io::stdout().write_all(CLEAR.as_bytes())?;
-    }
-    Ok(())
-}
-
 /// The list that the daemon answers with.
 fn results(place: &Place, path: &str) -> Result<Vec<Value>, Failure> {
-    let body = ask::body(place.layout.runtime(), path).map_err(|e| anyhow!(e))?;
+    let answer = ask::get(place.layout.runtime(), path).map_err(|e| anyhow!(e))?;
+    let body = answer.body().map_err(|e| anyhow!(e))?;
     let mut list: Value = serde_json::from_str(&body).map_err(anyhow::Error::from)?;
     match list["results"].take() {
         Value::Array(results) => Ok(results),

@@ -19,7 +19,7 @@ fn failed(text: String) -> Failure {
 }
 
 /// The service manager that has the unit.
-pub(super) fn manager(place: &Place) -> Result<Systemd, Failure> {
+fn manager(place: &Place) -> Result<Systemd, Failure> {
     let bus = match (place.scope, place.bus) {
         (Scope::Root, _) => {
             let text = "what is below a directory of its own has no unit: run skupperd --root DIR";
@@ -32,9 +32,14 @@ pub(super) fn manager(place: &Place) -> Result<Systemd, Failure> {
     Ok(Systemd::connect(bus)?)
 }
 
-/// How the unit stands.
-pub(super) fn state(systemd: &Systemd) -> Result<UnitState, Failure> {
+fn state(systemd: &Systemd) -> Result<UnitState, Failure> {
     Ok(systemd.state(UNIT)?)
+}
+
+/// How the unit stands, where there is one, and a service manager that can tell.
+pub(super) fn of(place: &Place) -> Option<UnitState> {
+    let state = manager(place).and_then(|systemd| state(&systemd));
+    state.ok().filter(UnitState::exists)
 }
 
 fn there(place: &Place, systemd: &Systemd) -> Result<UnitState, Failure> {

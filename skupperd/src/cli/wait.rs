@@ -30,8 +30,8 @@ pub(super) enum Level {
 /// Flags of verbs that change something.
 #[derive(Debug, Args)]
 pub(super) struct Wait {
-    /// What to wait for, where skupperd runs [default: of sites and links ready, of others
-    /// configured]
+    /// What to wait for, where skupperd runs [default: of what makes links ready, of what needs
+    /// another's consent none, of others configured]
     #[arg(
         long,
         value_enum,
@@ -54,7 +54,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// What a verb waits for when it is not told.
 fn level(kind: Kind) -> Level {
     match kind {
-        Kind::Site | Kind::Link => Level::Ready,
+        // Of these nothing is set up before they work.
+        Kind::Site | Kind::Link | Kind::RouterAccess | Kind::AccessGrant => Level::Ready,
+        // These want another's consent, who may take their time.
+        Kind::AttachedConnector | Kind::AttachedConnectorBinding => Level::None,
         _ => Level::Configured,
     }
 }

@@ -4,6 +4,7 @@
 use super::{
     OperateError, Outcome,
     bundle::{portable, secret_document},
+    edit::good,
     invalid,
 };
 use crate::{
@@ -35,6 +36,7 @@ pub fn adopted(namespace: &NamespaceDir, dir: &Path) -> Outcome<Vec<Value>> {
         }
     }
     let running = namespace.with_input(&dir.join("runtime/resources"));
+    // Upstream's own port of role normal is none of ours.
     let running = good(&running, &[Kind::RouterAccess])?;
     let site = given.iter().chain(&running).find_map(site_name);
     let site = site.ok_or_else(|| invalid(format!("{}: there is no Site in it", dir.display())))?;
@@ -68,22 +70,6 @@ pub fn adopted(namespace: &NamespaceDir, dir: &Path) -> Outcome<Vec<Value>> {
         document["metadata"]["uid"] = id.into();
     }
     Ok(taken.into_values().collect())
-}
-
-/// The resources of a directory, all of them good but those of kinds where nobody minds: upstream's
-/// own port of role normal is none of ours.
-fn good(namespace: &NamespaceDir, bad: &[Kind]) -> Outcome<Vec<Located>> {
-    let loaded = namespace.load()?;
-    let minded = loaded.errors.iter().filter(|error| {
-        let kind = error.kind.as_deref().and_then(Kind::parse);
-        !kind.is_some_and(|kind| bad.contains(&kind))
-    });
-    let lines: Vec<String> = minded.map(ToString::to_string).collect();
-    if lines.is_empty() {
-        Ok(loaded.resources)
-    } else {
-        Err(OperateError::Invalid(lines))
-    }
 }
 
 fn site_name(located: &Located) -> Option<Name> {

@@ -1,6 +1,6 @@
 //! What a site needs to be set up elsewhere: its resources, free of what belongs to this place.
 
-use super::{OperateError, Outcome, invalid};
+use super::{OperateError, Outcome, edit::good, invalid};
 use crate::{
     access,
     manifest::{Located, document_of},
@@ -24,12 +24,8 @@ pub struct Bundle {
 /// The resources of a namespace for another host. Tokens are redeemed now, because they end soon:
 /// what comes out is good for one site. Credentials in directories become Secrets.
 pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
-    let loaded = namespace.load()?;
-    if !loaded.errors.is_empty() {
-        let lines = loaded.errors.iter().map(ToString::to_string);
-        return Err(OperateError::Invalid(lines.collect()));
-    }
-    let site = loaded.resources.iter().find_map(|l| match l.resource.spec {
+    let resources = good(namespace, &[])?;
+    let site = resources.iter().find_map(|l| match l.resource.spec {
         Spec::Site(_) => Some(l.resource.name().to_string()),
         _ => None,
     });
@@ -41,7 +37,7 @@ pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
     })?;
     let mut secrets: BTreeMap<Name, Value> = BTreeMap::new();
     let mut documents = Vec::new();
-    for located in loaded.resources {
+    for located in resources {
         let name = located.resource.name().clone();
         match &located.resource.spec {
             Spec::Secret(_) => drop(secrets.insert(name, portable(&located))),

@@ -12,6 +12,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// All resources that are wanted, where each of them is good; else what is wrong. Bad ones of these
+/// kinds are left out and nobody minds.
+pub(super) fn good(namespace: &NamespaceDir, but: &[Kind]) -> Outcome<Vec<Located>> {
+    let loaded = namespace.load()?;
+    let minded = loaded.errors.iter().filter(|error| {
+        let kind = error.kind.as_deref().and_then(Kind::parse);
+        !kind.is_some_and(|kind| but.contains(&kind))
+    });
+    let lines: Vec<String> = minded.map(ToString::to_string).collect();
+    if lines.is_empty() {
+        Ok(loaded.resources)
+    } else {
+        Err(OperateError::Invalid(lines))
+    }
+}
+
 /// Resources that are wanted, good ones only.
 pub fn wanted(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Located>> {
     let loaded = namespace.load()?.resources.into_iter();

@@ -6,7 +6,7 @@ use crate::{
         Failure, Outcome,
         output::{self, Format},
         place::{Place, Scope},
-        show, status, unit,
+        show, unit,
     },
     model::{Kind, Phase},
 };
@@ -56,7 +56,7 @@ fn finding(what: impl Into<String>, verdict: Verdict, message: impl Into<String>
 pub(super) fn run(place: &Place, format: &Format) -> Outcome {
     let encoding = format.encoding()?;
     let mut findings = vec![daemon(place)?];
-    findings.extend(starts(place)?);
+    findings.extend(starts(place));
     findings.extend(resources(place)?);
     for connector in place.documents(Kind::Connector)? {
         findings.extend(server(&connector));
@@ -109,17 +109,16 @@ fn daemon(place: &Place) -> Result<Finding, Failure> {
 }
 
 /// Whether the daemon comes back by itself.
-fn starts(place: &Place) -> Result<Vec<Finding>, Failure> {
+fn starts(place: &Place) -> Vec<Finding> {
     if place.scope == Scope::Root {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let all = status::all(place)?;
-    let text = |path: &str| show::text(&all, path);
     let what = "unit";
-    let mut findings = vec![match text("/unit/enabled").as_str() {
-        "" => finding(what, Verdict::Notice, "skupperd.service is not installed"),
-        "enabled" => finding(what, Verdict::Good, "starts by itself"),
-        state => {
+    let state = unit::of(place).map(|state| state.file);
+    let mut findings = vec![match state.as_deref() {
+        None => finding(what, Verdict::Notice, "skupperd.service is not installed"),
+        Some("enabled") => finding(what, Verdict::Good, "starts by itself"),
+        Some(state) => {
             let text = format!("{state}: it does not start by itself; skupper system install");
             finding(what, Verdict::Notice, text)
         }
@@ -128,7 +127,7 @@ fn starts(place: &Place) -> Result<Vec<Finding>, Failure> {
         let text = format!("sites end when {user} logs out: loginctl enable-linger {user}");
         findings.push(finding("lingering", Verdict::Notice, text));
     }
-    Ok(findings)
+    findings
 }
 
 /// What the daemon says of each resource.

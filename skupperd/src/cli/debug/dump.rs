@@ -4,7 +4,7 @@ use crate::{
     cli::{
         Failure, Outcome,
         archive::Archive,
-        ask::{self, MOST},
+        ask::{self, Answer, MOST},
         output,
         place::{Place, Scope},
         show, status,
@@ -150,9 +150,12 @@ fn host(place: &Place, dump: &mut Dump) -> Outcome {
 fn daemon(place: &Place, dump: &mut Dump) -> Outcome {
     let all = to_yaml(&status::all(place)?)?;
     dump.add("site-namespace/status.yaml", &all)?;
-    let get = |path: &str| ask::get(place.layout.runtime(), path);
+    let ask = |path: &str| ask::get(place.layout.runtime(), path);
+    let get = |path: &str| ask(path).map_err(|e| e.to_string())?.body();
     dump.try_add("site-namespace/metrics.txt", get("/metrics"))?;
-    dump.try_add("site-namespace/health.txt", get("/healthz"))?;
+    // One that is not well says why.
+    let health = ask("/healthz").map(Answer::text);
+    dump.try_add("site-namespace/health.txt", health)?;
     dump.try_add("site-namespace/services.json", get("/services"))?;
     let connections = format!("/connections?limit=-1&namespace={}", place.name());
     dump.try_add("site-namespace/connections.json", get(&connections))?;

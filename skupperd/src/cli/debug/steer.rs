@@ -17,11 +17,11 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
     if let Some(encoding) = encoding {
         return output::document(&listing, encoding);
     }
-    output::details(&[
+    output::print(&output::lines(&[
         ("Steering", words(&listing)),
         ("Acceleration", accelerated(&listing)),
         ("Clients in a restart", kept(&listing)),
-    ])?;
+    ]))?;
     let rows = |of: &str, row: fn(&Value) -> Vec<String>| -> Vec<Vec<String>> {
         listing[of]
             .as_array()
