@@ -4,9 +4,11 @@
 pub mod bus;
 pub mod clock;
 pub mod command;
+pub mod contract;
 pub mod echo;
 pub mod forward;
 pub mod fuzz;
+pub mod host;
 pub mod machine;
 pub mod netns;
 pub mod pki;

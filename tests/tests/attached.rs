@@ -138,3 +138,42 @@ fn v40_either_side_ends_it() {
     status(&site, "default", BINDING, "Pending", NO_OFFER);
     wait_until("no service", SOON, || refused(client));
 }
+
+#[test]
+fn settings_of_either_side_are_those_of_the_connector_that_comes_of_both() {
+    let (site, server, _client) = site();
+    let (user, port) = (nix::unistd::geteuid(), server.addr.port());
+    let of_offer = |settings: &str, more: &str| {
+        let spec = format!(
+            "{{siteNamespace: default, selector: uid={user}, port: {port}, {more} \
+             settings: {{{settings}}}}}"
+        );
+        put(&site, "alice", OFFER, &spec);
+    };
+    let of_binding = |settings: &str| {
+        let spec =
+            format!("{{connectorNamespace: alice, routingKey: echo, settings: {{{settings}}}}}");
+        put(&site, "default", BINDING, &spec);
+    };
+    for key in skupperd::reconcile::settings(skupperd::model::Kind::AttachedConnector) {
+        // Of a probe that is not wanted nothing else is looked at.
+        let wrong = match *key {
+            "health-check" | "proxy-protocol" | "acceleration" => format!("{key}: wrong"),
+            _ => format!("health-check: http, {key}: \"?\""),
+        };
+        for (here, there) in [(wrong.as_str(), ""), ("", wrong.as_str())] {
+            // Names in certificates are for who speaks TLS.
+            let tls = *key == "tls-server-name";
+            of_offer(here, if tls { "tlsCredentials: c," } else { "" });
+            of_binding(there);
+            let file = "namespaces/alice/runtime/resources/AttachedConnector-echo.yaml";
+            wait_for(&format!("the word on {key}"), SOON, || {
+                let text = fs::read_to_string(site.root().join(file)).ok()?;
+                let value: Value = serde_yaml::from_str(&text).ok()?;
+                let said = value["status"]["message"].as_str()?;
+                said.contains(&format!("spec.settings[{key}]"))
+                    .then_some(())
+            });
+        }
+    }
+}

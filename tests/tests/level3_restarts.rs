@@ -339,6 +339,8 @@ fn r3_what_a_dead_daemon_leaves_is_in_nobodys_way_and_is_swept() {
     assert_eq!(heard, "another program");
     drop(other);
     let swept = machine.ok("skupper debug sweep");
+    let left = machine.ok("skupper debug sweep -o json");
+    assert!(left.contains("\"removed\": []"), "{left}");
     assert!(swept.contains(PINS), "{swept}");
     assert!(!machine.run(&format!("test -e {PINS}")).status.success());
 }

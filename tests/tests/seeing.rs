@@ -160,7 +160,7 @@ fn o4_metrics_and_records_agree_with_what_was_sent_to_the_byte() {
 }
 
 #[test]
-fn o3_metrics_have_upstreams_names_and_labels() {
+fn o2_o3_metrics_have_upstreams_names_and_labels() {
     let (a, b, _server, addr) = service();
     transfer(addr, 10);
     let (east, west) = (&a, &b);
