@@ -412,8 +412,11 @@ fn v47_unix_sockets_of_servers() {
 #[test]
 fn kinds_that_are_not_served_yet() {
     let kind = "SecuredAccess";
-    let bad = skupper(kind, "anything: 1").replace("backend", "Back");
-    let cases = [(kind, skupper(kind, "anything: [1, {a: b}]")), (kind, bad)];
+    let bad = skupper(kind, "issuer: i").replace("backend", "Back");
+    let cases = [
+        (kind, skupper(kind, "ports: [{name: a, port: 1}]")),
+        (kind, bad),
+    ];
     insta::assert_snapshot!(said(&cases));
 }
 
