@@ -4,6 +4,7 @@
 mod archive;
 mod ask;
 mod bundle;
+mod console;
 mod debug;
 mod issuer;
 mod link;
@@ -161,6 +162,8 @@ enum Noun {
         #[command(flatten)]
         format: output::Format,
     },
+    /// Show the network in a browser of this host: prints an address, until interrupted
+    Console(console::Console),
     /// Find out why something does not work
     #[command(subcommand)]
     Debug(debug::Verb),
@@ -211,6 +214,7 @@ fn dispatch(command: Command) -> Outcome {
         Noun::Network(verb) => overview::network(&place, verb),
         Noun::Connections(args) => traffic::connections(&place, &args),
         Noun::Top { format } => traffic::top(&place, &format),
+        Noun::Console(args) => console::run(&place, &args),
         Noun::Debug(verb) => debug::run(&place, verb),
         Noun::Version { .. } => Ok(()),
     }
