@@ -6,6 +6,7 @@ mod certificates;
 mod ends;
 mod execute;
 mod grants;
+mod hosts;
 mod names;
 mod namespace;
 mod placed;
@@ -15,7 +16,7 @@ mod status;
 mod tokens;
 mod workloads;
 
-pub(crate) use execute::{host_names, reachable};
+pub(crate) use hosts::{host_names, reachable};
 #[cfg(feature = "cli")]
 pub(crate) use settings::HOSTS;
 pub(crate) use settings::{OVERLAP, REVOKED, ROTATE, named_hosts, revoked};

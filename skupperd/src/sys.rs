@@ -15,6 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::{
     fs::{File, OpenOptions},
     io,
+    net::IpAddr,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::fs::OpenOptionsExt,
@@ -22,11 +23,6 @@ use std::{
     path::Path,
     time::Duration,
 };
-
-/// The user that this process acts as.
-pub fn own_user() -> u32 {
-    nix::unistd::geteuid().as_raw()
-}
 
 /// Idle time before the first probe, time between probes, and their number: a dead host is noticed
 /// after a minute, on clients' and servers' connections too.
@@ -50,6 +46,22 @@ pub fn user() -> u32 {
 /// The user and the group this process is.
 pub fn user_and_group() -> (u32, u32) {
     (user(), nix::unistd::getegid().as_raw())
+}
+
+/// The name that this host gives itself, when it has one.
+pub fn host_name() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+/// The addresses of this host's interfaces.
+pub fn interface_addresses() -> impl Iterator<Item = IpAddr> {
+    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    addresses.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+    })
 }
 
 /// Options of every connection: no delay for small writes, and notice of a dead peer.

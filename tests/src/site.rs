@@ -281,21 +281,25 @@ impl Site {
 
     /// Waits until a resource's status is this, and gives its message.
     pub fn wait_status(&self, kind: &str, name: &str, status: &str) -> String {
+        self.wait_message(kind, name, status, "")
+    }
+
+    /// Waits until a resource's status is this with a message that has this in it, and gives the
+    /// message: an earlier trouble may have had the same status.
+    pub fn wait_message(&self, kind: &str, name: &str, status: &str, part: &str) -> String {
         let mut last = Value::Null;
         let begin = std::time::Instant::now();
         loop {
             if let Some(value) = self.status(kind, name) {
-                if value["status"]["status"] == status {
-                    return value["status"]["message"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .to_owned();
+                let message = value["status"]["message"].as_str().unwrap_or_default();
+                if value["status"]["status"] == status && message.contains(part) {
+                    return message.to_owned();
                 }
                 last = value;
             }
             assert!(
                 begin.elapsed() < SOON,
-                "{kind} {name} of {} is not {status}: {last:#}\n{}",
+                "{kind} {name} of {} is not {status} with {part:?}: {last:#}\n{}",
                 self.name,
                 self.log()
             );

@@ -290,13 +290,18 @@ fn certificates_by_wish_are_made_shown_and_dialled_with() {
         "RouterAccess-access.yaml",
         &text.replace("spec: {", "spec: {tlsCredentials: way-out, "),
     );
-    let message = b.wait_status("RouterAccess", "access", "Error");
-    assert!(message.contains("does not include servers"), "{message}");
+    b.wait_message(
+        "RouterAccess",
+        "access",
+        "Error",
+        "does not include servers",
+    );
     b.resource("Certificate", "idle", "{ca: company, subject: b}");
-    let message = b.wait_status("Certificate", "idle", "Error");
-    assert!(
-        message.contains("one of client, server and signing"),
-        "{message}"
+    b.wait_message(
+        "Certificate",
+        "idle",
+        "Error",
+        "one of client, server and signing",
     );
     b.wait_status("Link", "to-a", "Ready");
 }

@@ -307,8 +307,7 @@ fn nothing_is_loaded_before_somebody_asks() {
         works(at) && counted() == before
     });
     with(&here, "Listener", "echo", at, "always");
-    let message = here.wait_status("Listener", "echo", "Error");
-    assert!(message.contains("spec.settings[acceleration]"), "{message}");
+    here.wait_message("Listener", "echo", "Error", "spec.settings[acceleration]");
 }
 
 #[test]

@@ -143,8 +143,7 @@ fn addresses_that_can_not_be_had_are_said() {
     // Nor has who may not change routes any.
     assert_eq!(site.stop(), Some(0));
     site.start_by(&["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"]);
-    let message = site.wait_status("Site", "here", "Error");
-    assert!(message.contains("Operation not permitted"), "{message}");
+    site.wait_message("Site", "here", "Error", "Operation not permitted");
 }
 
 /// What the hosts file of a namespace says: each address with its names.
@@ -229,10 +228,11 @@ fn a_name_keeps_its_address_as_long_as_anybody_can_want_it() {
         wait_until("a service", SOON, || works((*ip, 443).into()));
     }
     named(&site, "more", "more");
-    let message = site.wait_status("Listener", "more", "Error");
-    assert!(
-        message.contains("spec.settings[service-addresses]: no address of 198.18.7.0/29 is left"),
-        "{message}"
+    site.wait_message(
+        "Listener",
+        "more",
+        "Error",
+        "spec.settings[service-addresses]: no address of 198.18.7.0/29 is left",
     );
     // In another life, in another order, and with one of them gone for a while.
     site.remove("Listener", "more");

@@ -184,12 +184,11 @@ fn a_namespace_that_goes_takes_the_sockets_with_it_and_one_that_comes_has_them()
         });
         site.wait_status("Listener", "blue", "Ready");
         assert!(blue.delete());
-        let message = site.wait_status("Listener", "blue", "Error");
         let why = format!(
             "spec.settings[network-namespace]: {} is not there",
             blue.path()
         );
-        assert!(message.contains(&why), "{message}");
+        site.wait_message("Listener", "blue", "Error", &why);
         // The first round shows what the daemon has without any, for each of the others.
         let before = *left.get_or_insert_with(|| settled(&site));
         wait_until("the sockets to go", SOON, || sockets(&site) == before);
@@ -253,10 +252,11 @@ fn what_is_wrong_with_a_place_in_another_namespace_is_said() {
         let spec =
             format!("{{routingKey: ours, host: 127.0.0.1, port: 443, settings: {{{spec}}}}}");
         site.resource("Listener", "l", &spec);
-        wait_until(&why, SOON, || {
-            let message = site.wait_status("Listener", "l", "Error");
-            message.contains("spec.settings[network-namespace]: ") && message.contains(&why)
-        });
+        let message = site.wait_message("Listener", "l", "Error", &why);
+        assert!(
+            message.contains("spec.settings[network-namespace]: "),
+            "{message}"
+        );
     }
     drop(busy);
     place(&site, "l", 443, &path);
@@ -267,10 +267,11 @@ fn what_is_wrong_with_a_place_in_another_namespace_is_said() {
     let namespace = site.root().join("namespaces/default");
     std::os::unix::fs::chown(&namespace, Some(1000), None).expect("another's");
     place(&site, "l", 444, &path);
-    let message = site.wait_status("Listener", "l", "Error");
-    assert!(
-        message.contains("others than root and the daemon may write"),
-        "{message}"
+    site.wait_message(
+        "Listener",
+        "l",
+        "Error",
+        "others than root and the daemon may write",
     );
     // Nor for who may not enter.
     std::os::unix::fs::chown(&namespace, Some(0), None).expect("ours");

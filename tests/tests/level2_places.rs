@@ -295,10 +295,11 @@ fn programs_that_listen_are_never_shadowed() {
     let ssh = Server::says(([0, 0, 0, 0], 22).into(), "ssh");
     let one = Server::says(at(3, 8050), "one");
     listener(&site, "range", "198.18.7.3", "ports: 8000-8100");
-    let message = site.wait_status("Listener", "range", "Error");
-    assert!(
-        message.contains("198.18.7.3:8050: binding: Address already in use"),
-        "{message}"
+    site.wait_message(
+        "Listener",
+        "range",
+        "Error",
+        "198.18.7.3:8050: binding: Address already in use",
     );
     assert!(says(at(3, 8050), "one") && refused(at(3, 8051)));
     listener(

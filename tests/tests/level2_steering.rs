@@ -226,8 +226,7 @@ fn instances_do_not_shadow_each_other() {
     third.start_with(&["--steering", "off"]);
     for (site, text) in [(&second, "second"), (&third, "third")] {
         serve(site, text);
-        let message = site.wait_status("Listener", text, "Error");
-        assert!(message.contains("Address already in use"), "{message}");
+        site.wait_message("Listener", text, "Error", "Address already in use");
         assert_eq!(hear(addr).expect("the first"), "first");
     }
     drop(third);
@@ -517,7 +516,6 @@ fn a_site_can_have_sockets_of_its_own() {
         wait_until(steering, SOON, || (listening() > 0) == own && heard());
     }
     site.resource("Site", "here", "{settings: {steering: fast}}");
-    let message = site.wait_status("Site", "here", "Error");
-    assert!(message.contains("spec.settings[steering]"), "{message}");
+    site.wait_message("Site", "here", "Error", "spec.settings[steering]");
     assert!(heard());
 }

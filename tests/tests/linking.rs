@@ -238,8 +238,7 @@ fn a_site_that_can_not_start_is_tried_again_and_there_once() {
     );
     a.start();
     b.start();
-    let message = b.wait_status("Site", "b", "Error");
-    assert!(message.contains("local-amqp-port"), "{message}");
+    b.wait_message("Site", "b", "Error", "local-amqp-port");
     drop(busy);
     b.wait_status("Site", "b", "Ready");
     b.wait_status("Link", "to-a", "Ready");

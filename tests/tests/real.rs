@@ -224,8 +224,7 @@ fn l6_l8_wrong_certificates_are_refused() {
         wait_until("the refusal in the log", SOON, || {
             a.log().matches("connection refused").count() > before
         });
-        let message = b.wait_status("Link", name, "Pending");
-        assert!(message.contains("Not operational"), "{message}");
+        b.wait_message("Link", name, "Pending", "Not operational");
         b.ok(&["link", "delete", name]);
     }
     // No certificate at all, and TLS 1.2.

@@ -257,13 +257,13 @@ fn v28_credentials_that_are_not_there_are_an_error_of_that_resource_alone() {
     // A directory that lacks a part is no credentials.
     give(&b, "broken", &[("tls.crt", "x")]);
     listener(&b, "broken", other, "");
-    let message = a.wait_status("Connector", "secured", "Error");
-    assert!(
-        message.contains("TLS credentials secret \"secured\" not found"),
-        "{message}"
+    a.wait_message(
+        "Connector",
+        "secured",
+        "Error",
+        "TLS credentials secret \"secured\" not found",
     );
-    let message = b.wait_status("Listener", "broken", "Error");
-    assert!(message.contains("tls.key is missing"), "{message}");
+    b.wait_message("Listener", "broken", "Error", "tls.key is missing");
     wait_until("the plain one to work", SOON, || works(open));
     a.wait_status("Connector", "echo", "Ready");
     assert!(refused(other) && refused(addr), "it is served");
@@ -282,8 +282,7 @@ fn v28_credentials_that_are_not_there_are_an_error_of_that_resource_alone() {
             .join("namespaces/default/input/certs/broken/tls.key"),
     )
     .expect("removed");
-    let message = b.wait_status("Listener", "broken", "Error");
-    assert!(message.contains("what it had stays in use"), "{message}");
+    b.wait_message("Listener", "broken", "Error", "what it had stays in use");
     client.echo(other).expect("it goes on");
 }
 

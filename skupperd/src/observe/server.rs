@@ -238,7 +238,7 @@ fn is_trusted(socket: &UnixStream) -> bool {
     let Ok(reader) = socket.peer_cred() else {
         return false;
     };
-    reader.uid() == 0 || reader.uid() == crate::sys::own_user()
+    reader.uid() == 0 || reader.uid() == crate::sys::user()
 }
 
 async fn each<S>(accepted: io::Result<S>, door: &Door, watched: &Watched, limit: &Arc<Semaphore>)

@@ -2,7 +2,6 @@
 //! daemon that does not live to take it back.
 
 use super::{
-    execute::interface_addresses,
     names::Names,
     settings::{SERVICE_ADDRESSES, service_addresses},
 };
@@ -10,6 +9,7 @@ use crate::{
     model::{Host, Listener, Name, Settings},
     steer::routes::{Prefix, Routes},
     store::{NamespaceDir, SHARED, read_text, write_file},
+    sys,
 };
 use std::{collections::BTreeMap, fmt::Display, fs, io, net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -42,7 +42,7 @@ impl Addresses {
         }
         self.clear()?;
         let Some(prefix) = wanted else { return Ok(()) };
-        if let Some(ip) = interface_addresses().find(|ip| prefix.contains(*ip)) {
+        if let Some(ip) = sys::interface_addresses().find(|ip| prefix.contains(*ip)) {
             return Err(of_setting(format!(
                 "{prefix} has {ip}, which an interface of this host has"
             )));

@@ -4,7 +4,7 @@ mod policy;
 
 pub(super) use policy::{notes, probe, proxy_protocol};
 
-use super::{execute::host_names, settings};
+use super::{hosts::host_names, settings};
 use crate::{
     link::ends::{BackTls, Failures, FrontTls},
     model::{Connector, Key, Kind, Listener, MultiKeyListener, Name, Secret, Settings},

@@ -1,6 +1,9 @@
 //! Grants of a namespace: their desk, and the server in front of it while there are any.
 
-use super::execute::{OpenAccess, bind, new_id, reachable};
+use super::{
+    execute::{OpenAccess, bind, new_id},
+    hosts::reachable,
+};
 use crate::{
     access::{Desk, Door, Doors, Offer, Server, serve},
     model::{

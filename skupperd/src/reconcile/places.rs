@@ -1,9 +1,9 @@
 //! What a listener's settings add to its host and port: more ports, and more addresses.
 
-use super::execute::interface_addresses;
 use crate::{
     model::{Settings, parse_port},
     steer::place::{Network, Place, Ports},
+    sys,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -34,7 +34,7 @@ pub(super) fn places(
         ports.extend(more_ports(text).map_err(failed)?);
         if ports.contains(&Ports::All) {
             for network in &networks {
-                alone(*network, interface_addresses()).map_err(failed)?;
+                alone(*network, sys::interface_addresses()).map_err(failed)?;
             }
         }
     }

@@ -1,113 +1,35 @@
 //! Statuses: what was applied and what the network does, as conditions.
 
+mod network;
+
+pub(super) use network::advert;
+
 use super::{
     attached::{Standings, attached_name},
     ends,
-    execute::{Executor, OpenAccess, multikey_name},
+    execute::{OpenAccess, multikey_name},
     namespace::{NamespaceState, access_of_site},
 };
 use crate::{
-    link::{
-        core::{ConnectorState, CoreSender, IncomingLink, LinkState, ListenerState},
-        ledger::site_name,
-    },
+    link::core::CoreSender,
     manifest::Located,
     model::{
         AccessDetails, AccessRole, AttachedConnector, AttachedConnectorBinding,
-        AttachedConnectorDetails, BindingDetails, CertificateRecord, ConditionType, Connector,
-        ConnectorDetails, Draft, EndpointStatus, HealthRecord, IncomingRecord, Key, Kind,
-        LinkDetails, LinkRecord, ListenerDetails, MultiKeyListener, MultiKeyListenerDetails, Name,
-        PriorityReachable, ServiceRecord, Site, SiteDetails, SiteRecord, Spec, State, Strategy,
-        StrategyReachable, WeightedReachable, check_name,
+        AttachedConnectorDetails, BindingDetails, ConditionType, Connector, ConnectorDetails,
+        Draft, EndpointStatus, HealthRecord, Key, Kind, LinkDetails, ListenerDetails,
+        MultiKeyListener, MultiKeyListenerDetails, Name, PriorityReachable, Site, SiteDetails,
+        Spec, State, Strategy, StrategyReachable, WeightedReachable,
     },
     pki::identify_pem,
-    router::NetworkRouter,
     store::{StatusDir, StoreError},
 };
+use network::{Known, Observed, incoming, network};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-/// Prefix of the address by which a site makes itself known to all others.
-const SITE: &str = "skupper-site/";
 /// What the status of a site says that wants two routers.
 const NO_HA: &str = "spec.ha has no effect: a site of a Linux host is one daemon, which its service manager \
                      restarts; a second host with a site of the same routing keys takes over from it";
-/// Parts of such an address behind that; an edge's has one more.
-const ADVERT_PARTS: usize = 5;
-/// Prefix of the address by which a listener is known to connectors.
-pub(crate) use crate::link::core::LISTENER_ADVERT as LISTENER;
-
-/// The address by which a site makes itself known: id, name, namespace, platform, version; of an edge
-/// its router id too, as it is told to the network by another router.
-pub(super) fn advert(id: &str, name: &str, namespace: &str, edge: Option<&str>) -> String {
-    let edge = edge.map(|router| format!("/{router}")).unwrap_or_default();
-    let version = env!("CARGO_PKG_VERSION");
-    format!("{SITE}{id}/{name}/{namespace}/linux/{version}{edge}")
-}
-
-/// What the core knows of a site.
-#[derive(Default)]
-struct Observed {
-    links: BTreeMap<String, LinkState>,
-    listeners: BTreeMap<String, ListenerState>,
-    connectors: BTreeMap<String, ConnectorState>,
-    network: Vec<NetworkRouter>,
-    incoming: Vec<IncomingLink>,
-}
-
-impl Observed {
-    /// A listener of a routing key can be reached.
-    fn has_listener(&self, key: &str) -> bool {
-        let advert = format!("{LISTENER}{key}");
-        let mut reached = self.network.iter().filter(|r| r.cost.is_some());
-        reached.any(|r| r.addresses.contains(&advert))
-    }
-}
-
-/// A site of the network.
-struct Known<'a> {
-    router: &'a NetworkRouter,
-    id: String,
-    name: String,
-    namespace: String,
-    platform: String,
-    version: String,
-}
-
-impl<'a> Known<'a> {
-    fn of(router: &'a NetworkRouter, network: &'a [NetworkRouter]) -> Self {
-        let parts = |address: &'a String| -> Option<Vec<&'a str>> {
-            Some(address.strip_prefix(SITE)?.split('/').collect())
-        };
-        let own = router.addresses.iter().filter_map(parts);
-        let own = own.filter(|parts| parts.len() == ADVERT_PARTS);
-        // An edge is known by the router that it hangs on.
-        let others = network.iter().flat_map(|r| &r.addresses);
-        let others = others.filter_map(parts);
-        let edges = others.filter(|p| p.get(ADVERT_PARTS) == Some(&router.id.as_str()));
-        let parts = edges.chain(own).next().unwrap_or_default();
-        match parts[..] {
-            [id, name, namespace, platform, version, ..] => Self {
-                router,
-                id: id.to_owned(),
-                name: name.to_owned(),
-                namespace: namespace.to_owned(),
-                platform: platform.to_owned(),
-                version: version.to_owned(),
-            },
-            // An upstream router: its id begins with the site's name.
-            _ => Self {
-                router,
-                id: router.id.clone(),
-                name: site_name(&router.id).to_owned(),
-                namespace: String::new(),
-                platform: "unknown".to_owned(),
-                version: String::new(),
-            },
-        }
-    }
-}
-
 impl NamespaceState {
     /// Writes the statuses of all resources.
     pub(super) async fn report(
@@ -518,77 +440,4 @@ fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
         group: super::grants::GROUP.to_owned(),
     };
     access.ports.iter().map(endpoint).collect()
-}
-
-fn incoming(link: &IncomingLink, observed: &Observed, executor: &Executor) -> IncomingRecord {
-    let known = observed.network.iter().find(|r| r.id == link.remote);
-    let known = known.map(|r| Known::of(r, &observed.network));
-    IncomingRecord {
-        remote_site_id: known.as_ref().map_or_else(String::new, |k| k.id.clone()),
-        remote_site_name: known.map_or_else(|| site_name(&link.remote).to_owned(), |k| k.name),
-        address: link.peer.to_string(),
-        certificate: CertificateRecord {
-            serial: link.identity.serial.clone(),
-            subject: link.identity.subject.clone(),
-            expiration_time: link.identity.expires.to_string(),
-            trusted_until: executor.trusted_until(&link.identity.authority),
-        },
-    }
-}
-
-/// The network as this site sees it.
-fn network(observed: &Observed) -> Vec<SiteRecord> {
-    let sites: Vec<Known<'_>> = observed
-        .network
-        .iter()
-        .filter(|r| r.cost.is_some())
-        .map(|r| Known::of(r, &observed.network))
-        .collect();
-    let link = |peer: &String| {
-        let other = sites.iter().find(|s| s.router.id == *peer);
-        let name = other
-            .map_or(site_name(peer), |s| s.name.as_str())
-            .to_owned();
-        LinkRecord {
-            name: name.clone(),
-            remote_site_id: other.map(|s| s.id.clone()).unwrap_or_default(),
-            remote_site_name: name,
-            operational: true,
-        }
-    };
-    let record = |site: &Known<'_>| SiteRecord {
-        id: site.id.clone(),
-        name: site.name.clone(),
-        namespace: site.namespace.clone(),
-        platform: site.platform.clone(),
-        version: site.version.clone(),
-        links: site.router.peers.keys().map(link).collect(),
-        services: services(site.router),
-    };
-    sites.iter().map(record).collect()
-}
-
-fn services(router: &NetworkRouter) -> Vec<ServiceRecord> {
-    let mut keys: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
-    for address in &router.addresses {
-        if let Some(key) = address.strip_prefix(LISTENER) {
-            keys.entry(key).or_default().0 = true;
-        } else if !address.starts_with(SITE) && check_name(address).is_ok() {
-            keys.entry(address).or_default().1 = true;
-        }
-    }
-    let here = |present: bool, key: &str| {
-        if present {
-            vec![key.to_owned()]
-        } else {
-            Vec::new()
-        }
-    };
-    keys.into_iter()
-        .map(|(key, (listener, connector))| ServiceRecord {
-            routing_key: key.to_owned(),
-            connectors: here(connector, key),
-            listeners: here(listener, key),
-        })
-        .collect()
 }

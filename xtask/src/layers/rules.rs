@@ -167,10 +167,5 @@ pub(super) const RULES: Rules = Rules {
             what: "nix",
             reason: "names EPROTOTYPE",
         },
-        Exception {
-            file: "reconcile/execute.rs",
-            what: "nix",
-            reason: "the host's own names go into its certificate",
-        },
     ],
 };
