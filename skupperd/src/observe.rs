@@ -1,6 +1,7 @@
 //! What is told to those who watch: metrics, connections and health, over HTTP on a socket of this host.
 
 mod api;
+mod clients;
 mod connections;
 pub mod console;
 mod health;

@@ -250,7 +250,7 @@ fn o9_a_browser_shows_the_picture_of_three_sites_with_live_connections() {
 
     // It goes on by itself, and the focus stays where it is.
     let held = focused();
-    let bytes = || texts(&browser, "#connections tbody td:nth-child(6)");
+    let bytes = || texts(&browser, "#connections tbody td:nth-child(7)");
     let before = bytes();
     row.talk();
     wait_until("more bytes", SOON, || bytes() != before);
@@ -522,6 +522,9 @@ fn o6_the_api_lists_the_network_and_its_connections() {
     let live = get(&b, &path);
     assert_eq!(live["count"], 1, "{live:#}");
     let live = &live["results"][0];
+    // The client is a process of this host: whose it is, the kernel says.
+    let user = nix::unistd::getuid().as_raw();
+    assert_eq!(live["sourceUser"], user, "{live:#}");
     assert_eq!(
         (&live["octetCount"], &live["octetReverseCount"]),
         (&5.into(), &5.into())

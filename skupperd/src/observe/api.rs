@@ -6,7 +6,7 @@
 
 mod asked;
 
-use super::connections;
+use super::{clients::Attribution, connections};
 use crate::{
     link::ledger::{Ledger, Query},
     model::{Kind, Namespace},
@@ -344,19 +344,14 @@ fn keys(document: &Value) -> Vec<&str> {
 }
 
 /// Connections as upstream lists them.
-fn connections(ledger: &Ledger) -> Vec<Value> {
-    let records = ledger.records(&Query {
+fn connections(seen: &Seen<'_>) -> Vec<Value> {
+    let records = seen.ledger.records(&Query {
         limit: MOST,
         ..Query::default()
     });
-    let all = records.iter().map(|record| {
-        let mut shown = connections::connection(record);
-        for field in [
-            "sourceProcessId",
-            "sourceProcessName",
-            "destProcessId",
-            "destProcessName",
-        ] {
+    let all = connections::connections(&records, seen.attribution).into_iter();
+    let all = all.map(|mut shown| {
+        for field in ["sourceProcessId", "destProcessId", "destProcessName"] {
             shown[field] = json!("");
         }
         let id = |shown: &Value, site: &str, kind: &str, name: &str| {
@@ -412,19 +407,23 @@ fn site_pairs(ledger: &Ledger) -> Vec<Value> {
     all.collect()
 }
 
+/// What is looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) published: &'a Published,
+    pub(super) ledger: &'a Ledger,
+    pub(super) attribution: &'a Attribution,
+    /// Connections are not for this reader.
+    pub(super) private: bool,
+}
+
 /// Answers a request for a path below [`ROOT`].
-pub(super) fn answer(
-    path: &str,
-    query: &str,
-    private: bool,
-    published: &Published,
-    ledger: &Ledger,
-) -> Answer {
+pub(super) fn answer(path: &str, query: &str, seen: Seen<'_>) -> Answer {
     let asked = match Asked::read(query) {
         Ok(asked) => asked,
         Err(why) => return Answer::Bad(why),
     };
-    let world = World::new(published);
+    let world = World::new(seen.published);
     let path: Vec<String> = path.split('/').map(decoded).collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let (what, id, part) = match path[..] {
@@ -441,9 +440,9 @@ pub(super) fn answer(
         "listeners" => world.listeners(),
         "connectors" => world.connectors(),
         "services" => world.services(),
-        "sitepairs" => site_pairs(ledger),
-        "connections" if private => return Answer::Private,
-        "connections" => connections(ledger),
+        "sitepairs" => site_pairs(seen.ledger),
+        "connections" if seen.private => return Answer::Private,
+        "connections" => connections(&seen),
         // Nobody tells of these.
         "processes" | "components" | "processpairs" | "componentpairs" | "applicationflows" => {
             Vec::new()
@@ -473,8 +472,8 @@ pub(super) fn answer(
         (_, None) => Answer::Found(json!({"results": found})),
         ("sites", Some("routers")) => with(world.routers(), "siteId"),
         ("sites", Some("hosts")) => Answer::Gone,
-        ("services", Some("connections")) if private => Answer::Private,
-        ("services", Some("connections")) => with(connections(ledger), "serviceId"),
+        ("services", Some("connections")) if seen.private => Answer::Private,
+        ("services", Some("connections")) => with(connections(&seen), "serviceId"),
         ("sites" | "services", Some("processes")) | ("services", Some("processpairs")) => {
             listed(&asked, Vec::new())
         }

@@ -6,7 +6,8 @@
 
 use super::{
     Health,
-    api::{self, Answer},
+    api::{self, Answer, Seen},
+    clients::Attribution,
     connections,
     console::{self, Token},
     metrics::render,
@@ -107,6 +108,7 @@ struct Watched {
     steering: Steering,
     acceleration: Arc<Acceleration>,
     ledger: Ledger,
+    attribution: Attribution,
 }
 
 impl Watched {
@@ -151,6 +153,7 @@ pub async fn serve(
         steering,
         acceleration,
         ledger,
+        attribution: Attribution::default(),
     };
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
     let listener = local(dir)?;
@@ -366,7 +369,7 @@ async fn answer(request: &Request<Incoming>, rights: &Rights, watched: &Watched)
         "/connections" => match connections::query(request.uri().query().unwrap_or_default()) {
             Ok(query) => {
                 let records = watched.ledger.records(&query);
-                let records = records.iter().map(connections::connection).collect();
+                let records = connections::connections(&records, &watched.attribution);
                 json(StatusCode::OK, &connections::list(records))
             }
             Err(why) => Response::builder()
@@ -384,14 +387,13 @@ async fn answer(request: &Request<Incoming>, rights: &Rights, watched: &Watched)
             Some(path) if rights.console => {
                 let query = request.uri().query().unwrap_or_default();
                 let published = watched.published.borrow().clone();
-                let private = !rights.connections;
-                api_answer(api::answer(
-                    path,
-                    query,
-                    private,
-                    &published,
-                    &watched.ledger,
-                ))
+                let seen = Seen {
+                    published: &published,
+                    ledger: &watched.ledger,
+                    attribution: &watched.attribution,
+                    private: !rights.connections,
+                };
+                api_answer(api::answer(path, query, seen))
             }
             _ => text(StatusCode::NOT_FOUND, PATHS),
         },

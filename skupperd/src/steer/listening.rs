@@ -1,4 +1,4 @@
-//! Who listens in this network namespace.
+//! Who listens in this network namespace, and whose the ends of connections are.
 //!
 //! A socket can not be bound to a prefix of addresses nor to all ports, so nothing stops others from
 //! listening there, before us or after: they are looked for, and their ports are left to them.
@@ -30,6 +30,8 @@ mod diag {
     pub(super) const TCP: u8 = 6;
     /// Of the states of a socket, as a set.
     pub(super) const LISTEN: u32 = 1 << 10;
+    /// ESTABLISHED, FIN_WAIT1, FIN_WAIT2 and CLOSE_WAIT.
+    pub(super) const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8;
     pub(super) const HEADER: usize = 16;
     /// Bytes of what is said of a socket before its attributes.
     pub(super) const SOCKET: usize = 72;
@@ -41,7 +43,7 @@ mod diag {
     pub(super) const INODE: usize = 68;
 }
 
-/// A listening socket.
+/// A listening socket, or one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listening {
     /// Its address.
@@ -73,6 +75,16 @@ impl Listening {
 
 /// All listening TCP sockets of this thread's network namespace.
 pub fn listening() -> io::Result<Vec<Listening>> {
+    dump(diag::LISTEN)
+}
+
+/// All ends of TCP connections that are in this thread's network namespace, each with its own address.
+pub fn connected() -> io::Result<Vec<Listening>> {
+    dump(diag::CONNECTED)
+}
+
+/// All TCP sockets in one of these states.
+fn dump(states: u32) -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in [diag::AF_INET, diag::AF_INET6] {
         let mut socket = Socket::new(
@@ -81,7 +93,7 @@ pub fn listening() -> io::Result<Vec<Listening>> {
             Some(Protocol::from(diag::NETLINK_SOCK_DIAG)),
         )?;
         socket.set_read_timeout(Some(ANSWER))?;
-        socket.write_all(&request(family))?;
+        socket.write_all(&request(family, states))?;
         let mut part = vec![0; PART];
         loop {
             let received = socket.read(&mut part)?;
@@ -94,9 +106,9 @@ pub fn listening() -> io::Result<Vec<Listening>> {
 }
 
 /// The message: its header, what is asked for, and the empty identity of a socket.
-fn request(family: u8) -> Vec<u8> {
+fn request(family: u8, states: u32) -> Vec<u8> {
     let mut body = vec![family, diag::TCP, 0, 0];
-    body.extend(diag::LISTEN.to_ne_bytes());
+    body.extend(states.to_ne_bytes());
     body.extend([0; 48]);
     let mut message = Vec::new();
     message.extend(((diag::HEADER + body.len()) as u32).to_ne_bytes());

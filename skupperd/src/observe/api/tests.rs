@@ -43,9 +43,19 @@ fn published() -> Published {
     Published::from([(Namespace::default_namespace(), documents.collect())])
 }
 
+fn asked(path: &str, query: &str, private: bool) -> Answer {
+    let seen = Seen {
+        published: &published(),
+        ledger: &Ledger::new(1),
+        attribution: &Attribution::default(),
+        private,
+    };
+    answer(path, query, seen)
+}
+
 fn ask(path: &str) -> Answer {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    answer(path, query, false, &published(), &Ledger::new(1))
+    asked(path, query, false)
 }
 
 fn fields(path: &str, fields: &[&str]) -> Vec<Vec<String>> {
@@ -173,7 +183,7 @@ fn o6_one_record_and_what_belongs_to_it_have_paths_of_their_own() {
 
 #[test]
 fn o6_connections_are_for_those_who_may_see_clients() {
-    let private = |path: &str| answer(path, "", true, &published(), &Ledger::new(1));
+    let private = |path: &str| asked(path, "", true);
     assert_eq!(private("connections"), Answer::Private);
     assert_eq!(private("services/web@tcp/connections"), Answer::Private);
     assert!(matches!(private("sites"), Answer::Found(_)));

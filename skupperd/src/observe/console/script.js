@@ -216,7 +216,7 @@
         made.addEventListener('keydown', (event) => key(event, id));
         return made;
       });
-      const linked = pairs.filter((p) => p.up && (p.a === id || p.b === id)).map((p) => name(p.a === id ? p.b : p.a));
+      const linked = pairs.filter((p) => p.up && (p.a === id || p.b === id)).map((p) => name(p.a === id ? p.b : p.a)).sort();
       const words = 'Site ' + site.name + (site.local ? ', on this host' : '') + (linked.length ? ', linked with ' + linked.join(', ') : ', without links');
       set(g, { class: 'node' + (site.local ? ' here' : '') + (chosen === id ? ' chosen' : ''),
         transform: `translate(${at.x} ${at.y})`, 'aria-label': words, 'aria-pressed': chosen === id });
@@ -333,9 +333,10 @@
     const refused = connections.refused || '';
     $('private').hidden = !refused;
     say($('private'), refused);
-    table('connections', ['Client', 'From', 'Routing key', 'To', 'Server', '#Sent', '#Received', '#Open for'],
+    table('connections', ['Client', 'Process', 'From', 'Routing key', 'To', 'Server', '#Sent', '#Received', '#Open for'],
       (connections.results || []).filter((c) => of(c.sourceSiteId, c.destSiteId)).map((c) => [
-        endpoint(c.sourceHost, c.sourcePort), c.sourceSiteName, c.routingKey, c.destSiteName,
+        endpoint(c.sourceHost, c.sourcePort), c.sourceProcessName || (c.sourceUser === null || c.sourceUser === undefined ? '' : 'uid ' + c.sourceUser),
+        c.sourceSiteName, c.routingKey, c.destSiteName,
         endpoint(c.destHost, c.destPort), size(c.octetCount), size(c.octetReverseCount), time(c.duration)]),
       refused ? 'Not shown.' : 'No connection is open.');
   }
