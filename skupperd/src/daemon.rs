@@ -9,13 +9,13 @@ use crate::{
         core::{self, Core, CoreSender},
         ends::Fronts,
         ledger::Ledger,
-        worker::{Command, Senders, Worker},
+        worker::{Command, STEERED, Senders, Worker},
     },
     observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
     steer::{
-        self, Kept, Listing, NotSteered, OwnSockets, Steer, Table,
+        self, Kept, Lister, Listing, NotSteered, OwnSockets, Steer, Table,
         accel::{Acceleration, NotAccelerated},
         routes::Routes,
     },
@@ -100,7 +100,8 @@ pub fn run(options: Options) -> Result<()> {
     };
     let senders = start_workers(workers, &events, &proxy)?;
     let kept = kept(&layout, descriptors)?;
-    let (steer, steered) = steer(steering, workers, &kept);
+    let (steer, mut steered) = steer(steering, workers, &kept);
+    steered.watch.listing = with_acceleration(steered.watch.listing, acceleration.clone());
     let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
     let (core, changed) = Core::new(
         events.clone(),
@@ -164,6 +165,7 @@ pub fn run(options: Options) -> Result<()> {
             layout: layout.clone(),
             published,
             steering: listing,
+            acceleration: acceleration.clone(),
             reload: reload.clone(),
             stop: end.clone(),
         };
@@ -222,8 +224,13 @@ async fn let_in(
     events.call(move |core| core.applied(settled)).await;
     drop(all.await);
     for (worker, sockets) in sockets.into_iter().enumerate() {
-        let table = table.clone();
-        senders.send(worker, Command::Steered { table, sockets });
+        let (key, table) = (STEERED, table.clone());
+        let steered = Command::Steered {
+            key,
+            table,
+            sockets,
+        };
+        senders.send(worker, steered);
     }
 }
 
@@ -278,8 +285,9 @@ fn kept(layout: &Layout, descriptors: Descriptors) -> Result<Kept> {
     Ok(Kept {
         instance: layout.instance(),
         home: home(layout),
+        keeper: Keeper::of_service(&descriptors)
+            .context("starting the thread that keeps sockets")?,
         descriptors,
-        keeper: Keeper::of_service().context("starting the thread that keeps sockets")?,
     })
 }
 
@@ -348,6 +356,14 @@ fn steer(wanted: bool, workers: usize, kept: &Kept) -> (Option<Box<dyn Steer>>, 
             (None, rest)
         }
     }
+}
+
+/// What is steered where, with how acceleration stands.
+fn with_acceleration(listing: Lister, acceleration: Arc<Acceleration>) -> Lister {
+    Arc::new(move || Listing {
+        acceleration: Some(acceleration.standing()),
+        ..listing()
+    })
 }
 
 /// Acceleration, of which it is said now if it can not be had.

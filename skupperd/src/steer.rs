@@ -9,10 +9,12 @@ pub mod accel;
 mod accepting;
 #[cfg(feature = "ebpf")]
 pub mod bpf;
+mod inside;
 #[cfg(feature = "ebpf")]
 mod kernel;
 pub mod listening;
 mod listing;
+mod netlink;
 pub mod netns;
 mod own;
 #[cfg(feature = "ebpf")]
@@ -26,6 +28,7 @@ pub mod routes;
 mod slots;
 mod table;
 
+pub use inside::Inside;
 pub use listing::{AcceptSocket, Bound, Listing};
 pub use own::OwnSockets;
 pub use plain::Plain;

@@ -20,6 +20,14 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// The spec of a Site, in flow style, with acceleration asked for.
+fn accelerated(spec: &str) -> String {
+    match spec.split_once("settings: {") {
+        Some((before, after)) => format!("{before}settings: {{acceleration: auto, {after}"),
+        None => spec.replacen('{', "{settings: {acceleration: auto}, ", 1),
+    }
+}
+
 /// A site of its own directory.
 pub struct Site {
     dir: TempDir,
@@ -70,8 +78,15 @@ impl Site {
         fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }
 
-    /// Writes a manifest with this spec, in flow style.
+    /// Writes a manifest with this spec, in flow style. A Site that says nothing of acceleration asks
+    /// for it where all tests are to.
     pub fn resource(&self, kind: &str, name: &str, spec: &str) {
+        let asked = std::env::var("SKUPPER_TEST_ACCELERATION").is_ok_and(|asked| asked == "auto");
+        let spec = if asked && kind == "Site" && !spec.contains("acceleration") {
+            accelerated(spec)
+        } else {
+            spec.to_owned()
+        };
         let text = format!(
             "apiVersion: skupper.io/v2alpha1\nkind: {kind}\nmetadata:\n  name: {name}\nspec: {spec}\n"
         );

@@ -2,7 +2,7 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, refused, round_trip, works},
+    echo::{Patient, Server, connect, refused, round_trip, works},
     free_addr, resident,
     site::{Site, echo, with_edge},
     wait_until,
@@ -27,7 +27,7 @@ fn service(at: &Site, from: &Site, key: &str) -> (Server, SocketAddr) {
 /// Sends this much, half-closes, and wants all of it back.
 fn back_and_forth(addr: SocketAddr, size: usize) {
     let sent: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-    let mut socket = connect(addr).expect("a connection");
+    let socket = connect(addr).expect("a connection");
     let mut writer = socket.try_clone().expect("a socket");
     let bytes = sent.clone();
     let sender = thread::spawn(move || {
@@ -35,7 +35,8 @@ fn back_and_forth(addr: SocketAddr, size: usize) {
         writer.shutdown(Shutdown::Write).expect("half-closed");
     });
     let mut back = Vec::new();
-    socket.read_to_end(&mut back).expect("everything back");
+    let mut reader = Patient(&socket);
+    reader.read_to_end(&mut back).expect("everything back");
     sender.join().expect("sent");
     assert!(back == sent, "{} of {size} came back", back.len());
 }

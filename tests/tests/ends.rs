@@ -3,7 +3,7 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, hear, refused, round_trip, works},
+    echo::{Patient, Server, connect, hear, refused, round_trip, works},
     free_addr,
     site::{Site, linked},
     wait_for, wait_until,
@@ -314,7 +314,7 @@ fn get_at_once(addr: SocketAddr, n: usize) -> Vec<String> {
         let mut socket = socket?;
         socket.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
         let mut all = String::new();
-        socket.read_to_string(&mut all).map(|_| all)
+        Patient(&socket).read_to_string(&mut all).map(|_| all)
     });
     asked
         .map(|text: std::io::Result<_>| text.unwrap_or_default())

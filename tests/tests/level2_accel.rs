@@ -166,22 +166,46 @@ impl Measured {
         }
     }
 
-    fn again(&mut self, (echo, sink): (SocketAddr, SocketAddr), pids: &[u32]) {
-        const ROUNDS: u32 = 5_000;
-        let all = || -> Duration { pids.iter().map(|pid| busy(*pid)).sum() };
-        let before = all();
-        self.p50 = self.p50.min(ping_pong(echo, ROUNDS as usize));
-        self.processor = self.processor.min((all() - before) / ROUNDS);
-        self.bulk = self.bulk.min(bulk(sink, 128));
+    /// `messages`: how many each connection is to send the short way, of those that `sites` count.
+    fn again(&mut self, (echo, sink): (SocketAddr, SocketAddr), sites: &[&Site], messages: u64) {
+        let all = || -> Duration { sites.iter().map(|site| busy(site.pid())).sum() };
+        let counted = || -> u64 {
+            let name = "skupper_acceleration_messages_total";
+            sites.iter().map(|site| metric(site, name)).sum()
+        };
+        for _ in 0..TRIES {
+            let before = (all(), counted());
+            let p50 = ping_pong(echo, ROUNDS as usize);
+            let processor = (all() - before.0) / ROUNDS;
+            if counted() - before.1 >= messages {
+                self.p50 = self.p50.min(p50);
+                self.processor = self.processor.min(processor);
+                self.bulk = self.bulk.min(bulk(sink, 128));
+                return;
+            }
+        }
+        panic!("{TRIES} connections in a row did not go the short way: {messages} messages each");
     }
 }
 
+/// Round trips of one connection.
+const ROUNDS: u32 = 5_000;
+/// A client whose first message is there before the other socket is left to TCP for good, as it
+/// must be: on a busy host that may be the one that is measured, and says nothing then.
+const TRIES: usize = 5;
+
 /// Compares two services that differ in acceleration only, in turns, and prints it.
-fn compare(what: &str, on: (SocketAddr, SocketAddr), off: (SocketAddr, SocketAddr), pids: &[u32]) {
+fn compare(
+    what: &str,
+    on: (SocketAddr, SocketAddr),
+    off: (SocketAddr, SocketAddr),
+    sites: &[&Site],
+) {
     let (mut with, mut without) = (Measured::new(), Measured::new());
     for _ in 0..3 {
-        with.again(on, pids);
-        without.again(off, pids);
+        // At both hops, there and back.
+        with.again(on, sites, 4 * u64::from(ROUNDS));
+        without.again(off, sites, 0);
     }
     let show = |name, a: Duration, b: Duration| {
         let ratio = a.as_secs_f64() / b.as_secs_f64();
@@ -249,10 +273,8 @@ fn round_trips_accelerated_and_not() {
     };
     let _servers = servers();
     let [on, off] = services(&here, &here);
-    compare("one site", on, off, &[here.pid()]);
+    compare("one site", on, off, &[&here]);
     assert_eq!(metric(&here, "skupper_acceleration_enabled"), 1);
-    // What asks is accelerated at both of its hops, there and back.
-    assert!(metric(&here, "skupper_acceleration_messages_total") >= 4 * 15_000);
 }
 
 #[test]
@@ -273,13 +295,65 @@ fn round_trips_over_a_link_accelerated_and_not() {
     near.wait_status("Link", "to-far", "Ready");
     let _servers = servers();
     let [on, off] = services(&near, &far);
-    compare("two sites", on, off, &[near.pid(), far.pid()]);
+    compare("two sites", on, off, &[&near, &far]);
     for site in [&near, &far] {
         let messages = metric(site, "skupper_acceleration_messages_total");
-        let late = metric(site, "skupper_acceleration_late_total");
-        let name = site.name();
-        assert!(messages >= 2 * 15_000, "{name}: {messages}, late {late}");
+        assert!(messages >= 2 * 15_000, "{}: {messages}", site.name());
     }
+}
+
+#[test]
+fn acceleration_is_seen_of_the_system_and_of_each_listener() {
+    if !netns::enter() {
+        return;
+    }
+    let Some(mut here) = site("here", "{}") else {
+        return;
+    };
+    let _servers = servers();
+    let (at, prefix) = (loopback(9, 80), loopback(9, 81));
+    here.connector("echo", "echo", loopback(1, 7000));
+    here.listener("echo", "echo", at);
+    let spec = format!(
+        "{{routingKey: echo, host: {}, port: 81, settings: {{host-prefix: 127.7.0.0/16}}}}",
+        prefix.ip()
+    );
+    here.resource("Listener", "prefix", &spec);
+    let says = |here: &Site, command: &[&str], what: &str, of: &str| {
+        wait_until(what, SOON, || {
+            let text = here.ok(command);
+            let line = text.lines().find(|line| line.starts_with(of));
+            line.is_some_and(|line| line.contains(what))
+        });
+    };
+    let system = ["system", "status"];
+    let listener = |name| ["listener", "status", name];
+    wait_until("an echo", SOON, || works(at) && works(prefix));
+    says(
+        &here,
+        &system,
+        "off: no listener and no connector asks",
+        "Acceleration",
+    );
+    says(
+        &here,
+        &listener("echo"),
+        "off: neither it nor its site asks",
+        "Accelerated",
+    );
+    here.resource("Site", "here", AUTO);
+    says(&here, &system, " on", "Acceleration");
+    says(&here, &listener("echo"), " on", "Accelerated");
+    says(
+        &here,
+        &listener("prefix"),
+        "off: not for prefixes of addresses",
+        "Accelerated",
+    );
+    here.stop();
+    here.start_with(&["--acceleration", "off"]);
+    says(&here, &system, "off: switched off", "Acceleration");
+    says(&here, &listener("echo"), "off: switched off", "Accelerated");
 }
 
 #[test]

@@ -6,7 +6,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use nix::{
     errno::Errno,
-    sched::{CloneFlags, unshare},
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sched::{CloneFlags, setns, unshare},
     unistd::geteuid,
 };
 use skupper_ebpf::{Binding, Counters, UNBOUND};
@@ -17,7 +18,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     process::Command,
     time::Duration,
 };
@@ -26,6 +27,9 @@ const TEST: &str = "steers_connections_with_the_capabilities_of_the_unit";
 
 /// Set for the part of the test that runs with few capabilities.
 const INNER: &str = "SKUPPER_TEST_INNER";
+
+/// Path of another network namespace, for that part.
+const OTHER: &str = "SKUPPER_TEST_OTHER";
 
 /// Nothing here takes as long; a connection that goes astray fails the test and does not hang it.
 const LONG: Duration = Duration::from_secs(5);
@@ -53,6 +57,8 @@ fn steers_connections_with_the_capabilities_of_the_unit() -> Result<()> {
         }
         other => drop(other?),
     }
+    let other = other_namespace()?;
+    fcntl(&other, FcntlArg::F_SETFD(FdFlag::empty())).context("to be inherited")?;
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
         .status()
@@ -70,12 +76,31 @@ fn steers_connections_with_the_capabilities_of_the_unit() -> Result<()> {
         .arg(env::current_exe()?)
         .args(["--exact", TEST, "--nocapture"])
         .env(INNER, "1")
+        .env(OTHER, format!("/proc/self/fd/{}", other.as_raw_fd()))
         .status()
         .context("setpriv")?;
     ensure!(
         inner.success(),
         "with the capabilities of the unit: {inner}"
     );
+    Ok(())
+}
+
+/// A network namespace that nothing is in.
+fn other_namespace() -> Result<File> {
+    let made = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        Ok(File::open("/proc/thread-self/ns/net")?)
+    });
+    made.join().map_err(|_| anyhow::anyhow!("panicked"))?
+}
+
+/// Attaching takes an open file of another network namespace, and no right to enter it.
+fn attaches_elsewhere() -> Result<()> {
+    let other = File::open(env::var(OTHER)?).context("another network namespace")?;
+    let entered = setns(other.as_fd(), CloneFlags::CLONE_NEWNET);
+    ensure!(entered == Err(Errno::EPERM), "entered: {entered:?}");
+    drop(Steering::load_small(other.as_fd())?);
     Ok(())
 }
 
@@ -96,6 +121,7 @@ fn refused_to_root(error: &anyhow::Error) -> bool {
 }
 
 fn steering() -> Result<()> {
+    attaches_elsewhere()?;
     let mut steering = load()?;
 
     // Two workers with an accept socket each, which is bound to neither of the ports below.

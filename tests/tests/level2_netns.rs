@@ -5,14 +5,16 @@ use skupper_tests::{
     echo::{Server, hear, refused},
     netns::{self, run},
     site::Site,
+    skip::skip,
     wait_until,
 };
 use skupperd::sys::netns::within;
 use std::{
     fs::{self, File},
     net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     process::{Child, Command},
+    thread,
 };
 
 /// A network namespace with a name; it goes when this is dropped.
@@ -126,6 +128,130 @@ fn site() -> Option<(Site, Server)> {
     Some((site, server))
 }
 
+/// Whether the kernel steers; not where there can be no BPF programs.
+fn steers(site: &Site) -> bool {
+    wait_until("the daemon to say which way", SOON, || {
+        site.log().contains("steering is ")
+    });
+    !site.log().contains("steering is off")
+}
+
+/// Programs of the daemon that are attached to a network namespace.
+fn attached(site: &Site, named: &Named) -> usize {
+    let inode = fs::metadata(named.path()).expect("a namespace").ino();
+    let mark = format!("netns_ino:\t{inode}\n");
+    let descriptors = fs::read_dir(format!("/proc/{}/fdinfo", site.pid()));
+    let descriptors = descriptors.expect("its descriptors");
+    let said = descriptors.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    said.filter(|said| said.contains(&mark)).count()
+}
+
+/// Sockets for TCP of a network namespace, whatever they do.
+fn sockets_in(named: &Named) -> usize {
+    let all = named.within(|| fs::read_to_string("/proc/thread-self/net/sockstat"));
+    let all = all.expect("what sockets there are");
+    let line = all.lines().find(|line| line.starts_with("TCP:"));
+    let mut words = line.expect("those of TCP").split(' ');
+    words.find(|word| *word == "inuse");
+    words.next().expect("a number").parse().expect("a number")
+}
+
+#[test]
+fn a_hundred_listeners_in_another_namespace_are_steered_to_a_few_sockets_there() {
+    let Some((mut site, _server)) = site() else {
+        return;
+    };
+    let blue = Named::new("b");
+    site.start();
+    if !steers(&site) {
+        skip("the kernel does not steer here");
+        return;
+    }
+    site.listener("here", "ours", at(1000));
+    wait_until("the connector", SOON, || says(at(1000), "ours"));
+    let none = settled(&site);
+    assert_eq!((attached(&site, &blue), sockets_in(&blue)), (0, 0));
+    let port = |n: u16| 20000 + n;
+    for n in 0..100 {
+        place(&site, &format!("l{n}"), port(n), &blue.path());
+    }
+    blue.within(|| {
+        for n in 0..100 {
+            wait_until("each of them", SOON, || says(at(port(n)), "ours"));
+        }
+    });
+    assert_eq!(attached(&site, &blue), 1);
+    let listening = blue.within(|| Command::new("ss").args(["-Hltn"]).output());
+    let listening = String::from_utf8(listening.expect("ss").stdout).expect("text");
+    let workers = thread::available_parallelism().expect("processors").get();
+    assert!(listening.lines().count() <= 2 * workers, "{listening}");
+    // Of the few the daemon has, too.
+    assert!(settled(&site) <= none + 2 * workers + 1);
+    // What listens in there already is not taken from it, and what is said is what is right.
+    let theirs = blue.within(|| Server::says(at(30000), "theirs"));
+    place(&site, "theirs", 30000, &blue.path());
+    let message = site.wait_status("Listener", "theirs", "Error");
+    let why = "127.0.0.1:30000: binding: Address already in use by another program";
+    assert!(message.contains(why), "{message}");
+    blue.within(|| assert_eq!(hear(theirs.addr).expect("theirs"), "theirs"));
+    drop(theirs);
+    wait_until("what was given up", SOON, || {
+        blue.within(|| says(at(30000), "ours"))
+    });
+    // Who comes later goes before us as well, until it goes.
+    let later = blue.within(|| Server::says(at(port(7)), "later"));
+    wait_until("who came later", SOON, || {
+        blue.within(|| says(later.addr, "later"))
+    });
+    blue.within(|| assert!(says(at(port(8)), "ours")));
+    drop(later);
+    wait_until("what it had", SOON, || {
+        blue.within(|| says(at(port(7)), "ours"))
+    });
+    // A listener that goes leaves the others alone, and the last one leaves nothing.
+    for n in 0..100 {
+        site.remove("Listener", &format!("l{n}"));
+    }
+    wait_until("one to go", SOON, || blue.within(|| refused(at(port(99)))));
+    blue.within(|| assert!(says(at(30000), "ours")));
+    site.remove("Listener", "theirs");
+    wait_until("nothing attached", SOON, || attached(&site, &blue) == 0);
+    wait_until("no sockets", SOON, || sockets(&site) == none);
+    assert!(blue.delete());
+}
+
+#[test]
+fn a_placed_listener_changes_with_the_sites_steering_and_its_range_and_prefix_are_steered() {
+    let Some((mut site, _server)) = site() else {
+        return;
+    };
+    let blue = Named::new("b");
+    site.start();
+    if !steers(&site) {
+        skip("the kernel does not steer here");
+        return;
+    }
+    let heard = |ip: [u8; 4], port: u16| blue.within(|| says((ip, port).into(), "ours"));
+    place(&site, "l", 443, &blue.path());
+    wait_until("the listener", SOON, || heard([127, 0, 0, 1], 443));
+    for (steering, programs) in [("off", 0), ("auto", 1)] {
+        let spec = format!("{{settings: {{steering: \"{steering}\"}}}}");
+        site.resource("Site", "here", &spec);
+        wait_until(steering, SOON, || attached(&site, &blue) == programs);
+        wait_until(steering, SOON, || heard([127, 0, 0, 1], 443));
+    }
+    let settings = format!(
+        "{{network-namespace: '{}', ports: '8000-9999', host-prefix: 127.7.0.0/16}}",
+        blue.path()
+    );
+    let spec = format!("{{routingKey: ours, host: 127.0.0.1, port: 443, settings: {settings}}}");
+    site.resource("Listener", "l", &spec);
+    wait_until("all of it", SOON, || {
+        heard([127, 0, 0, 1], 9999) && heard([127, 7, 8, 9], 443) && heard([127, 0, 0, 1], 443)
+    });
+    assert!(blue.within(|| refused(([127, 8, 0, 1], 443).into())));
+}
+
 #[test]
 fn a_listener_is_at_the_localhost_of_another_namespace() {
     let Some((mut site, server)) = site() else {
@@ -147,7 +273,9 @@ fn a_listener_is_at_the_localhost_of_another_namespace() {
         // It is open while a connector is there, and its address is its own all the time.
         site.remove("Connector", "ours");
         wait_until("it to close", SOON, || blue.within(|| refused(at(443))));
-        assert!(blue.within(|| TcpListener::bind(at(443)).is_err()));
+        // With a socket of its own the address stays taken, which it would have to ask for again.
+        let free = blue.within(|| TcpListener::bind(at(443)).is_ok());
+        assert_eq!(free, steering == "auto" && steers(&site));
         site.connector("ours", "ours", server.addr);
         wait_until("it to open", SOON, || blue.within(|| says(at(443), "ours")));
         // Another key, another port.
@@ -225,7 +353,7 @@ fn what_is_wrong_with_a_place_in_another_namespace_is_said() {
     };
     let blue = Named::new("b");
     let busy = blue.within(|| TcpListener::bind(at(443)).expect("an address"));
-    site.start();
+    site.start_with(&["--steering", "off"]);
     let path = blue.path();
     for (spec, why) in [
         (

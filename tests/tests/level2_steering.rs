@@ -208,6 +208,50 @@ fn a_busy_address_is_said_the_same_with_and_without_steering() {
 }
 
 #[test]
+fn what_is_another_programs_stays_its_own_over_restarts_and_is_taken_over_when_it_is_free() {
+    let Some(mut site) = steered() else { return };
+    let server = Server::says(loopback(1, 7000), "ours");
+    let busy = Server::says(loopback(7, 80), "theirs");
+    let within = Server::says(loopback_in(8, 80), "theirs");
+    site.connector("ours", "ours", server.addr);
+    site.listener("busy", "ours", busy.addr);
+    site.listener("free", "ours", loopback(8, 80));
+    let settings = "settings: {host-prefix: 127.7.7.0/24, ports: '81'}";
+    let spec = format!("{{routingKey: ours, host: 127.0.0.9, port: 81, {settings}}}");
+    site.resource("Listener", "prefix", &spec);
+    let ours = |addr: SocketAddr| hear(addr).is_ok_and(|text| text == "ours");
+    let inside = Server::says(loopback_in(9, 81), "late");
+    for restart in 0..3 {
+        wait_until("the others", SOON, || ours(loopback(8, 80)));
+        wait_until("the condition", SOON, || {
+            let message = site.wait_status("Listener", "busy", "Error");
+            message.contains("127.0.0.7:80: binding: Address already in use")
+        });
+        for (addr, text) in [
+            (busy.addr, "theirs"),
+            (within.addr, "theirs"),
+            (inside.addr, "late"),
+        ] {
+            assert_eq!(hear(addr).expect("an answer"), text, "{addr}");
+        }
+        match restart {
+            0 => assert_eq!(site.stop(), Some(0)),
+            1 => site.kill(),
+            _ => break,
+        }
+        site.start();
+    }
+    drop((busy, inside));
+    wait_until("what was busy", SOON, || ours(loopback(7, 80)));
+    wait_until("all of the prefix", SOON, || ours(loopback_in(9, 81)));
+    site.wait_status("Listener", "busy", "Ready");
+}
+
+fn loopback_in(octet: u8, port: u16) -> SocketAddr {
+    (Ipv4Addr::new(127, 7, 7, octet), port).into()
+}
+
+#[test]
 fn instances_do_not_shadow_each_other() {
     let Some(first) = steered() else { return };
     let addr = loopback(7, 80);

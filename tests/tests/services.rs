@@ -2,7 +2,7 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, hear, refused, round_trip, works},
+    echo::{Patient, Server, connect, hear, refused, round_trip, works},
     free_addr, resident,
     site::{Site, linked, service},
     wait_until,
@@ -245,10 +245,10 @@ fn v20_half_close_then_100_mb() {
 fn reset_of_the_client_reaches_the_server_as_reset() {
     let (seen, result) = std::sync::mpsc::channel();
     let (a, b) = linked();
-    let server = Server::start(free_addr(), move |mut socket| {
+    let server = Server::start(free_addr(), move |socket| {
         let mut buf = [0; 64];
         let end = loop {
-            match socket.read(&mut buf) {
+            match Patient(&socket).read(&mut buf) {
                 Ok(0) => break "end",
                 Ok(_) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => break "reset",

@@ -45,7 +45,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             problems.push(format!("{e:#}"));
         }
         type Runner = fn(&Args, &mut Vec<String>) -> Result<Counts>;
-        for (name, runner) in [("nextest", nextest as Runner), ("doc tests", doc_tests)] {
+        for (name, runner) in [
+            ("nextest", nextest as Runner),
+            ("nextest, other ways", other_ways),
+            ("doc tests", doc_tests),
+        ] {
             match runner(args, &mut skipped) {
                 Ok(counts) => sum = sum + counts,
                 Err(e) => {
@@ -122,6 +126,52 @@ fn nextest(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
     skipped.extend(on_their_own);
     ensure!(ok || counts.failed > 0, "it ended badly: see above");
     Ok(counts)
+}
+
+/// Steering and acceleration, as environment variables have it that daemons and the tests' harness
+/// read. What is run anyway is the first switched on, and the second not asked for.
+const WAYS: [(&str, &str); 3] = [("auto", "auto"), ("off", "auto"), ("off", "off")];
+
+/// The tests of the main job that carry traffic. Left out is what moves or holds much.
+const MAIN_JOB: &str = "binary(/^(services|links|linking|failover|ends|edges|tls_ends)$/) \
+    and not test(/thousands|large_transfers|100_mb|60_s|1_gib|rings_and_meshes|two_hundred|silent_clients/)";
+
+/// The main job in the other combinations of steering and acceleration on and off.
+fn other_ways(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
+    let mut sum = Counts::default();
+    if args.quick || !args.nextest.is_empty() {
+        skipped.push(
+            "the main job with steering and acceleration on and off: a part was asked for"
+                .to_owned(),
+        );
+        return Ok(sum);
+    }
+    let words = [
+        "nextest",
+        "run",
+        "--package",
+        "skupper-tests",
+        "--locked",
+        "--profile",
+        "ci",
+    ];
+    for (steering, acceleration) in WAYS {
+        eprintln!("the main job with steering {steering}, acceleration {acceleration}");
+        let mut command = sh::cargo(&words);
+        command.args(["--filterset", MAIN_JOB]);
+        command.env("SKUPPER_STEERING", steering);
+        command.env("SKUPPER_TEST_ACCELERATION", acceleration);
+        let (ok, lines) = tee(&mut command)?;
+        let mut from_the_end = lines.iter().rev();
+        let mut counts = from_the_end
+            .find_map(|line| Counts::of_nextest(line))
+            .context("no test was run: see above")?;
+        ensure!(ok || counts.failed > 0, "it ended badly: see above");
+        // Those that the filter leaves out are run the usual way.
+        counts.skipped = 0;
+        sum = sum + counts;
+    }
+    Ok(sum)
 }
 
 fn doc_tests(_: &Args, skipped: &mut Vec<String>) -> Result<Counts> {

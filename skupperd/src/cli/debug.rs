@@ -33,7 +33,7 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) use steer::words;
+pub(super) use steer::{accelerated, words};
 
 pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
     match verb {

@@ -523,6 +523,7 @@ pub(super) fn listener(place: &Place, verb: ListenerVerb) -> Outcome {
                         ("Port", show::text(v, "/spec/port")),
                         ("Has Matching Connector", yes(v, "hasMatchingConnector")),
                         ("Reached", reached(v)),
+                        ("Accelerated", accelerated(v)),
                         ("Message", message),
                     ]
                     .into_iter()
@@ -592,6 +593,14 @@ pub(super) fn connector(place: &Place, verb: ConnectorVerb) -> Outcome {
             };
             show::show(place, name.as_deref(), &format, &show)
         }
+    }
+}
+
+/// Whether a listener's connections are accelerated, and why not.
+fn accelerated(value: &Value) -> String {
+    match show::text(value, "/status/acceleration") {
+        unasked if unasked.is_empty() => "off: neither it nor its site asks for it".to_owned(),
+        said => said,
     }
 }
 

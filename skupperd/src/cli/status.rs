@@ -93,10 +93,10 @@ fn summary(place: &Place) -> Value {
 }
 
 /// Of what the kernel does for listeners: whether, and why not.
-fn steering(listing: &Value) -> String {
+fn steering(listing: &Value, words: fn(&Value) -> String) -> String {
     match listing.is_null() {
         true => "none without skupperd".to_owned(),
-        false => debug::words(listing),
+        false => words(listing),
     }
 }
 
@@ -125,7 +125,11 @@ fn print(all: &Value) -> Outcome {
         ("Directory", text("/directory")),
         ("Daemon", daemon),
         ("Unit", unit),
-        ("Steering", steering(&all["steering"])),
+        ("Steering", steering(&all["steering"], debug::words)),
+        (
+            "Acceleration",
+            steering(&all["steering"], debug::accelerated),
+        ),
     ])?;
     let namespaces = all["namespaces"].as_array();
     let row = |v: &Value| {

@@ -9,7 +9,7 @@ use crate::{
     model::{Key, Kind, Namespace, parse_duration},
     operate::{self, OperateError},
     reconcile::Reload,
-    steer::Lister,
+    steer::{Lister, accel::Acceleration},
     store::{NamespaceDir, Published},
 };
 use jiff::Timestamp;
@@ -41,6 +41,7 @@ pub(super) struct Manager {
     pub(super) requests: Requests,
     pub(super) since: Timestamp,
     pub(super) steering: Lister,
+    pub(super) acceleration: Arc<Acceleration>,
     turns: Arc<Semaphore>,
 }
 
@@ -52,7 +53,7 @@ impl Manager {
         published: watch::Receiver<Arc<Published>>,
         requests: Requests,
         since: Timestamp,
-        steering: Lister,
+        (steering, acceleration): (Lister, Arc<Acceleration>),
     ) -> Self {
         Self {
             authority,
@@ -60,6 +61,7 @@ impl Manager {
             requests,
             since,
             steering,
+            acceleration,
             turns: Arc::new(Semaphore::new(WORKERS)),
         }
     }

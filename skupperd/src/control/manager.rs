@@ -31,6 +31,17 @@ impl Manager {
         self.since.to_string()
     }
 
+    /// Whether connections are accelerated that ask for it: `on`, or `off` and after a colon why.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn acceleration(&self) -> String {
+        let standing = self.acceleration.standing();
+        match (standing.enabled, standing.reason) {
+            (true, _) => "on".to_owned(),
+            (false, Some(why)) => format!("off: {why}"),
+            (false, None) => "off".to_owned(),
+        }
+    }
+
     /// Namespaces that there are.
     #[zbus(property(emits_changed_signal = "false"))]
     fn namespaces(&self) -> Vec<String> {
@@ -295,7 +306,8 @@ impl Manager {
         Ok(())
     }
 
-    /// What the kernel steers where, and whether clients wait while the daemon is restarted, as JSON.
+    /// What the kernel steers where, and whether clients wait while the daemon is restarted, and how
+    /// acceleration stands, as JSON.
     fn steering(&self) -> Result<String, Error> {
         serde_json::to_string(&(self.steering)())
             .map_err(|e| Error::Failed(format!("encoding bindings: {e}")))

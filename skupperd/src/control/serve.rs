@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     reconcile::Reload,
-    steer::Lister,
+    steer::{Lister, accel::Acceleration},
     store::{Layout, Published},
     telemetry::chain,
 };
@@ -33,6 +33,8 @@ pub struct Control {
     pub published: watch::Receiver<Arc<Published>>,
     /// What is steered where.
     pub steering: Lister,
+    /// Whether connections are accelerated.
+    pub acceleration: Arc<Acceleration>,
     /// To have all resources read again.
     pub reload: mpsc::Sender<Reload>,
     /// To have the daemon end.
@@ -80,8 +82,8 @@ async fn once(
         stop: control.stop.clone(),
     };
     let mut published = control.published.clone();
-    let steering = control.steering.clone();
-    let manager = Manager::new(authority, published.clone(), requests, since, steering);
+    let watched = (control.steering.clone(), control.acceleration.clone());
+    let manager = Manager::new(authority, published.clone(), requests, since, watched);
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::Session => Builder::session(),

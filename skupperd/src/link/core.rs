@@ -5,6 +5,7 @@
 mod accesses;
 mod clients;
 mod edges;
+mod insides;
 mod services;
 mod site;
 mod uplink;
@@ -30,6 +31,7 @@ use crate::{
     steer::{OwnSockets, Steer, accel::Acceleration, place::Place},
 };
 use bytes::Bytes;
+use insides::Insides;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -184,6 +186,8 @@ pub struct Core {
     pub(super) conns: HashMap<ConnKey, Owner>,
     /// Where listeners are bound; none for sockets of their own.
     pub(super) steer: Option<Box<dyn Steer>>,
+    /// Other network namespaces that listeners are in.
+    insides: Insides,
     /// Shortens the hops of listeners and connectors that ask for it.
     pub(super) acceleration: Arc<Acceleration>,
     /// Sockets of listeners that have some of their own.
@@ -241,6 +245,7 @@ impl Core {
             sites: HashMap::new(),
             conns: HashMap::new(),
             steer,
+            insides: Insides::default(),
             acceleration,
             own,
             adopted: Adopted::Waiting(adopted),
@@ -280,6 +285,7 @@ impl Core {
                 self.each_site(|site, core| site.tick(core, now));
                 self.end_grace(now);
                 self.steer.iter_mut().for_each(|steer| steer.look());
+                self.insides.look(&self.workers);
             }
             self.each_site(|site, core| site.pump(core, now));
             self.settle(now);
@@ -294,11 +300,17 @@ impl Core {
         }
     }
 
+    /// Whether the kernel steers clients.
+    pub fn steers(&self) -> bool {
+        self.steer.is_some()
+    }
+
     /// Refuses new clients, and leaves no socket to another process.
     pub fn close(&mut self) {
         if let Some(steer) = &mut self.steer {
             steer.end();
         }
+        self.insides.end();
         self.own.clear();
     }
 

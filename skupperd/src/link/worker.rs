@@ -33,8 +33,9 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// Accepting for all listeners that are steered; keys of listeners begin at 1.
-const STEERED: u64 = 0;
+/// Accepting for all listeners that are steered in this network namespace; keys of listeners begin at
+/// 1.
+pub const STEERED: u64 = 0;
 
 /// Clients that may wait for a connector at each worker, after a restart.
 const MAX_HELD: usize = 16384;
@@ -81,6 +82,8 @@ pub enum Command {
     },
     /// Accept what the kernel steers here, for whoever owns the address that it came to.
     Steered {
+        /// What [`Self::Unlisten`] knows this by.
+        key: u64,
         /// Owners of addresses.
         table: Arc<Table>,
         /// Listening sockets.
@@ -326,7 +329,11 @@ impl Worker {
             } => {
                 self.listen(site, listener, routing_key, socket);
             }
-            Command::Steered { table, sockets } => self.accept_steered(&table, sockets),
+            Command::Steered {
+                key,
+                table,
+                sockets,
+            } => self.accept_steered(key, &table, sockets),
             Command::Hold(hold) => {
                 let waiting = self.held.replace(hold.then(Vec::new));
                 for held in waiting.into_iter().flatten() {
@@ -569,10 +576,10 @@ impl Worker {
         });
     }
 
-    fn accept_steered(self: &Rc<Self>, table: &Arc<Table>, sockets: Vec<TcpListener>) {
+    fn accept_steered(self: &Rc<Self>, key: u64, table: &Arc<Table>, sockets: Vec<TcpListener>) {
         for socket in sockets {
             let (worker, table) = (self.clone(), table.clone());
-            self.accept_with(STEERED, socket, move |client| {
+            self.accept_with(key, socket, move |client| {
                 let owner = client.local_addr().ok().and_then(|to| table.owner(to));
                 match owner {
                     Some(owner) => {

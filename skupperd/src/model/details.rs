@@ -238,6 +238,10 @@ pub struct ListenerDetails {
     /// How clients come to it: `steering` or `socket`; empty when it is closed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reached_by: String,
+    /// Whether its connections are accelerated: `on`, or `off` and after a colon why; empty when
+    /// nobody asks for it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub acceleration: String,
     /// End of the validity of the certificate that it shows (RFC 3339).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub certificate_expiration_time: String,

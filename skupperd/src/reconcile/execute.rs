@@ -261,7 +261,7 @@ impl Executor {
     }
 
     /// Has listeners steered or not, and connections accelerated or not, as the site says.
-    async fn steer(&self, core: &CoreSender, wanted: &Picture) -> Done {
+    async fn steer(&mut self, core: &CoreSender, wanted: &Picture) -> Done {
         let Some((_, site)) = &wanted.site else {
             return Ok(());
         };
@@ -272,7 +272,10 @@ impl Executor {
             s.set_acceleration(c, accelerated);
             s.set_steering(c, steering);
         };
-        self.on_site(core, set).await
+        self.on_site(core, set).await?;
+        let steers = steering && core.call(|core| core.steers()).await.unwrap_or(false);
+        self.placements.set_steered(steers);
+        Ok(())
     }
 
     /// Makes the addresses that the site has for its services this host's own.

@@ -4,7 +4,7 @@ use super::places::NETNS;
 use crate::{
     model::Name,
     steer::{
-        netns::{Netns, Placed, Watch, bind},
+        netns::{self, Netns, Placed, Watch},
         place::Place,
     },
     store::NamespaceDir,
@@ -24,6 +24,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 struct Wish {
     target: Netns,
     places: Vec<Place>,
+    steered: bool,
 }
 
 /// A listener's sockets.
@@ -38,6 +39,8 @@ pub(super) struct Placements {
     namespace: NamespaceDir,
     held: BTreeMap<Name, Held>,
     failed: BTreeMap<Name, (Wish, Instant, String)>,
+    /// The kernel is to steer where it can.
+    steered: bool,
 }
 
 impl Placements {
@@ -46,7 +49,13 @@ impl Placements {
             namespace: namespace.clone(),
             held: BTreeMap::new(),
             failed: BTreeMap::new(),
+            steered: false,
         }
+    }
+
+    /// Has listeners steered from now on, or not. Those that are there change with [`Self::lost`].
+    pub(super) fn set_steered(&mut self, steered: bool) {
+        self.steered = steered;
     }
 
     /// There are some, which may lose their namespaces.
@@ -65,25 +74,46 @@ impl Placements {
         self.failed.clear();
     }
 
-    /// Listeners whose namespaces are gone, which are forgotten.
+    /// Listeners whose namespaces are gone, or that are to be reached another way; they are forgotten.
     pub(super) fn lost(&mut self) -> Vec<Name> {
-        let lost = self.held.extract_if(.., |_, held| !held.watch.holds());
+        let steered = self.steered;
+        let lost = |held: &Held| held.wish.steered != steered || !held.watch.holds();
+        let lost = self.held.extract_if(.., |_, held| lost(held));
         lost.map(|(name, _)| name).collect()
     }
 
-    /// The sockets that a listener has, if it is to have the same; whatever else it had is forgotten.
+    /// How a listener is reached, if nothing has to be made for it: it has what it is to have, or
+    /// others are steered to where it is to be. Whatever else it had is forgotten.
     pub(super) fn kept(&mut self, name: &Name, target: &Netns, places: &[Place]) -> Option<Placed> {
-        let wish = Wish {
-            target: target.clone(),
-            places: places.to_vec(),
-        };
+        let wish = self.wish(target, places);
         let kept = self.held.get(name);
         let kept = kept.filter(|held| held.wish == wish && held.watch.holds());
-        let placed = kept.map(|held| held.placed.clone());
-        if placed.is_none() {
-            self.held.remove(name);
+        if let Some(held) = kept {
+            return Some(held.placed.clone());
         }
-        placed
+        self.held.remove(name);
+        self.may().ok()?;
+        let beside = self.held.values().find(|held| {
+            let steered = wish.steered && matches!(held.placed, Placed::Steered(_));
+            steered && held.wish.target == wish.target && held.watch.holds()
+        });
+        let placed = beside?.placed.clone();
+        let watch = target.watch().ok()?;
+        let held = Held {
+            wish,
+            watch,
+            placed: placed.clone(),
+        };
+        self.held.insert(name.clone(), held);
+        Some(placed)
+    }
+
+    fn wish(&self, target: &Netns, places: &[Place]) -> Wish {
+        Wish {
+            target: target.clone(),
+            places: places.to_vec(),
+            steered: self.steered,
+        }
     }
 
     /// Makes sockets for a listener.
@@ -97,7 +127,7 @@ impl Placements {
         let of_setting = |e: String| format!("spec.settings[{NETNS}]: {e}");
         self.may().map_err(of_setting)?;
         let watch = target.watch().map_err(of_setting)?;
-        let wish = Wish { target, places };
+        let wish = self.wish(&target, &places);
         if let Some((before, when, error)) = self.failed.get(name)
             && *before == wish
             && when.elapsed() < PAUSE
@@ -105,7 +135,7 @@ impl Placements {
             return Err(error.clone());
         }
         let wanted = wish.clone();
-        let made = move || bind(&wanted.target, &wanted.places, workers);
+        let made = move || netns::place(&wanted.target, &wanted.places, workers, wanted.steered);
         let made = tokio::task::spawn_blocking(made).await;
         match made.unwrap_or_else(|e| Err(e.to_string())) {
             Ok(placed) => {

@@ -366,6 +366,11 @@ impl NamespaceState {
                             Some(s) if s.open => "socket".to_owned(),
                             _ => String::new(),
                         },
+                        acceleration: match state.and_then(|s| s.accelerated.as_ref()) {
+                            Some(Ok(())) => "on".to_owned(),
+                            Some(Err(why)) => format!("off: {why}"),
+                            None => String::new(),
+                        },
                         certificate_expiration_time: self.executor.ends.expires(&key),
                         tls_handshake_failures: state.map_or(0, |s| s.tls_failures),
                     })

@@ -23,6 +23,7 @@ use system::{Kernel, start};
 
 use super::place::{Network, Place, Ports};
 use crate::telemetry;
+use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -73,7 +74,7 @@ pub enum NotAccelerated {
 }
 
 /// What has happened since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HopTotals {
     /// Messages that went the short way.
     pub messages: u64,
@@ -86,6 +87,20 @@ pub struct HopTotals {
     /// Directions that TCP carries from the start, because it had sent something already or the
     /// other socket was not there.
     pub late: u64,
+}
+
+/// How it stands, for people to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// Whether connections are accelerated that ask for it.
+    pub enabled: bool,
+    /// Why not; none if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What has happened since the start.
+    #[serde(flatten)]
+    pub totals: HopTotals,
 }
 
 /// Listeners by where they are, with whether their connections are accelerated there.
@@ -171,6 +186,16 @@ impl Acceleration {
         }
     }
 
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let state = self.state();
+        Standing {
+            enabled: state.is_ok(),
+            reason: state.err().map(|why| telemetry::chain(why)),
+            totals: self.totals().unwrap_or_default(),
+        }
+    }
+
     /// What has happened; none when nothing is accelerated.
     pub fn totals(&self) -> Option<HopTotals> {
         let failed = |error: &NotAccelerated| {
@@ -188,8 +213,7 @@ impl Acceleration {
             return;
         }
         let network = place.network;
-        let single = matches!(place.ports, Ports::One(_)) && network.bindable().is_some();
-        let on = on && single && (steered || network.bits() > 0);
+        let on = on && fits(place, steered).is_ok();
         if on {
             self.load();
         }
@@ -246,6 +270,18 @@ impl Acceleration {
             diag::unread(at, from).is_ok_and(|bytes| bytes > 0)
         });
         !unread
+    }
+}
+
+/// Whether connections to a place can be accelerated, or why not.
+pub fn fits(place: Place, steered: bool) -> Result<(), &'static str> {
+    match (place.ports, place.network.bindable()) {
+        (Ports::Range(..) | Ports::All, _) => Err("not for ranges of ports"),
+        (Ports::One(_), None) => Err("not for prefixes of addresses"),
+        (Ports::One(_), Some(address)) if address.is_unspecified() && !steered => {
+            Err("not for sockets on all addresses: other programs may have one of them")
+        }
+        (Ports::One(_), Some(_)) => Ok(()),
     }
 }
 

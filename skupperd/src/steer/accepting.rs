@@ -5,15 +5,14 @@ use super::{
     Kept, NotSteered,
     bpf::{BpfError, Steering},
     listing::AcceptSocket,
-    plain::{BACKLOG, listens},
+    plain::{BACKLOG, LOOPBACKS, listens, unreached},
 };
-use crate::sys;
 use skupper_ebpf::{Binding, MAX_SOCKETS, OWN};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
 };
 
 /// What the names of kept sockets begin with, by family; the number of the socket follows.
@@ -50,12 +49,11 @@ impl Accepting {
             listing: Vec::new(),
             kept: kept.clone(),
         };
-        let hosts: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         for (family, mut adopted) in adopted.into_iter().enumerate() {
             for number in 0..count {
                 let found = adopted.remove(&number);
                 let was = found.is_some();
-                let socket = match found.map_or_else(|| socket(hosts[family]), Ok) {
+                let socket = match found.map_or_else(|| unreached(LOOPBACKS[family]), Ok) {
                     Ok(socket) => socket,
                     // A host without IPv6 has no connections of it.
                     Err(_) if family == 1 => break,
@@ -63,6 +61,32 @@ impl Accepting {
                 };
                 let place = (FIRST[family] + number, NAMES[family], number);
                 this.add(steering, place, socket, was)?;
+            }
+        }
+        Ok(this)
+    }
+
+    /// Those of another network namespace, which were made there and do not listen yet. Nobody keeps
+    /// them.
+    pub(super) fn inside(
+        sockets: Vec<TcpListener>,
+        workers: u32,
+        steering: &mut Steering,
+    ) -> Result<Self, NotSteered> {
+        let mut this = Self {
+            of_workers: (0..workers).map(|_| Vec::new()).collect(),
+            count: workers,
+            listing: Vec::new(),
+            kept: Kept::default(),
+        };
+        let mut next = [0; 2];
+        for socket in sockets {
+            let family = usize::from(socket.local_addr()?.is_ipv6());
+            let number = next[family];
+            next[family] += 1;
+            if number < workers {
+                let place = (FIRST[family] + number, NAMES[family], number);
+                this.add(steering, place, socket, false)?;
             }
         }
         Ok(this)
@@ -145,22 +169,6 @@ fn adopt(kept: &Kept, family: &str) -> BTreeMap<u32, TcpListener> {
         }
     }
     found
-}
-
-/// A socket that nobody reaches by its own address; it does not listen yet.
-fn socket(host: IpAddr) -> io::Result<TcpListener> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let domain = Domain::for_address((host, 0).into());
-    let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
-    // Connections have the ports of listeners: what is left of them is no conflict to the next that
-    // wants one. They inherit this and the other options.
-    socket.set_reuse_address(true)?;
-    sys::prepare((&socket).into())?;
-    if host.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&SocketAddr::new(host, 0).into())?;
-    Ok(socket.into())
 }
 
 fn bind_own(steering: &mut Steering, own: SocketAddr) -> Result<(), BpfError> {

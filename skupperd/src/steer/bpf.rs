@@ -11,7 +11,7 @@ use aya::{
     programs::{Program, ProgramError, ProgramInfo, SkLookup, links::FdLink},
     util::nr_cpus,
 };
-use skupper_ebpf::{Binding, Counters, Destination, FIXED_BITS, LAYOUT};
+use skupper_ebpf::{Binding, Counters, Destination, FIRST, FIXED_BITS, LAYOUT};
 use std::{
     fs::File,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
@@ -126,13 +126,24 @@ impl Steering {
     /// Loads the programs and attaches them to a network namespace, an open file of
     /// `/proc/<pid>/ns/net`. Needs `CAP_BPF` and `CAP_NET_ADMIN`.
     pub fn load(netns: BorrowedFd<'_>) -> Result<Self, BpfError> {
-        let mut programs = load(&mut EbpfLoader::new(), OBJECT)?;
+        Self::load_by(&mut EbpfLoader::new(), netns)
+    }
+
+    /// The same, where connections to all listeners are counted together: it takes no memory for each
+    /// of them.
+    pub fn load_small(netns: BorrowedFd<'_>) -> Result<Self, BpfError> {
+        let mut loader = EbpfLoader::new();
+        Self::load_by(loader.map_max_entries(MAPS[2], FIRST), netns)
+    }
+
+    fn load_by(loader: &mut EbpfLoader<'_>, netns: BorrowedFd<'_>) -> Result<Self, BpfError> {
+        let mut programs = load(loader, OBJECT)?;
         let program = program::<SkLookup>(&mut programs, "steer")?;
         program.attach(netns).map_err(BpfError::of(ATTACHING))?;
         Self::of(programs)
     }
 
-    /// The same, with programs that go on when this is dropped: those that this instance has left, or
+    /// The same as [`Self::load`], with programs that go on when this is dropped: those that this instance has left, or
     /// new ones. `lock` is what an earlier process had got from [`Self::lock`].
     pub fn open(
         netns: BorrowedFd<'_>,

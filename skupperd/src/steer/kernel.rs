@@ -6,13 +6,14 @@
 
 mod start;
 
-pub(super) use start::{discard, start};
+pub(super) use start::{discard, inside, start};
 
 use super::{
     Steer, SteerError,
     accepting::Accepting,
     bpf::{BpfError, Steering},
-    listening::{Listening, listening},
+    listening::{Listening, listening_where},
+    netlink::Netlink,
     place::{Network, Place, Ports},
     reserve::Reservations,
     slots::Slots,
@@ -36,7 +37,10 @@ const LOCK: &str = "pins";
 /// Sends connections to the accept sockets.
 struct Kernel {
     steering: Steering,
-    reservations: Reservations,
+    /// None: what other programs listen on is left to them, exact addresses too.
+    reservations: Option<Reservations>,
+    /// Knows who listens.
+    asked: Netlink,
     owners: Owners,
     table: Arc<Table>,
     accepting: Accepting,
@@ -124,7 +128,8 @@ impl Kernel {
     fn take(&mut self, place: Place, others: &[Listening]) -> Result<(), SteerError> {
         // Where an earlier process was before others came, they have theirs and we the rest.
         let ours = self.adopted_slot(place).is_some();
-        if is_open(&place) && place.ports != Ports::All && !ours {
+        let open = self.is_open(&place);
+        if open && place.ports != Ports::All && !ours {
             let taken = others.iter().find(|other| other.takes_of(&place));
             if let Some(other) = taken {
                 let text = format!(
@@ -139,38 +144,47 @@ impl Kernel {
             }
         }
         let mut taken = Vec::new();
-        for port in place.ports.each() {
+        let ports = self.reservations.is_some().then(|| place.ports.each());
+        for port in ports.into_iter().flatten() {
             // Of a prefix, the first address stands for it: who wants all addresses, or the same
             // prefix, is told then.
             let addr = SocketAddr::new(place.network.address(), port);
-            match self.reservations.take(addr) {
+            let reserved = self.reservations.as_mut().map(|ours| ours.take(addr));
+            match reserved.unwrap_or(Ok(())) {
                 Ok(()) => taken.push(addr),
-                Err(error)
-                    if is_open(&place)
-                        && error.source.kind() == io::ErrorKind::AddrNotAvailable =>
-                {
+                Err(error) if open && error.source.kind() == io::ErrorKind::AddrNotAvailable => {
                     break;
                 }
                 Err(error) => {
-                    for addr in taken {
-                        self.reservations.give(addr);
-                    }
+                    self.give_back(taken);
                     return Err(error);
                 }
             }
         }
         self.taken.insert(place, taken);
-        if is_open(&place) {
+        if open {
             self.open.insert(place);
         }
         Ok(())
     }
 
+    /// Whether others may come to listen at a place that is ours.
+    fn is_open(&self, place: &Place) -> bool {
+        self.reservations.is_none() || place.sockets().is_none()
+    }
+
+    fn give_back(&mut self, taken: Vec<SocketAddr>) {
+        for addr in taken {
+            self.reservations
+                .iter_mut()
+                .for_each(|ours| ours.give(addr));
+        }
+    }
+
     /// Gives a place back to whoever wants it.
     fn give(&mut self, place: Place) {
-        for addr in self.taken.remove(&place).into_iter().flatten() {
-            self.reservations.give(addr);
-        }
+        let taken = self.taken.remove(&place);
+        self.give_back(taken.unwrap_or_default());
         self.open.remove(&place);
     }
 
@@ -206,7 +220,7 @@ impl Kernel {
         if !matters {
             return Vec::new();
         }
-        let found = listening().inspect_err(|error| {
+        let found = listening_where(&self.asked).inspect_err(|error| {
             tracing::error!(%error, "looking for programs that listen");
         });
         let mut others = found.unwrap_or_default();
@@ -277,18 +291,13 @@ enum Begun {
     Other,
 }
 
-/// Whether others may come to listen at a place that is ours.
-fn is_open(place: &Place) -> bool {
-    place.sockets().is_none()
-}
-
 impl Steer for Kernel {
     fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>> {
         let mut ending: HashSet<Place> = end.iter().copied().collect();
         let before = ending.iter();
         let before = before.filter_map(|place| Some((*place, self.owners.remove(*place)?)));
         let before: HashMap<Place, Owner> = before.collect();
-        let others = self.others(begin.iter().any(|(place, _)| is_open(place)));
+        let others = self.others(begin.iter().any(|(place, _)| self.is_open(place)));
         let mut results = Vec::with_capacity(begin.len());
         let mut beginning = Vec::new();
         let mut unnamed = Vec::new();
@@ -315,7 +324,7 @@ impl Steer for Kernel {
             }
         }
         self.table.store(self.owners.clone());
-        if beginning.iter().any(|(_, place, _)| is_open(place)) {
+        if beginning.iter().any(|(_, place, _)| self.is_open(place)) {
             self.leave(&others);
         }
         let mut failed = Vec::new();
@@ -353,7 +362,8 @@ impl Steer for Kernel {
 
     fn adopted(&self) -> Vec<Place> {
         let bound = self.adopted.keys().copied().map(part);
-        let reserved = self.reservations.adopted().map(Place::from);
+        let reserved = self.reservations.iter();
+        let reserved = reserved.flat_map(|ours| ours.adopted().map(Place::from));
         let mut all: Vec<_> = bound.chain(reserved).collect();
         all.sort();
         all.dedup();
@@ -373,7 +383,7 @@ impl Steer for Kernel {
         self.left_before.clear();
         self.look();
         self.slots.settle();
-        self.reservations.settle();
+        self.reservations.iter_mut().for_each(Reservations::settle);
         if let Err(error) = self.steering.settle() {
             tracing::warn!(
                 error = telemetry::chain(&error),
@@ -402,7 +412,7 @@ impl Steer for Kernel {
             }
         }
         self.table.store(Owners::default());
-        self.reservations.clear();
+        self.reservations.iter_mut().for_each(Reservations::clear);
         self.accepting.forget();
         self.keeper.forget(LOCK);
     }

@@ -1,5 +1,6 @@
 //! What is steered where, for people to look at.
 
+use super::accel::Standing;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,6 +18,9 @@ pub struct Listing {
     /// Why not; none if they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_reason: Option<String>,
+    /// Whether connections are accelerated; none where that is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acceleration: Option<Standing>,
     /// Where listeners are reached.
     pub bindings: Vec<Bound>,
     /// Where connections to them arrive.

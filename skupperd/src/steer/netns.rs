@@ -1,12 +1,19 @@
 //! Sockets in other network namespaces.
 //!
 //! A connection is answered where its socket is, so a listener that is placed in another namespace
-//! has sockets of its own that were made in there. Making them takes CAP_SYS_ADMIN. A daemon without
-//! it asks [`HELPER`], which does this and nothing else, and gets sockets that are bound and do not
+//! has sockets that were made in there: where the kernel steers, a few for all listeners of that
+//! namespace ([`Inside`]), else some of its own. Making them takes CAP_SYS_ADMIN. A daemon without it
+//! asks [`HELPER`], which does this and nothing else, and gets sockets that are bound and do not
 //! listen yet.
 
-use super::{SteerError, place::Place, plain::Plain};
-use crate::sys;
+use super::{
+    SteerError,
+    inside::{Entrance, Inside},
+    netlink::{About, Netlink},
+    place::Place,
+    plain::{LOOPBACKS, Plain, unreached},
+};
+use crate::{sys, telemetry};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
@@ -175,19 +182,32 @@ impl Watch {
     }
 }
 
-/// Sockets that were bound in another namespace, by place and worker.
+/// How a listener is reached in another namespace.
 #[derive(Clone, Debug)]
-pub struct Placed(Arc<Vec<Socket>>);
+pub enum Placed {
+    /// By sockets of its own.
+    Own(Bound),
+    /// By those that it shares with all others there.
+    Steered(Arc<Inside>),
+}
 
 impl PartialEq for Placed {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        match (self, other) {
+            (Self::Own(a), Self::Own(b)) => Arc::ptr_eq(&a.0, &b.0),
+            (Self::Steered(a), Self::Steered(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
     }
 }
 
 impl Eq for Placed {}
 
-impl Placed {
+/// Sockets that were bound in another namespace, by place and worker.
+#[derive(Clone, Debug)]
+pub struct Bound(Arc<Vec<Socket>>);
+
+impl Bound {
     /// Has them listen, and gives each to the worker of its turn.
     pub fn listen(&self, workers: usize) -> io::Result<Vec<(usize, std::net::TcpListener)>> {
         let mut open = Vec::new();
@@ -223,6 +243,9 @@ struct Request {
     target: String,
     addrs: Vec<SocketAddr>,
     workers: usize,
+    /// What it takes to steer in there, instead of sockets that are bound to addresses.
+    #[serde(default)]
+    entrance: bool,
 }
 
 /// What it says before it gives sockets.
@@ -232,8 +255,79 @@ enum Answer {
     Error(String),
 }
 
+/// Has listeners reached in a namespace: steered where that is wished and can be had, else by sockets
+/// that are bound to these places, one for each worker.
+pub fn place(
+    target: &Netns,
+    places: &[Place],
+    workers: usize,
+    steered: bool,
+) -> Result<Placed, String> {
+    if steered {
+        match enter(target, workers) {
+            Ok(inside) => return Ok(Placed::Steered(inside)),
+            Err(why) => tracing::info!(%target, why, "listeners there have sockets of their own"),
+        }
+    }
+    bind(target, places, workers).map(Placed::Own)
+}
+
+fn enter(target: &Netns, workers: usize) -> Result<Arc<Inside>, String> {
+    let failed = |e: io::Error| format!("{target}: {e}");
+    let given = if sys::netns::may_enter() {
+        make_entrance(target, workers)?
+    } else {
+        let request = Request {
+            target: target.to_string(),
+            addrs: Vec::new(),
+            workers,
+            entrance: true,
+        };
+        ask(target, &request, None)?
+    };
+    let entrance = entrance(given).map_err(failed)?;
+    let inside = Inside::open(workers, entrance);
+    inside.map_err(|e| format!("{target}: {}", telemetry::chain(&e)))
+}
+
+/// What an entrance is, in the order in which it is given: the namespace, a socket to ask who listens
+/// there, and accept sockets of each family.
+fn make_entrance(target: &Netns, workers: usize) -> Result<Vec<OwnedFd>, String> {
+    let failed = |e: io::Error| format!("{target}: {e}");
+    let netns = target.open().map_err(failed)?;
+    let all = || {
+        let asked = Netlink::open(About::Sockets)?.into_socket();
+        let mut made = vec![OwnedFd::from(asked)];
+        for (family, host) in LOOPBACKS.into_iter().enumerate() {
+            for _ in 0..workers {
+                match unreached(host) {
+                    Ok(socket) => made.push(socket.into()),
+                    // Without IPv6 there are no connections of it.
+                    Err(_) if family == 1 => break,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(made)
+    };
+    let made = sys::netns::within(netns.as_fd(), all).map_err(failed)?;
+    let mut entrance = vec![OwnedFd::from(netns)];
+    entrance.extend(made.map_err(failed)?);
+    Ok(entrance)
+}
+
+fn entrance(given: Vec<OwnedFd>) -> io::Result<Entrance> {
+    let short = || io::Error::other("another answer");
+    let mut given = given.into_iter();
+    Ok(Entrance {
+        netns: File::from(given.next().ok_or_else(short)?),
+        asked: Netlink::of(Socket::from(given.next().ok_or_else(short)?))?,
+        sockets: given.map(std::net::TcpListener::from).collect(),
+    })
+}
+
 /// Makes sockets in a namespace, bound to these places; for each worker one.
-pub fn bind(target: &Netns, places: &[Place], workers: usize) -> Result<Placed, String> {
+fn bind(target: &Netns, places: &[Place], workers: usize) -> Result<Bound, String> {
     let mut addrs = Vec::new();
     for place in places {
         let of_place = place.sockets();
@@ -250,9 +344,17 @@ pub fn bind(target: &Netns, places: &[Place], workers: usize) -> Result<Placed, 
     let sockets = if sys::netns::may_enter() {
         make(target, &addrs, workers)?
     } else {
-        ask(target, addrs, workers)?
+        let count = addrs.len() * workers;
+        let request = Request {
+            target: target.to_string(),
+            addrs,
+            workers,
+            entrance: false,
+        };
+        let given = ask(target, &request, Some(count))?;
+        given.into_iter().map(Socket::from).collect()
     };
-    Ok(Placed(Arc::new(sockets)))
+    Ok(Bound(Arc::new(sockets)))
 }
 
 fn make(target: &Netns, addrs: &[SocketAddr], workers: usize) -> Result<Vec<Socket>, String> {
@@ -269,19 +371,14 @@ fn make(target: &Netns, addrs: &[SocketAddr], workers: usize) -> Result<Vec<Sock
     Ok(made)
 }
 
-fn ask(target: &Netns, addrs: Vec<SocketAddr>, workers: usize) -> Result<Vec<Socket>, String> {
-    let count = addrs.len() * workers;
-    let request = Request {
-        target: target.to_string(),
-        addrs,
-        workers,
-    };
+/// Asks the helper, who is to give so many descriptors, or as many as it takes.
+fn ask(target: &Netns, request: &Request, count: Option<usize>) -> Result<Vec<OwnedFd>, String> {
     let asked = || {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None)?;
         socket.set_read_timeout(Some(ANSWER))?;
         socket.set_write_timeout(Some(ANSWER))?;
         socket.connect(&SockAddr::unix(HELPER)?)?;
-        exchange(&socket, &request, count)
+        exchange(&socket, request, count)
     };
     let why =
         |e: io::Error| format!("{target}: CAP_SYS_ADMIN is missing, and asking {HELPER}: {e}");
@@ -291,23 +388,25 @@ fn ask(target: &Netns, addrs: Vec<SocketAddr>, workers: usize) -> Result<Vec<Soc
 fn exchange(
     socket: &Socket,
     request: &Request,
-    count: usize,
-) -> io::Result<Result<Vec<Socket>, String>> {
+    wanted: Option<usize>,
+) -> io::Result<Result<Vec<OwnedFd>, String>> {
     sys::netns::send(socket.as_fd(), &serde_json::to_vec(request)?, &[])?;
     let mut buf = vec![0; MESSAGE];
     let (length, _) = sys::netns::receive(socket, &mut buf)?;
-    match serde_json::from_slice(buf.get(..length).unwrap_or_default())? {
+    let count = match serde_json::from_slice(buf.get(..length).unwrap_or_default())? {
         Answer::Error(error) => return Ok(Err(error)),
-        Answer::Sockets(n) if n != count => return Err(io::Error::other("another answer")),
-        Answer::Sockets(_) => {}
-    }
+        Answer::Sockets(n) if n > MAX_SOCKETS || wanted.is_some_and(|wanted| n != wanted) => {
+            return Err(io::Error::other("another answer"));
+        }
+        Answer::Sockets(n) => n,
+    };
     let mut sockets = Vec::new();
     while sockets.len() < count {
         let (_, descriptors) = sys::netns::receive(socket, &mut buf)?;
         if descriptors.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        sockets.extend(descriptors.into_iter().map(Socket::from));
+        sockets.extend(descriptors);
     }
     Ok(Ok(sockets))
 }
@@ -320,10 +419,19 @@ pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
         .map_err(|e| e.to_string())
         .and_then(|request| {
             let target: Netns = request.target.parse()?;
-            if request.addrs.len().saturating_mul(request.workers) > MAX_SOCKETS {
+            let places = match request.entrance {
+                // One of each family; the namespace and who is asked have a place as well.
+                true => 4,
+                false => request.addrs.len(),
+            };
+            if places.saturating_mul(request.workers) > MAX_SOCKETS {
                 return Err("too many sockets".to_owned());
             }
-            make(&target, &request.addrs, request.workers)
+            if request.entrance {
+                return make_entrance(&target, request.workers);
+            }
+            let made = make(&target, &request.addrs, request.workers)?;
+            Ok(made.into_iter().map(OwnedFd::from).collect())
         });
     let sockets = match made {
         Ok(sockets) => sockets,
@@ -397,8 +505,9 @@ mod tests {
             target: "pid:4194303".to_owned(),
             addrs: vec!["127.0.0.1:1".parse().unwrap()],
             workers: 1,
+            entrance: false,
         };
-        let error = exchange(&ours, &request, 1).unwrap().unwrap_err();
+        let error = exchange(&ours, &request, Some(1)).unwrap().unwrap_err();
         assert!(error.starts_with("pid:4194303: "), "{error}");
         helper.join().unwrap().unwrap();
         let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();

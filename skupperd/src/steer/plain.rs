@@ -4,7 +4,7 @@ use super::{SteerError, routes::is_local};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::fd::AsFd,
 };
 
@@ -99,6 +99,28 @@ pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
     };
     options().map_err(failed("setting options"))?;
     Ok(socket)
+}
+
+/// Where accept sockets are, by family.
+pub(super) const LOOPBACKS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+/// A socket that nobody reaches by its own address; it does not listen yet.
+pub(super) fn unreached(host: IpAddr) -> io::Result<TcpListener> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let domain = Domain::for_address((host, 0).into());
+    let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
+    // Connections have the ports of listeners: what is left of them is no conflict to the next that
+    // wants one. They inherit this and the other options.
+    socket.set_reuse_address(true)?;
+    crate::sys::prepare((&socket).into())?;
+    if host.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SocketAddr::new(host, 0).into())?;
+    Ok(socket.into())
 }
 
 /// Binds a socket. Of addresses that are this host's by a route alone, IPv6 has to be told to take

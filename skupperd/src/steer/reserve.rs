@@ -13,7 +13,7 @@ use crate::sys::{Descriptors, Keeper};
 use socket2::{Protocol, Socket};
 use std::{
     collections::BTreeMap,
-    net::{Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -23,7 +23,6 @@ const NAME: &str = "reserve-";
 
 /// One that is ours.
 struct Reserved {
-    addr: SocketAddr,
     socket: Socket,
     name: String,
     /// How many places have it; none: an earlier process had it, and nobody has wanted it yet.
@@ -33,7 +32,7 @@ struct Reserved {
 /// Addresses that are ours, by port.
 #[derive(Default)]
 pub(super) struct Reservations {
-    by_port: BTreeMap<u16, Vec<Reserved>>,
+    by_port: BTreeMap<u16, BTreeMap<IpAddr, Reserved>>,
     keeper: Keeper,
     next: u64,
 }
@@ -55,12 +54,12 @@ impl Reservations {
             match (number, fresh) {
                 (Some(_), Some(addr)) => {
                     let ours = this.by_port.entry(addr.port()).or_default();
-                    ours.push(Reserved {
-                        addr,
+                    let reserved = Reserved {
                         socket,
                         name,
                         places: 0,
-                    });
+                    };
+                    ours.insert(addr.ip(), reserved);
                 }
                 _ => {
                     tracing::warn!(name, "a kept socket that reserves nothing is thrown away");
@@ -73,82 +72,83 @@ impl Reservations {
 
     fn has(&self, addr: SocketAddr) -> bool {
         let ours = self.by_port.get(&addr.port());
-        ours.is_some_and(|ours| ours.iter().any(|other| other.addr == addr))
+        ours.is_some_and(|ours| ours.contains_key(&addr.ip()))
     }
 
     /// Those that nobody has wanted since they were adopted.
     pub(super) fn adopted(&self) -> impl Iterator<Item = SocketAddr> {
-        let all = self.by_port.values().flatten();
-        all.filter(|ours| ours.places == 0).map(|ours| ours.addr)
+        let of_port = |(port, ours): (&u16, _)| {
+            let (port, ours): (u16, &BTreeMap<IpAddr, Reserved>) = (*port, ours);
+            let unwanted = ours.iter().filter(|(_, ours)| ours.places == 0);
+            unwanted.map(move |(ip, _)| SocketAddr::new(*ip, port))
+        };
+        self.by_port.iter().flat_map(of_port)
     }
 
     /// Gives back those that nobody has wanted.
     pub(super) fn settle(&mut self) {
-        self.release_all(|reserved| reserved.places == 0);
+        let unwanted: Vec<SocketAddr> = self.adopted().collect();
+        unwanted.into_iter().for_each(|addr| self.release(addr));
     }
 
     /// Gives all back.
     pub(super) fn clear(&mut self) {
-        self.release_all(|_| true);
-    }
-
-    fn release_all(&mut self, unwanted: impl Fn(&Reserved) -> bool) {
-        let ports: Vec<u16> = self.by_port.keys().copied().collect();
-        for port in ports {
-            self.release(port, |reserved| unwanted(reserved));
-        }
+        let by_port = self.by_port.iter();
+        let all = by_port.flat_map(|(port, ours)| ours.keys().map(|ip| (*ip, *port).into()));
+        let all: Vec<SocketAddr> = all.collect();
+        all.into_iter().for_each(|addr| self.release(addr));
     }
 
     /// Takes an address; an error if another program has it, as for one that listens. One of ours
     /// on all addresses and one on a single address go together.
     pub(super) fn take(&mut self, addr: SocketAddr) -> Result<(), SteerError> {
         let ours = self.by_port.entry(addr.port()).or_default();
-        if let Some(reserved) = ours.iter_mut().find(|other| other.addr == addr) {
+        if let Some(reserved) = ours.get_mut(&addr.ip()) {
             reserved.places += 1;
             return Ok(());
         }
         // Sockets that allow it and do not listen may be bound side by side.
-        let shared = share(ours, true).and_then(|()| reserve(addr));
-        let unshared = share(ours, false);
+        let shared = share(ours, addr, true).and_then(|()| reserve(addr));
+        let unshared = share(ours, addr, false);
         let socket = shared?;
         let name = format!("{NAME}{:x}", self.next);
         self.next += 1;
         let kept = self.keeper.keep(&name, &socket);
         kept.map_err(SteerError::at(addr, "duplicating a socket"))?;
-        ours.push(Reserved {
-            addr,
+        let reserved = Reserved {
             socket,
             name,
             places: 1,
-        });
+        };
+        ours.insert(addr.ip(), reserved);
         unshared
     }
 
     /// Gives an address back, as often as it was taken.
     pub(super) fn give(&mut self, addr: SocketAddr) {
-        self.release(addr.port(), |reserved| {
-            reserved.places = reserved
-                .places
-                .saturating_sub(usize::from(reserved.addr == addr));
-            reserved.places == 0 && reserved.addr == addr
-        });
+        let ours = self.by_port.get_mut(&addr.port());
+        if let Some(reserved) = ours.and_then(|ours| ours.get_mut(&addr.ip())) {
+            reserved.places = reserved.places.saturating_sub(1);
+            if reserved.places == 0 {
+                self.release(addr);
+            }
+        }
     }
 
-    /// Gives back those at a port that are not wanted.
-    fn release(&mut self, port: u16, unwanted: impl FnMut(&mut Reserved) -> bool) {
-        let Some(ours) = self.by_port.get_mut(&port) else {
+    fn release(&mut self, addr: SocketAddr) {
+        let Some(ours) = self.by_port.get_mut(&addr.port()) else {
             return;
         };
-        for gone in ours.extract_if(.., unwanted) {
+        if let Some(gone) = ours.remove(&addr.ip()) {
             // The service manager closes its copy in its own time: until then, whoever shares
             // addresses as listeners do may have this one.
             if let Err(error) = gone.socket.set_reuse_address(true) {
-                tracing::debug!(addr = %gone.addr, %error, "giving an address back");
+                tracing::debug!(%addr, %error, "giving an address back");
             }
             self.keeper.forget(&gone.name);
         }
         if ours.is_empty() {
-            self.by_port.remove(&port);
+            self.by_port.remove(&addr.port());
         }
     }
 }
@@ -160,10 +160,22 @@ fn reserves(socket: &Socket) -> Option<SocketAddr> {
     (tcp && !socket.is_listener().ok()? && addr.port() != 0).then_some(addr)
 }
 
-fn share(ours: &[Reserved], shared: bool) -> Result<(), SteerError> {
-    for Reserved { addr, socket, .. } in ours {
-        let set = socket.set_reuse_address(shared);
-        set.map_err(SteerError::at(*addr, "setting options"))?;
+/// Has those that stand in the way of an address allow it, or not any more: the one on all addresses,
+/// or for that one each of them. Between single addresses there is nothing to allow, and a thousand
+/// that are asked for each other are a million system calls.
+fn share(
+    ours: &BTreeMap<IpAddr, Reserved>,
+    with: SocketAddr,
+    shared: bool,
+) -> Result<(), SteerError> {
+    let any = with.ip().is_unspecified();
+    let in_the_way = |(ip, _): &(&IpAddr, &Reserved)| {
+        ip.is_ipv4() == with.is_ipv4() && (any || ip.is_unspecified())
+    };
+    for (ip, reserved) in ours.iter().filter(in_the_way) {
+        let set = reserved.socket.set_reuse_address(shared);
+        let addr = SocketAddr::new(*ip, with.port());
+        set.map_err(SteerError::at(addr, "setting options"))?;
     }
     Ok(())
 }

@@ -1,15 +1,13 @@
 //! Addresses for services that no interface has: a local route makes a whole prefix this host's own,
 //! so that a hundred services can have an address each and the port that their clients expect.
 
-use socket2::{Domain, Protocol, Socket, Type};
+use super::netlink::{ACK, About, ERROR, IPV4, IPV6, Netlink, bad};
 use std::{
     collections::BTreeMap,
     fmt, io,
-    io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 /// By this number routes are known as ours: nobody else's is ever removed. `ip route show table
@@ -17,21 +15,12 @@ use std::{
 const OURS: u8 = 83;
 /// The interface of loopback, in every network namespace.
 const LOOPBACK: u32 = 1;
-/// The kernel answers at once.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// From linux/netlink.h and linux/rtnetlink.h.
 mod rt {
-    pub(super) const AF_NETLINK: i32 = 16;
-    pub(super) const NETLINK_ROUTE: i32 = 0;
-    pub(super) const AF_INET: u8 = 2;
-    pub(super) const AF_INET6: u8 = 10;
-    pub(super) const NLMSG_ERROR: u16 = 2;
     pub(super) const RTM_NEWROUTE: u16 = 24;
     pub(super) const RTM_DELROUTE: u16 = 25;
     pub(super) const RTM_GETROUTE: u16 = 26;
-    pub(super) const REQUEST: u16 = 0x001;
-    pub(super) const REQUEST_ACK: u16 = 0x005;
     pub(super) const CREATE_EXCL: u16 = 0x600;
     pub(super) const TABLE_LOCAL: u8 = 255;
     pub(super) const SCOPE_HOST: u8 = 254;
@@ -167,7 +156,7 @@ impl Routes {
             *sites += 1;
             return Ok(());
         }
-        let flags = rt::REQUEST_ACK | rt::CREATE_EXCL;
+        let flags = ACK | rt::CREATE_EXCL;
         change(rt::RTM_NEWROUTE, flags, prefix).map_err(|source| RouteError {
             op: "adding",
             prefix,
@@ -229,17 +218,16 @@ impl Drop for Routes {
 pub(super) fn is_local(address: IpAddr) -> bool {
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let one = Prefix { address, bits };
-    let asked = ask(&request(rt::RTM_GETROUTE, rt::REQUEST, one));
-    // A route: its header, and the type of it in the last byte of the second word.
-    asked.is_ok_and(|answer| {
-        let kind = answer.get(4..6).map(|b| [b[0], b[1]]);
-        kind == Some(rt::RTM_NEWROUTE.to_ne_bytes()) && answer.get(23) == Some(&rt::TYPE_LOCAL)
-    })
+    let kernel = Netlink::open(About::Routes);
+    let asked =
+        kernel.and_then(|kernel| kernel.ask(rt::RTM_GETROUTE, 0, &route(rt::RTM_GETROUTE, one)));
+    // The type of a route is in the last byte of the second word.
+    asked.is_ok_and(|(kind, said)| kind == rt::RTM_NEWROUTE && said.get(7) == Some(&rt::TYPE_LOCAL))
 }
 
 /// Deletes a route of ours; that there is none is no fault.
 fn delete(prefix: Prefix) -> Result<(), RouteError> {
-    match change(rt::RTM_DELROUTE, rt::REQUEST_ACK, prefix) {
+    match change(rt::RTM_DELROUTE, ACK, prefix) {
         Err(source) if source.raw_os_error() != Some(rt::ESRCH) => Err(RouteError {
             op: "removing",
             prefix,
@@ -250,27 +238,18 @@ fn delete(prefix: Prefix) -> Result<(), RouteError> {
 }
 
 fn change(what: u16, flags: u16, prefix: Prefix) -> io::Result<()> {
-    outcome(&ask(&request(what, flags, prefix))?)
+    let kernel = Netlink::open(About::Routes)?;
+    match kernel.ask(what, flags, &route(what, prefix))? {
+        (ERROR, _) => Ok(()),
+        _ => Err(bad()),
+    }
 }
 
-/// Sends the kernel a message and gives its answer.
-fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
-    let kind = Type::RAW.cloexec();
-    let protocol = Protocol::from(rt::NETLINK_ROUTE);
-    let mut socket = Socket::new(Domain::from(rt::AF_NETLINK), kind, Some(protocol))?;
-    socket.set_read_timeout(Some(ANSWER))?;
-    socket.write_all(request)?;
-    let mut answer = vec![0; 4096];
-    let received = socket.read(&mut answer)?;
-    answer.truncate(received);
-    Ok(answer)
-}
-
-/// The message: its header, the route, and its attributes.
-fn request(what: u16, flags: u16, prefix: Prefix) -> Vec<u8> {
+/// A route and its attributes.
+fn route(what: u16, prefix: Prefix) -> Vec<u8> {
     let (family, scope, address) = match prefix.address {
-        IpAddr::V4(a) => (rt::AF_INET, rt::SCOPE_HOST, a.octets().to_vec()),
-        IpAddr::V6(a) => (rt::AF_INET6, 0, a.octets().to_vec()),
+        IpAddr::V4(a) => (IPV4, rt::SCOPE_HOST, a.octets().to_vec()),
+        IpAddr::V6(a) => (IPV6, 0, a.octets().to_vec()),
     };
     let mut body = vec![family, prefix.bits, 0, 0];
     body.extend([rt::TABLE_LOCAL, OURS, scope, rt::TYPE_LOCAL]);
@@ -285,27 +264,7 @@ fn request(what: u16, flags: u16, prefix: Prefix) -> Vec<u8> {
         body.extend(kind.to_ne_bytes());
         body.extend(value);
     }
-    let mut message = Vec::new();
-    message.extend((16 + body.len() as u32).to_ne_bytes());
-    message.extend(what.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    // Sequence number, and the port of the sender, which the kernel knows.
-    message.extend([1_u32.to_ne_bytes(), 0_u32.to_ne_bytes()].concat());
-    message.extend(body);
-    message
-}
-
-/// What the kernel has answered: an error number, 0 for none.
-fn outcome(answer: &[u8]) -> io::Result<()> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "an answer that is none");
-    let kind = answer.get(4..6).and_then(|b| b.try_into().ok());
-    let code = answer.get(16..20).and_then(|b| b.try_into().ok());
-    let (kind, code) = (kind.ok_or_else(bad)?, code.ok_or_else(bad)?);
-    match (u16::from_ne_bytes(kind), i32::from_ne_bytes(code)) {
-        (rt::NLMSG_ERROR, 0) => Ok(()),
-        (rt::NLMSG_ERROR, code) => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
-        _ => Err(bad()),
-    }
+    body
 }
 
 #[cfg(test)]
@@ -385,18 +344,5 @@ mod tests {
         assert!(is_local("127.9.8.7".parse().unwrap()));
         assert!(!is_local("192.0.2.1".parse().unwrap()));
         assert!(!is_local("2001:db8::1".parse().unwrap()));
-    }
-
-    #[test]
-    fn answers_that_are_cut_short_are_errors() {
-        let mut answer = vec![0; 36];
-        answer[4..6].copy_from_slice(&rt::NLMSG_ERROR.to_ne_bytes());
-        assert!(outcome(&answer).is_ok());
-        answer[16..20].copy_from_slice(&(-17_i32).to_ne_bytes());
-        assert_eq!(outcome(&answer).unwrap_err().raw_os_error(), Some(17));
-        answer[16..20].copy_from_slice(&i32::MIN.to_ne_bytes());
-        assert!(outcome(&answer).is_err());
-        assert!(outcome(&answer[..19]).is_err());
-        assert!(outcome(&[]).is_err());
     }
 }

@@ -31,6 +31,16 @@ impl Slots {
         }
     }
 
+    /// All listeners are counted together.
+    pub(super) fn none() -> Self {
+        Self {
+            next: MAX_COUNTERS,
+            free: Vec::new(),
+            of: HashMap::new(),
+            adopted: HashSet::new(),
+        }
+    }
+
     /// The slot of a listener, for one place more; `adopted` is what an earlier process has counted
     /// that place in. Says whether it was in nobody's use before, and is to be cleared.
     pub(super) fn take(&mut self, name: &Name, adopted: Option<u32>) -> (u32, bool) {

@@ -10,6 +10,7 @@ use libsystemd::{
     errors::SdError,
 };
 use std::{
+    collections::HashMap,
     io,
     os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -40,10 +41,45 @@ impl Descriptors {
         Self(Arc::new(Mutex::new(given.into())))
     }
 
+    /// How many there are of each name.
+    fn counts(&self) -> HashMap<String, usize> {
+        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = HashMap::new();
+        for (name, _) in left.iter() {
+            *counts.entry(name.clone()).or_default() += 1;
+        }
+        counts
+    }
+
     /// Takes those whose name is wanted, in the order in which they were passed.
     pub fn take(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, OwnedFd)> {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         left.extract_if(.., |(name, _)| wanted(name)).collect()
+    }
+}
+
+/// How many the store takes, as the service manager says.
+const MOST: &str = "FDSTORE";
+
+/// What is in the service manager's store, as far as it can be known: it does not answer.
+struct Store {
+    most: Option<usize>,
+    kept: HashMap<String, usize>,
+    full: bool,
+}
+
+impl Store {
+    /// Counts a message. The limit, when it is passed for the first time since there was room.
+    fn overrun(&mut self, message: &Message) -> Option<usize> {
+        match message {
+            Message::Keep(name, _) => *self.kept.entry(name.clone()).or_default() += 1,
+            Message::Forget(name) => drop(self.kept.remove(name)),
+            Message::Flush(_) => return None,
+        }
+        let most = self.most?;
+        let full = self.kept.values().sum::<usize>() > most;
+        let was = std::mem::replace(&mut self.full, full);
+        (full && !was).then_some(most)
     }
 }
 
@@ -61,15 +97,30 @@ pub struct Keeper(Option<mpsc::Sender<Message>>);
 impl Keeper {
     /// The store of whoever `$NOTIFY_SOCKET` names. A thread of its own does the talking: the
     /// manager may take its time.
-    pub fn of_service() -> io::Result<Self> {
+    /// `given` is what it has kept of an earlier process.
+    pub fn of_service(given: &Descriptors) -> io::Result<Self> {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Ok(Self(None));
         }
         let (messages, waiting) = mpsc::channel();
+        // From systemd 254 on. An older one does not say, and what is too much is lost unsaid.
+        let most = std::env::var(MOST).ok().and_then(|most| most.parse().ok());
+        let mut store = Store {
+            most,
+            kept: given.counts(),
+            full: false,
+        };
         std::thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || {
                 for message in waiting {
+                    if let Some(most) = store.overrun(&message) {
+                        tracing::warn!(
+                            most,
+                            "the service manager keeps no more sockets (FileDescriptorStoreMax): \
+                             clients of the others are not kept waiting in a restart"
+                        );
+                    }
                     send(message);
                 }
             })?;
@@ -145,6 +196,27 @@ fn send(message: Message) {
 mod tests {
     use super::*;
     use std::fs::File;
+
+    #[test]
+    fn more_than_the_store_takes_is_said_once() {
+        let file = || OwnedFd::from(File::open("/dev/null").unwrap());
+        let mut store = Store {
+            most: Some(2),
+            kept: HashMap::from([("old".to_owned(), 1)]),
+            full: false,
+        };
+        let keep = |name: &str| Message::Keep(name.to_owned(), file());
+        assert_eq!(store.overrun(&keep("a")), None);
+        assert_eq!(store.overrun(&keep("b")), Some(2));
+        assert_eq!(store.overrun(&keep("c")), None);
+        let forget = |name: &str| Message::Forget(name.to_owned());
+        for name in ["b", "c", "none"] {
+            assert_eq!(store.overrun(&forget(name)), None);
+        }
+        assert_eq!(store.overrun(&keep("d")), Some(2));
+        store.most = None;
+        assert_eq!(store.overrun(&keep("e")), None);
+    }
 
     #[test]
     fn each_is_taken_once_by_whom_its_name_says() {

@@ -19,6 +19,7 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
     }
     output::details(&[
         ("Steering", words(&listing)),
+        ("Acceleration", accelerated(&listing)),
         ("Clients in a restart", kept(&listing)),
     ])?;
     let rows = |of: &str, row: fn(&Value) -> Vec<String>| -> Vec<Vec<String>> {
@@ -68,6 +69,12 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
 /// Whether the kernel steers, and why not.
 pub(in crate::cli) fn words(listing: &Value) -> String {
     on_or_why(&listing["enabled"], &listing["reason"], "on", "off")
+}
+
+/// Whether connections are accelerated that ask for it, and why not.
+pub(in crate::cli) fn accelerated(listing: &Value) -> String {
+    let standing = &listing["acceleration"];
+    on_or_why(&standing["enabled"], &standing["reason"], "on", "off")
 }
 
 /// What becomes of clients while the daemon is restarted.

@@ -109,6 +109,8 @@ pub struct ListenerState {
     pub error: Option<String>,
     /// The kernel steers clients to it; else it has sockets of its own.
     pub steered: bool,
+    /// Whether its clients are accelerated, or why not; none when nobody asks for it.
+    pub accelerated: Option<Result<(), String>>,
     /// Which of its routing keys have a connector.
     pub reachable: Vec<Arc<str>>,
     /// TLS handshakes that failed.
@@ -277,6 +279,7 @@ impl Site {
         }
         self.services.accelerated = wanted;
         self.services.listeners.set_accelerated(core, wanted);
+        core.changed();
         for connector in self.services.connectors.values() {
             let on = connector.spec.is_accelerated(core, wanted);
             connector.target.accelerated.store(on, Ordering::Relaxed);

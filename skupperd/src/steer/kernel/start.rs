@@ -6,13 +6,16 @@ use crate::{
         Bound, Kept, Lister, Listing, Meter, NotSteered, Steered, Totals,
         accepting::Accepting,
         bpf::{BpfError, Counts, Found, Steering},
+        inside::Entrance,
+        netlink::{About, Netlink},
         pins::{Home, PinError},
         place::{Network, Place},
         reserve::Reservations,
         slots::Slots,
         table::{Owner, Owners, Table},
     },
-    sys, telemetry,
+    sys::{self, Keeper},
+    telemetry,
 };
 use skupper_ebpf::{FIRST, LEFT_ALONE, LISTENERS, OWN, UNBOUND};
 use std::{
@@ -52,7 +55,8 @@ pub(in crate::steer) fn start(workers: usize, kept: &Kept) -> Result<Steered, No
         left: left.clone(),
         left_before: left,
         steering,
-        reservations,
+        reservations: Some(reservations),
+        asked: Netlink::open(About::Sockets)?,
         owners: Owners::default(),
         table: table.clone(),
         accepting,
@@ -64,6 +68,47 @@ pub(in crate::steer) fn start(workers: usize, kept: &Kept) -> Result<Steered, No
         sockets,
         meter,
         listing,
+        not_kept,
+    })
+}
+
+/// The same for another network namespace. Nothing of it is kept, and nothing is reserved: whoever
+/// listens in there goes before us.
+pub(in crate::steer) fn inside(
+    workers: usize,
+    Entrance {
+        netns,
+        asked,
+        sockets,
+    }: Entrance,
+) -> Result<Steered, NotSteered> {
+    let mut steering = Steering::load_small(netns.as_fd())?;
+    let count = u32::try_from(workers).map_err(io::Error::other)?;
+    let mut accepting = Accepting::inside(sockets, count, &mut steering)?;
+    let sockets = std::mem::take(&mut accepting.of_workers);
+    let table = Arc::new(Table::default());
+    let not_kept = Some("it is in another network namespace".to_owned());
+    Ok(Steered {
+        meter: meter(steering.counts()),
+        listing: lister(steering.counts(), &table, &accepting, not_kept.as_ref()),
+        table: table.clone(),
+        steer: Box::new(Kernel {
+            steering,
+            reservations: None,
+            asked,
+            owners: Owners::default(),
+            table,
+            accepting,
+            adopted: HashMap::new(),
+            slots: Slots::none(),
+            keeper: Keeper::default(),
+            taken: HashMap::new(),
+            open: BTreeSet::new(),
+            left: HashSet::new(),
+            left_before: HashSet::new(),
+            bound: HashSet::new(),
+        }),
+        sockets,
         not_kept,
     })
 }
@@ -177,6 +222,7 @@ fn lister(
         reason: None,
         kept: not_kept.is_none(),
         kept_reason: not_kept.cloned(),
+        acceleration: None,
         bindings: Vec::new(),
         sockets: accepting.listing.clone(),
     };

@@ -7,7 +7,8 @@ use crate::{
         view::SiteView,
         worker::Command,
     },
-    steer::{Owner, SteerError, place::Place},
+    steer::{Inside, Owner, SteerError, accel::fits, netns::Placed, place::Place},
+    telemetry,
 };
 use std::{
     collections::BTreeMap,
@@ -38,6 +39,8 @@ struct Closing {
     id: u64,
     places: Vec<Place>,
     cut: bool,
+    /// The other network namespace that it is in.
+    inside: Option<Arc<Inside>>,
 }
 
 /// The listeners of a site.
@@ -107,9 +110,10 @@ impl Listeners {
     /// Has clients accelerated, of the listeners that do not say it themselves.
     pub(super) fn set_accelerated(&mut self, core: &Core, accelerated: bool) {
         self.accelerated = accelerated;
-        for listener in self.by_name.values().filter(|l| l.state.open) {
+        for listener in self.by_name.values_mut().filter(|l| l.state.open) {
             let on = listener.spec.acceleration.unwrap_or(accelerated);
             listener.accelerate(core, on);
+            listener.state.accelerated = on.then(|| listener.is_accelerated(core));
         }
     }
 
@@ -165,33 +169,58 @@ impl Listeners {
         let mut opening: Vec<&mut Listener> = opening
             .filter(|l| (l.state.matched || l.held) && !l.state.open && due(l))
             .collect();
-        let closing = std::mem::take(&mut self.closing);
+        let mut closing = std::mem::take(&mut self.closing);
         let plain = self.plain || core.steer.is_none();
-        let own = opening.extract_if(.., |l| plain || l.spec.placed.is_some());
+        let own = opening.extract_if(.., |l| match &l.spec.placed {
+            None => plain,
+            Some(placed) => matches!(placed, Placed::Own(_)),
+        });
         let mut own: Vec<&mut Listener> = own.collect();
         for listener in opening.iter().chain(&own) {
             // One that is accelerated may be around it.
             listener.accelerate(core, false);
         }
-        turn((site, &self.namespace), core, closing, &mut opening);
-        for listener in &mut own {
+        let of = (site, &*self.namespace);
+        while let Some(inside) = elsewhere(&closing, &opening) {
+            let there =
+                |other: Option<&Arc<Inside>>| other.is_some_and(|o| Arc::ptr_eq(o, &inside));
+            let closing = closing.extract_if(.., |c| there(c.inside.as_ref()));
+            let opening = opening.extract_if(.., |l| there(l.inside()));
+            let (closing, mut opening) = (closing.collect(), opening.collect::<Vec<_>>());
+            turn(of, core, Some(&inside), closing, &mut opening);
+            own.append(&mut opening);
+        }
+        turn(of, core, None, closing, &mut opening);
+        for listener in own.iter_mut().filter(|l| l.inside().is_none()) {
             let opened = listener.open_plain(site, core);
             listener.opened(core, opened);
         }
-        for listener in opening.iter().chain(&own) {
+        for listener in opening.iter_mut().chain(&mut own) {
+            let on = listener.spec.acceleration.unwrap_or(self.accelerated);
             if !listener.state.open {
                 listener.forget(core);
-            } else if listener.spec.acceleration.unwrap_or(self.accelerated) {
+            } else if on {
                 listener.accelerate(core, true);
             }
+            let said = on && listener.state.open;
+            listener.state.accelerated = said.then(|| listener.is_accelerated(core));
         }
     }
 }
 
-/// Closes listeners and opens others by way of the kernel, as one batch.
+/// Another network namespace that is steered in and where one of these listeners is.
+fn elsewhere(closing: &[Closing], opening: &[&mut Listener]) -> Option<Arc<Inside>> {
+    let closing = closing.iter().filter_map(|c| c.inside.as_ref());
+    let opening = opening.iter().filter_map(|l| l.inside());
+    closing.chain(opening).next().cloned()
+}
+
+/// Closes listeners and opens others by way of the kernel, as one batch, in this network namespace or
+/// in another.
 fn turn(
     (site, namespace): (u32, &str),
     core: &mut Core,
+    inside: Option<&Arc<Inside>>,
     closing: Vec<Closing>,
     opening: &mut [&mut Listener],
 ) {
@@ -211,7 +240,7 @@ fn turn(
     });
     let begin = begin.collect();
     let end: Vec<Place> = closing.iter().flat_map(|c| c.places.clone()).collect();
-    let mut results = apply(core, &end, begin).into_iter();
+    let mut results = apply(core, inside, &end, begin).into_iter();
     // After the addresses are gone: what is accepted until then is found and cut.
     for Closing { id, cut, .. } in closing {
         unlisten(core, id, cut);
@@ -233,15 +262,20 @@ fn turn(
         listener.opened(core, outcome.map(drop));
     }
     if !half_open.is_empty() {
-        apply(core, &half_open, Vec::new());
+        apply(core, inside, &half_open, Vec::new());
     }
 }
 
 fn apply(
     core: &mut Core,
+    inside: Option<&Arc<Inside>>,
     end: &[Place],
     begin: Vec<(Place, Owner)>,
 ) -> Vec<Result<(), SteerError>> {
+    if let Some(inside) = inside {
+        core.insides.admit(inside, &core.sender, &core.workers);
+        return inside.apply(end, begin);
+    }
     let steer = core.steer.as_mut();
     steer.map_or_else(Vec::new, |steer| steer.apply(end, begin))
 }
@@ -275,8 +309,8 @@ impl Listener {
 
     fn open_plain(&mut self, site: u32, core: &mut Core) -> Result<(), SteerError> {
         let workers = core.workers.count();
-        let sockets = if let Some(placed) = &self.spec.placed {
-            let open = placed.listen(workers);
+        let sockets = if let Some(Placed::Own(bound)) = &self.spec.placed {
+            let open = bound.listen(workers);
             match self.spec.places.first() {
                 Some(place) => open.map_err(SteerError::at(*place, "listening"))?,
                 None => Vec::new(),
@@ -310,12 +344,31 @@ impl Listener {
         Ok(())
     }
 
+    fn has_tls(&self) -> bool {
+        let front = self.spec.front.as_ref();
+        front.is_some_and(|front| front.tls.is_some())
+    }
+
+    /// Whether clients are accelerated where that is asked for, or why not all of them.
+    fn is_accelerated(&self, core: &Core) -> Result<(), String> {
+        core.acceleration
+            .state()
+            .map_err(|why| telemetry::chain(why))?;
+        if self.has_tls() {
+            return Err("its clients speak TLS".to_owned());
+        }
+        if self.spec.placed.is_some() {
+            return Err("it is in another network namespace".to_owned());
+        }
+        let mut places = self.spec.places.iter();
+        Ok(places.try_for_each(|place| fits(*place, self.steered))?)
+    }
+
     /// Says of the next clients whether they are accelerated: those of this network namespace that
     /// do not speak TLS.
     fn accelerate(&self, core: &Core, wanted: bool) {
-        let tls = self.spec.front.as_ref().is_some_and(|f| f.tls.is_some());
         for place in self.places_here() {
-            let on = wanted && !tls;
+            let on = wanted && !self.has_tls();
             core.acceleration.listen(self.id, *place, self.steered, on);
         }
     }
@@ -324,6 +377,14 @@ impl Listener {
     fn forget(&self, core: &Core) {
         for place in self.places_here() {
             core.acceleration.unlisten(self.id, *place);
+        }
+    }
+
+    /// Another network namespace that it is in and that is steered in.
+    fn inside(&self) -> Option<&Arc<Inside>> {
+        match &self.spec.placed {
+            Some(Placed::Steered(inside)) => Some(inside),
+            _ => None,
         }
     }
 
@@ -356,6 +417,7 @@ impl Listener {
     fn close(&mut self, core: &mut Core, cut: bool) -> Option<Closing> {
         self.forget(core);
         if std::mem::take(&mut self.state.open) {
+            self.state.accelerated = None;
             tracing::info!(listener = self.spec.name, "listener is closed");
             core.changed();
         }
@@ -365,13 +427,14 @@ impl Listener {
                 id: self.id,
                 places,
                 cut,
+                inside: self.inside().cloned(),
             });
         }
         for addr in std::mem::take(&mut self.own) {
             core.own.close(addr);
         }
-        if let Some(placed) = &self.spec.placed {
-            placed.refuse();
+        if let Some(Placed::Own(bound)) = &self.spec.placed {
+            bound.refuse();
         }
         unlisten(core, self.id, cut);
         if cut {
