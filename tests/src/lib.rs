@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod machine;
 pub mod netns;
 pub mod pki;
+mod ports;
 pub mod site;
 pub mod skip;
 pub mod tls;
@@ -18,7 +19,7 @@ pub mod token;
 pub mod torture;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -46,21 +47,7 @@ pub fn target() -> PathBuf {
     profile.parent().expect("the target directory").to_owned()
 }
 
-/// A port that nobody listens on. Ports below the ephemeral range are given out one after another, so
-/// that neither another test's client nor another test's listener gets it in the meantime.
-pub fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Each test is a process of its own: begin at a place that differs from process to process.
-    let base = 10_000 + (std::process::id() % 1000) as u16 * 20;
-    for _ in 0..2000 {
-        let port = 10_000 + (base - 10_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port");
-}
+pub use ports::free_port;
 
 /// An address on loopback that nobody listens on.
 pub fn free_addr() -> SocketAddr {
