@@ -8,6 +8,7 @@ mod attached;
 mod bundle;
 mod certificate;
 mod connector;
+mod console;
 mod debug;
 mod edit;
 mod flags;
@@ -185,6 +186,8 @@ enum Noun {
         #[command(flatten)]
         format: output::Format,
     },
+    /// Show the network in a browser of this host: prints an address, until interrupted
+    Console(console::Console),
     /// Find out why something does not work
     #[command(subcommand)]
     Debug(debug::Verb),
@@ -245,6 +248,7 @@ fn dispatch(command: Command) -> Outcome {
         Noun::Network(verb) => overview::network(&place, verb),
         Noun::Connections(args) => traffic::connections(&place, &args),
         Noun::Top { format } => traffic::top(&place, &format),
+        Noun::Console(args) => console::run(&place, &args),
         Noun::Debug(verb) => debug::run(&place, verb),
         Noun::Manifest { output } => output::manifest(&place, &output),
         Noun::Version { .. } => Ok(()),

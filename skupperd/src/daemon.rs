@@ -27,13 +27,7 @@ use crate::{
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
 use service::tell;
-use std::{
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::TcpListener, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -57,8 +51,8 @@ pub struct Options {
     pub drain: Option<Duration>,
     /// Bus to serve on.
     pub bus: Option<Bus>,
-    /// Address of the metrics, beside the socket in the runtime directory.
-    pub metrics: Option<SocketAddr>,
+    /// Addresses to be watched on, beside the socket in the runtime directory.
+    pub watched: observe::Doors,
     /// Have the kernel steer connections to listeners where it can.
     pub steering: bool,
     /// Have the kernel accelerate connections of listeners and connectors that ask for it.
@@ -84,7 +78,7 @@ pub fn run(options: Options) -> Result<()> {
         workers,
         drain,
         bus,
-        metrics,
+        watched,
         steering,
         acceleration,
         logging,
@@ -145,7 +139,7 @@ pub fn run(options: Options) -> Result<()> {
         // Who can not be watched can still work.
         let _metrics = observe::serve(
             layout.runtime(),
-            metrics,
+            watched,
             reconciler.published(),
             health.clone(),
             steered.watch,

@@ -7,8 +7,8 @@
 //! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
 //! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
 //! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`steer`]: accept sockets, acceleration, BPF |
-//! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens; [`workload`]: servers that selectors stand for |
-//! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections |
+//! | 3 | [`link`]: sockets, TLS, trunks; the core and the workers; [`access`]: grants and tokens; [`workload`]: servers that selectors stand for, clients of this host |
+//! | 4 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections, API, console |
 //! | 5 | [`plan`]: what has to be done, as data; [`reconcile`]: doing it, and saying how it stands |
 //! | 6 | [`operate`]: what people do with a namespace |
 //! | 7 | [`control`]: D-Bus, as the daemon serves it and as the command calls it |

@@ -1,6 +1,9 @@
 //! What is told to those who watch: metrics, connections and health, over HTTP on a socket of this host.
 
+mod api;
+mod clients;
 mod connections;
+pub mod console;
 mod health;
 mod metrics;
 mod server;
@@ -8,4 +11,4 @@ mod traffic;
 
 pub use health::Health;
 pub use metrics::render;
-pub use server::{ObserveError, Steering, serve};
+pub use server::{Doors, ObserveError, Steering, serve};

@@ -10,7 +10,8 @@ mod routes;
 mod tests;
 mod wire;
 
-pub use engine::{Config, NetworkRouter, Output, Router, TooMany};
+pub use engine::{Config, NetworkRouter, Output, Router, TooMany, Work};
+pub use paths::Origins;
 pub use routes::{
     AddressRoute, Choice, Exclude, LocalCandidate, Outstanding, Remote, RouterRoute, Routes,
     Target, Treatment,

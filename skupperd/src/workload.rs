@@ -5,10 +5,12 @@
 //! and the paths of control groups are there for all to see: it is how units, slices and containers are
 //! told apart. Who runs which executable is another matter, see [`owners`].
 
+mod clients;
 mod owners;
 mod states;
 mod tree;
 
+pub use clients::{Client, Clients};
 pub use states::{Answering, Asking, States, states};
 
 use crate::{

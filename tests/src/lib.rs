@@ -1,6 +1,7 @@
 //! A harness for black-box tests: daemons in directories of their own, real sockets on loopback; and
 //! what strangers send, for fuzzing ([`fuzz`]).
 
+pub mod browser;
 pub mod bus;
 pub mod clock;
 pub mod command;

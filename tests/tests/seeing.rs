@@ -56,6 +56,19 @@ fn connections(site: &Site, query: &str) -> Vec<Value> {
     results
 }
 
+/// Records of a routing key: their number, and their bytes sent and received.
+fn summed(records: &[Value], key: &str) -> [u64; 3] {
+    let mine = records.iter().filter(|r| r["routingKey"] == *key);
+    mine.fold([0; 3], |[number, sent, received], record| {
+        let bytes = |field: &str| record[field].as_u64().expect("a number");
+        [
+            number + 1,
+            sent + bytes("octetCount"),
+            received + bytes("octetReverseCount"),
+        ]
+    })
+}
+
 /// Sends so many bytes to an echo server and gets them back.
 fn transfer(addr: SocketAddr, bytes: usize) {
     let mut socket = connect(addr).expect("a connection");
@@ -135,18 +148,15 @@ fn o4_metrics_and_records_agree_with_what_was_sent_to_the_byte() {
             });
             let served = counters(&a, "skupper_connector_", key);
             assert_eq!(served, expected(served_before));
+            // The records of the connector's site agree with its counters, and so with the load.
+            let records = connections(&a, "limit=-1&state=terminated");
+            assert_eq!(summed(&records, key), served[1..], "{key}");
         }
         let records = connections(&b, "limit=-1&state=terminated");
+        let all = counters(&b, "skupper_", key);
+        assert_eq!(summed(&records, key), all[1..], "{key}");
         let mine = records.iter().filter(|r| r["routingKey"] == *key);
         let mine: Vec<&Value> = mine.collect();
-        let sum = |field: &str| {
-            let values = mine.iter().map(|r| r[field].as_u64().expect("a number"));
-            values.sum::<u64>()
-        };
-        let all = counters(&b, "skupper_", key);
-        assert_eq!(mine.len() as u64, all[1], "{key}");
-        assert_eq!(sum("octetCount"), all[2], "{key}");
-        assert_eq!(sum("octetReverseCount"), all[3], "{key}");
         // The newest are those of the load; each was as it was sent.
         let mut newest: Vec<u64> = mine[..usize::try_from(number).expect("a number")]
             .iter()

@@ -4,6 +4,7 @@ use clap::Parser;
 use skupperd::{
     control::Bus,
     daemon::{self, Options},
+    observe::Doors,
     steer::netns,
     store::Layout,
     sys::Descriptors,
@@ -36,6 +37,9 @@ struct Args {
     /// Serve metrics on this address too, for example 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS", env = "SKUPPER_METRICS")]
     metrics: Option<SocketAddr>,
+    /// Serve the console on this address of loopback, for example 127.0.0.1:9465
+    #[arg(long, value_name = "ADDRESS", env = "SKUPPER_CONSOLE", value_parser = on_loopback)]
+    console: Option<SocketAddr>,
     /// Have the kernel steer connections to listeners: where it can, or never
     #[arg(long, value_enum, default_value_t, env = "SKUPPER_STEERING")]
     steering: Where,
@@ -61,6 +65,15 @@ enum BusName {
     System,
     Session,
     None,
+}
+
+/// The console is for this host: what it shows is not for the network.
+fn on_loopback(text: &str) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text.parse().map_err(|e| format!("{e}"))?;
+    match addr.ip().is_loopback() {
+        true => Ok(addr),
+        false => Err("not an address of loopback; forward one to it, as ssh -L does".to_owned()),
+    }
 }
 
 /// Bad configuration (EX_USAGE of sysexits.h).
@@ -116,7 +129,10 @@ fn main() -> ExitCode {
         workers,
         drain,
         bus,
-        metrics: args.metrics,
+        watched: Doors {
+            metrics: args.metrics,
+            console: args.console,
+        },
         steering: args.steering == Where::Auto,
         acceleration: args.acceleration == Where::Auto,
         logging,

@@ -1,5 +1,6 @@
 //! Connections and services as JSON, with the names that upstream's network observer has for them.
 
+use super::clients::Attribution;
 use crate::link::ledger::{Query, Record, ServiceKey, Side, Totals, Which};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -61,8 +62,20 @@ fn parts(addr: &str) -> (String, String) {
     }
 }
 
+/// Connections with the processes of their clients, where those are of this host.
+pub(super) fn connections(records: &[Record], attribution: &Attribution) -> Vec<Value> {
+    let clients = attribution.of(records);
+    let all = records.iter().zip(clients).map(|(record, client)| {
+        let mut shown = connection(record);
+        shown["sourceProcessName"] = json!(client.as_ref().map_or("", |c| &c.name));
+        shown["sourceUser"] = json!(client.map(|c| c.user));
+        shown
+    });
+    all.collect()
+}
+
 /// A connection. Times are microseconds since the epoch, lengths of time microseconds.
-pub(super) fn connection(record: &Record) -> Value {
+fn connection(record: &Record) -> Value {
     let (here, there) = (&*record.site, &record.served.site);
     let (source, dest) = match record.side {
         Side::Listener => (here, there),

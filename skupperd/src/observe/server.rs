@@ -1,26 +1,38 @@
-//! The HTTP server of those who watch: `GET /metrics`, `/services`, `/connections`, `/steering` and
-//! `/healthz`, nothing else.
+//! The HTTP server of those who watch: `GET /metrics`, `/services`, `/connections`, `/steering`,
+//! `/healthz`, the API and the console, nothing else.
 //!
 //! Addresses of clients are personal data: connections are shown to root and to the daemon's own user,
-//! who are known by the local socket, and to nobody by way of the network.
+//! who are known by the local socket, to whoever shows the console's token, and to nobody else.
 
-use super::{Health, connections, metrics::render};
+use super::{
+    Health,
+    api::{self, Answer, Seen},
+    clients::Attribution,
+    connections,
+    console::{self, Token},
+    metrics::render,
+};
 use crate::{
     link::ledger::Ledger,
     steer::{Lister, Meter, accel::Acceleration},
     store::Published,
+    telemetry,
 };
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE,
-    server::conn::http1, service::service_fn,
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ALLOW, CONTENT_TYPE},
+    server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -47,10 +59,37 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// What there is, for those who ask for something else.
-const PATHS: &str = "there are /metrics, /services, /connections, /steering and /healthz\n";
+const PATHS: &str = "there are /metrics, /services, /connections, /steering, /healthz, \
+    and on the local socket / and /api/v2alpha1/\n";
 /// Why connections are not shown.
 const UNTRUSTED: &str =
     "connections are shown to root and to the daemon's own user, on the local socket\n";
+/// Why nothing is shown at the console's address.
+const NO_TOKEN: &str = "skupper console prints the address with the token that belongs here\n";
+/// Why a browser that was led here is shown nothing.
+const NOT_HERE: &str = "this is shown under the names of this host only, as localhost\n";
+/// The file in the runtime directory with the address of the console and its token.
+const CONSOLE: &str = "console.url";
+
+/// Where to serve, beside the local socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doors {
+    /// Metrics for other hosts.
+    pub metrics: Option<SocketAddr>,
+    /// The console, on loopback.
+    pub console: Option<SocketAddr>,
+}
+
+/// Which way a reader has come.
+#[derive(Clone)]
+enum Door {
+    /// The local socket; true: as root, or as the user that the daemon runs as.
+    Local(bool),
+    /// The address of the metrics.
+    Metrics,
+    /// The address of the console.
+    Console(Token),
+}
 
 /// How steering is seen.
 #[derive(Clone)]
@@ -69,6 +108,7 @@ struct Watched {
     steering: Steering,
     acceleration: Arc<Acceleration>,
     ledger: Ledger,
+    attribution: Attribution,
 }
 
 impl Watched {
@@ -96,10 +136,10 @@ fn error(op: &'static str, at: impl ToString) -> impl FnOnce(io::Error) -> Obser
     move |source| ObserveError { op, at, source }
 }
 
-/// Serves on `metrics.sock` in `dir`, and on an address when one is named, until the result is dropped.
+/// Serves on `metrics.sock` in `dir`, and on the addresses that are named, until the result is dropped.
 pub async fn serve(
     dir: &Path,
-    address: Option<SocketAddr>,
+    doors: Doors,
     published: watch::Receiver<Arc<Published>>,
     health: Health,
     steering: Steering,
@@ -113,6 +153,7 @@ pub async fn serve(
         steering,
         acceleration,
         ledger,
+        attribution: Attribution::default(),
     };
     let limit = Arc::new(Semaphore::new(MAX_OPEN));
     let listener = local(dir)?;
@@ -121,32 +162,72 @@ pub async fn serve(
         loop {
             let accepted = listener.accept().await.map(|(socket, _)| socket);
             let trusted = accepted.as_ref().is_ok_and(is_trusted);
-            each(accepted, trusted, &seen, &permits).await;
+            each(accepted, &Door::Local(trusted), &seen, &permits).await;
         }
     });
-    if let Some(address) = address {
+    let url = dir.join(CONSOLE);
+    remove(&url)?;
+    let mut others = Vec::new();
+    if let Some(address) = doors.metrics {
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(error("binding the metrics address", address))?;
+        others.push((listener, Door::Metrics));
+    }
+    if let Some(address) = doors.console {
+        match console(address, &url).await {
+            Ok(open) => others.push(open),
+            // What else is watched does not hang on it.
+            Err(error) => tracing::error!(error = telemetry::chain(&error), "console"),
+        }
+    }
+    for (listener, door) in others {
+        let (seen, permits) = (watched.clone(), limit.clone());
         tasks.spawn(async move {
             loop {
                 let accepted = listener.accept().await.map(|(socket, _)| socket);
-                each(accepted, false, &watched, &limit).await;
+                each(accepted, &door, &seen, &permits).await;
             }
         });
     }
     Ok(tasks)
 }
 
+/// The console's place, with the file that says where it is and what to show there.
+async fn console(address: SocketAddr, url: &Path) -> Result<(TcpListener, Door), ObserveError> {
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(error("binding the console's address", address))?;
+    let token = Token::new().ok_or_else(|| io::Error::other("no random numbers"));
+    let token = token.map_err(error("making the token of the console", address))?;
+    let bound = listener.local_addr();
+    let bound = bound.map_err(error("asking for the console's address", address))?;
+    write_private(url, &token.url(bound)).map_err(error("writing", url.display()))?;
+    tracing::info!(address = %bound, "console: `skupper console` prints its address with the token");
+    Ok((listener, Door::Console(token)))
+}
+
+/// One daemon has these directories: what is there is left from its last life.
+fn remove(path: &Path) -> Result<(), ObserveError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(error("removing", path.display())(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a new file that only the daemon's user and root may read.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
+}
+
 fn local(dir: &Path) -> Result<UnixListener, ObserveError> {
     fs::create_dir_all(dir).map_err(error("making directory", dir.display()))?;
     let path: PathBuf = dir.join("metrics.sock");
-    // One daemon has these directories: a socket that is there is left from its last life.
-    match fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(error("removing", path.display())(e));
-        }
-        _ => {}
-    }
+    remove(&path)?;
     let listener = UnixListener::bind(&path).map_err(error("binding", path.display()))?;
     // Metrics name sites and services; who may see them is up to the directory. Who may see
     // connections is asked of each reader.
@@ -163,7 +244,7 @@ fn is_trusted(socket: &UnixStream) -> bool {
     reader.uid() == 0 || reader.uid() == crate::sys::user()
 }
 
-async fn each<S>(accepted: io::Result<S>, trusted: bool, watched: &Watched, limit: &Arc<Semaphore>)
+async fn each<S>(accepted: io::Result<S>, door: &Door, watched: &Watched, limit: &Arc<Semaphore>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -178,12 +259,12 @@ where
     let Ok(permit) = limit.clone().acquire_owned().await else {
         return;
     };
-    let watched = watched.clone();
+    let (watched, door) = (watched.clone(), door.clone());
     tokio::spawn(async move {
         let _permit = permit;
         let service = service_fn(|request: Request<Incoming>| {
-            let watched = watched.clone();
-            async move { answer(&request, trusted, &watched).await }
+            let (watched, door) = (watched.clone(), door.clone());
+            async move { guarded(&request, &door, &watched).await }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -198,23 +279,73 @@ where
     });
 }
 
-async fn answer(
-    request: &Request<Incoming>,
-    trusted: bool,
-    watched: &Watched,
-) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
-    let text = |status: StatusCode, text: &'static str| {
-        Response::builder()
-            .status(status)
-            .body(Full::from(text.as_bytes()))
+type Answered = Result<Response<Full<Bytes>>, hyper::http::Error>;
+
+fn text(status: StatusCode, text: &'static str) -> Answered {
+    Response::builder()
+        .status(status)
+        .body(Full::from(text.as_bytes()))
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Answered {
+    Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::from(value.to_string()))
+}
+
+/// What a reader may see, by the way it has come.
+struct Rights {
+    /// Connections, with addresses of clients.
+    connections: bool,
+    /// The API and the console.
+    console: bool,
+}
+
+/// Answers those who may ask; browsers are told to do no more with it than show it.
+async fn guarded(request: &Request<Incoming>, door: &Door, watched: &Watched) -> Answered {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let refused = Response::builder().status(StatusCode::METHOD_NOT_ALLOWED);
+        return refused
+            .header(ALLOW, "GET, HEAD")
+            .body(Full::from("GET and HEAD only\n"));
+    }
+    // Another page whose name resolves to this host would have the rights of its reader.
+    let here = console::is_for_this_host(request);
+    let rights = match door {
+        Door::Local(trusted) => Rights {
+            connections: *trusted && here,
+            console: here,
+        },
+        Door::Metrics => Rights {
+            connections: false,
+            console: false,
+        },
+        Door::Console(_) if !here => return text(StatusCode::FORBIDDEN, NOT_HERE),
+        Door::Console(token) => {
+            // The page itself says nothing.
+            if request.uri().path() != "/" && !token.is_shown(request.headers()) {
+                return text(StatusCode::FORBIDDEN, NO_TOKEN);
+            }
+            Rights {
+                connections: true,
+                console: true,
+            }
+        }
     };
-    let json = |results| {
-        Response::builder()
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(connections::list(results).to_string()))
-    };
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz") => {
+    let mut answer = answer(request, &rights, watched).await?;
+    if rights.console {
+        answer.headers_mut().extend(
+            console::headers()
+                .map(|(name, value)| (name, hyper::header::HeaderValue::from_static(value))),
+        );
+    }
+    Ok(answer)
+}
+
+async fn answer(request: &Request<Incoming>, rights: &Rights, watched: &Watched) -> Answered {
+    match request.uri().path() {
+        "/healthz" => {
             let silent = watched.health.silent(ANSWER).await;
             if silent.is_empty() {
                 return text(StatusCode::OK, "OK\n");
@@ -223,35 +354,69 @@ async fn answer(
                 .status(StatusCode::SERVICE_UNAVAILABLE)
                 .body(Full::from(format!("no answer: {}\n", silent.join(", "))))
         }
-        (&Method::GET, "/metrics") => match watched.render() {
+        "/metrics" => match watched.render() {
             Ok(metrics) => Response::builder()
                 .header(CONTENT_TYPE, TYPE)
                 .body(Full::from(metrics)),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding metrics\n"),
         },
-        (&Method::GET, "/services") => {
+        "/services" => {
             let services = watched.ledger.services();
-            json(services.iter().map(connections::service).collect())
+            let services = services.iter().map(connections::service).collect();
+            json(StatusCode::OK, &connections::list(services))
         }
-        (&Method::GET, "/connections") if !trusted => text(StatusCode::FORBIDDEN, UNTRUSTED),
-        (&Method::GET, "/connections") => {
-            match connections::query(request.uri().query().unwrap_or_default()) {
-                Ok(query) => {
-                    let records = watched.ledger.records(&query);
-                    json(records.iter().map(connections::connection).collect())
-                }
-                Err(why) => Response::builder()
-                    .status(StatusCode::BAD_REQUEST)
-                    .body(Full::from(format!("{why}\n"))),
+        "/connections" if !rights.connections => text(StatusCode::FORBIDDEN, UNTRUSTED),
+        "/connections" => match connections::query(request.uri().query().unwrap_or_default()) {
+            Ok(query) => {
+                let records = watched.ledger.records(&query);
+                let records = connections::connections(&records, &watched.attribution);
+                json(StatusCode::OK, &connections::list(records))
             }
-        }
-        (&Method::GET, "/steering") => match serde_json::to_string(&(watched.steering.listing)()) {
-            Ok(listing) => Response::builder()
-                .header(CONTENT_TYPE, "application/json")
-                .body(Full::from(listing)),
+            Err(why) => Response::builder()
+                .status(StatusCode::BAD_REQUEST)
+                .body(Full::from(format!("{why}\n"))),
+        },
+        "/steering" => match serde_json::to_value((watched.steering.listing)()) {
+            Ok(listing) => json(StatusCode::OK, &listing),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding bindings\n"),
         },
-        (&Method::GET, _) => text(StatusCode::NOT_FOUND, PATHS),
-        _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n"),
+        "/" if rights.console => Response::builder()
+            .header(CONTENT_TYPE, "text/html; charset=utf-8")
+            .body(Full::from(console::page())),
+        path => match path.strip_prefix(api::ROOT) {
+            Some(path) if rights.console => {
+                let query = request.uri().query().unwrap_or_default();
+                let published = watched.published.borrow().clone();
+                let seen = Seen {
+                    published: &published,
+                    ledger: &watched.ledger,
+                    attribution: &watched.attribution,
+                    private: !rights.connections,
+                };
+                api_answer(api::answer(path, query, seen))
+            }
+            _ => text(StatusCode::NOT_FOUND, PATHS),
+        },
+    }
+}
+
+/// An answer of the API; errors have upstream's form.
+fn api_answer(answer: Answer) -> Answered {
+    let error = |status: StatusCode, code: &str, message: &str| {
+        json(
+            status,
+            &serde_json::json!({"code": code, "message": message}),
+        )
+    };
+    match answer {
+        Answer::Found(value) => json(StatusCode::OK, &value),
+        Answer::Unknown => error(
+            StatusCode::NOT_FOUND,
+            "ErrNotFound",
+            "there is no such record",
+        ),
+        Answer::Gone => error(StatusCode::GONE, "ErrGone", "hosts are no records any more"),
+        Answer::Bad(why) => error(StatusCode::BAD_REQUEST, "ErrBadRequest", &why),
+        Answer::Private => text(StatusCode::FORBIDDEN, UNTRUSTED),
     }
 }

@@ -3,28 +3,28 @@
 mod addresses;
 mod edges;
 mod picture;
+mod table;
 mod uplink;
 
 pub use edges::TooMany;
 pub use picture::NetworkRouter;
+pub use table::Work;
 
 use super::{
     ConnId,
-    paths::Path,
-    routes::{Routes, Target, Treatment},
+    paths::{Passing, Path},
+    routes::{RouterRoute, Routes, Target, Treatment},
     wire::{AREA, Control, ControlError},
 };
 use crate::amqp::message::Message;
 use bytes::{Bytes, BytesMut};
 use edges::Edge;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize},
-    },
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
+use table::{Shares, Stale};
 use uplink::Uplink;
 
 /// Routers kept in memory: upstream's limit is 128, and ids cost next to nothing.
@@ -162,13 +162,19 @@ pub struct Router {
     /// Of an edge: its way into the network.
     uplink: Uplink,
     paths: BTreeMap<String, Path>,
+    /// Links towards the neighbours that are on these paths.
+    hops: BTreeMap<String, ConnId>,
+    passing: Passing,
     topology_dirty: bool,
     /// Somebody may have to be asked for something.
     asking: bool,
-    routes_dirty: bool,
+    /// Ways to other routers, as the picture has them.
+    ways: Arc<BTreeMap<String, RouterRoute>>,
+    /// What of `routes` is to be made anew.
+    stale: Stale,
     routes: Arc<Routes>,
-    counters: HashMap<(String, ConnId), Arc<AtomicU32>>,
-    turns: HashMap<String, Arc<AtomicUsize>>,
+    shares: Shares,
+    work: Work,
     next_hello: Instant,
     next_ra: Instant,
     flux_until: Instant,
@@ -202,12 +208,15 @@ impl Router {
             telling: false,
             uplink: Uplink::default(),
             paths: BTreeMap::new(),
+            hops: BTreeMap::new(),
+            passing: Passing::default(),
             topology_dirty: false,
             asking: false,
-            routes_dirty: false,
+            ways: Arc::default(),
+            stale: Stale::default(),
             routes,
-            counters: HashMap::new(),
-            turns: HashMap::new(),
+            shares: Shares::default(),
+            work: Work::default(),
             out: VecDeque::new(),
         }
     }
@@ -317,8 +326,7 @@ impl Router {
 
     /// To a router, over the next hop.
     fn send_to(&mut self, id: &str, control: &Control, endpoint: &str) {
-        self.refresh();
-        let Some(link) = self.routes.towards(id) else {
+        let Some(link) = self.towards(id) else {
             return;
         };
         self.send(link, control, format!("amqp:/_topo/{AREA}/{id}/{endpoint}"));
@@ -327,15 +335,14 @@ impl Router {
     /// An answer, over the next hop; while there is none yet, back where the question came from: the
     /// routers in between have passed it on and know the way.
     fn answer(&mut self, from: ConnId, id: &str, control: &Control, endpoint: &str) {
-        self.refresh();
-        let link = self.routes.towards(id).unwrap_or(from);
+        let link = self.towards(id).unwrap_or(from);
         self.send(link, control, format!("amqp:/_topo/{AREA}/{id}/{endpoint}"));
     }
 
     /// To every router, over each next hop once.
     fn flood(&mut self, control: &Control, endpoint: &str) {
-        self.refresh();
-        let links: BTreeSet<ConnId> = self.routes.routers.values().map(|r| r.next_hop).collect();
+        self.recompute();
+        let links: BTreeSet<ConnId> = self.hops.values().copied().collect();
         for link in links {
             self.send(link, control, format!("amqp:/_topo/{AREA}/all/{endpoint}"));
         }
@@ -504,11 +511,13 @@ impl Router {
         if let Some(remote) = self.remotes.get_mut(id) {
             if remote.instance != instance {
                 let known = remote.instance != 0;
+                let before = std::mem::take(remote);
                 *remote = Other {
                     instance,
-                    heard: remote.heard,
+                    heard: before.heard,
                     ..Other::default()
                 };
+                self.stale.without(&before);
                 self.topology_dirty |= known;
             }
             return true;
@@ -588,8 +597,7 @@ impl Router {
     }
 
     fn pass_on(&mut self, from: ConnId, id: &str, message: &Message) {
-        self.refresh();
-        let Some(link) = self.routes.towards(id).filter(|link| *link != from) else {
+        let Some(link) = self.towards(id).filter(|link| *link != from) else {
             return;
         };
         if let Some((message, _)) = self.traced(message) {
@@ -598,7 +606,7 @@ impl Router {
     }
 
     fn pass_flood(&mut self, from: ConnId, message: &Message) {
-        self.refresh();
+        self.recompute();
         let passed: Vec<String> = message
             .annotations
             .iter()
@@ -608,13 +616,11 @@ impl Router {
         let Some((message, Some(origin))) = self.traced(message) else {
             return;
         };
-        let links: BTreeSet<ConnId> = self
-            .routes
-            .routers
-            .values()
-            .filter(|r| r.valid_origins.contains(&origin))
-            .filter(|r| r.next_hop != from && !passed.contains(&r.next_hop_id))
-            .map(|r| r.next_hop)
+        let neighbours = self.passing.neighbours(&origin).iter();
+        let links: BTreeSet<ConnId> = neighbours
+            .filter(|id| !passed.contains(id))
+            .filter_map(|id| self.hops.get(id).copied())
+            .filter(|link| *link != from)
             .collect();
         for link in links {
             self.forward(link, &message);
@@ -670,7 +676,7 @@ impl Router {
         self.recompute();
         self.ask();
         let hold = self.cfg.unreachable_holdoff;
-        let (paths, mut dirty) = (&self.paths, false);
+        let (paths, stale) = (&self.paths, &mut self.stale);
         self.remotes.retain(|id, remote| {
             if paths.contains_key(id) {
                 remote.unreachable_since = None;
@@ -681,14 +687,13 @@ impl Router {
                 return true;
             }
             // Without a way its addresses are of no use, and when it is back it says them again.
-            dirty |= !remote.mobile.is_empty() || !remote.edges.is_empty();
+            stale.without(remote);
             remote.mobile.clear();
             remote.edges.clear();
             remote.mobile_seq = 0;
             remote.asked_mobile = None;
             !remote.peers.is_empty() || now.saturating_duration_since(since) < hold * 3
         });
-        self.routes_dirty |= dirty;
     }
 
     // ---- results ----
@@ -709,6 +714,14 @@ impl Router {
     /// The picture workers choose by.
     pub fn routes(&self) -> Arc<Routes> {
         self.routes.clone()
+    }
+
+    /// What has been computed so far.
+    pub fn work(&self) -> Work {
+        Work {
+            trees: self.work.trees + self.passing.trees,
+            ..self.work
+        }
     }
 }
 

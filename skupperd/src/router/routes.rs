@@ -1,6 +1,6 @@
 //! The immutable picture of the network that data-plane workers choose by.
 
-use super::ConnId;
+use super::{ConnId, Origins};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
@@ -59,7 +59,7 @@ pub struct RouterRoute {
     /// Sum of link costs.
     pub cost: u32,
     /// Routers whose messages for it are ours to pass on; our own always are.
-    pub valid_origins: Arc<BTreeSet<String>>,
+    pub valid_origins: Arc<Origins>,
 }
 
 /// A router that has consumers of an address.
@@ -73,7 +73,7 @@ pub struct Remote {
     pub next_hop: ConnId,
     /// It is an edge that is served here.
     pub edge: bool,
-    valid_origins: Arc<BTreeSet<String>>,
+    valid_origins: Arc<Origins>,
     outstanding: Arc<AtomicU32>,
 }
 
@@ -95,11 +95,11 @@ pub struct Routes {
     /// This router.
     pub self_id: String,
     /// Other routers that can be reached.
-    pub routers: BTreeMap<String, RouterRoute>,
+    pub routers: Arc<BTreeMap<String, RouterRoute>>,
     /// Addresses by name.
-    pub addresses: HashMap<String, AddressRoute>,
+    pub addresses: HashMap<Arc<str>, Arc<AddressRoute>>,
     /// Links towards edges, by id.
-    pub edges: HashMap<String, ConnId>,
+    pub edges: Arc<HashMap<String, ConnId>>,
     /// This router is an edge, and this its mesh.
     pub mesh: Option<Arc<str>>,
     /// An edge's link for everything that is not here.

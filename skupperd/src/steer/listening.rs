@@ -1,4 +1,4 @@
-//! Who listens in this network namespace.
+//! Who listens in this network namespace, and whose the ends of connections are.
 //!
 //! A socket can not be bound to a prefix of addresses nor to all ports, so nothing stops others from
 //! listening there, before us or after: they are looked for, and their ports are left to them.
@@ -17,6 +17,8 @@ mod diag {
     pub(super) const TCP: u8 = 6;
     /// Of the states of a socket, as a set.
     pub(super) const LISTEN: u32 = 1 << 10;
+    /// ESTABLISHED, FIN_WAIT1, FIN_WAIT2 and CLOSE_WAIT.
+    pub(super) const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8;
     /// Bytes of what is said of a socket before its attributes.
     pub(super) const SOCKET: usize = 72;
     pub(super) const ONLY_V6: u16 = 11;
@@ -27,7 +29,7 @@ mod diag {
     pub(super) const INODE: usize = 68;
 }
 
-/// A listening socket.
+/// A listening socket, or one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listening {
     /// Its address.
@@ -64,9 +66,20 @@ pub fn listening() -> io::Result<Vec<Listening>> {
 
 /// All listening TCP sockets of the network namespace that is asked.
 pub(super) fn listening_where(kernel: &Netlink) -> io::Result<Vec<Listening>> {
+    sockets(kernel, diag::LISTEN)
+}
+
+/// All ends of TCP connections that are in this thread's network namespace, each with its own address.
+pub fn connected() -> io::Result<Vec<Listening>> {
+    sockets(&Netlink::open(About::Sockets)?, diag::CONNECTED)
+}
+
+/// All TCP sockets in one of these states.
+fn sockets(kernel: &Netlink, states: u32) -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();
     for family in [IPV4, IPV6] {
-        kernel.dump(diag::SOCK_DIAG_BY_FAMILY, &request(family), |body| {
+        let request = request(family, states);
+        kernel.dump(diag::SOCK_DIAG_BY_FAMILY, &request, |body| {
             found.push(socket(body).ok_or_else(bad)?);
             Ok(())
         })?;
@@ -75,9 +88,9 @@ pub(super) fn listening_where(kernel: &Netlink) -> io::Result<Vec<Listening>> {
 }
 
 /// What is asked for, and the empty identity of a socket.
-fn request(family: u8) -> Vec<u8> {
+fn request(family: u8, states: u32) -> Vec<u8> {
     let mut body = vec![family, diag::TCP, 0, 0];
-    body.extend(diag::LISTEN.to_ne_bytes());
+    body.extend(states.to_ne_bytes());
     body.extend([0; 48]);
     body
 }

@@ -1,6 +1,6 @@
 //! Addresses that have consumers: those of this router, told to the network, and those of others.
 
-use super::{ConnId, Other, Router};
+use super::{ConnId, Other, Router, table::Stale};
 use crate::router::{
     routes::Treatment,
     wire::{Address, Control},
@@ -24,7 +24,7 @@ impl Router {
         if entry.1 == 1 {
             self.announce(format!("{MOBILE}{address}"));
         }
-        self.routes_dirty = true;
+        self.stale.address(address);
     }
 
     /// A consumer of an address has gone.
@@ -37,7 +37,7 @@ impl Router {
             self.local.remove(address);
             self.take_back(format!("{MOBILE}{address}"));
         }
-        self.routes_dirty = true;
+        self.stale.address(address);
     }
 
     /// The addresses that have consumers on this router, edges' left out.
@@ -123,16 +123,16 @@ impl Router {
             remote.mobile_seq = seq;
             for key in del {
                 match key.strip_prefix(EDGE) {
-                    Some(edge) => drop(remote.edges.remove(edge)),
-                    None => drop(
-                        remote
-                            .mobile
-                            .remove(key.strip_prefix(MOBILE).unwrap_or(key)),
-                    ),
+                    Some(edge) => self.stale.edges |= remote.edges.remove(edge),
+                    None => {
+                        let address = key.strip_prefix(MOBILE).unwrap_or(key);
+                        if remote.mobile.remove(address).is_some() {
+                            self.stale.address(address);
+                        }
+                    }
                 }
             }
-            remote.insert(add);
-            self.routes_dirty = true;
+            remote.insert(add, &mut self.stale);
         } else if seq > remote.mobile_seq {
             remote.latest.1 = seq;
             remote.asked_mobile = None;
@@ -145,11 +145,14 @@ impl Router {
             return;
         };
         remote.mobile_seq = seq;
-        remote.mobile.clear();
-        remote.edges.clear();
         remote.asked_mobile = None;
-        remote.insert(exist);
-        self.routes_dirty = true;
+        let before = Other {
+            mobile: std::mem::take(&mut remote.mobile),
+            edges: std::mem::take(&mut remote.edges),
+            ..Other::default()
+        };
+        remote.insert(exist, &mut Stale::default());
+        self.stale.differs(&before, remote);
     }
 
     pub(super) fn ask_addresses(&mut self, id: &str) {
@@ -173,16 +176,18 @@ pub(super) fn edge_key(id: String) -> String {
 }
 
 impl Other {
-    fn insert(&mut self, addresses: Vec<Address>) {
+    fn insert(&mut self, addresses: Vec<Address>, stale: &mut Stale) {
         for Address { key, treatment } in addresses {
             if self.mobile.len() + self.edges.len() >= MAX_ADDRESSES {
                 return;
             }
             if let Some(address) = key.strip_prefix(MOBILE) {
                 let treatment = Treatment::from_wire(treatment);
-                self.mobile.insert(address.to_owned(), treatment);
+                if self.mobile.insert(address.to_owned(), treatment) != Some(treatment) {
+                    stale.address(address);
+                }
             } else if let Some(edge) = key.strip_prefix(EDGE) {
-                self.edges.insert(edge.to_owned());
+                stale.edges |= self.edges.insert(edge.to_owned());
             }
         }
     }

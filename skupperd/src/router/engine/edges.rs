@@ -1,11 +1,8 @@
 //! The edges that this router serves: what they consume, and what they want to know.
 
 use super::{ConnId, Output, Router, addresses::edge_key, picture::NetworkRouter};
-use crate::router::routes::{AddressRoute, Remote, Treatment};
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, atomic::AtomicU32},
-};
+use crate::router::routes::Treatment;
+use std::collections::BTreeMap;
 
 /// Addresses that one edge consumes, and that it sends to: more than any site has services.
 const MAX_ADDRESSES: usize = 8192;
@@ -40,6 +37,14 @@ impl Edge {
     pub(super) fn consumes(&self, address: &str) -> bool {
         self.consumers.contains_key(address)
     }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn consumers(&self) -> &BTreeMap<String, usize> {
+        &self.consumers
+    }
 }
 
 impl Router {
@@ -63,7 +68,7 @@ impl Router {
             self.consumer_removed(&address);
         }
         self.edges.remove(&conn);
-        self.routes_dirty = true;
+        self.stale.edges = true;
     }
 
     /// An edge wants on this connection what is for it by its id, or no more.
@@ -83,7 +88,7 @@ impl Router {
                 self.take_back(edge_key(id));
             }
         }
-        self.routes_dirty = true;
+        self.stale.edges = true;
     }
 
     /// An edge wants to be told who can be reached.
@@ -203,27 +208,10 @@ impl Router {
         ids
     }
 
-    /// Puts the edges that are served here into the picture.
-    pub(super) fn add_edges(
-        &self,
-        addresses: &mut HashMap<String, AddressRoute>,
-        edges: &mut HashMap<String, (u32, ConnId)>,
-        counters: &mut HashMap<(String, ConnId), Arc<AtomicU32>>,
-    ) {
-        // A later connection of the same edge is the one that is well.
-        for (conn, edge) in &self.edges {
-            if edge.named {
-                edges.insert(edge.id.clone(), (0, *conn));
-            }
-            let id: Arc<str> = edge.id.as_str().into();
-            for address in edge.consumers.keys() {
-                if let Some(route) = addresses.get_mut(address) {
-                    let outstanding = counters.entry((address.clone(), *conn)).or_default();
-                    let remote = Remote::edge(id.clone(), *conn, outstanding.clone());
-                    route.remotes.push(remote);
-                }
-            }
-        }
+    /// Connections that edges are reached by, by id; a later one of the same edge is the one that is well.
+    pub(super) fn edge_conns(&self) -> impl Iterator<Item = (&String, ConnId)> {
+        let named = self.edges.iter().filter(|(_, edge)| edge.named);
+        named.map(|(conn, edge)| (&edge.id, *conn))
     }
 
     /// The edges that are served here, as parts of the network.

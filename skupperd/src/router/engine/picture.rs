@@ -1,14 +1,14 @@
-//! What comes of it all: shortest paths, the picture that workers choose by, the network as it is shown.
+//! Shortest paths, and the network as it is shown.
 
-use super::{ConnId, Output, Router};
+use super::{ConnId, Router};
 use crate::router::{
     paths::{self, Graph},
-    routes::{AddressRoute, Remote, RouterRoute, Routes, Treatment},
+    routes::RouterRoute,
 };
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, atomic::AtomicUsize},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 /// A router as seen from here.
@@ -47,108 +47,41 @@ impl Router {
         for (peer, back) in named {
             graph.entry(peer).or_default().insert(back, 1);
         }
-        self.paths = paths::compute(&graph, &self.cfg.id);
-        self.asking = true;
-        self.routes_dirty = true;
-    }
-
-    /// Rebuilds the picture when something changed.
-    pub(super) fn refresh(&mut self) {
-        self.recompute();
-        if !std::mem::take(&mut self.routes_dirty) {
-            return;
-        }
+        self.work.trees += self.passing.trees;
+        (self.paths, self.passing) = paths::compute(&graph, &self.cfg.id);
         // The newest of those that cost the same: it is there to take over from the others.
         let order = |(cost, link): &(u32, ConnId)| (*cost, Reverse(*link));
         let best = |id: &str| self.links_to(id).min_by_key(order).map(|(_, link)| link);
-        let routers: BTreeMap<String, RouterRoute> = self
-            .paths
-            .iter()
-            .filter_map(|(id, path)| {
-                let route = RouterRoute {
-                    next_hop: best(&path.next_hop)?,
-                    next_hop_id: path.next_hop.clone(),
-                    cost: path.cost,
-                    valid_origins: Arc::new(path.valid_origins.clone()),
-                };
-                Some((id.clone(), route))
-            })
-            .collect();
-        let mut addresses: HashMap<String, AddressRoute> = HashMap::new();
-        let mut turns = std::mem::take(&mut self.turns);
-        let mut counters = std::mem::take(&mut self.counters);
-        let mut entry = |address: &str, treatment| {
-            address_route(&mut addresses, &mut turns, address, treatment);
-        };
-        for (address, (treatment, _)) in &self.local {
-            entry(address, *treatment);
-        }
-        for remote in self.remotes.values() {
-            remote
-                .mobile
-                .iter()
-                .for_each(|(address, treatment)| entry(address, *treatment));
-        }
-        for address in self.local.keys() {
-            if let Some(route) = addresses.get_mut(address) {
-                route.local = true;
-            }
-        }
-        let mut edges: HashMap<String, (u32, ConnId)> = HashMap::new();
-        for (id, remote) in &self.remotes {
-            let Some(route) = routers.get(id) else {
-                continue;
-            };
-            for edge in &remote.edges {
-                let way = (route.cost, route.next_hop);
-                let best = edges.entry(edge.clone()).or_insert(way);
-                *best = way.min(*best);
-            }
-            let id: Arc<str> = id.as_str().into();
-            for address in remote.mobile.keys() {
-                let Some(entry) = addresses.get_mut(address) else {
-                    continue;
-                };
-                let key = (address.clone(), route.next_hop);
-                let outstanding = counters.entry(key).or_default().clone();
-                entry
-                    .remotes
-                    .push(Remote::new(id.clone(), route, outstanding));
-            }
-        }
-        self.add_edges(&mut addresses, &mut edges, &mut counters);
-        self.add_uplink(&mut addresses, &mut turns, &mut counters);
-        for route in addresses.values_mut() {
-            route
-                .remotes
-                .sort_by(|a, b| (a.cost, &a.router).cmp(&(b.cost, &b.router)));
-        }
-        // An address or a link that is gone leaves no counter behind.
-        turns.retain(|address, _| addresses.contains_key(address));
-        counters.retain(|(address, link), count| {
-            (addresses.contains_key(address) && self.is_link(*link)) || Arc::strong_count(count) > 1
-        });
-        self.turns = turns;
-        self.counters = counters;
-        self.routes = Arc::new(Routes {
-            self_id: self.cfg.id.clone(),
-            mesh: self.routes.mesh.clone(),
-            uplink: self.uplink.link(),
-            routers,
-            addresses,
-            edges: edges
-                .into_iter()
-                .map(|(id, (_, link))| (id, link))
-                .collect(),
-        });
-        self.telling = true;
-        self.out.push_back(Output::RoutesChanged);
+        let hops: BTreeSet<&String> = self.paths.values().map(|path| &path.next_hop).collect();
+        let hops = hops
+            .into_iter()
+            .filter_map(|id| Some((id.clone(), best(id)?)));
+        self.hops = hops.collect();
+        self.asking = true;
+        self.stale.ways = true;
     }
 
-    fn is_link(&self, link: ConnId) -> bool {
-        self.links.contains_key(&link)
-            || self.edges.contains_key(&link)
-            || self.uplink.link() == Some(link)
+    /// The ways as the picture is to have them.
+    pub(super) fn new_ways(&mut self) -> BTreeMap<String, RouterRoute> {
+        let mut origins = self.passing.origins();
+        let ways = self.paths.iter().filter_map(|(id, path)| {
+            let route = RouterRoute {
+                next_hop: *self.hops.get(&path.next_hop)?,
+                next_hop_id: path.next_hop.clone(),
+                cost: path.cost,
+                valid_origins: Arc::new(origins.remove(id).unwrap_or_default()),
+            };
+            Some((id.clone(), route))
+        });
+        ways.collect()
+    }
+
+    /// Link towards a router by its id.
+    pub(super) fn towards(&mut self, id: &str) -> Option<ConnId> {
+        self.recompute();
+        let path = self.paths.get(id);
+        let known = path.and_then(|path| self.hops.get(&path.next_hop).copied());
+        known.or(self.uplink.link())
     }
 
     /// Every router that is known.
@@ -182,17 +115,4 @@ impl Router {
             .chain(served)
             .collect()
     }
-}
-
-/// The route of an address, made when there is none yet.
-pub(super) fn address_route<'a>(
-    addresses: &'a mut HashMap<String, AddressRoute>,
-    turns: &mut HashMap<String, Arc<AtomicUsize>>,
-    address: &str,
-    treatment: Treatment,
-) -> &'a mut AddressRoute {
-    addresses.entry(address.to_owned()).or_insert_with(|| {
-        let turn = turns.entry(address.to_owned()).or_default().clone();
-        AddressRoute::new(treatment, turn)
-    })
 }

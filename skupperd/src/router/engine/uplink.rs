@@ -1,16 +1,8 @@
 //! An edge's own way into the network: one interior router, which says what can be reached.
 
-use super::{
-    ConnId, Router,
-    picture::{NetworkRouter, address_route},
-};
-use crate::router::routes::{AddressRoute, Remote, Treatment};
+use super::{ConnId, Router, picture::NetworkRouter};
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicUsize},
-    },
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -39,6 +31,17 @@ struct Active {
 impl Uplink {
     pub(super) fn link(&self) -> Option<ConnId> {
         self.active.as_ref().map(|active| active.link)
+    }
+
+    /// The way there: link, interior router, cost.
+    pub(super) fn way(&self) -> Option<(ConnId, &str, u32)> {
+        let active = self.active.as_ref()?;
+        Some((active.link, &active.id, active.cost))
+    }
+
+    /// Addresses that somebody receives from.
+    pub(super) fn reached(&self) -> &BTreeMap<String, bool> {
+        &self.reached
     }
 
     /// The interior router, as a part of the network.
@@ -72,51 +75,39 @@ impl Router {
         held.for_each(|said| *said = false);
         let hold = !self.uplink.reached.is_empty();
         self.uplink.until = hold.then(|| now + HOLD);
+        self.stale.all = true;
         self.uplink.active = active.map(|(link, id, cost)| Active {
             link,
             id: id.to_owned(),
             cost,
             adverts,
         });
-        self.routes_dirty = true;
     }
 
     /// The interior router says whether anybody receives what is sent to an address.
     pub fn reached(&mut self, address: &str, reachable: bool) {
         if reachable {
             let before = self.uplink.reached.insert(address.to_owned(), true);
-            self.routes_dirty |= before.is_none();
-        } else {
-            self.routes_dirty |= self.uplink.reached.remove(address).is_some();
+            if before.is_some() {
+                return;
+            }
+        } else if self.uplink.reached.remove(address).is_none() {
+            return;
         }
+        self.stale.address(address);
     }
 
     /// What an earlier interior router said and the one of now did not is over.
     pub(super) fn uplink_timeout(&mut self) {
         if self.uplink.until.is_some_and(|until| until <= self.now) {
             self.uplink.until = None;
-            let before = self.uplink.reached.len();
-            self.uplink.reached.retain(|_, said| *said);
-            self.routes_dirty |= self.uplink.reached.len() < before;
-        }
-    }
-
-    /// Puts what can be reached by way of the interior router into the picture.
-    pub(super) fn add_uplink(
-        &self,
-        addresses: &mut HashMap<String, AddressRoute>,
-        turns: &mut HashMap<String, Arc<AtomicUsize>>,
-        counters: &mut HashMap<(String, ConnId), Arc<AtomicU32>>,
-    ) {
-        let Some(active) = &self.uplink.active else {
-            return;
-        };
-        let id: Arc<str> = active.id.as_str().into();
-        for address in self.uplink.reached.keys() {
-            let route = address_route(addresses, turns, address, Treatment::of(address));
-            let outstanding = counters.entry((address.clone(), active.link)).or_default();
-            let remote = Remote::uplink(id.clone(), active.cost, active.link, outstanding.clone());
-            route.remotes.push(remote);
+            let stale = &mut self.stale;
+            self.uplink.reached.retain(|address, said| {
+                if !*said {
+                    stale.address(address);
+                }
+                *said
+            });
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Random graphs: trees equal to their definition, floods that reach everybody once.
 
 use super::network::Network;
-use crate::router::paths::{Graph, Tree, compute};
+use crate::router::{
+    ConnId, Routes, Treatment,
+    paths::{Graph, Numbered, Tree, compute},
+};
 use proptest::prelude::*;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 fn edges(n: usize) -> impl Strategy<Value = Vec<(usize, usize, u32)>> {
     prop::collection::vec((0..n, 0..n, 1u32..4), n..n * 3)
@@ -55,13 +58,9 @@ proptest! {
     #[test]
     fn trees_equal_their_definition(edges in edges(8)) {
         let graph = graph(&edges);
-        for root in graph.keys() {
-            let tree = Tree::compute(&graph, root);
-            let ours: Vec<(String, Option<String>, u32)> = tree
-                .nodes
-                .iter()
-                .map(|(n, (p, c))| (n.to_string(), p.map(str::to_owned), *c))
-                .collect();
+        let numbered = Numbered::new(&graph);
+        for (n, root) in graph.keys().enumerate() {
+            let ours = Tree::compute(&numbered, n).by_id(&numbered);
             prop_assert_eq!(ours, by_definition(&graph, root));
         }
     }
@@ -70,8 +69,10 @@ proptest! {
     fn valid_origins_follow_the_trees(edges in edges(7)) {
         let graph = graph(&edges);
         for own in graph.keys() {
-            for (node, path) in compute(&graph, own) {
-                for origin in graph.keys().filter(|o| *o != own && **o != node) {
+            let (paths, mut passing) = compute(&graph, own);
+            let origins = passing.origins();
+            for (node, path) in &paths {
+                for origin in graph.keys().filter(|o| *o != own && *o != node) {
                     let tree = by_definition(&graph, origin);
                     let previous = |n: &str| tree.iter().find(|(x, ..)| x == n)?.1.clone();
                     let mut at = Some(node.clone());
@@ -80,8 +81,12 @@ proptest! {
                         passes |= n == *own;
                         at = previous(&n);
                     }
-                    let reached = tree.iter().any(|(n, ..)| *n == node);
-                    prop_assert_eq!(path.valid_origins.contains(origin), passes && reached);
+                    let reached = tree.iter().any(|(n, ..)| n == node);
+                    let valid = passes && reached;
+                    prop_assert_eq!(origins[node].contains(origin), valid);
+                    if valid {
+                        prop_assert!(passing.neighbours(origin).contains(&path.next_hop));
+                    }
                 }
             }
         }
@@ -110,6 +115,98 @@ proptest! {
         for ((router, message), copies) in &net.floods {
             prop_assert_eq!(*copies, 1, "router {} got {} {} times", router,
                 String::from_utf8_lossy(message), copies);
+        }
+    }
+}
+
+/// Something that happens to a network of five.
+#[derive(Clone, Debug)]
+enum Change {
+    Add(usize, u8),
+    Remove(usize, u8),
+    Lower(usize),
+    Raise(usize),
+    Restart(usize),
+    /// The edge of this router connects, again if need be.
+    EdgeUp(usize),
+    /// It receives from an address.
+    Edge(usize, u8),
+    EdgeGone(usize),
+    /// So many tenths of a second pass.
+    Wait(u64),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (0..5usize, 0..6u8).prop_map(|(n, a)| Change::Add(n, a)),
+        (0..5usize, 0..6u8).prop_map(|(n, a)| Change::Remove(n, a)),
+        (0..6usize).prop_map(Change::Lower),
+        (0..6usize).prop_map(Change::Raise),
+        (0..5usize).prop_map(Change::Restart),
+        (0..5usize).prop_map(Change::EdgeUp),
+        (0..5usize, 0..6u8).prop_map(|(n, a)| Change::Edge(n, a)),
+        (0..5usize).prop_map(Change::EdgeGone),
+        (1..60u64).prop_map(Change::Wait),
+    ]
+}
+
+/// A picture as text, in an order.
+fn described(routes: &Routes) -> String {
+    let addresses: BTreeMap<_, _> = routes.addresses.iter().collect();
+    let edges: BTreeMap<_, _> = routes.edges.iter().collect();
+    format!(
+        "{:#?} {addresses:#?} {edges:?} {:?}",
+        routes.routers, routes.uplink
+    )
+}
+
+fn happen(net: &mut Network, change: &Change) {
+    let name = |a: &u8| format!("service{a}");
+    let edge = |n: &usize| 1000 + *n as ConnId;
+    match change {
+        Change::Add(n, a) => net.routers[*n].consumer_added(&name(a), Treatment::Balanced),
+        Change::Remove(n, a) => net.routers[*n].consumer_removed(&name(a)),
+        Change::Lower(link) if net.links[*link].up => net.lower(*link),
+        Change::Raise(link) if !net.links[*link].up => net.raise(*link),
+        Change::Lower(_) | Change::Raise(_) => {}
+        Change::Restart(n) => net.restart(*n, &["service1"]),
+        Change::EdgeUp(n) => {
+            let router = &mut net.routers[*n];
+            router.edge_gone(edge(n));
+            router.edge_connected(edge(n), &format!("edge{n}"));
+            router.edge_named(edge(n), true);
+        }
+        Change::Edge(n, a) => {
+            let receives = net.routers[*n].edge_consumes(edge(n), &name(a));
+            receives.expect("room");
+        }
+        Change::EdgeGone(n) => net.routers[*n].edge_gone(edge(n)),
+        Change::Wait(tenths) => net.run(Duration::from_millis(100 * tenths)),
+    }
+    net.pump();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_picture_that_is_made_in_parts_is_the_one_that_is_made_whole(
+        changes in prop::collection::vec(change(), 1..40)
+    ) {
+        let mut net = Network::new(5);
+        net.counting = false;
+        for (a, b, cost) in [(0, 1, 1), (1, 2, 1), (2, 3, 1), (3, 4, 1), (4, 0, 2), (1, 3, 3)] {
+            net.connect(a, b, cost);
+        }
+        for change in &changes {
+            happen(&mut net, change);
+            for router in &mut net.routers {
+                prop_assert_eq!(
+                    described(&router.routes()),
+                    described(&router.made_anew()),
+                    "{} after {:?} of {:?}", router.id(), change, &changes
+                );
+            }
         }
     }
 }
