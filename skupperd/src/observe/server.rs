@@ -47,10 +47,10 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// What there is, for those who ask for something else.
-const PATHS: &str = "there are /metrics, /services, /connections, /steering and /healthz\n";
+const PATHS: &str =
+    "there are /metrics, /services, /connections, /requests, /steering and /healthz\n";
 /// Why connections are not shown.
-const UNTRUSTED: &str =
-    "connections are shown to root and to the daemon's own user, on the local socket\n";
+const UNTRUSTED: &str = "connections and requests are shown to root and to the daemon's own user, on the local socket\n";
 
 /// How steering is seen.
 #[derive(Clone)]
@@ -233,9 +233,15 @@ async fn answer(
             let services = watched.ledger.services();
             json(services.iter().map(connections::service).collect())
         }
-        (&Method::GET, "/connections") if !trusted => text(StatusCode::FORBIDDEN, UNTRUSTED),
-        (&Method::GET, "/connections") => {
+        (&Method::GET, "/connections" | "/requests") if !trusted => {
+            text(StatusCode::FORBIDDEN, UNTRUSTED)
+        }
+        (&Method::GET, path @ ("/connections" | "/requests")) => {
             match connections::query(request.uri().query().unwrap_or_default()) {
+                Ok(query) if path == "/requests" => {
+                    let records = watched.ledger.requests(&query);
+                    json(records.iter().map(connections::request).collect())
+                }
                 Ok(query) => {
                     let records = watched.ledger.records(&query);
                     json(records.iter().map(connections::connection).collect())

@@ -10,9 +10,10 @@ use crate::{
         ends::{BackTls, Failures, Front, ProxyProtocol, Trouble},
         origin::ORIGIN_ADVERT,
         probe::Probe,
-        view::{ConnectorTarget, SiteView, TargetHost},
+        view::{ConnectorTarget, ListenerView, SiteView, TargetHost},
         worker::Command,
     },
+    model::Observer,
     router::{Router, Treatment},
     steer::{netns::Placed, place::Place},
 };
@@ -44,6 +45,8 @@ pub struct ListenerSpec {
     pub acceleration: Option<bool>,
     /// What it does beside carrying bytes to its routing key.
     pub front: Option<Arc<Front>>,
+    /// What is looked for in its traffic.
+    pub observer: Observer,
 }
 
 impl ListenerSpec {
@@ -225,12 +228,16 @@ impl Services {
         resting.map(|c| c.target.clone()).collect()
     }
 
-    /// Names of listeners by their ids.
-    pub(super) fn listener_names(&self) -> HashMap<u64, Arc<str>> {
-        let listeners = self.listeners.iter();
-        listeners
-            .map(|(name, l)| (l.id, name.as_str().into()))
-            .collect()
+    /// What workers know of listeners, by their ids.
+    pub(super) fn listener_views(&self) -> HashMap<u64, ListenerView> {
+        let view = |(name, listener): (&String, &listeners::Listener)| {
+            let view = ListenerView {
+                name: name.as_str().into(),
+                observer: listener.spec.observer,
+            };
+            (listener.id, view)
+        };
+        self.listeners.iter().map(view).collect()
     }
 
     /// Opens listeners whose routing key is reachable and closes those whose is not.
@@ -298,6 +305,8 @@ impl Site {
 
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &mut Core, spec: ListenerSpec) {
+        // Who looks on has no part in connections: those that are open stay.
+        self.view_dirty |= self.services.listeners.observe(&spec.name, spec.observer);
         if self
             .services
             .listeners

@@ -115,6 +115,8 @@ pub(super) struct Peer {
 pub struct Site {
     pub(super) id: u32,
     pub(super) spec: SiteSpec,
+    /// What tells of it on the network, as records name it: five characters, as upstream's.
+    pub(super) source: Arc<str>,
     pub(super) router: Router,
     links: BTreeMap<String, Dialling>,
     pub(super) peers: BTreeMap<ConnKey, Peer>,
@@ -140,6 +142,7 @@ impl Site {
         Self {
             id,
             services: Services::of(&spec.namespace),
+            source: source().into(),
             spec,
             router,
             links: BTreeMap::new(),
@@ -567,7 +570,8 @@ impl Site {
         let origins = origins.filter_map(|a| a.strip_prefix(ORIGIN_ADVERT));
         let view = Arc::new(SiteView {
             site: self.spec.site.clone(),
-            listeners: self.services.listener_names(),
+            source: self.source.clone(),
+            listeners: self.services.listener_views(),
             origins: origins.map(str::to_owned).collect(),
             routes,
             connectors: self.services.connectors(),
@@ -619,6 +623,12 @@ impl Site {
         self.services.clear(self.id, core);
         self.clients.clear(core);
     }
+}
+
+/// A name for what tells of a site; another one after each start.
+fn source() -> String {
+    let mut name = dial::name();
+    name.split_off(name.len().saturating_sub(5))
 }
 
 pub(super) fn close(core: &Core, key: ConnKey, peer: &Peer, why: &str) {
