@@ -240,6 +240,32 @@ impl Services {
         self.listeners.iter().map(view).collect()
     }
 
+    /// Listeners: name, each routing key, and where they are.
+    pub(super) fn listening(&self) -> Vec<(String, Arc<str>, String)> {
+        let listeners = self.listeners.iter().flat_map(|(name, listener)| {
+            let place = listener.spec.places.first().map(ToString::to_string);
+            let place = place.unwrap_or_default();
+            let keys = listener.spec.keys().into_iter();
+            keys.map(move |key| (name.clone(), key, place.clone()))
+        });
+        listeners.collect()
+    }
+
+    /// Connectors: name, routing key, host and port of the server, and connections so far.
+    pub(super) fn serving(&self) -> Vec<(String, String, [String; 2], u64)> {
+        let connectors = self.connectors.values().map(|connector| {
+            let spec = &connector.spec;
+            let port = match &spec.host {
+                TargetHost::Unix(_) => String::new(),
+                _ => spec.port.to_string(),
+            };
+            let server = [spec.host.to_string(), port];
+            let opened = connector.target.connections.load(Ordering::Relaxed);
+            (spec.name.clone(), spec.routing_key.clone(), server, opened)
+        });
+        connectors.collect()
+    }
+
     /// Opens listeners whose routing key is reachable and closes those whose is not.
     pub(super) fn reconsider(&mut self, site: u32, core: &mut Core, view: &SiteView) {
         self.listeners.reconsider(site, core, view);
