@@ -35,7 +35,10 @@
 //! ```
 //!
 //! What workers tell of connections is in a [`link::ledger::Ledger`]: each writes a shelf of its own,
-//! without a lock for bytes, and whoever watches reads them all.
+//! without a lock for bytes, and whoever watches reads them all. HTTP requests are in it too, as a
+//! listener's observer (`proxy::http`) sees them pass. While somebody on the network listens, the core
+//! takes news from the ledger and sends them, with all it knows itself, as upstream's records
+//! (`link::vanflow`, `link::core::telling`).
 //!
 //! What workers know of the network is a [`link::view::SiteView`], replaced as a whole. A stream is
 //! carried by one worker from socket to socket: client -> listener's accept socket on worker k ->

@@ -20,6 +20,7 @@ mod record;
 mod tls;
 mod transit;
 pub mod upstream;
+mod vanflow;
 pub mod view;
 mod wire;
 pub mod worker;

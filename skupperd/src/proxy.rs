@@ -3,6 +3,7 @@
 mod connector;
 mod flow;
 mod head;
+mod http;
 mod listener;
 mod local;
 mod stream;

@@ -15,11 +15,25 @@ pub(super) const MOST: u64 = 16 << 20;
 /// What the daemon answers.
 pub(super) struct Answer {
     /// As HTTP has it: 200 is good.
-    status: String,
-    body: String,
+    pub(super) status: String,
+    /// The type of the body.
+    pub(super) kind: Option<String>,
+    pub(super) body: String,
 }
 
 impl Answer {
+    /// An answer as it came.
+    pub(super) fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        let kind = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        Self {
+            status: head.split(' ').nth(1).unwrap_or_default().to_owned(),
+            kind: kind.map(|(_, value)| value.trim().to_owned()),
+            body: body.to_owned(),
+        }
+    }
+
     /// The body; an answer that is none is an error by what it says.
     pub(super) fn body(self) -> Result<String, String> {
         match self.status.as_str() {
@@ -62,11 +76,7 @@ pub(super) fn get(runtime: &Path, path: &str) -> Result<Answer, AskError> {
         Err(e) => return Err(failed(e)),
     };
     let text = exchange(stream, path).map_err(failed)?;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    Ok(Answer {
-        status: head.split(' ').nth(1).unwrap_or_default().to_owned(),
-        body: body.to_owned(),
-    })
+    Ok(Answer::parse(&text))
 }
 
 fn exchange(mut stream: UnixStream, path: &str) -> io::Result<String> {

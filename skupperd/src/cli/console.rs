@@ -3,7 +3,12 @@
 //! A browser can not come to the daemon's socket: the command listens on loopback and asks there for
 //! it, with the rights of whoever runs it. Who else may use this host's loopback has not the token.
 
-use super::{Failure, Outcome, ask, output, place::Place};
+use super::{
+    Failure, Outcome,
+    ask::{self, Answer},
+    output,
+    place::Place,
+};
 use crate::observe::console::{self, Token};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
@@ -145,27 +150,22 @@ async fn asked(request: &Request<Incoming>, asking: &Arc<(PathBuf, Token)>) -> A
     let asking = asking.clone();
     let got = tokio::task::spawn_blocking(move || ask::get(&asking.0, &path)).await;
     match got {
-        Ok(Ok(answer)) => forwarded(&answer),
+        Ok(Ok(answer)) => forwarded(answer),
         Ok(Err(why)) => Response::builder()
             .status(StatusCode::BAD_GATEWAY)
-            .body(Full::from(why)),
+            .body(Full::from(why.to_string())),
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "asking skupperd\n"),
     }
 }
 
 /// What the daemon has answered: status, type and body.
-fn forwarded(answer: &str) -> Answered {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse::<u16>().ok());
+fn forwarded(answer: Answer) -> Answered {
+    let status = answer.status.parse::<u16>();
     let mut response = Response::builder().status(status.unwrap_or(502));
-    let fields = head.lines().filter_map(|line| line.split_once(':'));
-    for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-        response = response.header(CONTENT_TYPE, value.trim());
+    if let Some(kind) = answer.kind {
+        response = response.header(CONTENT_TYPE, kind);
     }
-    response.body(Full::from(body.to_owned()))
+    response.body(Full::from(answer.body))
 }
 
 #[cfg(test)]
@@ -175,10 +175,10 @@ mod tests {
     #[test]
     fn o9_what_the_daemon_answers_is_passed_on() {
         let answer = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nx: y\r\n\r\n{}";
-        let passed = forwarded(answer).unwrap();
+        let passed = forwarded(Answer::parse(answer)).unwrap();
         assert_eq!(passed.status(), 403);
         assert_eq!(passed.headers().len(), 1);
         assert_eq!(passed.headers()[CONTENT_TYPE], "application/json");
-        assert_eq!(forwarded("what?").unwrap().status(), 502);
+        assert_eq!(forwarded(Answer::parse("what?")).unwrap().status(), 502);
     }
 }

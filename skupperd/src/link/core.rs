@@ -8,6 +8,7 @@ mod edges;
 mod insides;
 mod services;
 mod site;
+mod telling;
 mod uplink;
 
 pub use accesses::{AccessSpec, IncomingLink, ServerTls};

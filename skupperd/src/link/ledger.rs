@@ -1,20 +1,28 @@
-//! Who talks with whom: a record of each connection of this host's listeners and connectors, and
-//! counters of what each service carries.
+//! Who talks with whom: a record of each connection of this host's listeners and connectors, of the
+//! requests that were seen on them, and counters of what each service carries.
 //!
 //! A worker writes its own shelf. Bytes are an addition to cells that nobody else writes; a lock is
 //! taken when a connection begins, is served and ends, never for its bytes. Whoever looks takes the
 //! lock for as long as it takes to copy pointers.
 
+mod exchange;
 mod flow;
+mod news;
+mod requests;
 
+pub use exchange::{Exchange, Protocol, Unseen};
 pub use flow::{Begin, Ending, Entry, Record, Served, Side};
+pub use news::{News, Seen};
+pub use requests::{RequestKey, RequestRecord};
 
 use flow::Flow;
+use news::Item;
+use requests::{Request, UnseenCounts};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -80,10 +88,12 @@ struct Service {
     closed: AtomicU64,
     read: AtomicU64,
     wrote: AtomicU64,
+    /// Taken when a request is over and by whoever looks.
+    requests: Mutex<BTreeMap<RequestKey, u64>>,
 }
 
 /// What a service has carried since the daemon was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Connections that a server was found for, or that ended without one.
     pub opened: u64,
@@ -93,6 +103,8 @@ pub struct Totals {
     pub sent: u64,
     /// Bytes from servers to clients.
     pub received: u64,
+    /// Requests that are over, where they are observed.
+    pub requests: BTreeMap<RequestKey, u64>,
 }
 
 /// Adds to a counter that no other thread writes.
@@ -109,6 +121,9 @@ struct Shelf {
     next: u64,
     live: BTreeMap<u64, Arc<Flow>>,
     ended: VecDeque<Arc<Flow>>,
+    requests: VecDeque<Arc<Request>>,
+    /// For whoever tells of them, by source.
+    news: HashMap<Arc<str>, VecDeque<Item>>,
     services: HashMap<ServiceKey, Arc<Service>>,
 }
 
@@ -159,22 +174,21 @@ pub struct Ledger(Arc<Shelves>);
 
 #[derive(Debug)]
 struct Shelves {
-    /// Begins the identities of this life's records.
-    prefix: String,
     shelves: Vec<Mutex<Shelf>>,
+    /// Whether anybody waits for news of a worker.
+    listened: Vec<AtomicBool>,
     link_errors: Mutex<BTreeMap<(String, &'static str), u64>>,
+    unseen: UnseenCounts,
 }
 
 impl Ledger {
     /// An empty one for this many workers.
     pub fn new(workers: usize) -> Self {
-        let mut prefix = super::dial::name();
-        // As long as upstream's.
-        let prefix = prefix.split_off(prefix.len().saturating_sub(5));
         Self(Arc::new(Shelves {
-            prefix,
             shelves: (0..workers).map(|_| Mutex::default()).collect(),
+            listened: (0..workers).map(|_| AtomicBool::default()).collect(),
             link_errors: Mutex::default(),
+            unseen: UnseenCounts::default(),
         }))
     }
 
@@ -183,20 +197,33 @@ impl Ledger {
         Some(shelf.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A number unlike those of all other records. Each source counts from 0, which is its router.
+    fn number(&self, worker: usize, shelf: &mut Shelf) -> u64 {
+        shelf.next += 1;
+        shelf.next * self.0.shelves.len() as u64 + worker as u64
+    }
+
+    /// A number for a record of something else.
+    pub fn new_number(&self) -> u64 {
+        self.shelf(0)
+            .map_or(0, |mut shelf| self.number(0, &mut shelf))
+    }
+
     /// A connection has begun at a worker.
     pub fn begin(&self, worker: usize, begin: Begin) -> Entry {
         let mut n = 0;
         let flow = match self.shelf(worker) {
             Some(mut shelf) => {
-                // Unlike those of all other workers.
-                n = shelf.next * self.0.shelves.len() as u64 + worker as u64;
-                shelf.next += 1;
-                let flow = Arc::new(Flow::new(format!("{}:{n}", self.0.prefix), begin));
+                n = self.number(worker, &mut shelf);
+                let flow = Arc::new(Flow::new(n, begin));
                 shelf.live.insert(n, flow.clone());
+                if flow.side() == Side::Listener {
+                    shelf.tell(&flow);
+                }
                 flow
             }
             // A worker that is not one of ours: what it has is not remembered.
-            None => Arc::new(Flow::new(String::new(), begin)),
+            None => Arc::new(Flow::new(0, begin)),
         };
         Entry::new(self.clone(), worker, n, flow)
     }
@@ -223,6 +250,7 @@ impl Ledger {
                 totals.opened += service.opened.load(Ordering::Relaxed);
                 totals.sent += sent;
                 totals.received += received;
+                service.add_requests(&mut totals.requests);
             }
         }
         all
@@ -286,6 +314,7 @@ impl Ledger {
         if let Some(mut shelf) = self.shelf(worker)
             && let Some(flow) = shelf.live.remove(&n)
         {
+            shelf.tell(&flow);
             if shelf.ended.len() >= REMEMBERED {
                 shelf.ended.pop_front();
             }
@@ -295,127 +324,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn begin(side: Side) -> Begin {
-        Begin {
-            side,
-            site: Arc::new(SiteName {
-                namespace: "default".to_owned(),
-                id: "1".to_owned(),
-                name: "east".to_owned(),
-            }),
-            entity: "web".into(),
-            routing_key: "web".into(),
-            client: None,
-            peer_id: String::new(),
-        }
-    }
-
-    fn served(site: &str) -> Served {
-        Served {
-            site: SiteName {
-                name: site.to_owned(),
-                ..SiteName::default()
-            },
-            ..Served::default()
-        }
-    }
-
-    fn records(ledger: &Ledger, which: Which, limit: usize) -> Vec<Record> {
-        ledger.records(&Query {
-            which,
-            limit,
-            namespace: None,
-        })
-    }
-
-    fn total(ledger: &Ledger) -> Totals {
-        let services = ledger.services();
-        let mut sum = Totals::default();
-        for totals in services.values() {
-            sum.opened += totals.opened;
-            sum.closed += totals.closed;
-            sum.sent += totals.sent;
-            sum.received += totals.received;
-        }
-        sum
-    }
-
-    #[test]
-    fn bytes_before_a_server_is_known_are_counted_with_it() {
-        let ledger = Ledger::new(2);
-        let entry = ledger.begin(1, begin(Side::Listener));
-        entry.read(3);
-        assert_eq!(total(&ledger), Totals::default());
-        entry.served(served("west"));
-        entry.read(4);
-        entry.wrote(5);
-        let counted = Totals {
-            opened: 1,
-            closed: 0,
-            sent: 7,
-            received: 5,
-        };
-        assert_eq!(total(&ledger), counted);
-        let key = ledger.services().into_keys().next().unwrap();
-        assert_eq!(key.there.name, "west");
-        entry.end(Ending::Closed);
-        entry.finish();
-        entry.finish();
-        drop(entry);
-        assert_eq!(
-            total(&ledger),
-            Totals {
-                closed: 1,
-                ..counted
-            }
-        );
-    }
-
-    #[test]
-    fn o10_a_record_says_what_became_of_a_connection() {
-        let ledger = Ledger::new(1);
-        let first = ledger.begin(0, begin(Side::Listener));
-        drop(ledger.begin(0, begin(Side::Listener)));
-        let of_connector = ledger.begin(0, begin(Side::Connector));
-        of_connector.read(10);
-        of_connector.wrote(1);
-        let all = records(&ledger, Which::All, 10);
-        assert_eq!(all.len(), 3);
-        assert_eq!((all[0].sent, all[0].received), (1, 10));
-        assert_eq!(all[0].ending, None);
-        assert_eq!(all[1].ending, Some(Ending::Refused));
-        let elsewhere = Query {
-            namespace: Some("east".to_owned()),
-            limit: 10,
-            which: Which::All,
-        };
-        assert!(ledger.records(&elsewhere).is_empty());
-        first.here();
-        first.there();
-        assert_eq!(records(&ledger, Which::Active, 10).len(), 2);
-        first.finish();
-        let ended = records(&ledger, Which::Terminated, 1);
-        assert_eq!(ended[0].ending, Some(Ending::ResetByClient));
-        assert!(ended[0].end.is_some());
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded_and_what_is_counted_is_not_lost() {
-        let ledger = Ledger::new(1);
-        let n = REMEMBERED as u64 + MAX_SERVICES as u64 + 10;
-        for i in 0..n {
-            let entry = ledger.begin(0, begin(Side::Listener));
-            entry.tries(&format!("key{i}").into());
-            entry.served(served("west"));
-            entry.read(1);
-        }
-        assert_eq!(records(&ledger, Which::All, usize::MAX).len(), REMEMBERED);
-        let services = ledger.services();
-        assert_eq!(services.len(), MAX_SERVICES + 1);
-        let all = total(&ledger);
-        assert_eq!((all.opened, all.closed, all.sent), (n, n, n));
-    }
-}
+mod tests;

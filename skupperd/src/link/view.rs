@@ -5,7 +5,7 @@ use super::{
     ends::{BackTls, Failures, ProxyProtocol, Trouble},
     ledger::SiteName,
 };
-use crate::router::Routes;
+use crate::{model::Observer, router::Routes};
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
@@ -64,13 +64,24 @@ pub struct ConnectorTarget {
     pub connections: AtomicU64,
 }
 
+/// What workers know of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerView {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What is looked for in its traffic.
+    pub observer: Observer,
+}
+
 /// The snapshot.
 #[derive(Debug, Default)]
 pub struct SiteView {
     /// The site itself.
     pub site: Arc<SiteName>,
-    /// Names of its listeners.
-    pub listeners: HashMap<u64, Arc<str>>,
+    /// What tells of it, as records name it.
+    pub source: Arc<str>,
+    /// Its listeners.
+    pub listeners: HashMap<u64, ListenerView>,
     /// Routes.
     pub routes: Arc<Routes>,
     /// Connectors by routing key.

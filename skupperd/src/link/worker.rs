@@ -9,7 +9,7 @@ use super::{
     conn::{Conn, ConnKey, Current, End, Inner, Kind, Outcome},
     core::{CoreEvent, CoreSender},
     driver,
-    ends::Front,
+    ends::{Failures, Front},
     handshake::Established,
     upstream::Upstream,
     view::{ConnectorTarget, SiteView},
@@ -29,7 +29,7 @@ use std::{
     net::{TcpListener, TcpStream},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -248,6 +248,8 @@ pub struct Worker {
     relays_in: RefCell<HashMap<(usize, RelayId), End>>,
     next_relay: Cell<RelayId>,
     draining: Cell<bool>,
+    /// Messages that clients have not taken.
+    dropped: Failures,
     /// Clients that wait for a connector to be reachable; none when nobody is to wait.
     held: RefCell<Option<Vec<Held>>>,
 }
@@ -290,6 +292,7 @@ impl Worker {
             relays_in: RefCell::default(),
             next_relay: Cell::new(0),
             draining: Cell::new(false),
+            dropped: Failures::default(),
             held: RefCell::default(),
         });
         while let Some(command) = commands.recv().await {
@@ -422,8 +425,11 @@ impl Worker {
             }
             Command::ClientMessage(key, link, message) => {
                 self.on_conn(key, |inner| {
-                    if !inner.send_message(link, message) {
-                        tracing::warn!(conn = key, "message dropped: the client gives no credit");
+                    if !inner.send_message(link, message)
+                        && let Some(unsaid) = self.dropped.note(Instant::now())
+                    {
+                        let why = "message dropped: the client gives no credit";
+                        tracing::warn!(conn = key, unsaid, "{why}");
                     }
                 });
             }

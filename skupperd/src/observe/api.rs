@@ -343,6 +343,15 @@ fn keys(document: &Value) -> Vec<&str> {
     keys
 }
 
+/// HTTP requests as upstream lists them.
+fn requests(ledger: &Ledger) -> Vec<Value> {
+    let newest = ledger.requests(&Query {
+        limit: MOST,
+        ..Query::default()
+    });
+    newest.iter().map(connections::request).collect()
+}
+
 /// Connections as upstream lists them.
 fn connections(seen: &Seen<'_>) -> Vec<Value> {
     let records = seen.ledger.records(&Query {
@@ -443,10 +452,10 @@ pub(super) fn answer(path: &str, query: &str, seen: Seen<'_>) -> Answer {
         "sitepairs" => site_pairs(seen.ledger),
         "connections" if seen.private => return Answer::Private,
         "connections" => connections(&seen),
+        "applicationflows" if seen.private => return Answer::Private,
+        "applicationflows" => requests(seen.ledger),
         // Nobody tells of these.
-        "processes" | "components" | "processpairs" | "componentpairs" | "applicationflows" => {
-            Vec::new()
-        }
+        "processes" | "components" | "processpairs" | "componentpairs" => Vec::new(),
         "hosts" => return Answer::Gone,
         _ => return Answer::Unknown,
     };

@@ -1,7 +1,7 @@
 //! Connections and services as JSON, with the names that upstream's network observer has for them.
 
 use super::clients::Attribution;
-use crate::link::ledger::{Query, Record, ServiceKey, Side, Totals, Which};
+use crate::link::ledger::{Query, Record, RequestRecord, ServiceKey, Side, Totals, Which};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
@@ -113,6 +113,36 @@ fn connection(record: &Record) -> Value {
         "latency": passed(record.answered),
         "traceRouters": record.served.trace,
         "endReason": record.ending,
+        "requestCount": record.requests,
+    })
+}
+
+/// An HTTP request that was observed.
+pub(super) fn request(record: &RequestRecord) -> Value {
+    let (of, seen) = (&record.connection, &record.exchange);
+    let (source, dest) = (&*of.site, &of.served.site);
+    json!({
+        "identity": record.id,
+        "connectionId": of.id,
+        "namespace": source.namespace,
+        "startTime": micros(record.start),
+        "endTime": micros(record.end),
+        "duration": passed(Some(seen.duration)),
+        "sourceSiteId": source.id,
+        "sourceSiteName": source.name,
+        "destSiteId": dest.id,
+        "destSiteName": dest.name,
+        "routingKey": &*of.routing_key,
+        "protocol": seen.protocol.as_str(),
+        "streamId": (seen.stream != 0).then_some(seen.stream),
+        "listener": &*of.entity,
+        "connector": of.served.connector,
+        "method": seen.method,
+        "status": seen.status.map(|status| status.to_string()),
+        "octetCount": seen.sent,
+        "octetReverseCount": seen.received,
+        "latency": passed(seen.latency),
+        "traceRouters": of.served.trace,
     })
 }
 
@@ -137,6 +167,7 @@ pub(super) fn service((key, totals): (&ServiceKey, &Totals)) -> Value {
         "closed": totals.closed,
         "sentBytes": totals.sent,
         "receivedBytes": totals.received,
+        "requests": totals.requests.values().sum::<u64>(),
     })
 }
 

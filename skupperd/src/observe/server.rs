@@ -59,11 +59,10 @@ const TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// What there is, for those who ask for something else.
-const PATHS: &str = "there are /metrics, /services, /connections, /steering, /healthz, \
+const PATHS: &str = "there are /metrics, /services, /connections, /requests, /steering, /healthz, \
     and on the local socket / and /api/v2alpha1/\n";
 /// Why connections are not shown.
-const UNTRUSTED: &str =
-    "connections are shown to root and to the daemon's own user, on the local socket\n";
+const UNTRUSTED: &str = "connections and requests are shown to root and to the daemon's own user, on the local socket\n";
 /// Why nothing is shown at the console's address.
 const NO_TOKEN: &str = "skupper console prints the address with the token that belongs here\n";
 /// Why a browser that was led here is shown nothing.
@@ -365,17 +364,26 @@ async fn answer(request: &Request<Incoming>, rights: &Rights, watched: &Watched)
             let services = services.iter().map(connections::service).collect();
             json(StatusCode::OK, &connections::list(services))
         }
-        "/connections" if !rights.connections => text(StatusCode::FORBIDDEN, UNTRUSTED),
-        "/connections" => match connections::query(request.uri().query().unwrap_or_default()) {
-            Ok(query) => {
-                let records = watched.ledger.records(&query);
-                let records = connections::connections(&records, &watched.attribution);
-                json(StatusCode::OK, &connections::list(records))
+        "/connections" | "/requests" if !rights.connections => {
+            text(StatusCode::FORBIDDEN, UNTRUSTED)
+        }
+        path @ ("/connections" | "/requests") => {
+            match connections::query(request.uri().query().unwrap_or_default()) {
+                Ok(query) if path == "/requests" => {
+                    let records = watched.ledger.requests(&query);
+                    let records = records.iter().map(connections::request).collect();
+                    json(StatusCode::OK, &connections::list(records))
+                }
+                Ok(query) => {
+                    let records = watched.ledger.records(&query);
+                    let records = connections::connections(&records, &watched.attribution);
+                    json(StatusCode::OK, &connections::list(records))
+                }
+                Err(why) => Response::builder()
+                    .status(StatusCode::BAD_REQUEST)
+                    .body(Full::from(format!("{why}\n"))),
             }
-            Err(why) => Response::builder()
-                .status(StatusCode::BAD_REQUEST)
-                .body(Full::from(format!("{why}\n"))),
-        },
+        }
         "/steering" => match serde_json::to_value((watched.steering.listing)()) {
             Ok(listing) => json(StatusCode::OK, &listing),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "encoding bindings\n"),

@@ -1,6 +1,6 @@
 //! Metrics of what services carry, with upstream's names and labels.
 
-use crate::link::ledger::{Ledger, ServiceKey, Side, Totals};
+use crate::link::ledger::{Ledger, RequestKey, ServiceKey, Side, Totals};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -48,12 +48,48 @@ struct Errors {
     role: &'static str,
 }
 
+/// Those of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    #[prometheus(flatten)]
+    labels: Labels,
+    method: &'static str,
+    code: &'static str,
+}
+
+impl Asked {
+    fn of(labels: &Labels, (protocol, method, class): RequestKey) -> Self {
+        Self {
+            labels: Labels {
+                protocol: protocol.to_owned(),
+                ..labels.clone()
+            },
+            method,
+            // Upstream's words for the class of a status.
+            code: match class {
+                1 => "1xx",
+                2 => "2xx",
+                3 => "3xx",
+                4 => "4xx",
+                5 => "5xx",
+                _ => "unknown",
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
 #[derive(Default)]
 struct Families {
     opened: Family<Labels, Counter>,
     closed: Family<Labels, Counter>,
     sent: Family<Labels, Counter>,
     received: Family<Labels, Counter>,
+    requests: Family<Asked, Counter>,
 }
 
 impl Families {
@@ -86,6 +122,10 @@ impl Families {
         ] {
             family.get_or_create(labels).inc_by(value);
         }
+        for (key, count) in &totals.requests {
+            let asked = Asked::of(labels, *key);
+            self.requests.get_or_create(&asked).inc_by(*count);
+        }
     }
 }
 
@@ -98,6 +138,21 @@ pub(super) fn register(registry: &mut Registry, ledger: &Ledger, site_id: impl F
         "skupper_connector_",
         "of connectors here with clients at other sites",
     );
+    registry.register(
+        "skupper_requests",
+        "HTTP requests of listeners here that are over, where they are observed",
+        listeners.requests.clone(),
+    );
+    let unseen: Family<Reason, Counter> = Family::default();
+    registry.register(
+        "skupper_observer_stopped",
+        "Connections whose requests were not observed to their end",
+        unseen.clone(),
+    );
+    for (why, count) in ledger.unseen_totals() {
+        let reason = why.as_str();
+        unseen.get_or_create(&Reason { reason }).inc_by(count);
+    }
     for (key, totals) in ledger.services() {
         let families = match key.side {
             Side::Listener => &listeners,

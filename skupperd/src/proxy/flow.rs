@@ -1,7 +1,11 @@
 //! Records of connections, where the proxy has what is to be said in them: how each begins, who
 //! serves it, and what a bridge moves.
 
-use super::{Proxy, stream::Stream};
+use super::{
+    Proxy,
+    http::{self, Look, Observer},
+    stream::Stream,
+};
 use crate::{
     amqp::{message::MessageHead, value::Value},
     link::{
@@ -10,14 +14,17 @@ use crate::{
         view::SiteView,
         worker::Worker,
     },
+    model,
     router::Target,
 };
 use std::{
+    cell::RefCell,
     io::{self, IoSlice, IoSliceMut},
     net::TcpStream,
     ops::Deref,
     rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 
 /// Application property of a stream's head, between ends of our own kind: `ID/NAME` of the site where
@@ -27,27 +34,96 @@ pub(super) const END: &str = "io.skupper.end";
 /// Stands for an address that there is none of.
 const NONE: &str = "-";
 
+/// The record of a connection, and who looks for requests on it.
+pub(super) struct Watched {
+    entry: Entry,
+    observer: RefCell<Option<Box<Observer>>>,
+}
+
+impl Watched {
+    fn new(entry: Entry, look: Option<Look>) -> Rc<Self> {
+        let observer = RefCell::new(look.map(|look| Box::new(Observer::new(look))));
+        Rc::new(Self { entry, observer })
+    }
+
+    /// These bytes have passed.
+    pub(super) fn saw(&self, from: http::Speaker, bytes: &[u8]) {
+        let mut watching = self.observer.borrow_mut();
+        let Some(observer) = &mut *watching else {
+            return;
+        };
+        let now = Instant::now();
+        let tell = &mut |exchange| self.entry.exchanged(exchange);
+        if let Err(over) = observer.see(from, bytes, now, tell) {
+            observer.finish(now, tell);
+            over.inspect(|why| self.entry.unseen(*why));
+            *watching = None;
+        }
+    }
+
+    /// So many bytes were read into these pieces; none when the way has ended.
+    pub(super) fn has_read(&self, from: http::Speaker, pieces: &[IoSliceMut<'_>], mut n: usize) {
+        if self.observer.borrow().is_none() {
+            return;
+        }
+        if n == 0 {
+            return self.saw_end(from);
+        }
+        for piece in pieces {
+            let part = n.min(piece.len());
+            self.saw(from, &piece[..part]);
+            n -= part;
+            if n == 0 {
+                return;
+            }
+        }
+    }
+
+    /// One way has ended in order.
+    pub(super) fn saw_end(&self, from: http::Speaker) {
+        if let Some(observer) = &mut *self.observer.borrow_mut() {
+            observer.end(from, Instant::now(), &mut |e| self.entry.exchanged(e));
+        }
+    }
+
+    /// It is over.
+    fn over(&self) {
+        if let Some(mut observer) = self.observer.take() {
+            observer.finish(Instant::now(), &mut |e| self.entry.exchanged(e));
+        }
+        self.entry.finish();
+    }
+}
+
+impl Deref for Watched {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
 /// The record of a connection, finished when its owner has no more to do with it.
-pub(super) struct Flow(Rc<Entry>);
+pub(super) struct Flow(Rc<Watched>);
 
 impl Flow {
     /// For the others that have a part in the connection.
-    pub(super) fn share(&self) -> Rc<Entry> {
+    pub(super) fn share(&self) -> Rc<Watched> {
         self.0.clone()
     }
 }
 
 impl Deref for Flow {
-    type Target = Entry;
+    type Target = Watched;
 
-    fn deref(&self) -> &Entry {
+    fn deref(&self) -> &Watched {
         &self.0
     }
 }
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.0.finish();
+        self.0.over();
     }
 }
 
@@ -62,17 +138,19 @@ impl Proxy {
         client: &TcpStream,
     ) -> Flow {
         let view = worker.view(site);
-        let name = view.as_ref().and_then(|v| v.listeners.get(&listener));
+        let listener = view.as_ref().and_then(|v| v.listeners.get(&listener));
+        let look = listener.and_then(|listener| look(listener.observer));
         let client = client.peer_addr().ok();
         let begin = Begin {
             side: Side::Listener,
+            source: view.as_ref().map(|v| v.source.clone()).unwrap_or_default(),
             site: view.as_ref().map(|v| v.site.clone()).unwrap_or_default(),
-            entity: name.cloned().unwrap_or_default(),
+            entity: listener.map(|l| l.name.clone()).unwrap_or_default(),
             routing_key: routing_key.clone(),
             client: client.map(|c| (c.ip().to_canonical(), c.port()).into()),
             peer_id: String::new(),
         };
-        Flow(Rc::new(self.ledger.begin(worker.index, begin)))
+        Flow(Watched::new(self.ledger.begin(worker.index, begin), look))
     }
 
     /// A client's stream has come in for a connector.
@@ -82,12 +160,11 @@ impl Proxy {
             _ => "",
         };
         let peer = head.properties.correlation_id.as_ref();
+        let view = worker.view(site);
         let begin = Begin {
             side: Side::Connector,
-            site: worker
-                .view(site)
-                .map(|v| v.site.clone())
-                .unwrap_or_default(),
+            source: view.as_ref().map(|v| v.source.clone()).unwrap_or_default(),
+            site: view.map(|v| v.site.clone()).unwrap_or_default(),
             entity: "".into(),
             routing_key: key.into(),
             client: text(head, ORIGIN)
@@ -95,7 +172,17 @@ impl Proxy {
                 .map(|origin| origin.client),
             peer_id: peer.and_then(Value::as_str).unwrap_or_default().to_owned(),
         };
-        Flow(Rc::new(self.ledger.begin(worker.index, begin)))
+        // Requests are told of where their clients are.
+        Flow(Watched::new(self.ledger.begin(worker.index, begin), None))
+    }
+}
+
+fn look(observer: model::Observer) -> Option<Look> {
+    match observer {
+        model::Observer::None => None,
+        model::Observer::Auto => Some(Look::Auto),
+        model::Observer::Http1 => Some(Look::Http1),
+        model::Observer::Http2 => Some(Look::Http2),
     }
 }
 
@@ -162,13 +249,13 @@ pub(super) fn here(connector: &str, target: String, server: &Stream) -> Served {
 /// One side of a bridge: what is moved at the client's is counted, and who fails first is noted.
 pub(super) struct Counted<'a> {
     stream: &'a Stream,
-    flow: &'a Entry,
+    flow: &'a Watched,
     client: bool,
 }
 
 impl<'a> Counted<'a> {
     /// The client's side, and the server's.
-    pub(super) fn both(client: &'a Stream, server: &'a Stream, flow: &'a Entry) -> [Self; 2] {
+    pub(super) fn both(client: &'a Stream, server: &'a Stream, flow: &'a Watched) -> [Self; 2] {
         [(client, true), (server, false)].map(|(stream, client)| Self {
             stream,
             flow,
@@ -178,6 +265,13 @@ impl<'a> Counted<'a> {
 
     pub(super) fn read(&self, pieces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let read = self.stream.read(pieces);
+        if let Ok(n) = read {
+            let from = match self.client {
+                true => http::Speaker::Client,
+                false => http::Speaker::Server,
+            };
+            self.flow.has_read(from, pieces, n);
+        }
         self.note(read, Entry::read)
     }
 

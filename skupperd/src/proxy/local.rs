@@ -2,13 +2,13 @@
 
 use super::{
     Cut, Proxy,
-    flow::{self, Counted},
+    flow::{self, Counted, Watched},
     stream::Stream,
     tls,
 };
 use crate::{
     link::{
-        ledger::{Ending, Entry, Served},
+        ledger::{Ending, Served},
         origin::{Origin, header},
         view::{ConnectorTarget, TargetHost},
         worker::Worker,
@@ -239,7 +239,7 @@ pub(super) async fn bridge(
     client: &Stream,
     server: &Stream,
     first: &[u8],
-    flow: &Entry,
+    flow: &Watched,
 ) {
     let [client, server] = &Counted::both(client, server, flow);
     let gate = Rc::new(Gate::default());

@@ -1,11 +1,16 @@
 //! One TCP connection bridged to a pair of streams.
 
-use super::{Cut, Open, flow, stream::Stream};
+use super::{
+    Cut, Open,
+    flow::{self, Watched},
+    http,
+    stream::Stream,
+};
 use crate::{
     amqp::message::MessageHead,
     link::{
         conn::{Conn, Current, End, Inner, OutStream, Outcome, Sent, StreamEnd, Waiter},
-        ledger::{Ending, Entry},
+        ledger::Ending,
         upstream::Upstream,
     },
 };
@@ -97,7 +102,7 @@ pub(super) struct TcpEnd {
     delegate: OnceCell<End>,
     pub(super) st: RefCell<State>,
     /// What is recorded of it.
-    flow: Rc<Entry>,
+    flow: Rc<Watched>,
     _open: Option<Open>,
 }
 
@@ -113,7 +118,11 @@ pub(super) enum Finished {
 }
 
 impl TcpEnd {
-    pub(super) fn new(socket: Option<Rc<Stream>>, open: Option<Open>, flow: Rc<Entry>) -> Rc<Self> {
+    pub(super) fn new(
+        socket: Option<Rc<Stream>>,
+        open: Option<Open>,
+        flow: Rc<Watched>,
+    ) -> Rc<Self> {
         let cell = OnceCell::new();
         if let Some(socket) = socket {
             drop(cell.set(socket));
@@ -399,6 +408,7 @@ impl TcpEnd {
                         left -= part;
                     }
                 }
+                self.flow.has_read(http::Speaker::Client, pieces, n);
                 Ok(n)
             })?;
             match sent {
@@ -475,6 +485,7 @@ impl StreamEnd for TcpEnd {
         }
         let mut st = self.st.borrow_mut();
         if !st.closed && !st.in_ended {
+            self.flow.saw(http::Speaker::Server, &payload);
             st.queue.push_back(payload);
         }
     }
@@ -494,6 +505,7 @@ impl StreamEnd for TcpEnd {
             wake(&mut st);
         } else {
             st.in_ended = true;
+            self.flow.saw_end(http::Speaker::Server);
         }
     }
 

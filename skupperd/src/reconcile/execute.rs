@@ -202,6 +202,7 @@ impl Executor {
         let spec = SiteSpec {
             advert: super::status::advert(&self.site_id, name, namespace, edge),
             edge: site.edge,
+            host: crate::sys::host_name().unwrap_or_default(),
             namespace: namespace.to_string(),
             site: Arc::new(SiteName {
                 namespace: namespace.to_string(),

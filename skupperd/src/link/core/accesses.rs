@@ -2,8 +2,8 @@
 
 use super::{
     Core,
-    site::{MAX_WAITING, Peer, Site, close, cost},
-    uplink,
+    site::{ACCESS_ID, MAX_WAITING, Peer, Site, close, cost},
+    telling, uplink,
 };
 use crate::{
     amqp::{
@@ -55,17 +55,23 @@ impl Site {
     /// Accepts links on these sockets.
     pub fn set_access(&mut self, core: &Core, spec: AccessSpec) {
         self.remove_access(core, &spec.name.clone(), false);
-        let tasks = spec.sockets.into_iter().map(|(role, socket)| {
-            let port = Port::Links {
-                access: spec.name.clone(),
-                role,
-                tls: spec.tls.clone(),
-                revoked: self.revoked.clone(),
-            };
-            self.accept_on(core, socket, port, role == Role::Edge)
-        });
-        let tasks = tasks.collect();
-        self.accesses.insert(spec.name.to_string(), tasks);
+        let roles: Vec<Role> = spec.sockets.iter().map(|(role, _)| *role).collect();
+        let tasks: Vec<AbortHandle> = spec
+            .sockets
+            .into_iter()
+            .map(|(role, socket)| {
+                let port = Port::Links {
+                    access: spec.name.clone(),
+                    role,
+                    tls: spec.tls.clone(),
+                    revoked: self.revoked.clone(),
+                };
+                let what = telling::access(&spec.name, role.as_str());
+                let id = self.telling.identity(core, &what);
+                self.accept_on(core, socket, port, role == Role::Edge, Some(id))
+            })
+            .collect();
+        self.accesses.insert(spec.name.to_string(), (roles, tasks));
     }
 
     /// Takes none of these certificates any more, and ends the links that came in with one. Of a CA
@@ -113,11 +119,28 @@ impl Site {
 
     /// Accepts AMQP clients of this host.
     pub fn set_local(&mut self, core: &Core, socket: TcpListener) {
-        let task = self.accept_on(core, socket, Port::Local, false);
-        self.accesses.insert(String::new(), vec![task]);
+        let task = self.accept_on(core, socket, Port::Local, false, None);
+        self.accesses
+            .insert(String::new(), (Vec::new(), vec![task]));
     }
 
-    fn accept_on(&self, core: &Core, socket: TcpListener, port: Port, edges: bool) -> AbortHandle {
+    /// Ports for links, with what comes to them.
+    pub(super) fn access_roles(&self) -> Vec<(String, &'static str)> {
+        let accesses = self.accesses.iter();
+        let roles = accesses.flat_map(|(name, (roles, _))| {
+            roles.iter().map(move |role| (name.clone(), role.as_str()))
+        });
+        roles.collect()
+    }
+
+    fn accept_on(
+        &self,
+        core: &Core,
+        socket: TcpListener,
+        port: Port,
+        edges: bool,
+        id: Option<String>,
+    ) -> AbortHandle {
         let (router, sender) = (self.spec.router_id.clone(), core.sender.clone());
         // An edge does not hear what the network says of this site.
         let advert = edges.then(|| self.spec.advert.clone());
@@ -125,6 +148,10 @@ impl Site {
             let mut config = OpenConfig::new(&*router);
             config.capabilities = dial::capabilities();
             config.properties = dial::properties(sender.next_key());
+            if let Some(id) = &id {
+                let name = Value::Symbol(Symbol::from(ACCESS_ID));
+                config.properties.push((name, Value::from(&**id)));
+            }
             if let Some(advert) = &advert {
                 let name = Value::Symbol(Symbol::from(uplink::ADVERT));
                 config.properties.push((name, Value::from(&**advert)));
@@ -137,7 +164,7 @@ impl Site {
 
     /// Stops accepting; with `cut` the links that came in are ended too.
     pub fn remove_access(&mut self, core: &Core, name: &str, cut: bool) {
-        let Some(tasks) = self.accesses.remove(name) else {
+        let Some((_, tasks)) = self.accesses.remove(name) else {
             return;
         };
         tasks.iter().for_each(AbortHandle::abort);

@@ -111,6 +111,14 @@ impl Clients {
         }
     }
 
+    /// Somebody receives from an address.
+    pub(super) fn receives(&self, address: &str) -> bool {
+        let receivers = self.clients.values().flat_map(|c| c.receivers.values());
+        receivers
+            .into_iter()
+            .any(|r| r.ready && r.address == address)
+    }
+
     /// Receivers of an address that are not on the connection that a message came in on, nor of the
     /// mesh of edges that it comes from.
     fn takers(&self, address: &str, from: ConnKey, mesh: Option<&str>) -> Vec<Taker> {
@@ -292,6 +300,7 @@ impl Site {
             }
             // Only routers take part in routing.
             Some(Target::Router { rest, .. }) if rest.starts_with("qdrouter") => false,
+            Some(Target::Mobile(mobile)) if self.telling.take(mobile, message) => true,
             Some(Target::Mobile(mobile)) => {
                 self.annotate(message, &own, mobile)
                     && self.spread(core, (key, group), mobile, message)
@@ -353,7 +362,7 @@ impl Site {
     }
 
     /// Puts this router into the message's trace. False: it has been here before.
-    fn annotate(&self, message: &mut Message, own: &str, address: &str) -> bool {
+    pub(super) fn annotate(&self, message: &mut Message, own: &str, address: &str) -> bool {
         let id = format!("0/{own}");
         if let Some(mesh) = self.router.routes().mesh.as_deref() {
             // What an edge sends enters the network at its interior router.
@@ -385,7 +394,7 @@ impl Site {
     }
 
     /// Delivers a message to consumers of its address, here and elsewhere. False: there are none.
-    fn spread(
+    pub(super) fn spread(
         &mut self,
         core: &Core,
         (key, group): (ConnKey, ConnKey),

@@ -10,9 +10,10 @@ use crate::{
         ends::{BackTls, Failures, Front, ProxyProtocol, Trouble},
         origin::ORIGIN_ADVERT,
         probe::Probe,
-        view::{ConnectorTarget, SiteView, TargetHost},
+        view::{ConnectorTarget, ListenerView, SiteView, TargetHost},
         worker::Command,
     },
+    model::Observer,
     router::{Router, Treatment},
     steer::{netns::Placed, place::Place},
 };
@@ -44,6 +45,8 @@ pub struct ListenerSpec {
     pub acceleration: Option<bool>,
     /// What it does beside carrying bytes to its routing key.
     pub front: Option<Arc<Front>>,
+    /// What is looked for in its traffic.
+    pub observer: Observer,
 }
 
 impl ListenerSpec {
@@ -225,12 +228,42 @@ impl Services {
         resting.map(|c| c.target.clone()).collect()
     }
 
-    /// Names of listeners by their ids.
-    pub(super) fn listener_names(&self) -> HashMap<u64, Arc<str>> {
-        let listeners = self.listeners.iter();
-        listeners
-            .map(|(name, l)| (l.id, name.as_str().into()))
-            .collect()
+    /// What workers know of listeners, by their ids.
+    pub(super) fn listener_views(&self) -> HashMap<u64, ListenerView> {
+        let view = |(name, listener): (&String, &listeners::Listener)| {
+            let view = ListenerView {
+                name: name.as_str().into(),
+                observer: listener.spec.observer,
+            };
+            (listener.id, view)
+        };
+        self.listeners.iter().map(view).collect()
+    }
+
+    /// Listeners: name, each routing key, and where they are.
+    pub(super) fn listening(&self) -> Vec<(String, Arc<str>, String)> {
+        let listeners = self.listeners.iter().flat_map(|(name, listener)| {
+            let place = listener.spec.places.first().map(ToString::to_string);
+            let place = place.unwrap_or_default();
+            let keys = listener.spec.keys().into_iter();
+            keys.map(move |key| (name.clone(), key, place.clone()))
+        });
+        listeners.collect()
+    }
+
+    /// Connectors: name, routing key, host and port of the server, and connections so far.
+    pub(super) fn serving(&self) -> Vec<(String, String, [String; 2], u64)> {
+        let connectors = self.connectors.values().map(|connector| {
+            let spec = &connector.spec;
+            let port = match &spec.host {
+                TargetHost::Unix(_) => String::new(),
+                _ => spec.port.to_string(),
+            };
+            let server = [spec.host.to_string(), port];
+            let opened = connector.target.connections.load(Ordering::Relaxed);
+            (spec.name.clone(), spec.routing_key.clone(), server, opened)
+        });
+        connectors.collect()
     }
 
     /// Opens listeners whose routing key is reachable and closes those whose is not.
@@ -298,6 +331,8 @@ impl Site {
 
     /// Adds a listener or changes it. An unchanged one is left alone.
     pub fn set_listener(&mut self, core: &mut Core, spec: ListenerSpec) {
+        // Who looks on has no part in connections: those that are open stay.
+        self.view_dirty |= self.services.listeners.observe(&spec.name, spec.observer);
         if self
             .services
             .listeners

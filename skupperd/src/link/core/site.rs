@@ -4,6 +4,7 @@ use super::{
     Core, LinkFailure, Owner,
     clients::Clients,
     services::Services,
+    telling::Telling,
     uplink::{self, Uplink},
 };
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         handshake::{Established, Revoked},
         ledger::SiteName,
         origin::ORIGIN_ADVERT,
+        vanflow::{Attribute as A, Record, Type, micros},
         view::SiteView,
         worker::{Command, NewConnection},
     },
@@ -40,6 +42,9 @@ const GROUP_WAIT: Duration = Duration::from_secs(2);
 /// Data connections that wait for their control connection.
 pub(super) const MAX_WAITING: usize = 64;
 
+/// Property of `open` by which whoever is dialled says which of its ports that is.
+pub(super) const ACCESS_ID: &str = "qd.access-id";
+
 /// What a site is.
 #[derive(Clone, Debug)]
 pub struct SiteSpec {
@@ -55,6 +60,8 @@ pub struct SiteSpec {
     pub trunk: usize,
     /// Address by which the site is known to others; nobody sends to it.
     pub advert: String,
+    /// Name of this host.
+    pub host: String,
     /// An edge: it dials interior routers and routes for nobody.
     pub edge: bool,
 }
@@ -79,10 +86,14 @@ struct Dialling {
     specs: watch::Sender<LinkSpec>,
     task: AbortHandle,
     failure: Option<String>,
+    /// Times that it was up and is no more.
+    lost: u64,
 }
 
 pub(super) struct Peer {
     pub(super) remote: String,
+    /// Identity of the port that it came to, where that is the other's.
+    pub(super) came_to: Option<String>,
     /// Whose certificate it has shown.
     pub(super) identity: Option<Identity>,
     pub(super) cost: u32,
@@ -115,18 +126,22 @@ pub(super) struct Peer {
 pub struct Site {
     pub(super) id: u32,
     pub(super) spec: SiteSpec,
+    /// What tells of it on the network, as records name it: five characters, as upstream's.
+    pub(super) source: Arc<str>,
     pub(super) router: Router,
     links: BTreeMap<String, Dialling>,
     pub(super) peers: BTreeMap<ConnKey, Peer>,
     /// Data connections without a control connection yet.
     pub(super) waiting: Vec<(Instant, String, Established)>,
-    pub(super) accesses: HashMap<String, Vec<AbortHandle>>,
+    /// Ports that are open, with what comes to them.
+    pub(super) accesses: HashMap<String, (Vec<Role>, Vec<AbortHandle>)>,
     pub(super) revoked: Revoked,
     /// Dropped to tell a dialling task that its connection has ended.
     alive: HashMap<ConnKey, oneshot::Sender<()>>,
     pub(super) services: Services,
     pub(super) clients: Clients,
     pub(super) uplink: Uplink,
+    pub(super) telling: Telling,
     pub(super) view_dirty: bool,
 }
 
@@ -137,9 +152,16 @@ impl Site {
         let mut router = Router::new(config, Instant::now());
         router.consumer_added(&spec.advert, Treatment::Closest);
         let clients = Clients::new(&spec.router_id);
+        let source: Arc<str> = source().into();
+        let telling = Telling::new(source.clone());
+        for address in telling.addresses() {
+            router.consumer_added(&address, Treatment::Closest);
+        }
         Self {
             id,
             services: Services::of(&spec.namespace),
+            source,
+            telling,
             spec,
             router,
             links: BTreeMap::new(),
@@ -186,6 +208,7 @@ impl Site {
         let dialling = Dialling {
             task: task.abort_handle(),
             failure: None,
+            lost: 0,
             spec,
             specs,
         };
@@ -206,6 +229,47 @@ impl Site {
             close(core, *key, peer, why);
         }
         core.changed();
+    }
+
+    /// Adds records of the links that are dialled here.
+    pub(super) fn tell_links(
+        &self,
+        core: &Core,
+        telling: &mut Telling,
+        all: &mut BTreeMap<String, Record>,
+    ) {
+        for (name, state) in self.link_states() {
+            let Some(dialling) = self.links.get(&name) else {
+                continue;
+            };
+            let peers = self.peers.values();
+            let mut peers = peers.filter(|p| p.link.as_ref() == Some(&name) && p.neighbour);
+            let peer = peers.find_map(|p| p.came_to.as_deref());
+            let first = dialling.spec.targets.first();
+            let port = first.map(|t| t.port.to_string());
+            let proxy = if dialling.spec.proxy.is_some() {
+                "yes"
+            } else {
+                "no"
+            };
+            let up = state.remote.is_some();
+            let what = format!("link {name}");
+            let record = telling
+                .lasting(core, Type::Link, &what)
+                .text(A::Name, &name)
+                .text(A::Role, self.role())
+                .text(A::Status, if up { "up" } else { "down" })
+                .text(A::Peer, peer.unwrap_or_default())
+                .text(A::Protocol, "amqps")
+                .text(A::DestinationHost, first.map_or("", |t| &t.host))
+                .text(A::DestinationPort, &port.unwrap_or_default())
+                .text(A::HttpProxy, proxy)
+                .text(A::Reason, &state.last_failure.unwrap_or_default())
+                .number(A::LinkCost, dialling.spec.cost.into())
+                .number(A::DownCount, dialling.lost)
+                .maybe(A::UpTime, state.since.map(micros));
+            all.insert(what, record);
+        }
     }
 
     /// How the dialled links stand.
@@ -335,6 +399,7 @@ impl Site {
         let edge = role == Role::Edge;
         let peer = Peer {
             remote: established.open.container_id.clone(),
+            came_to: came_to(&established.open),
             identity: established.identity.clone(),
             cost,
             link: link.clone(),
@@ -468,6 +533,7 @@ impl Site {
         tracing::info!(namespace, link, remote, peer = %peer.addr, why, "link has ended");
         if let Some(dialling) = self.links.get_mut(link).filter(|_| !peer.retired) {
             dialling.failure = Some(why.to_owned());
+            dialling.lost += 1;
             core.ledger.link_error(namespace, role);
         }
         for data in peer.data.keys() {
@@ -567,7 +633,8 @@ impl Site {
         let origins = origins.filter_map(|a| a.strip_prefix(ORIGIN_ADVERT));
         let view = Arc::new(SiteView {
             site: self.spec.site.clone(),
-            listeners: self.services.listener_names(),
+            source: self.source.clone(),
+            listeners: self.services.listener_views(),
             origins: origins.map(str::to_owned).collect(),
             routes,
             connectors: self.services.connectors(),
@@ -606,11 +673,12 @@ impl Site {
             self.announce(key);
         }
         self.services.retry(self.id, core);
+        self.tell_network(core, now);
     }
 
     pub(super) fn shut_down(mut self, core: &mut Core) {
         self.links.values().for_each(|link| link.task.abort());
-        for task in self.accesses.values().flatten() {
+        for task in self.accesses.values().flat_map(|(_, tasks)| tasks) {
             task.abort();
         }
         for (key, peer) in &self.peers {
@@ -618,7 +686,20 @@ impl Site {
         }
         self.services.clear(self.id, core);
         self.clients.clear(core);
+        drop(core.ledger.listen(&self.source, false));
     }
+}
+
+/// The port of the other side, as its records name it.
+fn came_to(open: &Open) -> Option<String> {
+    let id = open.property(ACCESS_ID)?.as_str()?;
+    Some(id.chars().take(64).collect())
+}
+
+/// A name for what tells of a site; another one after each start.
+fn source() -> String {
+    let mut name = dial::name();
+    name.split_off(name.len().saturating_sub(5))
 }
 
 pub(super) fn close(core: &Core, key: ConnKey, peer: &Peer, why: &str) {

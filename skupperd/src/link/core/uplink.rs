@@ -231,6 +231,7 @@ impl Site {
         let (listened, connected) = self.services.routing_keys();
         let adverts = connected.map(|key| format!("{LISTENER_ADVERT}{key}"));
         let sent = listened.chain(adverts).chain(self.clients.sent_to());
+        let sent = sent.chain(self.telling.sends_to());
         wanted.extend(sent.map(Purpose::Producer));
         let gone = self.uplink.links.keys().filter(|p| !wanted.contains(p));
         let gone: Vec<Purpose> = gone.cloned().collect();

@@ -1,6 +1,6 @@
 //! One connection: what its worker writes of it, and what others read.
 
-use super::{Ledger, Service, ServiceKey, SiteName, add};
+use super::{Exchange, Ledger, Service, ServiceKey, SiteName, Unseen, add};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use std::{
@@ -78,6 +78,8 @@ impl Serialize for Ending {
 pub struct Begin {
     /// Which end of it is here.
     pub side: Side,
+    /// What tells of it, as records name it.
+    pub source: Arc<str>,
     /// The site of this host.
     pub site: Arc<SiteName>,
     /// Name of the listener; of a connector it is known later.
@@ -125,19 +127,21 @@ pub(super) struct Flow {
     /// 0: not yet.
     opened: AtomicU64,
     answered: AtomicU64,
+    requests: AtomicU64,
     detail: Mutex<Detail>,
 }
 
 impl Flow {
-    pub(super) fn new(id: String, begin: Begin) -> Self {
+    pub(super) fn new(n: u64, begin: Begin) -> Self {
         Self {
-            id,
+            id: format!("{}:{n}", begin.source),
             start: Timestamp::now(),
             since: Instant::now(),
             read: AtomicU64::new(0),
             wrote: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             answered: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             detail: Mutex::new(Detail {
                 routing_key: begin.routing_key.clone(),
                 served: None,
@@ -150,6 +154,28 @@ impl Flow {
     /// It is one of this namespace.
     pub(super) fn is_of(&self, namespace: &str) -> bool {
         self.begin.site.namespace == namespace
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.begin.side
+    }
+
+    /// What tells of it.
+    pub(super) fn source(&self) -> &str {
+        &self.begin.source
+    }
+
+    pub(super) fn is_told_by(&self, source: &str) -> bool {
+        &*self.begin.source == source
+    }
+
+    /// The identity of a record beside it.
+    pub(super) fn identity(&self, n: u64) -> String {
+        format!("{}:{n}", self.begin.source)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.with(|detail| detail.end.is_some())
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Detail) -> T) -> T {
@@ -188,6 +214,7 @@ impl Flow {
             opened: time(&self.opened),
             answered: time(&self.answered),
             ending: end.map(|(_, _, ending)| ending),
+            requests: self.requests.load(Ordering::Relaxed),
         }
     }
 }
@@ -227,6 +254,8 @@ pub struct Record {
     pub answered: Option<Duration>,
     /// How it ended.
     pub ending: Option<Ending>,
+    /// Requests on it that are over.
+    pub requests: u64,
 }
 
 /// A connection, for the worker that carries it. It is remembered as ended when this is dropped, if
@@ -299,6 +328,7 @@ impl Entry {
             detail.routing_key.clone()
         });
         self.count(routing_key, there);
+        self.ledger.known(self.worker, &self.flow);
     }
 
     fn count(&self, routing_key: Arc<str>, there: SiteName) {
@@ -314,6 +344,34 @@ impl Entry {
             add(&service.read, self.flow.read.load(Ordering::Relaxed));
             add(&service.wrote, self.flow.wrote.load(Ordering::Relaxed));
             drop(self.service.set(service));
+        }
+    }
+
+    /// A request on it is over.
+    pub fn exchanged(&self, exchange: Exchange) {
+        self.settle();
+        if let Some(service) = self.service.get() {
+            service.asked(&exchange);
+        }
+        add(&self.flow.requests, 1);
+        self.ledger.exchanged(self.worker, &self.flow, exchange);
+    }
+
+    /// It is not observed any further.
+    pub fn unseen(&self, why: Unseen) {
+        tracing::debug!(
+            id = self.flow.id,
+            why = why.as_str(),
+            "not observed any further"
+        );
+        self.ledger.unseen(why);
+    }
+
+    /// A connection without a server is counted for its routing key alone.
+    fn settle(&self) {
+        if self.service.get().is_none() {
+            let key = self.flow.with(|detail| detail.routing_key.clone());
+            self.count(key, SiteName::default());
         }
     }
 
@@ -345,11 +403,8 @@ impl Entry {
         if self.finished.replace(true) {
             return;
         }
-        let served = self.service.get().is_some();
-        if !served {
-            let key = self.flow.with(|detail| detail.routing_key.clone());
-            self.count(key, SiteName::default());
-        }
+        let served = self.flow.with(|detail| detail.served.is_some());
+        self.settle();
         let ending = self.ending.get().unwrap_or(match served {
             // Its task was dropped with the worker.
             true => Ending::Removed,

@@ -76,6 +76,7 @@ impl Executor {
             routing_key: front.as_ref().map_or(key, |_| "").to_owned(),
             front: front.map(Arc::new),
             acceleration: settings::acceleration(&listener.settings)?,
+            observer: listener.observer,
         };
         self.listeners.push(Change::Set(spec));
         Ok(())
@@ -112,6 +113,7 @@ impl Executor {
             routing_key: String::new(),
             front: Some(Arc::new(Front { keys, tls })),
             acceleration: settings::acceleration(&listener.settings)?,
+            observer: listener.observer,
         };
         self.listeners.push(Change::Set(spec));
         Ok(())

@@ -7,6 +7,7 @@ use crate::{
         view::SiteView,
         worker::Command,
     },
+    model::Observer,
     steer::{Inside, Owner, SteerError, accel::fits, netns::Placed, place::Place},
     telemetry,
 };
@@ -75,6 +76,12 @@ impl Listeners {
 
     pub(super) fn get(&self, name: &str) -> Option<&Listener> {
         self.by_name.get(name)
+    }
+
+    /// Changes what is looked for in a listener's traffic. True: it was something else.
+    pub(super) fn observe(&mut self, name: &str, observer: Observer) -> bool {
+        let listener = self.by_name.get_mut(name);
+        listener.is_some_and(|l| std::mem::replace(&mut l.spec.observer, observer) != observer)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Listener)> {
