@@ -5,7 +5,7 @@ use skupper_tests::{
     SOON,
     browser::Browser,
     echo::{Server, connect, works},
-    free_addr, netns, program,
+    free_addr, free_port, netns, program,
     site::Site,
     wait_for, wait_until,
 };
@@ -26,10 +26,11 @@ struct Console {
 
 impl Console {
     fn start(site: &Site) -> Self {
+        let port = free_port();
         let mut child = Command::new(program("skupper"))
             .arg("--root")
             .arg(site.root())
-            .arg("console")
+            .args(["console", "--port", &port.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .expect("skupper runs");
@@ -37,6 +38,7 @@ impl Console {
         let stdout = child.stdout.take().expect("its output");
         BufReader::new(stdout).read_line(&mut url).expect("a line");
         let (addr, token) = parts(&url);
+        assert_eq!(addr.port(), port);
         Self { child, addr, token }
     }
 
