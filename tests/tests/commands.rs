@@ -581,10 +581,9 @@ fn colour_is_for_terminals_and_for_those_who_want_it() {
 /// looked at.
 fn nonsense(kind: Kind, key: &str) -> Option<String> {
     let value = match (kind, key) {
-        // Of these the status has a note, nobody wants them before there is a grant, or a site has to
-        // begin with them.
+        // Of these the status has a note, or nobody wants them before there is a grant.
         (Kind::Site, "router-data-connection-count" | "routerDataConnections") => return None,
-        (Kind::Site, "router-logging" | "routerLogging" | "local-amqp-port") => return None,
+        (Kind::Site, "router-logging" | "routerLogging") => return None,
         (Kind::Site, key) if key.starts_with("grant-server") => return None,
         (_, "alpn") => format!("alpn: {}", "x".repeat(300)),
         (_, "health-check" | "proxy-protocol" | "acceleration") => format!("{key}: wrong"),

@@ -633,6 +633,33 @@ fn o13_log_lines_have_fields() {
     );
 }
 
+#[test]
+fn the_port_for_clients_of_this_host_comes_moves_and_goes_on_a_running_site() {
+    let mut site = Site::new("a");
+    let (one, two) = (free_addr(), free_addr());
+    let spec = |addr: SocketAddr| format!("{{settings: {{local-amqp-port: \"{}\"}}}}", addr.port());
+    site.start();
+    assert!(refused(one));
+    site.resource("Site", "a", &spec(one));
+    wait_until("the port", SOON, || !refused(one));
+    let mut held = connect(one).expect("accepted");
+    // One that another program has is said, and the old one stays.
+    let busy = std::net::TcpListener::bind(two).expect("a port");
+    site.resource("Site", "a", &spec(two));
+    site.wait_message("Site", "a", "Error", "spec.settings[local-amqp-port]");
+    assert!(!refused(one));
+    drop(busy);
+    wait_until("the other port", SOON, || !refused(two) && refused(one));
+    site.wait_status("Site", "a", "Ready");
+    // Who is connected stays.
+    held.write_all(b"AMQP\x03\x01\x00\x00").expect("sent");
+    let mut answer = [0; 8];
+    held.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"AMQP\x03\x01\x00\x00");
+    site.resource("Site", "a", "{}");
+    wait_until("the port to go", SOON, || refused(two));
+}
+
 /// What a quiet peer hears from us must not depend on what it says itself.
 #[test]
 fn a_talkative_peer_gets_its_heartbeats() {

@@ -45,6 +45,8 @@ pub(super) struct Executor {
     /// Credentials among the resources.
     pub(super) secrets: BTreeMap<Name, Secret>,
     memory: Option<Memory>,
+    /// The port that AMQP clients of this host are let in at.
+    local_amqp: Option<u16>,
     refused: Refused,
     /// Changes of listeners, which are made together: an address that goes from one to another is
     /// without an owner at no time, and a thousand are one step for the core.
@@ -77,6 +79,7 @@ impl Executor {
             accesses: BTreeMap::new(),
             secrets: BTreeMap::new(),
             memory: None,
+            local_amqp: None,
             refused: Refused::default(),
             listeners: Vec::new(),
         }
@@ -99,6 +102,7 @@ impl Executor {
             Action::UpdateSite => {
                 self.revoke(core, wanted).await?;
                 self.steer(core, wanted).await?;
+                self.serve_clients(core, wanted).await?;
                 self.own_addresses(wanted)
             }
             Action::SetAccess(name) => match wanted.accesses.get(name) {
@@ -218,7 +222,7 @@ impl Executor {
             .await
             .ok_or_else(ended)?;
         self.site = Some(id);
-        let done = self.furnish(core, wanted, site).await;
+        let done = self.furnish(core, wanted).await;
         if done.is_err() {
             // It is started as a whole or not at all: the next try is another site.
             self.stop(core).await?;
@@ -232,6 +236,7 @@ impl Executor {
         self.ends.clear();
         self.workloads.clear();
         self.accesses.clear();
+        self.local_amqp = None;
         if let Some(id) = self.site.take() {
             let removed = core.call(move |c| c.remove_site(id)).await;
             removed.ok_or_else(ended)?;
@@ -239,25 +244,33 @@ impl Executor {
         self.addresses.clear()
     }
 
-    async fn furnish(
-        &mut self,
-        core: &CoreSender,
-        wanted: &Picture,
-        site: &crate::model::Site,
-    ) -> Done {
+    async fn furnish(&mut self, core: &CoreSender, wanted: &Picture) -> Done {
         self.revoke(core, wanted).await?;
         self.steer(core, wanted).await?;
-        if let Some(port) = settings::local_amqp(&site.settings)? {
-            let field = format!("spec.settings[{}]", settings::LOCAL_AMQP);
-            let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-            let sockets = Plain
-                .open(addr, 1)
-                .map_err(|e| format!("{field}: {}", chain(&e)))?;
-            if let Some(socket) = sockets.into_iter().next() {
-                self.on_site(core, move |s, c| s.set_local(c, socket))
-                    .await?;
-            }
+        self.serve_clients(core, wanted).await
+    }
+
+    /// Lets AMQP clients of this host in where the site says, and nowhere else.
+    async fn serve_clients(&mut self, core: &CoreSender, wanted: &Picture) -> Done {
+        let Some((_, site)) = &wanted.site else {
+            return Ok(());
+        };
+        let port = settings::local_amqp(&site.settings)?;
+        if port == self.local_amqp {
+            return Ok(());
         }
+        let socket = match port {
+            None => None,
+            Some(port) => {
+                let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+                let sockets = Plain.open(addr, 1);
+                let failed = |e| format!("spec.settings[{}]: {}", settings::LOCAL_AMQP, chain(&e));
+                sockets.map_err(failed)?.into_iter().next()
+            }
+        };
+        self.on_site(core, move |s, c| s.set_local(c, socket))
+            .await?;
+        self.local_amqp = port;
         Ok(())
     }
 

@@ -117,11 +117,15 @@ impl Site {
             .collect()
     }
 
-    /// Accepts AMQP clients of this host.
-    pub fn set_local(&mut self, core: &Core, socket: TcpListener) {
-        let task = self.accept_on(core, socket, Port::Local, false, None);
-        self.accesses
-            .insert(String::new(), (Vec::new(), vec![task]));
+    /// Accepts AMQP clients of this host on this socket, or none any more. Those that are connected
+    /// stay.
+    pub fn set_local(&mut self, core: &Core, socket: Option<TcpListener>) {
+        self.remove_access(core, "", false);
+        if let Some(socket) = socket {
+            let task = self.accept_on(core, socket, Port::Local, false, None);
+            self.accesses
+                .insert(String::new(), (Vec::new(), vec![task]));
+        }
     }
 
     /// Ports for links, with what comes to them.
