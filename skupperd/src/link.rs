@@ -15,6 +15,7 @@ mod handshake;
 pub mod ledger;
 pub mod origin;
 mod outbuf;
+pub mod policy;
 mod probe;
 mod record;
 mod tls;

@@ -6,6 +6,7 @@ mod head;
 mod http;
 mod listener;
 mod local;
+mod policy;
 mod stream;
 mod tcp;
 mod tls;

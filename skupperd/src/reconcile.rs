@@ -12,6 +12,7 @@ mod namespace;
 mod notes;
 mod placed;
 mod places;
+mod policy;
 mod settings;
 mod status;
 mod tokens;

@@ -43,6 +43,12 @@ pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// The number of a user, if there is one of this name. May ask other hosts, as accounts are set up here.
+pub fn user_named(name: &str) -> io::Result<Option<u32>> {
+    let user = nix::unistd::User::from_name(name)?;
+    Ok(user.map(|user| user.uid.as_raw()))
+}
+
 /// The user and the group this process is.
 pub fn user_and_group() -> (u32, u32) {
     (user(), nix::unistd::getegid().as_raw())

@@ -1,6 +1,7 @@
 //! What listeners and connectors do to connections beside carrying them: TLS, a choice of routing
 //! keys, a word about the client to the server.
 
+use super::policy::Users;
 use crate::pki::{EndClient, EndServer};
 use arc_swap::ArcSwap;
 use std::{
@@ -22,6 +23,8 @@ pub struct Front {
     pub keys: Keys,
     /// How it speaks TLS.
     pub tls: Option<Arc<FrontTls>>,
+    /// Whom it lets in; none for everybody.
+    pub users: Option<Users>,
 }
 
 /// Routing keys of a listener.

@@ -4,6 +4,7 @@ use super::{
     conn::ConnKey,
     ends::{BackTls, Failures, ProxyProtocol, Trouble},
     ledger::SiteName,
+    policy::Sites,
 };
 use crate::{model::Observer, router::Routes};
 use std::{
@@ -54,6 +55,8 @@ pub struct ConnectorTarget {
     pub tls: Option<Arc<BackTls>>,
     /// How to tell it of its clients.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whose clients it serves; none for everybody's.
+    pub sites: Option<Arc<Sites>>,
     /// Why the last connection to it failed.
     pub trouble: Trouble,
     /// Connections to it that failed.

@@ -80,6 +80,7 @@ impl Server {
         let about = About {
             origin: text(ORIGIN).and_then(Origin::parse),
             protocol: text(ALPN).map(str::to_owned),
+            site: flow::origin(&self.head),
         };
         while let Some(target) = self.next(&key, &tried) {
             let near = &self.proxy.acceleration;

@@ -233,6 +233,14 @@ pub(super) fn other_end(head: &MessageHead) -> Served {
     served
 }
 
+/// The name of the site where a stream begins: as its router says, which stands for its clients.
+pub(super) fn origin(head: &MessageHead) -> Option<String> {
+    let annotations = &head.annotations;
+    let first = annotations.ingress.as_ref().or(annotations.trace.first())?;
+    let id = first.split_once('/').map_or(&**first, |(_, id)| id);
+    Some(SiteName::of_router(id).name)
+}
+
 /// A connector of this site and its server.
 pub(super) fn here(connector: &str, target: String, server: &Stream) -> Served {
     let address = |addr: io::Result<std::net::SocketAddr>| addr.map(|a| a.to_string());

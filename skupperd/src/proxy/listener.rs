@@ -5,6 +5,7 @@ use super::{
     flow::{self, Flow},
     head,
     local::{self, About, Gate, InUse},
+    policy,
     stream::Stream,
     tcp::{Finished, Sending, TcpEnd},
     tls,
@@ -45,7 +46,8 @@ impl Proxy {
             // Another worker has chosen the key.
             (Some(front), _) => (routing_key.clone(), Some(front)),
             (None, Some(front)) => match key_of(worker, site, &front, &[]) {
-                Some(key) => (key, Some(front)),
+                Some(key) if policy::lets_in(&front, &key, &socket) => (key, Some(front)),
+                Some(_) => return None,
                 None => return Some(socket),
             },
             (None, None) => (routing_key.clone(), None),
@@ -292,8 +294,10 @@ impl Client {
         let mut about = About {
             origin: None,
             protocol: self.protocol.clone(),
+            site: None,
         };
         let view = self.worker.view(self.site);
+        about.site = view.as_ref().map(|v| v.site.name.clone());
         if view.is_some_and(|v| v.origins.contains(&**key)) {
             about.origin = Origin::of(client.socket());
         }

@@ -62,6 +62,8 @@ pub(super) struct About {
     pub(super) origin: Option<Origin>,
     /// What the listener has agreed on with it.
     pub(super) protocol: Option<String>,
+    /// The site that it is of, by name.
+    pub(super) site: Option<String>,
 }
 
 /// Connects to a connector's server.
@@ -78,6 +80,22 @@ pub(super) async fn connect(
         .into_iter()
         .find(|t| t.id == target);
     let target = target.ok_or_else(|| io::Error::other("connector is gone"))?;
+    if let Some(sites) = &target.sites
+        && !sites.serve(about.site.as_deref())
+    {
+        if let Some(unsaid) = sites.deny() {
+            let (connector, site) = (&target.name, about.site.as_deref().unwrap_or("unknown"));
+            tracing::warn!(
+                connector,
+                routing_key = key,
+                site,
+                unsaid,
+                "site denied by policy"
+            );
+        }
+        let why = "the connector is not for clients of this site";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
     // Counted from the attempt on: connections that are being made are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
     let in_use = InUse(target.clone());

@@ -7,6 +7,7 @@ use super::{
     },
     grants,
     places::{NETNS, PORTS, PREFIX},
+    policy::{SITES, USERS},
     settings::{
         ACCELERATION, HOSTS, LOCAL_AMQP, LOGGING, OVERLAP, PROXY, REVOKED, ROTATE,
         SERVICE_ADDRESSES, STEERING, TRUNK, VALIDITY, logging, trunk,
@@ -35,8 +36,16 @@ const SITE: &[&str] = &[
     ROTATE,
     OVERLAP,
 ];
-const LISTENER: &[&str] = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX, NETNS];
-const MULTI_KEY_LISTENER: &[&str] = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX];
+const LISTENER: &[&str] = &[
+    ALPN,
+    CLIENT_CERTIFICATE,
+    ACCELERATION,
+    PORTS,
+    PREFIX,
+    NETNS,
+    USERS,
+];
+const MULTI_KEY_LISTENER: &[&str] = &[ALPN, CLIENT_CERTIFICATE, ACCELERATION, PORTS, PREFIX, USERS];
 const CONNECTOR: &[&str] = &[
     PROXY_PROTOCOL,
     SERVER_NAME,
@@ -45,6 +54,7 @@ const CONNECTOR: &[&str] = &[
     HEALTH_INTERVAL,
     HEALTH_FAILURES,
     ACCELERATION,
+    SITES,
 ];
 
 /// Settings that have an effect, of each kind.

@@ -74,6 +74,43 @@ pub fn connected() -> io::Result<Vec<Listening>> {
     sockets(&Netlink::open(About::Sockets)?, diag::CONNECTED)
 }
 
+/// The user of a client that is in this thread's network namespace, by the addresses of its connection
+/// to us: its own and the one that it has come to. None when it is elsewhere, or has closed its
+/// socket: of one that nobody has any more the kernel does not say whose it was.
+pub fn user_of(client: SocketAddr, listener: SocketAddr) -> io::Result<Option<u32>> {
+    let kernel = Netlink::open(About::Sockets)?;
+    match kernel.ask(diag::SOCK_DIAG_BY_FAMILY, 0, &one(client, listener)) {
+        Ok((_, body)) => {
+            let found = socket(&body).ok_or_else(bad)?;
+            Ok((found.inode != 0).then_some(found.user))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The question about the socket with these two addresses.
+fn one(own: SocketAddr, peer: SocketAddr) -> Vec<u8> {
+    let plain = |addr: SocketAddr| addr.ip().to_canonical();
+    let family = if plain(own).is_ipv4() { IPV4 } else { IPV6 };
+    let mut body = vec![family, diag::TCP, 0, 0];
+    body.extend(u32::MAX.to_ne_bytes());
+    body.extend(own.port().to_be_bytes());
+    body.extend(peer.port().to_be_bytes());
+    for addr in [own, peer] {
+        let mut bytes = [0; 16];
+        match plain(addr) {
+            IpAddr::V4(ip) => bytes[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => bytes = ip.octets(),
+        }
+        body.extend(bytes);
+    }
+    // Whichever interface, whichever socket of these addresses.
+    body.extend(0u32.to_ne_bytes());
+    body.extend([u8::MAX; 8]);
+    body
+}
+
 /// All TCP sockets in one of these states.
 fn sockets(kernel: &Netlink, states: u32) -> io::Result<Vec<Listening>> {
     let mut found = Vec::new();

@@ -9,6 +9,7 @@ use crate::{
     link::{
         ends::{BackTls, Failures, Front, ProxyProtocol, Trouble},
         origin::ORIGIN_ADVERT,
+        policy::Sites,
         probe::Probe,
         view::{ConnectorTarget, ListenerView, SiteView, TargetHost},
         worker::Command,
@@ -76,6 +77,8 @@ pub struct ConnectorSpec {
     pub tls: Option<Arc<BackTls>>,
     /// How it tells the server of its clients.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whose clients it serves; none for everybody's.
+    pub sites: Option<Arc<Sites>>,
     /// How it finds out whether the server is well.
     pub probe: Option<Probe>,
     /// It is offered even while the server is not known to be well.
@@ -141,6 +144,7 @@ impl Connector {
             accelerated: AtomicBool::new(accelerated),
             tls: spec.tls.clone(),
             proxy_protocol: spec.proxy_protocol,
+            sites: spec.sites.clone(),
             trouble: Trouble::default(),
             failures: Failures::default(),
             in_use: AtomicU32::new(0),

@@ -13,7 +13,7 @@ use crate::{
         ends::{self, Sources},
         hosts::resolve,
         places::{NETNS, places},
-        settings,
+        policy, settings,
     },
     steer::{
         netns::{Netns, Placed},
@@ -64,9 +64,11 @@ impl Executor {
             Some(netns) => Some(self.place(core, name, netns, &places).await?),
         };
         let key = listener.routing_key.as_str();
-        let front = tls.map(|tls| Front {
+        let users = policy::users(&listener.settings)?;
+        let front = (tls.is_some() || users.is_some()).then(|| Front {
             keys: Keys::Ordered(vec![key.into()]),
-            tls: Some(tls),
+            tls,
+            users,
         });
         let spec = ListenerSpec {
             name: name.to_string(),
@@ -95,6 +97,7 @@ impl Executor {
             let text = format!("spec.settings[{NETNS}]: only a Listener can be in another one");
             return Err(text);
         }
+        let users = policy::users(&listener.settings)?;
         let addrs = resolve(&listener.host, listener.port).await;
         let addrs = addrs.map_err(|e| format!("spec.host: looking up {}: {e}", listener.host))?;
         let keys = match &listener.strategy {
@@ -111,7 +114,7 @@ impl Executor {
             places: places(&addrs, listener.port, &listener.settings)?,
             placed: None,
             routing_key: String::new(),
-            front: Some(Arc::new(Front { keys, tls })),
+            front: Some(Arc::new(Front { keys, tls, users })),
             acceleration: settings::acceleration(&listener.settings)?,
             observer: listener.observer,
         };
@@ -163,6 +166,7 @@ impl Executor {
             routing_key: connector.routing_key.to_string(),
             tls: self.ends.connector(from, key, connector)?,
             proxy_protocol: ends::proxy_protocol(&connector.settings)?,
+            sites: policy::sites(&connector.settings)?,
             probe: ends::probe(connector)?,
             acceleration: settings::acceleration(&connector.settings)?,
             include_not_ready: connector.include_not_ready,
