@@ -198,9 +198,12 @@ fn v47_connector_to_a_unix_socket() {
         client.read_to_end(&mut all).expect("all of it");
         assert_eq!(all, [7; 300_000]);
     }
-    let status = a.status("Connector", "app").expect("a status");
     let note = "spec.port has no effect where spec.host is a Unix socket";
-    assert_eq!(status["status"]["notes"], serde_json::json!([note]));
+    // Statuses follow the network after a moment.
+    wait_until("the note", SOON, || {
+        let status = a.status("Connector", "app").expect("a status");
+        status["status"]["notes"] == serde_json::json!([note])
+    });
     // What can not work says why.
     let missing = a.root().join("missing.sock");
     let spec = format!("{{routingKey: none, host: \"unix:{}\"}}", missing.display());

@@ -133,8 +133,8 @@ fn nextest(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
 const WAYS: [(&str, &str); 3] = [("auto", "auto"), ("off", "auto"), ("off", "off")];
 
 /// The tests of the main job that carry traffic. Left out is what moves or holds much.
-const MAIN_JOB: &str = "binary(/^(services|links|linking|failover|ends|edges|tls_ends)$/) \
-    and not test(/thousands|large_transfers|100_mb|60_s|1_gib|rings_and_meshes|two_hundred|silent_clients/)";
+const MAIN_JOB: &str = "binary(/^(services|ends)$/) \
+    and not test(/thousands|large_transfers|100_mb|60_s|1_gib|rings_and_meshes/)";
 
 /// The main job in the other combinations of steering and acceleration on and off.
 fn other_ways(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
