@@ -280,13 +280,13 @@ impl Ledger {
                 );
             }
             if which != Which::Active {
-                flows.extend(shelf.ended.iter().rev().filter(wanted).take(limit).cloned());
+                // Not the last that have ended: those that began last.
+                flows.extend(shelf.ended.iter().filter(wanted).cloned());
             }
         }
-        let mut records: Vec<Record> = flows.iter().map(|flow| flow.record()).collect();
-        records.sort_by(|a, b| b.start.cmp(&a.start).then_with(|| b.id.cmp(&a.id)));
-        records.truncate(limit);
-        records
+        flows.sort_by_key(|flow| std::cmp::Reverse(flow.began()));
+        flows.truncate(limit);
+        flows.iter().map(|flow| flow.record()).collect()
     }
 
     /// A link of a namespace could not be made, or has broken.

@@ -151,6 +151,11 @@ impl Flow {
         }
     }
 
+    /// When it began, whatever the host's clock says.
+    pub(super) fn began(&self) -> Instant {
+        self.since
+    }
+
     /// It is one of this namespace.
     pub(super) fn is_of(&self, namespace: &str) -> bool {
         self.begin.site.namespace == namespace
