@@ -104,9 +104,16 @@ fn o10_a_record_says_what_became_of_a_connection() {
     first.there();
     assert_eq!(records(&ledger, Which::Active, 10).len(), 2);
     first.finish();
-    let ended = records(&ledger, Which::Terminated, 1);
-    assert_eq!(ended[0].ending, Some(Ending::ResetByClient));
-    assert!(ended[0].end.is_some());
+    // By when they began, however they are limited: the first has ended last.
+    let ended = records(&ledger, Which::Terminated, 10);
+    let endings = [ended[0].ending, ended[1].ending];
+    assert_eq!(
+        endings,
+        [Some(Ending::Refused), Some(Ending::ResetByClient)]
+    );
+    assert!(ended[1].end.is_some());
+    let newest = records(&ledger, Which::Terminated, 1);
+    assert_eq!(newest[0].ending, Some(Ending::Refused));
 }
 
 #[test]
