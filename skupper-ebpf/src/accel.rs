@@ -1,7 +1,8 @@
-//! BPF programs of skupperd: the hop between a program of this host and the daemon, shortened.
+//! BPF programs of skupperd for acceleration of the hop between a program of this host and the
+//! daemon.
 //!
-//! When both sockets of a connection are here, the bytes of one are queued on the other at once,
-//! without TCP in between. What keeps them in order is said at [`shorten`].
+//! When both sockets of a connection are on this host, bytes sent on one are queued on the other at
+//! once, bypassing TCP. [`shorten`] explains how their order is kept.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
@@ -25,12 +26,12 @@ mod programs {
     };
     use skupper_ebpf::{
         ALL_PORTS, Destination, MAX_BINDINGS,
-        hop::{HopCounters, IPV4, Lane, MAX_CONNECTING, MAX_HOPS, Tuple, way},
+        hop::{HopCounters, IPV4, Lane, MAX_CONNECTING, MAX_HOPS, Tuple, lane_state},
     };
 
-    /// From `linux/bpf.h`: memory for those entries only that there are.
+    /// From `linux/bpf.h`: allocate memory for existing entries only.
     const NO_PREALLOC: u32 = 1;
-    /// From `linux/bpf.h`: the state that a socket ends in.
+    /// From `linux/bpf.h`: the final state of a socket.
     const TCP_CLOSE: u32 = 7;
 
     /// The network namespace of the daemon.
@@ -39,27 +40,29 @@ mod programs {
     /// Bytes that may wait unread at the daemon before TCP and its window take over.
     #[unsafe(no_mangle)]
     static AHEAD: u64 = 0;
-    /// So many bytes without any from the other socket are a stream, which TCP carries faster.
+    /// Bytes in one direction, without any in the other, after which the direction is a stream. TCP
+    /// is faster for streams.
     #[unsafe(no_mangle)]
     static STREAK: u64 = 0;
-    /// Directions: 1 for those to the daemon, 2 for those from it.
+    /// Accelerated directions: 1 to the daemon, 2 from it, 3 both.
     #[unsafe(no_mangle)]
-    static WAYS: u32 = 1;
-    /// Not 0 for a fault that tests have to find: TCP is left for the short way again.
+    static DIRECTIONS: u32 = 1;
+    /// Not 0 injects a fault that tests must detect: a direction returns from TCP to the
+    /// accelerated path.
     #[unsafe(no_mangle)]
     static FAULT: u32 = 0;
 
-    /// What the compiler can not know to be 0: for many zeros in a row it calls a function with a
-    /// loop, and the verifier wants CAP_PERFMON for that.
+    /// A zero that the compiler cannot see: for many constant zeros in a row it calls a function
+    /// with a loop, and for that the verifier requires CAP_PERFMON.
     #[unsafe(no_mangle)]
     static ZERO: u32 = 0;
 
-    /// Where listeners are reached: [`hop::on`], or 0 for those that are not accelerated. Where they
-    /// have all ports nothing is accelerated, and that hides shorter prefixes.
+    /// Destinations of listeners: [`hop::on`], or 0 for those that are not accelerated. Entries for
+    /// all ports are never accelerated, and hide shorter prefixes.
     #[map]
     static DESTINATIONS: LpmTrie<Destination, u32> = LpmTrie::with_max_entries(MAX_BINDINGS, 1);
 
-    /// Sockets of the daemon that connect to servers, by their cookies.
+    /// Sockets of the daemon that are connecting to servers, by cookie.
     #[map]
     static CONNECTING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(MAX_CONNECTING, 0);
 
@@ -70,7 +73,7 @@ mod programs {
     #[map]
     static LANES: HashMap<Tuple, Lane> = HashMap::with_max_entries(2 * MAX_HOPS, NO_PREALLOC);
 
-    /// How much the daemon has read of what a socket has sent.
+    /// Bytes of each sending socket that the daemon has read.
     #[map]
     static READ: LruHashMap<Tuple, u64> = LruHashMap::with_max_entries(MAX_CONNECTING, 0);
 
@@ -78,15 +81,15 @@ mod programs {
     static HOPS: PerCpuArray<HopCounters> = PerCpuArray::with_max_entries(1, 0);
 
     macro_rules! setting {
-        // SAFETY: it is set before the program is loaded and constant from then on; the compiler
-        // must not take the value that is written here.
+        // SAFETY: the value is set before the program is loaded and constant from then on; the
+        // compiler must not assume the initial value.
         ($name:ident) => {
             unsafe { (&raw const $name).read_volatile() }
         };
     }
 
-    /// Runs when a TCP connection of this host is established, at each of its sockets, before it can
-    /// be used; and later for those that it took up.
+    /// Runs for each socket of a TCP connection of this host when it is established, before it can
+    /// be used, and later for registered sockets.
     #[sock_ops]
     fn establish(ctx: SockOpsContext) -> u32 {
         match ctx.op() {
@@ -95,7 +98,7 @@ mod programs {
             BPF_SOCK_OPS_HDR_OPT_LEN_CB => sending(&ctx),
             BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == TCP_CLOSE => {
                 let tuple = of_socket(&ctx);
-                // Not there any more: nothing to remove.
+                // An error means that the entry does not exist.
                 let _ = LANES.remove(&tuple);
                 let _ = READ.remove(&tuple);
             }
@@ -104,7 +107,7 @@ mod programs {
         1
     }
 
-    /// The socket that connects: its SYN was answered.
+    /// The connecting socket: its SYN was answered.
     #[inline(always)]
     fn active(ctx: &SockOpsContext) {
         // SAFETY: a context of this kind has a cookie.
@@ -120,14 +123,14 @@ mod programs {
         if !is_local(&tuple) || !ours && !is_listener(&tuple) {
             return;
         }
-        // SAFETY: a field of the context. Bytes have gone with the SYN.
+        // SAFETY: a field of the context. Not 0: data was sent with the SYN.
         if unsafe { (&raw const (*ctx.ops).data_segs_out).read_volatile() } != 0 {
             return count(|c| c.late += 1);
         }
-        take_up(ctx, &tuple, way::ALONE, ours);
+        take_up(ctx, &tuple, lane_state::ALONE, ours);
     }
 
-    /// The socket that accepts: of a connection whose other socket was taken up before.
+    /// The accepting socket, if the connecting one is registered.
     #[inline(always)]
     fn passive(ctx: &SockOpsContext) {
         let tuple = of_socket(ctx);
@@ -137,15 +140,17 @@ mod programs {
         if !here(ctx) {
             return;
         }
-        // SAFETY: entries are not reused while a program may look at them.
+        // SAFETY: entries are not reused while a program runs.
         let other = unsafe { &mut *other };
-        if other.way == way::ALONE && take_up(ctx, &tuple, way::FRESH, other.ours == 0) {
-            other.way = way::FRESH;
+        if other.state == lane_state::ALONE
+            && take_up(ctx, &tuple, lane_state::FRESH, other.ours == 0)
+        {
+            other.state = lane_state::FRESH;
         }
     }
 
-    /// TCP makes a segment for a socket that was taken up: if it has bytes, they have not gone the
-    /// short way, whichever call they came by.
+    /// TCP makes a segment for a registered socket. If it carries data, the data bypassed the
+    /// message program, whichever system call sent it.
     #[inline(always)]
     fn sending(ctx: &SockOpsContext) {
         // SAFETY: a field of the context.
@@ -157,14 +162,14 @@ mod programs {
             // SAFETY: as in `passive`.
             unsafe { (*lane).by_tcp = 1 };
         }
-        // It has to be known once.
+        // The callback is needed only once.
         let _ = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
     }
 
     #[inline(always)]
-    fn take_up(ctx: &SockOpsContext, tuple: &Tuple, way: u32, ours: bool) -> bool {
-        let lane = lane(way, ours);
-        // What TCP sends and when the socket ends is to be told from here on.
+    fn take_up(ctx: &SockOpsContext, tuple: &Tuple, state: u32, ours: bool) -> bool {
+        let lane = lane(state, ours);
+        // From now on the kernel reports segments and the end of the socket.
         let told = BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
         if ctx.set_cb_flags(told as i32).is_err() || LANES.insert(tuple, &lane, 0).is_err() {
             return false;
@@ -182,12 +187,12 @@ mod programs {
         true
     }
 
-    /// A lane on which nothing has gone yet.
+    /// The state of a socket that has sent nothing.
     #[inline(always)]
-    fn lane(way: u32, ours: bool) -> Lane {
+    fn lane(state: u32, ours: bool) -> Lane {
         let zero = setting!(ZERO);
         Lane {
-            way,
+            state,
             by_tcp: zero,
             ours: ours as u32,
             pad: zero,
@@ -198,11 +203,11 @@ mod programs {
         }
     }
 
-    /// Runs for every message of a socket that was taken up, in the sender's call.
+    /// Runs for every message of a registered socket, in the sender's system call.
     ///
-    /// A direction goes the short way from its first message or never: what TCP has sent may still be
-    /// on its way. It may leave it for TCP at any message and does not come back: a reader takes what
-    /// came the short way first, and all of that was queued before TCP had anything.
+    /// A direction is accelerated from its first message or never: bytes that TCP has sent may
+    /// still be in flight. It may fall back to TCP at any message and never returns: a reader gets
+    /// the redirected bytes first, and all of them were queued before TCP had any.
     #[sk_msg]
     fn shorten(ctx: SkMsgContext) -> u32 {
         let tuple = of_message(&ctx);
@@ -211,46 +216,47 @@ mod programs {
         };
         // SAFETY: as in `passive`. A socket's messages come one at a time.
         let lane = unsafe { &mut *lane };
-        if lane.way == way::TCP {
+        if lane.state == lane_state::TCP {
             if setting!(FAULT) == 0 {
                 return SK_PASS;
             }
-            lane.way = way::SHORT;
+            lane.state = lane_state::SHORT;
         }
         let direction = if lane.ours == 0 { 1 } else { 2 };
-        if setting!(WAYS) & direction == 0 {
-            lane.way = way::TCP;
+        if setting!(DIRECTIONS) & direction == 0 {
+            lane.state = lane_state::TCP;
             return SK_PASS;
         }
-        if lane.way != way::SHORT && (lane.way != way::FRESH || lane.by_tcp != 0) {
-            lane.way = way::TCP;
+        if lane.state != lane_state::SHORT && (lane.state != lane_state::FRESH || lane.by_tcp != 0)
+        {
+            lane.state = lane_state::TCP;
             count(|c| c.late += 1);
             return SK_PASS;
         }
         if !is_plain(&ctx) {
-            lane.way = way::TCP;
+            lane.state = lane_state::TCP;
             if let Some(other) = LANES.get_ptr_mut(&tuple.peer()) {
                 // SAFETY: as in `passive`.
-                unsafe { (*other).way = way::TCP };
+                unsafe { (*other).state = lane_state::TCP };
             }
             count(|c| c.late += 1);
             return SK_PASS;
         }
         let size = u64::from(ctx.size());
-        // The daemon bounds what it sends itself: it knows when leaving is harmless.
+        // The daemon bounds its own direction, because it knows when a fallback is safe.
         if lane.ours == 0 && (is_stream(lane, &tuple, size) || !has_room(lane, &tuple, size)) {
-            lane.way = way::TCP;
+            lane.state = lane_state::TCP;
             count(|c| c.bulk += 1);
             return SK_PASS;
         }
-        // Without the other socket the helper changes nothing: TCP says what is the matter.
+        // If the other socket is gone, the helper does nothing, and TCP reports the error.
         if SOCKETS.redirect_msg(&ctx, tuple.peer(), u64::from(BPF_F_INGRESS)) != i64::from(SK_PASS)
         {
-            lane.way = way::TCP;
+            lane.state = lane_state::TCP;
             count(|c| c.late += 1);
             return SK_PASS;
         }
-        lane.way = way::SHORT;
+        lane.state = lane_state::SHORT;
         lane.sent += size;
         count(|c| {
             c.messages += 1;
@@ -259,22 +265,22 @@ mod programs {
         SK_PASS
     }
 
-    /// Whether a message can be read and is not the beginning of TLS: a program may have the kernel
-    /// encrypt what it sends from then on, and that is not done on the short way.
+    /// Whether a message is readable and does not begin a TLS handshake: the sender may enable
+    /// kernel TLS afterwards, which redirected messages would bypass.
     #[inline(always)]
     fn is_plain(ctx: &SkMsgContext) -> bool {
         /// The first bytes of a handshake of any version.
         const HANDSHAKE: [u8; 2] = [0x16, 0x03];
         let (data, end) = (ctx.data(), ctx.data_end());
         if data + 2 > end {
-            // One byte, or pages of a file.
+            // One byte; otherwise pages of a file, which are not readable here.
             return data < end && ctx.size() == 1;
         }
-        // SAFETY: the two bytes are before the end, as the verifier has seen.
+        // SAFETY: the check above keeps the two bytes within bounds.
         unsafe { *(data as *const [u8; 2]) != HANDSHAKE }
     }
 
-    /// Whether so much has gone without a word from the other socket.
+    /// Whether the direction has become a stream.
     #[inline(always)]
     fn is_stream(lane: &mut Lane, tuple: &Tuple, size: u64) -> bool {
         if lane.sent + size <= lane.mark + setting!(STREAK) {
@@ -290,15 +296,15 @@ mod programs {
         !answered
     }
 
-    /// What waits at a socket that is not read has no bounds but this.
+    /// Bounds the unread bytes of the receiver; nothing else does.
     #[inline(always)]
     fn has_room(lane: &mut Lane, tuple: &Tuple, size: u64) -> bool {
         if lane.sent + size <= lane.read + setting!(AHEAD) {
             return true;
         }
         if let Some(read) = READ.get_ptr(tuple) {
-            // SAFETY: it may be an older number or that of another connection, which is no more than
-            // was ever read on this one: numbers of a connection that has ended are removed.
+            // SAFETY: the number may be outdated, but never higher than the bytes read on this
+            // connection: numbers of ended connections are removed.
             lane.read = unsafe { *read };
         }
         lane.sent + size <= lane.read + setting!(AHEAD)
@@ -310,8 +316,8 @@ mod programs {
         setting!(NETNS) == unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
     }
 
-    /// Whether both ends are on this host: the kernel gives a socket the address that it connects to
-    /// if that is the host's own, or it has another of the loopback network.
+    /// Whether both ends are on this host: then both addresses are the same, because the kernel
+    /// picks the local destination as source, or both are loopback addresses.
     #[inline(always)]
     fn is_local(tuple: &Tuple) -> bool {
         let loopback = |address: &[u32; 4]| address[0].to_be() >> 24 == 127;
@@ -336,8 +342,8 @@ mod programs {
         on != 0 && of(all) <= on
     }
 
-    /// Reads a field of a context, each at its own place and in this order: of two reads that the
-    /// compiler merges into one with a computed address the verifier says no.
+    /// Reads the fields of a context one by one in this order: the verifier rejects two reads that
+    /// the compiler merges into one with a computed address.
     macro_rules! tuple {
         ($context:expr) => {{
             macro_rules! field {
@@ -365,7 +371,7 @@ mod programs {
                     field!((*context).remote_ip6[2]),
                     field!((*context).remote_ip6[3]),
                 ];
-                // IPv4 on a socket of IPv6: its other end may be of IPv4.
+                // IPv4 on an IPv6 socket: the other end may be an IPv4 socket.
                 if mapped && local6[0] == 0 && local6[1] == 0 {
                     family = IPV4;
                 } else {
@@ -373,7 +379,7 @@ mod programs {
                     remote = remote6;
                 }
             }
-            // The port here is a number, that of the other end is as in a packet.
+            // The local port is in host byte order, the remote one in network byte order.
             let there = u32::from_be(field!((*context).remote_port)) & 0xffff;
             Tuple {
                 family,
@@ -397,7 +403,7 @@ mod programs {
     #[inline(always)]
     fn count(add: impl FnOnce(&mut HopCounters)) {
         if let Some(counters) = HOPS.get_ptr_mut(0) {
-            // SAFETY: a processor runs one such program at a time and this is its own copy.
+            // SAFETY: the copy belongs to this processor, which runs one such program at a time.
             add(unsafe { &mut *counters });
         }
     }

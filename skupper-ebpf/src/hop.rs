@@ -2,14 +2,14 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-/// Connections that can be accelerated at a time: both of their sockets are in the socket map.
+/// Maximum number of accelerated connections. Each has two sockets in the socket map.
 pub const MAX_HOPS: u32 = 32_768;
 
-/// Connections of ours that are being made at a time.
+/// Maximum number of connections that the daemon opens concurrently.
 pub const MAX_CONNECTING: u32 = 8_192;
 
-/// What stands for connections that are accelerated, to addresses with a prefix of so many bits: the
-/// longer one has the higher number.
+/// Value of accelerated destinations with a prefix of this length: longer prefixes have higher
+/// values.
 #[inline(always)]
 pub const fn on(prefix: u8) -> u32 {
     prefix as u32 + 1
@@ -17,20 +17,19 @@ pub const fn on(prefix: u8) -> u32 {
 
 /// Address families, from `linux/socket.h`.
 pub const IPV4: u32 = 2;
-/// The other one.
 pub const IPV6: u32 = 10;
 
-/// A TCP socket by its addresses: of the two of a connection each has the other's, turned round.
+/// A TCP socket by its addresses. The two sockets of a connection have each other's, swapped.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {
     /// Address family, as in `linux/socket.h`.
     pub family: u32,
-    /// Port here in the upper half, port there in the lower.
+    /// Local port in the upper half, remote port in the lower.
     pub ports: u32,
-    /// Address here, as the words that are in a packet; IPv4 in the first.
+    /// Local address in network byte order; IPv4 in the first word.
     pub local: [u32; 4],
-    /// Address there.
+    /// Remote address.
     pub remote: [u32; 4],
 }
 
@@ -83,15 +82,15 @@ impl Tuple {
     }
 }
 
-/// What a socket's bytes do.
-pub mod way {
-    /// The other socket is not there yet.
+/// How a socket's bytes are carried.
+pub mod lane_state {
+    /// The other socket is not registered yet.
     pub const ALONE: u32 = 0;
-    /// Both sockets are there and nothing was sent.
+    /// Both sockets are registered and nothing was sent.
     pub const FRESH: u32 = 1;
-    /// Bytes go to the other socket at once.
+    /// Bytes bypass TCP.
     pub const SHORT: u32 = 2;
-    /// Bytes go by TCP, for good.
+    /// TCP carries the bytes, for good.
     pub const TCP: u32 = 3;
 }
 
@@ -99,37 +98,38 @@ pub mod way {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lane {
-    /// One of [`way`].
-    pub way: u32,
-    /// Not 0 when TCP has sent bytes for it, from whatever call.
+    /// One of [`lane_state`].
+    pub state: u32,
+    /// Not 0 once TCP has sent bytes of this socket.
     pub by_tcp: u32,
     /// Not 0 for a socket of the daemon.
     pub ours: u32,
-    /// No meaning.
+    /// Explicit padding.
     pub pad: u32,
-    /// Bytes that have gone the short way.
+    /// Bytes that bypassed TCP.
     pub sent: u64,
-    /// Of these, how many were read when it was last looked at.
+    /// How many of these were read at the last check.
     pub read: u64,
-    /// Bytes that had gone when the other socket was last found to have sent more.
+    /// Value of `sent` when the other socket was last seen to have sent more.
     pub mark: u64,
-    /// Bytes that the other socket had sent then.
+    /// Bytes that the other socket had sent at that time.
     pub heard: u64,
 }
 
-/// What has happened, per processor.
+/// Counters, per processor.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HopCounters {
-    /// Messages that went the short way.
+    /// Messages that bypassed TCP.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Sockets taken up.
+    /// Registered sockets.
     pub sockets: u64,
-    /// Ways that were left for TCP: much without an answer, or a reader that was behind.
+    /// Directions that fell back to TCP: streams, and those with a slow reader.
     pub bulk: u64,
-    /// Ways not taken because TCP had sent something already, or the other socket was not there.
+    /// Directions never accelerated because TCP had already sent something, or the other socket was
+    /// not registered.
     pub late: u64,
 }
 

@@ -1,8 +1,8 @@
 //! Map types that the BPF programs and the daemon share.
 //!
-//! Only 32- and 64-bit words, in the kernel's byte order of the machine unless a field says
-//! otherwise, and no implicit padding: byte arrays and holes make the verifier ask for
-//! `CAP_PERFMON`, which the daemon does not have.
+//! Only 32- and 64-bit words in host byte order, unless a field says otherwise, without implicit
+//! padding: byte arrays and holes make the verifier require `CAP_PERFMON`, which the daemon does
+//! not have.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -10,39 +10,39 @@ pub mod hop;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Bindings that fit in the map: each port of a range is one.
+/// Capacity of the map of bindings. Each port of a range is one binding.
 pub const MAX_BINDINGS: u32 = 1 << 16;
 
-/// Counters; they cost 24 bytes each for every processor.
+/// Number of counters. Each takes 24 bytes for every processor.
 pub const MAX_COUNTERS: u32 = 8192;
 
-/// Accept sockets that fit in the socket map.
+/// Capacity of the map of accept sockets.
 pub const MAX_SOCKETS: u32 = 4096;
 
-/// Bits of a [`Destination`] before its address: family, protocol and port always match whole.
+/// Bits of a [`Destination`] before its address: family, protocol and port must match exactly.
 pub const FIXED_BITS: u32 = 32;
 
-/// In place of a port: all ports that no other binding names.
+/// Port number that means all ports without a binding of their own.
 pub const ALL_PORTS: u16 = 0;
 
-/// In [`Binding::sockets`]: connections are left alone, as if there were no binding.
+/// Value of [`Binding::sockets`]: connections are left alone, as without a binding.
 pub const LEFT_ALONE: u32 = u32::MAX;
 
-/// The number of TCP in an IP header; the only protocol that is steered.
+/// Protocol number of TCP, the only protocol that is steered.
 pub const TCP: u32 = 6;
 
-/// Where a connection wants to go: the key of the bindings, which match the longest prefix of it.
+/// Destination of a connection: the key of the bindings, matched by longest prefix.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// IP version in the highest byte, protocol number in the next, port in the lower half.
     pub service: u32,
-    /// The address as it is in a packet; IPv4 has the first word only.
+    /// Address in network byte order; IPv4 uses the first word only.
     pub address: [u32; 4],
 }
 
 impl Destination {
-    /// A TCP port of an address, given as the words that are in a packet; IPv4 in the first.
+    /// A TCP port of an address in network byte order; IPv4 in the first word.
     #[inline(always)]
     pub const fn tcp(version: u32, address: [u32; 4], port: u16) -> Self {
         Self {
@@ -59,8 +59,8 @@ impl Destination {
         }
     }
 
-    /// The address and port that [`Self::of`] was given.
-    pub fn place(&self) -> (IpAddr, u16) {
+    /// The inverse of [`Self::of`].
+    pub fn address_and_port(&self) -> (IpAddr, u16) {
         let port = self.service as u16;
         if self.service >> 24 == 4 {
             let address = Ipv4Addr::from(self.address[0].to_ne_bytes());
@@ -95,26 +95,26 @@ fn words(address: Ipv6Addr) -> [u32; 4] {
 pub struct Binding {
     /// Index of the first socket in the socket map.
     pub first: u32,
-    /// Number of sockets from there; with none, connections are refused.
+    /// Number of sockets; with 0, connections are refused.
     pub sockets: u32,
-    /// Index of the binding's [`Counters`]; [`UNBOUND`] is taken.
+    /// Index of the binding's [`Counters`], never [`UNBOUND`].
     pub slot: u32,
     /// Bits of the address in its key.
     pub prefix: u32,
 }
 
 impl Binding {
-    /// The socket for a connection with this hash: always the same one, because the kernel asks
-    /// again when a client repeats its SYN or answers a SYN cookie.
+    /// The socket for a connection with this hash. Always the same one, because the kernel runs the
+    /// program again when a client repeats its SYN or answers a SYN cookie.
     #[inline(always)]
     pub const fn socket(&self, hash: u32) -> u32 {
-        // A multiplication spreads like a remainder and is one instruction.
+        // A multiplication spreads like a modulo and is a single instruction.
         self.first + ((hash as u64 * self.sockets as u64) >> 32) as u32
     }
 }
 
-/// Of the bindings that name a connection's port and all ports, the one that has it: the longer
-/// prefix, and the port before all of them.
+/// Chooses between the binding of a port and that of all ports: the longer prefix wins, then the
+/// port.
 #[inline(always)]
 pub fn nearer<'a>(port: Option<&'a Binding>, all: Option<&'a Binding>) -> Option<&'a Binding> {
     match (port, all) {
@@ -124,25 +124,25 @@ pub fn nearer<'a>(port: Option<&'a Binding>, all: Option<&'a Binding>) -> Option
     }
 }
 
-/// Slot of the connections that no binding names.
+/// Slot of connections without a binding.
 pub const UNBOUND: u32 = 0;
 
 /// Slot of the connections of all listeners together.
 pub const LISTENERS: u32 = 1;
 
-/// Slot of the accept sockets' own addresses, where nobody is expected.
+/// Slot of connections to the accept sockets' own addresses.
 pub const OWN: u32 = 2;
 
-/// The first slot that a listener may have for itself.
+/// The first slot for a single listener.
 pub const FIRST: u32 = 3;
 
-/// The socket that is in the socket map for as long as somebody owns the bindings: the first one.
-/// Without it they are leftovers, and whoever else has the address is to be reached.
+/// Index of the socket that exists as long as a process owns the bindings. Without it the bindings
+/// are leftovers and have no effect.
 pub const LIFE: u32 = 0;
 
-/// Tells layouts of the maps apart: what another one has written can not be gone on with.
+/// Identifies the layout of the maps. Maps of another layout cannot be reused.
 pub const LAYOUT: u64 = {
-    // Raised by hand when the meaning of a word changes and no size does.
+    // Increment when the meaning of a word changes and no size does.
     const MEANING: u64 = 1;
     let sizes = [
         size_of::<Destination>() as u64,
@@ -161,24 +161,24 @@ pub const LAYOUT: u64 = {
     word
 };
 
-/// What happened to the connections of a binding, per processor.
+/// Counters of a binding's connections, per processor.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Given to an accept socket.
+    /// Assigned to an accept socket.
     pub steered: u64,
-    /// Refused, because the binding had no socket to give them to.
+    /// Refused, because the binding had no socket.
     pub refused: u64,
     /// Left alone; counted in the slot [`UNBOUND`] only.
     pub passed: u64,
 }
 
-/// Hash of a connection's remote end. Only for spreading: a client can choose where it lands,
-/// and gains nothing by it.
+/// Hash of a connection's remote end, for load spreading only: a client can choose its socket, but
+/// gains nothing.
 #[inline(always)]
 pub const fn spread(address: [u32; 4], port: u32) -> u32 {
-    // The golden ratio in 32 bits: its multiples are spread over the upper bits, which is where
-    // `Binding::socket` looks.
+    // The golden ratio in 32 bits: its multiples spread over the upper bits, which
+    // `Binding::socket` uses.
     const GOLDEN: u32 = 0x9e37_79b1;
     let folded = address[0] ^ address[1] ^ address[2] ^ address[3];
     let mixed = (folded ^ folded >> 15).wrapping_mul(GOLDEN) ^ port;
@@ -210,7 +210,7 @@ mod tests {
             .collect()
     }
 
-    /// The map compares keys byte by byte from the first one on.
+    /// The map compares keys byte by byte, from the first.
     fn common_bits(a: &[u8], b: &[u8]) -> u32 {
         let mut bits = 0;
         for (a, b) in a.iter().zip(b) {
@@ -235,7 +235,10 @@ mod tests {
     fn a_destination_gives_its_address_back() {
         for (address, port) in [("192.0.2.7", 80), ("2001:db8::7", 65535), ("::", 1)] {
             let address: IpAddr = address.parse().unwrap();
-            assert_eq!(Destination::of(address, port).place(), (address, port));
+            assert_eq!(
+                Destination::of(address, port).address_and_port(),
+                (address, port)
+            );
         }
     }
 
@@ -302,7 +305,7 @@ mod tests {
                 prefix: 32,
             };
             let mut taken = vec![0u32; sockets as usize];
-            // As the kernel gives them out: every second one, in network byte order.
+            // The kernel assigns every second port to clients; in network byte order.
             for port in (32768u16..60999).step_by(2) {
                 taken[binding.socket(spread(client, u32::from(port.to_be()))) as usize] += 1;
             }

@@ -1,6 +1,6 @@
 //! BPF programs of skupperd: steering.
 //!
-//! On every other target this is an empty program, so that the whole workspace builds for the host.
+//! On other targets this is an empty program, so that the workspace builds for the host.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 

@@ -1,8 +1,8 @@
-//! What every object with BPF programs has.
+//! Items that every object with BPF programs needs.
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // Nothing here panics; the verifier would refuse to load a program that gets stuck.
+    // Unreachable: the verifier would reject a program that loops.
     loop {}
 }
 

@@ -1,4 +1,4 @@
-//! Gives connections to the daemon's accept sockets, by destination.
+//! Assigns connections to the daemon's accept sockets by destination.
 
 use aya_ebpf::{
     bindings::sk_action::{SK_DROP, SK_PASS},
@@ -23,21 +23,21 @@ static SOCKETS: SockMap = SockMap::with_max_entries(MAX_SOCKETS, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(MAX_COUNTERS, 0);
 
-/// Runs for every new connection to an address of this network namespace. What no binding names
-/// is left alone; what a binding names and no socket takes is refused, never passed on to another
-/// program that happens to have the port, for as long as somebody owns the bindings.
+/// Runs for every new connection to an address of this network namespace. Connections without a
+/// binding are left alone. Connections with a binding but without a socket are refused, never
+/// passed on to another program that has the port, as long as a process owns the bindings.
 #[sk_lookup]
 fn steer(ctx: SkLookupContext) -> u32 {
-    // SAFETY: the kernel passes a context that is valid for the run of the program. Each field is
-    // read at its own place, in this order: of two reads that the compiler merges into one with a
-    // computed address the verifier says no.
+    // SAFETY: the kernel passes a context that is valid for the run of the program. The fields are
+    // read one by one in this order: the verifier rejects two reads that the compiler merges into
+    // one with a computed address.
     macro_rules! field {
         ($($path:tt)+) => { unsafe { (&raw const (*ctx.lookup).$($path)+).read_volatile() } };
     }
     if field!(protocol) != TCP {
         return SK_PASS;
     }
-    // The kernel gives zeros for the fields of the other family.
+    // Fields of the other address family are zero.
     let local = [
         field!(local_ip4) | field!(local_ip6[0]),
         field!(local_ip6[1]),
@@ -67,7 +67,7 @@ fn steer(ctx: SkLookupContext) -> u32 {
         count_binding(binding, |counters| counters.steered += 1);
         SK_PASS
     } else if SOCKETS.redirect_sk_lookup(&ctx, LIFE, 0).is_ok() {
-        // Of what is refused it does not matter who would have had it.
+        // For a refused connection any of the sockets' bindings would do.
         count_binding(binding, |counters| counters.refused += 1);
         SK_DROP
     } else {
@@ -76,7 +76,7 @@ fn steer(ctx: SkLookupContext) -> u32 {
     }
 }
 
-/// Counts for a binding, and for all listeners if it is one of a listener.
+/// Updates the counters of a binding, and those of all listeners if it belongs to one.
 #[inline(always)]
 fn count_binding(binding: &Binding, add: impl Fn(&mut Counters)) {
     if binding.slot >= FIRST {
@@ -88,7 +88,7 @@ fn count_binding(binding: &Binding, add: impl Fn(&mut Counters)) {
 #[inline(always)]
 fn count(slot: u32, add: impl FnOnce(&mut Counters)) {
     if let Some(counters) = COUNTERS.get_ptr_mut(slot) {
-        // SAFETY: a processor runs one such program at a time and this is its own copy.
+        // SAFETY: the copy belongs to this processor, which runs one such program at a time.
         add(unsafe { &mut *counters });
     }
 }

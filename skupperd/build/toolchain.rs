@@ -1,8 +1,8 @@
-//! Finds what builds the BPF programs. Shared by the build script and `cargo xtask setup`, so that
-//! what one calls complete the other can use.
+//! Finds the toolchain for BPF programs. Shared by the build script and `cargo xtask setup`, so
+//! that both have the same requirements.
 //!
-//! The target has no ready-made standard library: a compiler is usable when the sources of its
-//! own one lie beside it. `RUSTC_BOOTSTRAP` lets a stable compiler build them.
+//! No precompiled standard library exists for the target, so a compiler needs the sources of its
+//! own one. `RUSTC_BOOTSTRAP` lets a stable compiler build them.
 
 use std::{
     env, fs,
@@ -10,10 +10,11 @@ use std::{
     process::Command,
 };
 
-/// Names a rustup toolchain (or a compiler's directory) to use instead of the first that fits.
+/// Environment variable with a rustup toolchain, or a compiler's directory, to use instead of the
+/// first suitable one.
 pub(crate) const OVERRIDE: &str = "SKUPPER_EBPF_TOOLCHAIN";
 
-/// Minor version of the first Rust whose LLVM is one that bpf-linker can have too.
+/// Minor version of the oldest Rust whose LLVM bpf-linker supports.
 pub(crate) const OLDEST_RUST: u32 = 91;
 
 /// A compiler with the sources of its own standard library.
@@ -88,7 +89,7 @@ impl Toolchain {
         })
     }
 
-    /// This toolchain's cargo, free of what an outer cargo or rustup said about theirs.
+    /// This toolchain's cargo, without the variables that an outer cargo or rustup set.
     pub(crate) fn cargo(&self) -> Command {
         let mut command = Command::new(&self.cargo);
         command
@@ -116,7 +117,7 @@ pub(crate) fn linker() -> Result<PathBuf, String> {
         .ok_or_else(|| "bpf-linker is missing".to_owned())
 }
 
-/// Where cargo keeps what it installs.
+/// Directory of cargo's installed programs.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
     home("CARGO_HOME", ".cargo")
 }
@@ -132,7 +133,7 @@ fn rustup_toolchains() -> Vec<PathBuf> {
         .unwrap_or_default()
 }
 
-/// Newest first: Ubuntu has several versions side by side.
+/// Newest first: Ubuntu installs several versions side by side.
 fn distribution() -> Vec<PathBuf> {
     let mut versions = list(Path::new("/usr/lib"), "rust-");
     let minor = |dir: &PathBuf| -> Option<u32> { dir.to_str()?.rsplit('.').next()?.parse().ok() };
@@ -142,7 +143,7 @@ fn distribution() -> Vec<PathBuf> {
 }
 
 fn list(dir: &Path, prefix: &str) -> Vec<PathBuf> {
-    // No such directory: nothing of that kind is installed.
+    // A missing directory means that no such toolchain is installed.
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
@@ -152,7 +153,7 @@ fn list(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     found
 }
 
-/// `nightly` names `nightly` and `nightly-<host>`, as for rustup; dated ones come with them.
+/// `nightly` matches `nightly`, `nightly-<host>` and dated nightlies.
 fn is_named(dir: &Path, name: &Path) -> bool {
     let (Some(dir), Some(name)) = (dir.file_name(), name.to_str()) else {
         return false;
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
 
-    /// Makes a compiler's directory, with or without the sources.
+    /// Creates a compiler's directory, with or without the sources.
     fn compiler(dir: &Path, name: &str, source: bool) -> PathBuf {
         of_version(dir, name, source, "1.96.0-nightly")
     }

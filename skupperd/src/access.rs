@@ -1,21 +1,23 @@
-//! Linking without files full of keys: grants that this site serves over HTTPS, and tokens that it
-//! redeems for a link.
+//! Access grants, which a site serves over HTTPS, and access tokens, which it redeems for a link.
 //!
-//! The wire is upstream's: `POST` of the code to the URL of the grant; the answer is a Secret with
-//! new credentials and a Link for each way in. What decides about a redemption is [`Desk`], without
-//! a socket; [`Window`] is the HTTP around it and [`Server`] the TLS around that, [`redeem`] the other
-//! side.
+//! The protocol is Skupper's: the client POSTs the code to the URL of the grant and receives a Secret
+//! with new credentials and a Link for each link access of the site. [`GrantStore`] decides about a
+//! redemption and has no sockets; [`GrantHandler`] adds HTTP and [`GrantServer`] TLS. [`redeem`] is
+//! the client.
 
 mod attempts;
-mod desk;
-mod doors;
+mod grant_server;
+mod grant_sockets;
+mod grant_store;
 mod redeem;
-mod server;
+mod undelivered;
 
-pub use desk::{Desk, DeskError, Offer, Refusal};
-pub use doors::{Door, Doors};
-pub use redeem::{RedeemError, redeem, redeem_over};
-pub use server::{Server, Window, serve};
+pub use grant_server::{GrantHandler, GrantServer, serve};
+pub use grant_sockets::{GrantSocketLease, GrantSockets};
+pub use grant_store::{
+    GrantStore, GrantStoreError, LinkOffer, Redemption, Refusal, SharedGrantStore,
+};
+pub use redeem::{RedeemError, redeem, redeem_over, token_mark};
 
 use crate::{
     manifest::{document_of, to_yaml},
@@ -30,7 +32,7 @@ pub fn link_documents(
 ) -> Result<String, serde_yaml::Error> {
     let mut text = String::new();
     for spec in [Spec::Secret(secret), Spec::Link(link)] {
-        // The namespace is that of whoever applies it.
+        // Documents have no namespace: they go to that of the user who applies them.
         let meta = Meta::new(name.clone(), Namespace::default_namespace());
         text.push_str("---\n");
         text.push_str(&to_yaml(&document_of(&Resource { meta, spec }))?);

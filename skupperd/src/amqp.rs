@@ -7,6 +7,8 @@
 pub(crate) mod captured;
 pub mod codec;
 pub mod connection;
+#[cfg(test)]
+pub(crate) mod cpu_time;
 pub mod frame;
 pub mod message;
 pub mod performative;

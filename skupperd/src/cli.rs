@@ -1,37 +1,46 @@
-//! The `skupper` command: words that Skupper users know. It asks the running daemon over D-Bus; where
-//! none is, it works on files, which the daemon reads when it runs ([`place`]).
+//! The `skupper` command: one file for each noun, parsed by clap.
+//!
+//! A verb talks to a [`CommandTarget`]: the running daemon over D-Bus, or the files of a namespace
+//! where no daemon is on the bus. Verbs do not know which. Kinds that have the verbs create, update,
+//! delete, status and generate implement [`resource::CliKind`] and share their code. Exit codes: 0 done,
+//! 1 failed, 2 invalid usage. Results go to standard output, errors to standard error.
 
-mod access;
+mod access_grant;
 mod archive;
-mod ask;
-mod attached;
+mod attached_connector;
+mod attached_connector_binding;
 mod bundle;
 mod certificate;
+mod completion;
 mod connector;
 mod console;
+mod daemon_http;
 mod debug;
-mod edit;
+mod examples;
 mod flags;
 mod issuer;
+mod kernel_state;
 mod link;
 mod listener;
-mod multikey;
-mod names;
+mod multi_key_listener;
 mod output;
 mod overview;
-mod place;
+mod resource;
+mod router_access;
 mod service;
 mod show;
 mod site;
-mod status;
 mod system;
+mod system_status;
+mod target;
 mod token;
 mod traffic;
 mod unit;
+mod version;
 mod view;
 mod wait;
 
-pub use names::complete;
+pub use completion::complete;
 
 use crate::{
     control::Bus,
@@ -40,15 +49,15 @@ use crate::{
     store::Layout,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use place::{Place, Scope};
+use examples::examples;
 use std::{path::PathBuf, process::ExitCode};
+use target::{CommandTarget, Scope};
 
-/// What a command can fail with; each has its exit code.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The words do not make sense: 2, one line for each thing that is wrong.
+    /// Invalid usage, one line for each error: exit code 2.
     Invalid(Vec<String>),
-    /// It could not be done: 1.
+    /// Exit code 1.
     Failed(anyhow::Error),
 }
 
@@ -85,9 +94,23 @@ fn invalid(text: impl Into<String>) -> Failure {
     Failure::Invalid(vec![text.into()])
 }
 
-/// Connect applications on different hosts over Skupper networks.
+/// Connect applications on different hosts over Skupper networks
 #[derive(Debug, Parser)]
-#[command(name = "skupper", version, disable_help_subcommand = true)]
+#[command(
+    name = "skupper",
+    version,
+    after_help = examples(&[
+        "# At the public site: accept links, and write a token for the other site",
+        "skupper site create east --enable-link-access",
+        "skupper token issue token.yaml",
+        "# At the other site: link to it, and offer a local server",
+        "skupper site create west",
+        "skupper token redeem token.yaml",
+        "skupper connector create backend 8080",
+        "# Back at the public site: reach that server on port 8080 of this host",
+        "skupper listener create backend 8080 --host 127.0.0.1",
+    ]),
+)]
 pub struct Command {
     #[command(flatten)]
     global: Global,
@@ -95,31 +118,55 @@ pub struct Command {
     noun: Noun,
 }
 
+/// Heading of the options that every command has.
+const GLOBAL_OPTIONS: &str = "Global options";
+
 #[derive(Debug, Args)]
 struct Global {
     /// Namespace of the site
-    #[arg(short, long, global = true, default_value = DEFAULT_NAMESPACE, add = names::namespaces())]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = DEFAULT_NAMESPACE,
+        add = completion::namespaces(),
+        help_heading = GLOBAL_OPTIONS
+    )]
     namespace: String,
-    /// Platform; this program serves linux
+    /// Platform of the site; only linux is supported
     #[arg(
         short,
         long,
         global = true,
         env = "SKUPPER_PLATFORM",
-        default_value = "linux"
+        default_value = "linux",
+        help_heading = GLOBAL_OPTIONS
     )]
     platform: String,
-    /// The system's sites [default for root]
-    #[arg(long, global = true, conflicts_with_all = ["user", "root"])]
+    /// Use the sites of the host, below /etc/skupper and /var/lib/skupper [default for root]
+    #[arg(long, global = true, conflicts_with_all = ["user", "root"], help_heading = GLOBAL_OPTIONS)]
     system: bool,
-    /// This user's sites [default for others]
-    #[arg(long, global = true, conflicts_with = "root")]
+    /// Use your own sites, below ~/.local/share/skupper [default for other users]
+    #[arg(long, global = true, conflicts_with = "root", help_heading = GLOBAL_OPTIONS)]
     user: bool,
-    /// Keep everything below this directory
-    #[arg(long, global = true, value_name = "DIR", env = "SKUPPER_ROOT")]
+    /// Use the sites below this directory
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "SKUPPER_ROOT",
+        help_heading = GLOBAL_OPTIONS
+    )]
     root: Option<PathBuf>,
-    /// Bus that skupperd is on; none works on files [default: that of the scope; none with --root]
-    #[arg(long, global = true, value_enum, env = "SKUPPER_BUS")]
+    /// Bus to reach skupperd on; none reads and writes files [default: the bus of the scope; none with
+    /// --root]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "SKUPPER_BUS",
+        help_heading = GLOBAL_OPTIONS
+    )]
     bus: Option<BusName>,
 }
 
@@ -132,78 +179,99 @@ enum BusName {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
-    /// Sites: places on the network where workloads run
+    /// Manage sites: this host as a member of a Skupper network
     #[command(subcommand)]
     Site(site::Verb),
-    /// Listeners: local endpoints that clients connect to
+    /// Manage listeners: local addresses where clients reach remote services
     #[command(subcommand)]
     Listener(listener::Verb),
-    /// Listeners with several routing keys: failover and shares
+    /// Manage listeners with several routing keys, for failover or weighted shares
     #[command(name = "multikeylistener", alias = "multi-key-listener", subcommand)]
-    MultiKeyListener(multikey::Verb),
-    /// Connectors: local servers for a routing key
+    MultiKeyListener(multi_key_listener::Verb),
+    /// Manage connectors: local servers offered under a routing key
     #[command(subcommand)]
     Connector(connector::Verb),
-    /// Attached connectors: servers of this namespace for the site of another
+    /// Manage attached connectors: local servers offered to the site of another namespace
     #[command(alias = "attachedconnector", subcommand)]
-    AttachedConnector(edit::Verb<attached::AttachedConnectors>),
-    /// Bindings, by which this namespace's site takes the servers of another
+    AttachedConnector(resource::Verb<attached_connector::AttachedConnectors>),
+    /// Manage bindings, by which a site accepts the attached connectors of other namespaces
     #[command(alias = "attachedconnectorbinding", subcommand)]
-    AttachedConnectorBinding(edit::Verb<attached::Bindings>),
-    /// Links to other sites
+    AttachedConnectorBinding(resource::Verb<attached_connector_binding::Bindings>),
+    /// Manage links to other sites
     #[command(subcommand)]
     Link(link::Verb),
-    /// Router accesses: where links come in, in full
+    /// Manage router accesses: the ports where links from other sites come in
     #[command(alias = "routeraccess", subcommand)]
-    RouterAccess(edit::Verb<access::RouterAccesses>),
-    /// Access grants: what tokens are issued from
+    RouterAccess(resource::Verb<router_access::RouterAccesses>),
+    /// Manage access grants, which tokens are issued from
     #[command(alias = "accessgrant", subcommand)]
-    AccessGrant(edit::Verb<access::AccessGrants>),
-    /// Tokens: link sites without copying keys
+    AccessGrant(resource::Verb<access_grant::AccessGrants>),
+    /// Issue and redeem tokens, which link two sites without copying keys
     #[command(subcommand)]
     Token(token::Verb),
-    /// Issuers: the CAs that sign the credentials of links
+    /// Show and rotate the CAs that sign the credentials of links
     #[command(subcommand)]
     Issuer(issuer::Verb),
-    /// Certificates: credentials that this site's issuers sign
+    /// Manage certificates that the CAs of this site sign
     #[command(subcommand)]
-    Certificate(edit::Verb<certificate::Certificates>),
-    /// This host: resources from files, skupperd and its unit
+    Certificate(resource::Verb<certificate::Certificates>),
+    /// Run skupperd, apply resource files, and move sites between hosts
     #[command(subcommand)]
     System(system::Verb),
-    /// Show the site of the namespace with its links, listeners and connectors on one screen
+    /// Show the site of the namespace with its links, listeners and connectors
+    #[command(after_help = examples(&[
+        "skupper status",
+        "# The namespace west, again whenever it changes",
+        "skupper status --namespace west --watch",
+    ]))]
     Status {
         #[command(flatten)]
-        view: view::View,
+        view: view::ViewArgs,
     },
-    /// The network: all sites as seen from here
+    /// Show the network as this site sees it
     #[command(subcommand)]
     Network(overview::NetworkVerb),
-    /// Show who talks with whom: the newest connections of the namespace, with clients and servers
+    /// Show the newest connections of the namespace, with clients, servers, bytes and times
+    #[command(after_help = examples(&[
+        "skupper connections",
+        "# The connections that are open now, at most 100, as JSON",
+        "skupper connections --active --limit 100 -o json",
+    ]))]
     Connections(traffic::Connections),
-    /// Show what services carry at the moment: on a terminal until interrupted, else once
+    /// Show the connections and bytes per second of each service; live on a terminal, else once
+    #[command(after_help = examples(&[
+        "skupper top",
+        "skupper top --namespace west -o json",
+    ]))]
     Top {
         #[command(flatten)]
         format: output::Format,
     },
-    /// Show the network in a browser of this host: prints an address, until interrupted
+    /// Serve a web page of the network on 127.0.0.1 until interrupted, and print its address
+    #[command(after_help = examples(&[
+        "skupper console",
+        "# On a fixed port, for ssh -L 9466:127.0.0.1:9466",
+        "skupper console --port 9466",
+    ]))]
     Console(console::Console),
-    /// Find out why something does not work
+    /// Diagnose a site that does not work
     #[command(subcommand)]
     Debug(debug::Verb),
-    /// Print what is installed, and what of it runs
+    /// Print the installed components, their versions, and whether skupperd runs
+    #[command(after_help = examples(&["skupper manifest", "skupper manifest -o json"]))]
     Manifest {
         #[command(flatten)]
         output: output::Format,
     },
     /// Print the version
+    #[command(after_help = examples(&["skupper version", "skupper version -o yaml"]))]
     Version {
         #[command(flatten)]
         output: output::Format,
     },
 }
 
-/// Runs a command and says how it went.
+/// Runs a command and returns its exit code.
 pub fn run(command: Command) -> ExitCode {
     match dispatch(command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -214,7 +282,7 @@ pub fn run(command: Command) -> ExitCode {
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            // A reader that has seen enough is no failure.
+            // A reader that stops early, such as head(1), is no failure.
             let pipe = error.downcast_ref::<std::io::Error>();
             if pipe.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
                 return ExitCode::SUCCESS;
@@ -227,37 +295,40 @@ pub fn run(command: Command) -> ExitCode {
 
 fn dispatch(command: Command) -> Outcome {
     if let Noun::Version { output } = &command.noun {
-        return output::version(output);
+        return version::print_version(output);
     }
-    let place = place(&command.global)?;
+    let target = command_target(&command.global)?;
     match command.noun {
-        Noun::Site(verb) => site::run(&place, verb),
-        Noun::Listener(verb) => edit::run(&place, verb),
-        Noun::MultiKeyListener(verb) => edit::run(&place, verb),
-        Noun::Connector(verb) => edit::run(&place, verb),
-        Noun::AttachedConnector(verb) => edit::run(&place, verb),
-        Noun::AttachedConnectorBinding(verb) => edit::run(&place, verb),
-        Noun::RouterAccess(verb) => edit::run(&place, verb),
-        Noun::AccessGrant(verb) => edit::run(&place, verb),
-        Noun::Certificate(verb) => edit::run(&place, verb),
-        Noun::Link(verb) => link::run(&place, verb),
-        Noun::Token(verb) => token::run(&place, verb),
-        Noun::Issuer(verb) => issuer::run(&place, verb),
-        Noun::System(verb) => system::run(&place, verb),
-        Noun::Status { view } => overview::status(&place, &view),
-        Noun::Network(verb) => overview::network(&place, verb),
-        Noun::Connections(args) => traffic::connections(&place, &args),
-        Noun::Top { format } => traffic::top(&place, &format),
-        Noun::Console(args) => console::run(&place, &args),
-        Noun::Debug(verb) => debug::run(&place, verb),
-        Noun::Manifest { output } => output::manifest(&place, &output),
+        Noun::Site(verb) => site::run(&target, verb),
+        Noun::Listener(verb) => resource::run(&target, verb),
+        Noun::MultiKeyListener(verb) => resource::run(&target, verb),
+        Noun::Connector(verb) => resource::run(&target, verb),
+        Noun::AttachedConnector(verb) => resource::run(&target, verb),
+        Noun::AttachedConnectorBinding(verb) => resource::run(&target, verb),
+        Noun::RouterAccess(verb) => resource::run(&target, verb),
+        Noun::AccessGrant(verb) => resource::run(&target, verb),
+        Noun::Certificate(verb) => resource::run(&target, verb),
+        Noun::Link(verb) => link::run(&target, verb),
+        Noun::Token(verb) => token::run(&target, verb),
+        Noun::Issuer(verb) => issuer::run(&target, verb),
+        Noun::System(verb) => system::run(&target, verb),
+        Noun::Status { view } => overview::status(&target, &view),
+        Noun::Network(verb) => overview::network(&target, verb),
+        Noun::Connections(args) => traffic::connections(&target, &args),
+        Noun::Top { format } => traffic::top(&target, &format),
+        Noun::Console(args) => console::run(&target, &args),
+        Noun::Debug(verb) => debug::run(&target, verb),
+        Noun::Manifest { output } => version::print_manifest(&target, &output),
         Noun::Version { .. } => Ok(()),
     }
 }
 
-fn place(global: &Global) -> Result<Place, Failure> {
+fn command_target(global: &Global) -> Result<CommandTarget, Failure> {
     if global.platform != "linux" {
-        let text = format!("platform {:?} not supported", global.platform);
+        let text = format!(
+            "platform {:?} not supported\nThis command manages sites of the platform linux: leave out --platform and SKUPPER_PLATFORM",
+            global.platform
+        );
         return Err(Failure::Failed(anyhow::anyhow!(text)));
     }
     let (layout, scope) = match (&global.root, global.system, global.user) {
@@ -276,7 +347,7 @@ fn place(global: &Global) -> Result<Place, Failure> {
         (Some(BusName::Session), _) | (None, Scope::User) => Some(Bus::Session),
         (Some(BusName::None), _) | (None, Scope::Root) => None,
     };
-    Ok(Place::new(layout, scope, bus, &namespace))
+    Ok(CommandTarget::new(layout, scope, bus, &namespace))
 }
 
 #[cfg(test)]
@@ -285,7 +356,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_tree_of_commands_is_sound() {
+    fn the_command_tree_is_valid() {
         Command::command().debug_assert();
     }
 }

@@ -1,18 +1,17 @@
-//! D-Bus: `io.skupper.Skupper1`, with which everything can be done that the command can do.
+//! The D-Bus service `io.skupper.Skupper1`, and its client, which the command uses.
 //!
-//! `/io/skupper/Skupper1` has the methods and is an ObjectManager; below it is an object for each
-//! resource, `<namespace>/<kind>/<name>`, whose properties follow the resource's status and tell of
-//! changes. Work on files runs on threads of its own, a few at a time: no call holds another.
+//! The object `/io/skupper/Skupper1` has the methods and is an ObjectManager. Below it is an object for
+//! each resource, `<namespace>/<kind>/<name>`, whose properties follow the status of the resource and
+//! emit `PropertiesChanged`. Methods that work on files run on blocking threads, a few at a time. Every
+//! method that changes something asks [`authority`] first; reading is allowed to everybody.
 
 #[cfg(feature = "daemon")]
 mod authority;
 #[cfg(feature = "daemon")]
-mod calls;
+mod call_limits;
 #[cfg(feature = "cli")]
 mod client;
 mod error;
-#[cfg(feature = "daemon")]
-mod job;
 #[cfg(feature = "daemon")]
 mod manager;
 #[cfg(feature = "daemon")]
@@ -20,6 +19,10 @@ mod objects;
 mod path;
 #[cfg(feature = "daemon")]
 mod publish;
+#[cfg(feature = "daemon")]
+mod requests;
+#[cfg(feature = "daemon")]
+mod restart;
 #[cfg(feature = "daemon")]
 mod serve;
 #[cfg(feature = "cli")]
@@ -30,25 +33,24 @@ mod units;
 mod wait;
 
 #[cfg(feature = "cli")]
-pub use client::{Absent, Client, Daemon};
+pub use client::{ConnectError, Daemon, DaemonClient};
 pub use error::Error;
 #[cfg(feature = "daemon")]
-pub use job::restarting;
+pub use restart::is_restarting;
 #[cfg(feature = "daemon")]
-pub use serve::{Control, serve};
+pub use serve::{BusService, ControlContext, serve};
 #[cfg(feature = "cli")]
 pub use systemd::{Systemd, UnitState};
 #[cfg(feature = "daemon")]
 pub use units::units;
 #[cfg(feature = "cli")]
-pub use wait::{Goal, Waited};
+pub use wait::{WaitGoal, WaitOutcome};
 
-/// Which bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
-    /// The host's; polkit judges callers.
+    /// The system bus; polkit decides about callers.
     System,
-    /// The user's own.
+    /// The session bus of a user.
     Session,
 }
 
@@ -61,7 +63,7 @@ impl std::fmt::Display for Bus {
     }
 }
 
-/// Well-known name of the service.
+/// Well-known bus name.
 pub const NAME: &str = "io.skupper.Skupper1";
-/// Path of the service's own object.
+/// Path of the object with the methods.
 pub const PATH: &str = "/io/skupper/Skupper1";

@@ -1,33 +1,49 @@
-//! The daemon: builds everything, runs it, and takes it down again.
+//! The daemon: the one place where all parts are created, connected and stopped.
+//!
+//! [`run`] is called by `skupperd` on the main thread and returns after the last connection has ended.
+//! It owns the threads (`core`, `worker-0` and so on, and this one for the reconcile loop), the lock of
+//! the data directory, the routes of service addresses, and what passes from one process to the next.
+//!
+//! Its states, in this order:
+//! 1. *starting*: threads run, listening sockets and BPF programs of the last process are adopted,
+//!    all resources are applied once. Workers accept nothing yet: only when all listeners have their
+//!    bindings is it known which connection belongs to which of them.
+//! 2. *ready*: workers accept, the service manager is notified. Resources are applied as they change;
+//!    SIGHUP and a D-Bus call apply all of them again.
+//! 3. *draining*, after SIGTERM, SIGINT or a D-Bus call: new clients are refused or wait for the next
+//!    process, no resource is applied, open connections may end until the deadline.
+//!
+//! It never handles a connection or a resource itself, and what it cannot have beside those (metrics,
+//! the bus, steering) is logged and does not stop it.
 
 mod service;
+mod steering;
 
 use crate::{
-    access::Doors,
-    control::{self, Bus, Control},
-    link::{
-        core::{self, Core, CoreSender},
-        ends::Fronts,
-        ledger::Ledger,
-        worker::{Command, STEERED, Senders, Worker},
-    },
+    access::GrantSockets,
+    control::{self, Bus, ControlContext},
+    core::{self, Core, CoreHandle, CoreRequest},
+    flows::FlowLog,
+    messages::{Command, CoreSender, STEERED, Senders},
+    netlink::local_routes::Routes,
     observe::{self, Health},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
-    steer::{
-        self, Kept, Lister, Listing, NotSteered, OwnSockets, Steer, Table,
-        accel::{Acceleration, NotAccelerated},
-        routes::Routes,
-    },
+    service::policy::ListenerPolicies,
+    steer::{OwnSockets, Table, accel::Acceleration},
     store::{Layout, Watcher},
-    sys::{self, Descriptors, Keeper, Pressure},
+    sys::{self, DescriptorStore, InheritedDescriptors, MemoryPressure},
     telemetry::{self, Logging},
+    worker::Worker,
     workload,
 };
 use anyhow::{Context, Result};
 use libsystemd::daemon::NotifyState;
-use service::tell;
-use std::{net::TcpListener, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
+use service::notify_manager;
+use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use steering::{
+    handover, start_acceleration, start_steering, wait_for_accelerated_bytes, with_acceleration,
+};
 use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
@@ -35,33 +51,32 @@ use tokio::{
     task::{JoinSet, LocalSet},
 };
 
-/// Time that open connections have to end after a request to stop.
+/// Time for open connections to end, unless the options say otherwise.
 const DRAIN: Duration = Duration::from_secs(20);
+/// Steps of other tasks after which the core is looked at again. Each may be a part of a TLS handshake, of
+/// which a stranger can begin hundreds.
+const CORE_EVENT_INTERVAL: u32 = 4;
 
-/// How to run.
 #[derive(Debug)]
-pub struct Options {
-    /// Directories.
+pub struct DaemonOptions {
     pub layout: Layout,
-    /// What the service manager has passed.
-    pub descriptors: Descriptors,
-    /// Worker threads.
+    pub descriptors: InheritedDescriptors,
+    /// Number of worker threads.
     pub workers: usize,
-    /// Time that open connections have to end after a request to stop.
+    /// Time for open connections to end after a request to stop.
     pub drain: Option<Duration>,
-    /// Bus to serve on.
+    /// Bus to serve D-Bus on.
     pub bus: Option<Bus>,
-    /// Addresses to be watched on, beside the socket in the runtime directory.
-    pub watched: observe::Doors,
-    /// Have the kernel steer connections to listeners where it can.
+    /// Addresses for metrics and console, beside the socket in the runtime directory.
+    pub observe: observe::ServeAddresses,
+    /// Use steering where the kernel supports it.
     pub steering: bool,
-    /// Have the kernel accelerate connections of listeners and connectors that ask for it.
+    /// Use acceleration where the kernel supports it and a resource asks for it.
     pub acceleration: bool,
-    /// Changes what is logged.
     pub logging: Logging,
 }
 
-/// Workers for this machine: one for each core.
+/// One worker for each core.
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
@@ -69,99 +84,108 @@ pub fn default_workers() -> usize {
 /// Runs until SIGTERM or SIGINT.
 #[expect(
     clippy::too_many_lines,
-    reason = "everything is built here, in the one order in which it can be"
+    reason = "all parts are created here, in the one order in which it is possible"
 )]
-pub fn run(options: Options) -> Result<()> {
-    let Options {
+pub fn run(options: DaemonOptions) -> Result<()> {
+    let DaemonOptions {
         layout,
         descriptors,
         workers,
         drain,
         bus,
-        watched,
+        observe: addresses,
         steering,
         acceleration,
         logging,
     } = options;
-    raise_descriptors();
-    // Held until the process ends, however it ends.
-    let _single = layout.claim()?;
-    let (events, core_events) = core::channel();
-    let acceleration = accelerate(acceleration);
-    let (pressure, fronts) = (Pressure::default(), Fronts::default());
-    let ledger = Ledger::new(workers);
+    raise_descriptor_limit();
+    // Held until the process ends.
+    let _lock = layout.claim()?;
+    let (events, inbox) = core::channel();
+    let acceleration = start_acceleration(acceleration);
+    let (pressure, listener_policies) = (MemoryPressure::default(), ListenerPolicies::default());
+    let flow_log = FlowLog::new(workers);
     let proxy = {
-        let (pressure, fronts) = (pressure.clone(), fronts.clone());
-        let (acceleration, ledger) = (acceleration.clone(), ledger.clone());
+        let (pressure, listener_policies) = (pressure.clone(), listener_policies.clone());
+        let (acceleration, flow_log) = (acceleration.clone(), flow_log.clone());
         move || {
-            let (acceleration, ledger) = (acceleration.clone(), ledger.clone());
-            Proxy::new(pressure.clone(), fronts.clone(), acceleration, ledger)
+            let (acceleration, flow_log) = (acceleration.clone(), flow_log.clone());
+            Proxy::new(
+                pressure.clone(),
+                listener_policies.clone(),
+                acceleration,
+                flow_log,
+            )
         }
     };
-    let senders = start_workers(workers, &events, &proxy)?;
-    let kept = kept(&layout, descriptors)?;
-    let (steer, mut steered) = steer(steering, workers, &kept);
-    steered.watch.listing = with_acceleration(steered.watch.listing, acceleration.clone());
-    let own = OwnSockets::new(&kept).context("taking up listening sockets")?;
+    let senders = start_workers(workers, events.events(), &proxy)?;
+    let handover = handover(&layout, descriptors)?;
+    let (steer, mut steering) = start_steering(steering, workers, &handover);
+    steering.source.listing = with_acceleration(steering.source.listing, acceleration.clone());
+    let own = OwnSockets::new(&handover).context("cannot adopt listening sockets")?;
     let (core, changed) = Core::new(
-        events.clone(),
+        events.events().clone(),
         senders.clone(),
         steer,
         acceleration.clone(),
         own,
-        fronts,
-        ledger.clone(),
+        listener_policies,
+        flow_log.clone(),
     );
-    spawn("core".to_owned(), move |runtime| {
-        runtime.block_on(core.run(core_events));
+    let mut core_runtime = runtime_builder();
+    core_runtime.event_interval(CORE_EVENT_INTERVAL);
+    spawn_thread("core".to_owned(), core_runtime, move |runtime| {
+        runtime.block_on(core.run(inbox));
     })?;
 
-    // Dropped last: connections that are drained need their routes.
+    // Dropped last: connections need their routes while they drain.
     let routes = Arc::new(Routes::default());
-    let control = build().context("starting the control runtime")?;
+    let control = runtime_builder()
+        .build()
+        .context("cannot start the runtime of the main thread")?;
     control.block_on(async {
-        let disk = Watcher::new(&layout)?;
+        let watcher = Watcher::new(&layout)?;
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());
-        let listing = steered.watch.listing.clone();
-        let doors = Doors::new(&kept.descriptors);
-        let (asking, answering) = units(bus);
+        let listing = steering.source.listing.clone();
+        let grant_sockets = GrantSockets::new(&handover.descriptors);
+        let (unit_states, unit_states_writer) = unit_states(bus);
         let mut reconciler = Reconciler::new(
             layout.clone(),
             events.clone(),
             workers,
             routes.clone(),
-            doors.clone(),
+            grant_sockets.clone(),
             logging,
-            asking,
+            unit_states,
         );
-        // Who can not be watched can still work.
-        let _metrics = observe::serve(
+        // The daemon works without it.
+        let _observe = observe::serve(
             layout.runtime(),
-            watched,
+            addresses,
             reconciler.published(),
             health.clone(),
-            steered.watch,
+            steering.source,
             acceleration.clone(),
-            ledger,
+            flow_log,
         )
         .await
-        .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "metrics"));
+        .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "cannot serve metrics"));
         reconciler.sync().await?;
-        let_in(&events, &senders, steered.table, steered.sockets).await;
-        service::throw_away(&kept);
-        doors.attend();
+        start_accepting(&events, &senders, steering.table, steering.sockets).await;
+        service::discard_unclaimed(&handover);
+        grant_sockets.start_refusing();
         let published = reconciler.published();
         // Aborted when this block ends.
-        let mut told = JoinSet::new();
-        told.spawn(service::status(published.clone()));
-        told.spawn(service::watchdog(health));
-        told.spawn(service::memory(pressure));
-        told.spawn(control::units(bus, answering));
-        let reconcile = tokio::spawn(reconciler.run(disk, changed, reloads, stops));
-        let (end, mut ends) = mpsc::channel(1);
-        let control = Control {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(service::publish_status(published.clone()));
+        tasks.spawn(service::feed_watchdog(health));
+        tasks.spawn(service::watch_memory(pressure));
+        tasks.spawn(control::units(bus, unit_states_writer));
+        let reconcile = tokio::spawn(reconciler.run(watcher, changed, reloads, stops));
+        let (end, mut end_requests) = mpsc::channel(1);
+        let control = ControlContext {
             layout: layout.clone(),
             published,
             steering: listing,
@@ -170,30 +194,35 @@ pub fn run(options: Options) -> Result<()> {
             stop: end.clone(),
         };
         let (bus_ready, bus_tried) = oneshot::channel();
-        if let Some(bus) = bus {
-            control::serve(bus, control, bus_ready);
-            // Whoever waits for the daemon may call it next.
+        let bus_service = bus.map(|bus| control::serve(bus, control, bus_ready));
+        if bus_service.is_some() {
+            // Clients that wait for readiness may call it at once.
             drop(bus_tried.await);
         }
-        tracing::info!(workers, namespaces = %layout.input_namespaces().display(), "ready");
-        tell(&[NotifyState::Ready]);
+        tracing::info!(workers, namespaces = %layout.input_namespaces().display(), "skupperd is ready");
+        notify_manager(&[NotifyState::Ready]);
         tokio::select! {
-            ended = signals(&reload) => ended?,
-            _ = ends.recv() => {}
+            ended = wait_for_stop(&reload) => ended?,
+            _ = end_requests.recv() => {}
         }
-        tell(&[NotifyState::Stopping]);
-        refuse_or_leave(&events, &kept.keeper, bus).await;
-        // Nothing is applied any more.
+        notify_manager(&[NotifyState::Stopping]);
+        stop_accepting(&events, &handover.descriptor_store, bus).await;
+        // Ends the reconcile loop.
         drop(stop);
-        reconcile.await.context("reconcile loop")?;
-        let_end(&senders, &acceleration, drain.unwrap_or(DRAIN)).await
+        reconcile.await.context("the reconcile loop panicked")?;
+        let drained = drain_connections(&senders, &acceleration, drain.unwrap_or(DRAIN)).await;
+        // Last: callers see the state of sites while connections drain.
+        if let Some(service) = bus_service {
+            service.stop().await;
+        }
+        drained
     })?;
-    kept.keeper.flush();
-    tracing::info!("stopped");
+    handover.descriptor_store.flush();
+    tracing::info!("skupperd stopped");
     Ok(())
 }
 
-/// Starts the threads that carry connections; each has a proxy of its own.
+/// Starts the worker threads, each with a proxy of its own.
 fn start_workers(
     count: usize,
     events: &CoreSender,
@@ -204,205 +233,99 @@ fn start_workers(
     let senders = Senders::new(senders);
     for (index, commands) in receivers.into_iter().enumerate() {
         let (senders, events, proxy) = (senders.clone(), events.clone(), proxy.clone());
-        spawn(format!("worker-{index}"), move |runtime| {
-            let worker = Worker::run(index, senders, events, proxy(), commands);
-            LocalSet::new().block_on(&runtime, worker);
-        })?;
+        spawn_thread(
+            format!("worker-{index}"),
+            runtime_builder(),
+            move |runtime| {
+                let worker = Worker::run(index, senders, events, proxy(), commands);
+                LocalSet::new().block_on(&runtime, worker);
+            },
+        )?;
     }
     Ok(senders)
 }
 
-/// Has workers accept, once the listeners of all sites have their places: only then who owns which is
-/// known, and nobody is taken for another's client.
-async fn let_in(
-    events: &CoreSender,
+/// Lets workers accept steered connections once the listeners of all sites have their bindings: before,
+/// a connection could go to the wrong listener.
+async fn start_accepting(
+    events: &CoreHandle,
     senders: &Senders,
     table: Arc<Table>,
     sockets: Vec<Vec<TcpListener>>,
 ) {
-    let (settled, all) = oneshot::channel();
-    events.call(move |core| core.applied(settled)).await;
-    drop(all.await);
-    for (worker, sockets) in sockets.into_iter().enumerate() {
-        let (key, table) = (STEERED, table.clone());
-        let steered = Command::Steered {
-            key,
-            table,
-            sockets,
-        };
-        senders.send(worker, steered);
+    if events.ask(CoreRequest::ReleaseUnclaimed).await.is_err() {
+        tracing::error!("the core has ended; accepting no steered connections");
+        return;
     }
+    senders.send_each(sockets, |sockets| Command::ActiveSteering {
+        key: STEERED,
+        table: table.clone(),
+        sockets,
+    });
 }
 
-/// Has new clients refused, or leaves them to the next process where there is to be one.
-async fn refuse_or_leave(events: &CoreSender, keeper: &Keeper, bus: Option<Bus>) {
-    let restarting = keeper.keeps()
+/// Refuses new clients, or in a restart leaves them to the next process.
+async fn stop_accepting(events: &CoreHandle, descriptor_store: &DescriptorStore, bus: Option<Bus>) {
+    let restarting = descriptor_store.is_available()
         && match bus {
-            Some(bus) => control::restarting(bus).await,
+            Some(bus) => control::is_restarting(bus).await,
             None => false,
         };
     if restarting {
-        tracing::info!("new clients wait for the next process");
-    } else {
-        events.call(Core::close).await;
+        tracing::info!("restarting: new clients wait for the next process");
+    } else if events.ask(CoreRequest::RefuseClients).await.is_err() {
+        tracing::error!("the core has ended; listening sockets close with the process");
     }
 }
 
-/// Whether units are ready: those of the user whose bus it is, or the system's.
-fn units(bus: Option<Bus>) -> (workload::Asking, workload::Answering) {
+/// The states of units: of the user's manager on the session bus, else of the system's.
+fn unit_states(bus: Option<Bus>) -> (workload::UnitStateReader, workload::UnitStateWriter) {
     let session = bus.filter(|bus| *bus == Bus::Session);
-    workload::states(session.map(|_| sys::user()))
+    workload::unit_state_channel(session.map(|_| sys::user()))
 }
 
-/// Gives connections time to end. They are cut at the deadline, or at a second signal.
-async fn let_end(senders: &Senders, acceleration: &Acceleration, deadline: Duration) -> Result<()> {
-    tracing::info!(seconds = deadline.as_secs(), "draining");
-    let done = (0..senders.count()).map(|worker| {
-        let (done, wait) = oneshot::channel();
-        senders.send(worker, Command::Drain(done));
-        wait
-    });
+/// Waits for connections to end, until the deadline or a second SIGTERM. What is left is closed.
+async fn drain_connections(
+    senders: &Senders,
+    acceleration: &Acceleration,
+    deadline: Duration,
+) -> Result<()> {
+    tracing::info!(seconds = deadline.as_secs(), "draining connections");
+    let done = senders.ask_all(Command::Drain);
     let all = async {
-        for wait in done.collect::<Vec<_>>() {
+        for wait in done {
             drop(wait.await);
         }
-        settled(acceleration).await;
+        wait_for_accelerated_bytes(acceleration).await;
     };
     let drained = tokio::time::timeout(deadline, all);
-    let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     tokio::select! {
         result = drained => match result {
             Ok(()) => tracing::info!("all connections have ended"),
-            Err(_) => tracing::warn!("connections are cut at the deadline"),
+            Err(_) => tracing::warn!("drain deadline passed; closing connections"),
         },
-        _ = term.recv() => tracing::warn!("connections are cut at a second signal"),
+        _ = term.recv() => tracing::warn!("second SIGTERM received; closing connections"),
     }
     Ok(())
 }
 
-/// What passes from an earlier process to this one, and from this one to the next.
-fn kept(layout: &Layout, descriptors: Descriptors) -> Result<Kept> {
-    Ok(Kept {
-        instance: layout.instance(),
-        home: home(layout),
-        keeper: Keeper::of_service(&descriptors)
-            .context("starting the thread that keeps sockets")?,
-        descriptors,
-    })
-}
-
-/// Where BPF programs outlive the daemon: what its unit gives it, or the place for all of this host.
-fn home(layout: &Layout) -> PathBuf {
-    let given = layout.runtime().join("bpf");
-    if sys::is_bpffs(&given) {
-        given
-    } else {
-        steer::HOME.into()
-    }
-}
-
-/// What of steering is not the core's.
-struct Steering {
-    table: Arc<Table>,
-    /// Accept sockets, by worker.
-    sockets: Vec<Vec<TcpListener>>,
-    watch: observe::Steering,
-}
-
-/// Has the kernel steer connections to the workers, and says whether it does or why not.
-fn steer(wanted: bool, workers: usize, kept: &Kept) -> (Option<Box<dyn Steer>>, Steering) {
-    let started = if wanted {
-        steer::start(workers, kept)
-    } else {
-        Err(NotSteered::Off)
-    };
-    match started {
-        Ok(steered) => {
-            tracing::info!("steering is on: the kernel gives connections to listeners");
-            match &steered.not_kept {
-                None => tracing::info!("clients wait while this daemon is restarted"),
-                Some(why) => tracing::info!(why, "clients are refused in a restart"),
-            }
-            let watch = observe::Steering {
-                meter: Some(steered.meter),
-                listing: steered.listing,
-            };
-            let (table, sockets) = (steered.table, steered.sockets);
-            let rest = Steering {
-                table,
-                sockets,
-                watch,
-            };
-            (Some(steered.steer), rest)
-        }
-        Err(why) => {
-            steer::discard(kept);
-            let why = telemetry::chain(&why);
-            tracing::info!(why, "steering is off: listeners have sockets of their own");
-            let listing = Listing {
-                reason: Some(why),
-                kept: kept.keeper.keeps(),
-                ..Listing::default()
-            };
-            let watch = observe::Steering {
-                meter: None,
-                listing: Arc::new(move || listing.clone()),
-            };
-            let rest = Steering {
-                table: Arc::default(),
-                sockets: Vec::new(),
-                watch,
-            };
-            (None, rest)
-        }
-    }
-}
-
-/// What is steered where, with how acceleration stands.
-fn with_acceleration(listing: Lister, acceleration: Arc<Acceleration>) -> Lister {
-    Arc::new(move || Listing {
-        acceleration: Some(acceleration.standing()),
-        ..listing()
-    })
-}
-
-/// Acceleration, of which it is said now if it can not be had.
-fn accelerate(wanted: bool) -> Arc<Acceleration> {
-    let acceleration = Acceleration::new(wanted);
-    if let Err(why) = acceleration.state()
-        && !matches!(why, NotAccelerated::Unused)
-    {
-        let why = telemetry::chain(why);
-        tracing::info!(why, "acceleration is off");
-    }
-    acceleration
-}
-
-/// Waits until other programs have read what came to them by acceleration: it ends with the daemon.
-async fn settled(acceleration: &Acceleration) {
-    // Nobody tells when a program reads.
-    let mut looks = tokio::time::interval(Duration::from_millis(20));
-    while !acceleration.is_settled() {
-        looks.tick().await;
-    }
-}
-
-/// Waits for a signal to stop; SIGHUP reads everything again.
-async fn signals(reload: &mpsc::Sender<Reload>) -> Result<()> {
-    let mut hup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    let mut term = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-    let mut int = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+/// Waits for SIGTERM or SIGINT. SIGHUP applies all resources again.
+async fn wait_for_stop(reload: &mpsc::Sender<Reload>) -> Result<()> {
+    let mut hup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     loop {
-        // All arms are cancel-safe: a signal that is not taken now is taken at the next turn.
+        // All arms are cancel-safe: a signal that is not received now is received in the next turn.
         tokio::select! {
             _ = hup.recv() => {
-                tracing::info!("reloading");
-                service::reloading();
+                tracing::info!("reloading resources");
+                service::notify_reloading();
                 let (done, reloaded) = oneshot::channel();
                 if reload.send(done).await.is_ok() {
                     drop(reloaded.await);
                 }
-                tell(&[NotifyState::Ready]);
+                notify_manager(&[NotifyState::Ready]);
             }
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
@@ -410,27 +333,35 @@ async fn signals(reload: &mpsc::Sender<Reload>) -> Result<()> {
     }
 }
 
-fn build() -> std::io::Result<runtime::Runtime> {
-    runtime::Builder::new_current_thread().enable_all().build()
+fn runtime_builder() -> runtime::Builder {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all();
+    builder
 }
 
-fn spawn(name: String, run: impl FnOnce(runtime::Runtime) + Send + 'static) -> Result<()> {
-    let runtime = build().with_context(|| format!("starting the runtime of {name}"))?;
+fn spawn_thread(
+    name: String,
+    mut runtime: runtime::Builder,
+    run: impl FnOnce(runtime::Runtime) + Send + 'static,
+) -> Result<()> {
+    let runtime = runtime
+        .build()
+        .with_context(|| format!("cannot start the runtime of thread {name}"))?;
     std::thread::Builder::new()
         .name(name.clone())
         .spawn(move || {
             run(runtime);
         })
-        .with_context(|| format!("starting thread {name}"))?;
+        .with_context(|| format!("cannot start thread {name}"))?;
     Ok(())
 }
 
-/// Every connection is a descriptor: takes as many as the system lets us have.
-fn raise_descriptors() {
+/// Raises the limit of open files to the maximum: every connection is a descriptor.
+fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(%error, "limit of open files stays as it is");
+        tracing::warn!(%error, "cannot raise limit of open files");
     }
 }

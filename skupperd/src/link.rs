@@ -1,35 +1,18 @@
-//! Links: sockets, TLS, SASL, trunks; the workers that carry streams and the core that steers them.
+//! The transport of a link: TLS, records, an AMQP connection on a socket.
 //!
-//! A link is one control connection and a trunk of data connections, each owned by one worker. The
-//! core ([`core`]) owns the routers and never touches a stream; a worker ([`worker`]) owns sockets and
-//! never computes a route. They talk by events and commands; what workers know of the network is an
-//! immutable [`view::SiteView`].
+//! A link is one control connection and a trunk of data connections, each owned by one worker
+//! ([`crate::worker`]). The core ([`crate::core`]) owns the routers and never touches a stream.
 
-mod accept;
 pub mod conn;
-pub mod core;
-mod dial;
-mod driver;
-pub mod ends;
-mod handshake;
-pub mod ledger;
-pub mod origin;
+pub(crate) mod driver;
+pub(crate) mod flow_window;
+pub(crate) mod handshake;
+pub(crate) mod intake;
+pub mod names;
 mod outbuf;
-pub mod policy;
-mod probe;
+pub(crate) mod payload_queue;
 mod record;
 mod tls;
-mod transit;
-pub mod upstream;
-mod vanflow;
-pub mod view;
-mod wire;
-pub mod worker;
+pub(crate) mod wire;
 
-pub use dial::{LinkSpec, Target};
-pub use handshake::Refused;
-pub use probe::{Probe, ProbeKind};
-
-/// Application property of a stream's head by which an end of our own kind is known to the other.
-/// It goes from hop to hop for as long as routers of our own kind pass it on.
-pub const NATIVE_END: &str = "io.skupper.native";
+pub use handshake::RevokedCertificates;

@@ -1,31 +1,40 @@
 //! Manifests: YAML or JSON documents to validated resources.
 //!
-//! Three stages: a document becomes a bounded tree ([`value`]), then raw fields that are all optional
-//! and none unknown ([`raw`]), then [`crate::model`] types ([`convert`]). Only the last leave this
-//! module. [`validate_set`] looks at the resources of a namespace together. Every error names file,
-//! line, resource and field, and never holds what is secret.
+//! A file is split into documents ([`split`]). Each is parsed once, into a bounded tree in which every
+//! node knows its line ([`tree`]); from that come raw fields, all optional and none unknown ([`raw`],
+//! read by [`fields`]), and from these [`crate::model`] types ([`convert`]). Only the last leave this
+//! module. [`validate_set`] checks the resources of a namespace against each other. Every error names
+//! file, line, resource and field, and quotes nothing secret.
 
 mod access;
 mod attached;
+mod checks;
 mod convert;
 mod document;
 mod encode;
 mod error;
-mod locate;
+mod field_error;
+mod fields;
+mod lines;
 mod multikey;
+mod node;
 mod raw;
+mod scalar;
 pub mod schema;
 mod secret;
 mod set;
+pub mod settings;
 mod split;
-mod value;
+mod syntax;
+mod tree;
 
 pub use encode::{document_of, to_yaml};
 pub use error::ManifestError;
 pub use secret::redact;
-pub use set::{NETNS, validate_change, validate_set};
+pub use set::{validate_change, validate_set};
 
 use crate::model::{Key, Namespace, Resource};
+use lines::FieldLines;
 use serde_json::Value;
 use std::{ops::Range, path::Path, sync::Arc};
 
@@ -34,19 +43,17 @@ pub const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 /// Longest document, in bytes: what Kubernetes stores at most.
 pub const MAX_DOCUMENT_SIZE: usize = 1536 * 1024;
 
-/// How fields of a resource are found.
+/// Where the fields of a resource are.
 #[derive(Clone, Debug, PartialEq)]
-enum Places {
-    /// In the text.
-    Text(Arc<str>),
-    /// The text is secret: only the line of the name is known.
+enum KnownLines {
+    Lines(Arc<FieldLines>),
+    /// Of a Secret only the line of the name is kept: the names of its parts may be secret too.
     Name(usize),
 }
 
 /// A resource and where it came from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Located {
-    /// The resource.
+pub struct LocatedResource {
     pub resource: Resource,
     /// The document as it was written, with fields that mean nothing here; of a Secret without what
     /// is secret.
@@ -61,27 +68,27 @@ pub struct Located {
     pub body: Range<usize>,
     /// Line where the body begins, with what is blank.
     first: usize,
-    places: Places,
+    field_lines: KnownLines,
 }
 
-impl Located {
-    /// Kind and name.
+impl LocatedResource {
     pub fn key(&self) -> Key {
         self.resource.key()
     }
 
-    /// Line of the file where a field such as `spec.roles[1].name` stands, or its nearest parent.
+    /// Line of a field such as `spec.roles[1].name`, or of its nearest parent.
     pub fn line_of(&self, field: &str) -> usize {
-        match &self.places {
-            Places::Text(text) => {
-                locate::line_of(text, field).map_or(self.line, |n| self.first + n)
+        match &self.field_lines {
+            KnownLines::Lines(lines) => {
+                let line = lines.line_of(field);
+                line.map_or(self.line, |line| self.first + line)
             }
-            Places::Name(line) => *line,
+            KnownLines::Name(line) => *line,
         }
     }
 
     /// Where it is, as messages put it: `file:line`.
-    pub fn place(&self) -> String {
+    pub fn position(&self) -> String {
         format!("{}:{}", self.file.display(), self.line)
     }
 }
@@ -95,7 +102,7 @@ pub fn parse(
     file: &Path,
     bytes: &[u8],
     namespace: Option<&Namespace>,
-) -> Vec<Result<Located, ManifestError>> {
+) -> Vec<Result<LocatedResource, ManifestError>> {
     let file: Arc<Path> = Arc::from(file);
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return vec![Err(ManifestError::of_file(

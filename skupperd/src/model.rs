@@ -2,17 +2,22 @@
 //!
 //! Nothing here reads or writes: [`crate::manifest`] makes these types from documents, and a value
 //! of one of them is valid by construction. What the planner compares ([`Spec`]) is apart from what
-//! only describes ([`Meta`]), so that an edited annotation never disturbs a connection.
+//! only describes ([`Meta`]), so that an edited annotation never disturbs a connection. One annotation
+//! counts: [`REDEEMED_TOKEN`] keeps what came with a token apart from what the user wrote.
 
 mod access;
 mod attached;
 mod details;
 mod duration;
 mod kind;
+mod netns;
+mod prefix;
 mod resource;
 mod secret;
 mod selector;
+mod serial;
 mod server;
+mod settings;
 mod status;
 mod syntax;
 
@@ -27,13 +32,21 @@ pub use details::{
 };
 pub use duration::parse_duration;
 pub use kind::{Key, Kind};
+pub use netns::Netns;
+pub use prefix::ServicePrefix;
 pub use resource::{
     AccessRole, Certificate, Connector, Endpoint, Link, LinkAccess, Listener, Meta,
-    MultiKeyListener, Observer, Resource, Role, RouterAccess, Settings, Site, Spec, Strategy,
+    MultiKeyListener, Observer, REDEEMED_TOKEN, Resource, Role, RouterAccess, Site, Spec, Strategy,
 };
 pub use secret::{Proxy, Secret};
 pub use selector::{Selector, matches};
+pub use serial::SerialNumber;
 pub use server::ServerHost;
+pub use settings::{
+    ClientCertificate, ConnectorSettings, ExtraPorts, GrantServerSettings, HealthCheck,
+    LinkSettings, ListenerSettings, LogLevel, LogModule, LogRule, ProxyProtocol, SettingTexts,
+    Settings, SiteSettings, UserRef,
+};
 pub use status::{Condition, ConditionStatus, ConditionType, Draft, Phase, State, Status};
 pub use syntax::{
     Host, Name, Namespace, RoutingKey, SiteId, SyntaxError, check_host, check_name,

@@ -1,14 +1,16 @@
-//! What is told to those who watch: metrics, connections and health, over HTTP on a socket of this host.
+//! Metrics, connections, health, the read-only API and the console, over HTTP on sockets of this host.
 
 mod api;
-mod clients;
+mod attribution;
 mod connections;
 pub mod console;
 mod health;
 mod metrics;
+mod readers;
+mod routes;
 mod server;
-mod traffic;
 
 pub use health::Health;
 pub use metrics::render;
-pub use server::{Doors, ObserveError, Steering, serve};
+pub use routes::SteeringSource;
+pub use server::{ObserveError, ServeAddresses, serve};

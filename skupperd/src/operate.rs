@@ -1,40 +1,50 @@
-//! What people do with a namespace, whichever way they ask: by the command on files, or over D-Bus.
-//! The texts of refusals are the same for both.
+//! Operations on a namespace that the command and the D-Bus service share, with the same error texts.
+//!
+//! They work on the files of the namespace: the daemon notices changed files and applies them.
 
 mod adopt;
 mod bundle;
 mod change;
-mod edit;
 mod issuer;
 mod link;
+mod resources;
 mod revoke;
 mod token;
 
-pub use adopt::adopted;
+pub use adopt::adopt;
 pub use bundle::{Bundle, bundle};
 pub use change::{check, create, edge_without_access, merge, update};
-pub use edit::{
-    applied, apply, delete, documents, find, namespaces, remove, remove_namespace, wanted, write,
-};
 pub use issuer::{issuers, rotate};
-pub use link::{LinkWish, generate as generate_link};
-pub use revoke::{Revoked, revoke};
-pub use token::{GrantWish, grant, granted, redeem, site, token};
+pub use link::{LinkOptions, generate as generate_link};
+pub use resources::{
+    apply, delete, desired, documents, find, namespaces, parse_documents, remove, remove_namespace,
+    write,
+};
+pub use revoke::{RevokedCertificate, revoke};
+pub use token::{GrantOptions, grant, grant_state, redeem, site, token};
 
 use crate::{pki::PkiError, store::StoreError, telemetry::chain};
 
-/// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
-    /// What was asked for makes no sense: a line for each thing that is wrong. Nothing was changed.
+    /// Invalid arguments or resources, one line for each error. Nothing was changed.
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
-    /// It could not be done.
     #[error("{0}")]
     Failed(String),
 }
 
 type Outcome<T> = Result<T, OperateError>;
+
+/// Error lines of what needs a site, where the namespace has none.
+pub const NO_SITE: [&str; 2] = [
+    "there is no active site in this namespace",
+    "Create one with: skupper site create NAME",
+];
+
+fn no_site() -> OperateError {
+    OperateError::Invalid(NO_SITE.map(str::to_owned).to_vec())
+}
 
 fn invalid(text: impl Into<String>) -> OperateError {
     OperateError::Invalid(vec![text.into()])
@@ -43,7 +53,7 @@ fn invalid(text: impl Into<String>) -> OperateError {
 impl From<StoreError> for OperateError {
     fn from(error: StoreError) -> Self {
         match error {
-            // What would be refused when read.
+            // The daemon would refuse the resource when it reads it.
             StoreError::Refused(error) => invalid(error.to_string()),
             other => Self::Failed(chain(&other)),
         }

@@ -1,89 +1,87 @@
-//! Certificates: the site's own CA, what it signs, and what rustls needs of them.
+//! Certificates: the CAs of a site, the credentials that they sign, and rustls configurations.
+//!
+//! The daemon and the command call this room to get credentials: [`issuer_for`] and [`server_for`] take
+//! those that the user supplied ([`supplied`]) and otherwise issue them ([`issue`]) with a CA of the
+//! site's own ([`issuer`]), which is made on first need, replaced when it is due and then trusted for an
+//! overlap. Every certificate that lets somebody in is recorded ([`identity`]), so that it can be
+//! revoked. [`tls`] makes configurations for links and token redemption, [`service_tls`] those for
+//! listeners and connectors.
+//!
+//! Keys are ECDSA P-256, files are written with mode 0600 by [`crate::store::write_file`]. No network,
+//! no timers: callers ask [`renewal`] when to come back.
 
-mod ends;
-mod given;
+mod client;
 mod identity;
 mod issue;
 mod issuer;
+mod service_tls;
+mod supplied;
+mod template;
 mod tls;
 
-pub use ends::{
-    ClientCertificate, EndClient, EndServer, connector_config, given_end, listener_config,
+pub use client::check_client;
+pub use identity::{Identity, identify, identify_pem, issued};
+pub use issue::{
+    CertificateRequest, Subject, certificate_hosts, ensure_certificate, ensure_server,
+    issue_client, new_code, renewal,
 };
-pub use given::{
-    OF_CA, OF_END, Served, check, given_certificate, given_files, given_server, issuer_for,
-    server_for,
+pub use issuer::{Issuer, RetiredCa, Rotation, ensure_issuer, rotated_issuer};
+pub use service_tls::{
+    ServiceTlsClient, ServiceTlsServer, connector_config, listener_config, service_credentials,
 };
-pub use identity::{Identity, canonical, identify, identify_pem, issued};
-pub use issue::{Issued, Wish, ensure_certificate, ensure_server, issue_client, new_code, renewal};
-pub use issuer::{Issuer, OVERLAP, Retired, Rotation, ensure_issuer, rotated_issuer};
+pub use supplied::{
+    CA_FILES, END_ENTITY_FILES, ServerCredentials, check, issuer_for, server_for,
+    supplied_certificate, supplied_credentials, supplied_issuer, supplied_server,
+};
 pub use tls::{
-    client_config, explain, grant_config, passes_with_time, server_config, token_config,
+    client_config, explain, grant_config, may_be_clock_skew, server_config, token_config,
 };
 
 use identity::authority;
 use std::path::PathBuf;
 
-/// CA that signs what listeners show when nothing else is named.
+/// CA that signs the server certificates of listeners that name no other.
 pub const SERVICE_CA: &str = "skupper-service-ca";
 
-/// CA that signs link credentials when nothing else is named.
+/// CA that signs link credentials that name no other.
 pub const SITE_CA: &str = "skupper-site-ca";
 
-/// CA of the server where tokens are redeemed: apart from that of the links, so that a token stays good
+/// CA of the server where tokens are redeemed. It is not that of the links, so that a token stays valid
 /// when the latter is replaced.
 pub const GRANT_CA: &str = "skupper-grant-server-ca";
 
-/// What went wrong with credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    /// A file could not be read or written.
     #[error("{op} {}", path.display())]
     File {
-        /// What was being done.
         op: &'static str,
-        /// The file.
         path: PathBuf,
-        /// The system's reason.
         #[source]
         source: std::io::Error,
     },
-    /// A certificate could not be made.
     #[error("issuing certificate {name}")]
     Issue {
-        /// Its name.
         name: String,
-        /// Reason.
         #[source]
         source: rcgen::Error,
     },
-    /// The system gives no random bytes.
-    #[error("the system gives no random bytes")]
+    #[error("the system's random number generator failed")]
     Randomness,
-    /// PEM that is not what it should be.
+    /// A part of the credentials is not valid PEM.
     #[error("{what} of credentials {name}: {reason}")]
     Malformed {
-        /// Which part.
+        /// Such as `tls.key`.
         what: &'static str,
-        /// Name of the credentials.
         name: String,
-        /// Reason.
         reason: String,
     },
-    /// Credentials that the user supplied and that can not do what they are for.
+    /// The user supplied credentials that do not fit their purpose.
     #[error("credentials {name}: {reason}")]
-    Unfit {
-        /// Name of the credentials.
-        name: String,
-        /// Reason.
-        reason: String,
-    },
-    /// rustls does not take them.
-    #[error("credentials {name} can not be used")]
+    Unfit { name: String, reason: String },
+    /// rustls refuses the credentials.
+    #[error("cannot use credentials {name}")]
     Unusable {
-        /// Name of the credentials.
         name: String,
-        /// Reason.
         #[source]
         source: rustls::Error,
     },

@@ -12,40 +12,36 @@ mod tcp;
 mod tls;
 mod unix;
 
+use crate::sys;
 use crate::{
-    link::{
-        conn::{Current, End, Outcome},
-        ends::{Front, Fronts},
-        ledger::Ledger,
-        worker::{Acceptor, Arrived, Worker},
-    },
-    router::LocalCandidate,
+    flows::FlowLog,
+    link::conn::{Outcome, stream_end::End},
+    messages::AcceptedClient,
+    service::policy::ListenerPolicies,
     steer::accel::Acceleration,
-    sys::Pressure,
+    sys::MemoryPressure,
+    worker::{Acceptor, IncomingStream, Worker},
 };
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::TcpStream,
     rc::{Rc, Weak},
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    sync::Arc,
 };
 use tcp::TcpEnd;
 
 /// The proxy of one worker.
 pub struct Proxy {
     this: Weak<Proxy>,
-    fronts: Fronts,
+    listener_policies: ListenerPolicies,
     /// Clients by the number of their reply address.
-    temps: RefCell<HashMap<u64, Rc<TcpEnd>>>,
-    next_temp: Cell<u64>,
+    clients: RefCell<HashMap<u64, Rc<TcpEnd>>>,
     /// Connections by the listener or connector they belong to.
     owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
     open: Cell<usize>,
     acceleration: Arc<Acceleration>,
-    pressure: Pressure,
-    ledger: Ledger,
+    pressure: MemoryPressure,
+    flow_log: FlowLog,
 }
 
 /// A connection that ends when its listener or connector does.
@@ -54,9 +50,9 @@ trait Cut {
 }
 
 /// Counts an open connection for as long as it lives.
-struct Open(Rc<Proxy>);
+struct OpenConnection(Rc<Proxy>);
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
     }
@@ -64,34 +60,29 @@ impl Drop for Open {
 
 impl Proxy {
     /// A proxy without connections. It takes no new ones while memory is short: those that are open
-    /// are worth more. `fronts`: those of the listeners; `ledger`: where connections are recorded.
+    /// are worth more. `listener_policies`: those of the listeners; `flow_log`: where connections are recorded.
     pub fn new(
-        pressure: Pressure,
-        fronts: Fronts,
+        pressure: MemoryPressure,
+        listener_policies: ListenerPolicies,
         acceleration: Arc<Acceleration>,
-        ledger: Ledger,
+        flow_log: FlowLog,
     ) -> Rc<Self> {
-        // Where numbers begin differs from start to start, so that a stream of an earlier life does
-        // not find a client of this one.
-        use std::hash::{BuildHasher, RandomState};
-        let seed = RandomState::new().hash_one(0u8);
         Rc::new_cyclic(|this| Self {
             this: this.clone(),
-            fronts: fronts.clone(),
-            temps: RefCell::default(),
-            next_temp: Cell::new(seed & 0x000f_ffff_ffff),
+            listener_policies: listener_policies.clone(),
+            clients: RefCell::default(),
             owned: RefCell::default(),
             open: Cell::new(0),
             acceleration,
             pressure,
-            ledger,
+            flow_log,
         })
     }
 
-    fn count(&self) -> Option<Open> {
+    fn count_open(&self) -> Option<OpenConnection> {
         let this = self.this.upgrade()?;
         self.open.set(self.open.get() + 1);
-        Some(Open(this))
+        Some(OpenConnection(this))
     }
 
     fn own(&self, entity: u64, connection: Weak<dyn Cut>) {
@@ -104,10 +95,21 @@ impl Proxy {
         list.push(connection);
     }
 
-    fn next_temp(&self) -> u64 {
-        let n = self.next_temp.get();
-        self.next_temp.set((n + 1) & 0x000f_ffff_ffff_ffff);
-        n
+    /// The number of a reply address: 60 random bits, so that a client cannot guess that of another and
+    /// answer in a server's place. `None`: the system has no random bytes.
+    fn reply_number(&self) -> Option<u64> {
+        let clients = self.clients.borrow();
+        loop {
+            let mut bytes = [0; 8];
+            if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+                tracing::error!("cannot serve client: no random bytes for its reply address");
+                return None;
+            }
+            let number = u64::from_ne_bytes(bytes) >> 4;
+            if !clients.contains_key(&number) {
+                return Some(number);
+            }
+        }
     }
 }
 
@@ -115,36 +117,28 @@ impl Acceptor for Proxy {
     fn stream(
         &self,
         worker: &Rc<Worker>,
-        cur: Current<'_>,
-        arrived: Arrived,
+        stream: IncomingStream,
+        reply_number: Option<u64>,
     ) -> Result<End, Outcome> {
-        match arrived.temp {
-            Some(temp) => {
-                let client = self.temps.borrow_mut().remove(&temp);
+        match reply_number {
+            Some(number) => {
+                let client = self.clients.borrow_mut().remove(&number);
                 let client = client.ok_or(Outcome::Released)?;
-                client.reverse(cur, arrived.up, &arrived.head);
+                client.answered_by(stream.source, &stream.head);
                 Ok(client)
             }
             // Another router may have a server for it, and memory.
             None if self.pressure.is_high() => Err(Outcome::Released),
-            None => self.serve(worker, arrived),
+            None => self.serve(worker, stream),
         }
     }
 
-    fn client(
-        &self,
-        worker: &Rc<Worker>,
-        site: u32,
-        listener: u64,
-        routing_key: &Arc<str>,
-        front: Option<Arc<Front>>,
-        socket: TcpStream,
-    ) -> Option<TcpStream> {
+    fn client(&self, worker: &Rc<Worker>, client: AcceptedClient) -> Option<AcceptedClient> {
         if self.pressure.is_high() {
-            refuse(&socket);
+            sys::reset((&client.socket).into());
             return None;
         }
-        self.accept(worker, site, listener, routing_key, front, socket)
+        self.accept(worker, client)
     }
 
     fn cut(&self, entity: u64) {
@@ -157,21 +151,4 @@ impl Acceptor for Proxy {
     fn open_connections(&self) -> usize {
         self.open.get()
     }
-}
-
-/// Ends a client's connection as a port that is closed would have: nothing is left in the kernel.
-fn refuse(socket: &TcpStream) {
-    if let Err(error) = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "connection ends without a reset");
-    }
-}
-
-/// Connectors of a routing key on this host, as candidates.
-fn candidates(worker: &Worker, site: u32, key: &str) -> Vec<LocalCandidate> {
-    let targets = worker.targets(site, key);
-    let candidate = |t: &Arc<crate::link::view::ConnectorTarget>| LocalCandidate {
-        id: t.id,
-        in_use: t.in_use.load(Ordering::Relaxed),
-    };
-    targets.iter().map(candidate).collect()
 }

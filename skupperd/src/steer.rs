@@ -1,184 +1,205 @@
-//! How client connections reach listeners: by sockets bound to each address ([`Plain`]), or steered
-//! by the kernel to a few accept sockets that all listeners share ([`start`], [`Steer`]).
+//! How client connections reach listeners: through sockets bound to each address ([`Plain`]), or
+//! steered by the kernel to a few accept sockets that all listeners share ([`start`], [`Steer`]).
 //!
-//! Steered or not, an address is taken from other programs for as long as a listener is open on it,
-//! and one that another program has is an error.
+//! Either way, an open listener keeps other programs from its address, and an address that another
+//! program uses is an error.
 
 pub mod accel;
 #[cfg(feature = "ebpf")]
-mod accepting;
+mod accept_sockets;
+pub mod bind_range;
 #[cfg(feature = "ebpf")]
 pub mod bpf;
-mod inside;
+#[cfg(feature = "ebpf")]
+mod bpf_error;
 #[cfg(feature = "ebpf")]
 mod kernel;
-pub mod listening;
 mod listing;
-mod netlink;
 pub mod netns;
+mod netns_steering;
 mod own;
 #[cfg(feature = "ebpf")]
 pub mod pins;
-pub mod place;
+
 mod plain;
 #[cfg(feature = "ebpf")]
 mod reserve;
-pub mod routes;
 #[cfg(feature = "ebpf")]
 mod slots;
 mod table;
 
-pub use inside::Inside;
-pub use listing::{AcceptSocket, Bound, Listing};
+pub use listing::{AcceptSocket, Listing, SteeredAddress};
+pub use netns_steering::NetnsSteering;
 pub use own::OwnSockets;
 pub use plain::Plain;
 pub use table::{Owner, Owners, Table};
 
-use crate::sys::{Descriptors, Keeper};
-use place::Place;
-use std::{io, net::TcpListener, path::PathBuf, sync::Arc};
+use crate::{
+    netlink::socket::Netlink,
+    sys::{DescriptorStore, InheritedDescriptors},
+};
+use bind_range::BindRange;
+use std::{fs::File, io, net::TcpListener, path::PathBuf, sync::Arc};
 
-/// Where BPF programs outlive the daemons of this host: below the mount point that systemd gives the
-/// BPF file system.
+/// Directory for pinned BPF programs, below the mount point that systemd uses for the BPF file
+/// system.
 pub const HOME: &str = "/sys/fs/bpf/skupper";
 
-/// A listener's place could not be taken.
+/// Descriptors that a privileged process opens in a network namespace, so that an unprivileged one
+/// can steer there.
+#[cfg_attr(
+    not(feature = "ebpf"),
+    expect(dead_code, reason = "nothing is steered")
+)]
+struct NetnsDescriptors {
+    netns: File,
+    /// Lists listening sockets of the namespace.
+    netlink: Netlink,
+    /// Accept sockets that do not listen yet.
+    sockets: Vec<TcpListener>,
+}
+
+/// An address of a listener could not be bound or steered.
 #[derive(Debug, thiserror::Error)]
-#[error("{place}: {}: {source}", .op)]
+#[error("{range}: {}: {source}", .op)]
 pub struct SteerError {
-    /// The place.
-    pub place: Place,
-    /// What was being done.
+    pub range: BindRange,
     pub op: &'static str,
     source: io::Error,
 }
 
 impl SteerError {
-    /// What makes one of the system's error: `op` is what was being done.
-    pub fn at(place: impl Into<Place>, op: &'static str) -> impl Fn(io::Error) -> Self {
-        let place = place.into();
-        move |source| Self { place, op, source }
+    /// Returns a converter of system errors; `op` is the failed operation.
+    pub fn at(range: impl Into<BindRange>, op: &'static str) -> impl Fn(io::Error) -> Self {
+        let range = range.into();
+        move |source| Self { range, op, source }
     }
 
-    /// A place that sockets can not have.
-    pub fn only_steered(place: Place) -> Self {
-        let text = "only where the kernel steers, which it does not here";
+    /// The error for a range that needs steering.
+    pub fn only_steered(range: BindRange) -> Self {
+        let text = "needs steering, which is off or unavailable";
         Self {
-            place,
+            range,
             op: "binding",
             source: io::Error::new(io::ErrorKind::Unsupported, text),
         }
     }
 }
 
-/// Bindings of places to the listeners that own them.
+/// Bindings of address ranges to the listeners that own them.
 pub trait Steer: Send {
-    /// Ends bindings and begins others, as one batch; says for each of the latter how it went. What
-    /// is in both changes its owner, and no connection is refused meanwhile. Connections that were
-    /// accepted go on.
-    fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>>;
+    /// Ends bindings and begins others in one batch. Returns a result for each begun binding. A
+    /// range in both lists changes its owner without refusing connections. Accepted connections
+    /// stay.
+    fn apply(
+        &mut self,
+        end: &[BindRange],
+        begin: Vec<(BindRange, Owner)>,
+    ) -> Vec<Result<(), SteerError>>;
 
-    /// Leaves to other programs what they listen on by now in places that can not be taken from
-    /// them: prefixes, and all ports. To be called a few times a second.
-    fn look(&mut self);
+    /// Leaves addresses to programs that have started to listen in ranges that cannot be reserved:
+    /// prefixes, and all ports. Called a few times a second.
+    fn rescan(&mut self);
 
-    /// Where an earlier process has had listeners and nobody has begun to since, one place for each
-    /// port or for all of them. Clients that come there wait.
-    fn adopted(&self) -> Vec<Place>;
+    /// Ranges adopted from the previous process that no listener has claimed yet, one for each port
+    /// or for all ports. Clients that connect to them wait.
+    fn adopted(&self) -> Vec<BindRange>;
 
-    /// Ends what nobody has begun since it was adopted.
+    /// Ends the adopted bindings that no listener has claimed.
     fn end_adopted(&mut self);
 
-    /// Ends everything for new connections, and leaves nothing to another process.
+    /// Ends all bindings for new connections and leaves nothing for a next process.
     fn end(&mut self);
 }
 
-/// Whether a descriptor of this name is one that [`Kept`] has been given to keep.
-pub fn is_kept(name: &str) -> bool {
+/// Whether a stored descriptor of this name belongs to a [`SteeringHandover`].
+pub fn is_handover_name(name: &str) -> bool {
     let ours = ["accept4-", "accept6-", "listen-", "reserve-"];
     name == "pins" || ours.iter().any(|ours| name.starts_with(ours))
 }
 
-/// What passes from one process of a service to the next.
+/// What one process of a service passes to the next.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
-    /// Which of the daemons of this host.
+pub struct SteeringHandover {
+    /// Identifies the daemon among those of this host.
     pub instance: String,
-    /// Directory in the BPF file system for all of them.
+    /// Directory in the BPF file system that all daemons share.
     pub home: PathBuf,
-    /// What was left to this one.
-    pub descriptors: Descriptors,
-    /// What it leaves.
-    pub keeper: Keeper,
+    /// Descriptors from the previous process.
+    pub descriptors: InheritedDescriptors,
+    /// Descriptors for the next process.
+    pub descriptor_store: DescriptorStore,
 }
 
-/// What has happened to new TCP connections to this host since the start.
+/// Counts of new TCP connections to this host since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Given to one of our accept sockets.
+    /// Steered to an accept socket of this daemon.
     pub hits: u64,
-    /// Left alone: no binding names where they go.
+    /// Left alone, because no binding names their destination.
     pub misses: u64,
-    /// Refused: no accept socket was there to take them.
+    /// Refused, because no accept socket existed for them.
     pub refused: u64,
 }
 
-/// Reads the totals; none when the kernel does not give them.
+/// Reads the totals; `None` if that fails.
 pub type Meter = Arc<dyn Fn() -> Option<Totals> + Send + Sync>;
 
-/// Says what is steered where.
+/// Lists bindings and accept sockets.
 pub type Lister = Arc<dyn Fn() -> Listing + Send + Sync>;
 
-/// The kernel steers connections.
-pub struct Steered {
-    /// Where bindings are made.
+/// Steering by the kernel, in operation.
+pub struct ActiveSteering {
     pub steer: Box<dyn Steer>,
-    /// Who owns the addresses that connections have come to.
+    /// Finds the owner of a connection's destination.
     pub table: Arc<Table>,
     /// Listening, non-blocking sockets for each worker.
     pub sockets: Vec<Vec<TcpListener>>,
     /// Counts connections.
     pub meter: Meter,
-    /// Says what is steered where.
+    /// Lists bindings and accept sockets.
     pub listing: Lister,
-    /// Why clients are refused while the daemon is restarted; none if they wait.
+    /// Why clients are refused during a restart; `None` if they wait.
     pub not_kept: Option<String>,
 }
 
 /// Why the kernel does not steer connections.
 #[derive(Debug, thiserror::Error)]
-pub enum NotSteered {
-    /// So it is wished.
+pub enum SteeringUnavailable {
+    /// Switched off by the configuration.
     #[error("switched off")]
     Off,
-    /// This program can not.
+    /// Built without eBPF.
     #[error("built without eBPF")]
     NotBuilt,
-    /// The process may not.
+    /// Missing capabilities.
     #[error("missing {0}")]
     Missing(String),
-    /// The system has no such thing, or not for us.
+    /// The kernel refused.
     #[cfg(feature = "ebpf")]
     #[error(transparent)]
     Refused(#[from] bpf::BpfError),
-    /// The accept sockets could not be made.
+    /// Accept sockets could not be created.
     #[error("making accept sockets: {0}")]
     Sockets(#[from] io::Error),
 }
 
-/// Has the kernel steer the connections of this network namespace, if it can be had.
+/// Starts steering in this network namespace, if possible.
 #[cfg(feature = "ebpf")]
-pub fn start(workers: usize, kept: &Kept) -> Result<Steered, NotSteered> {
-    kernel::start(workers, kept)
+pub fn start(
+    workers: usize,
+    handover: &SteeringHandover,
+) -> Result<ActiveSteering, SteeringUnavailable> {
+    kernel::start(workers, handover)
 }
 
-/// Removes what an earlier process of this daemon has pinned: it is not to be steered any more.
+/// Removes the pins of a previous process, when steering is off.
 #[cfg(feature = "ebpf")]
-pub fn discard(kept: &Kept) {
-    kernel::discard(kept);
+pub fn discard(handover: &SteeringHandover) {
+    kernel::discard(handover);
 }
 
-/// Removes what dead instances have left in the kernel; says what.
+/// Removes pins of dead instances and returns their paths.
 #[cfg(feature = "ebpf")]
 pub fn sweep() -> Result<Vec<PathBuf>, pins::PinError> {
     let home = std::path::Path::new(HOME);
@@ -188,12 +209,15 @@ pub fn sweep() -> Result<Vec<PathBuf>, pins::PinError> {
     pins::Home::open(home)?.sweep()
 }
 
-/// Has the kernel steer connections: not in this program.
+/// Built without eBPF: always an error.
 #[cfg(not(feature = "ebpf"))]
-pub fn start(_workers: usize, _kept: &Kept) -> Result<Steered, NotSteered> {
-    Err(NotSteered::NotBuilt)
+pub fn start(
+    _workers: usize,
+    _handover: &SteeringHandover,
+) -> Result<ActiveSteering, SteeringUnavailable> {
+    Err(SteeringUnavailable::NotBuilt)
 }
 
-/// Nothing was pinned by this program.
+/// Built without eBPF: there are no pins.
 #[cfg(not(feature = "ebpf"))]
-pub fn discard(_kept: &Kept) {}
+pub fn discard(_handover: &SteeringHandover) {}

@@ -1,8 +1,15 @@
-//! What is on disk: where things are, reading them, writing them so that a crash leaves the old or
-//! the new and never a part, and noticing when they change.
+//! Files on disk: where they are, reading and writing them, and noticing changes.
 //!
-//! Input is only ever written through an [`Editor`], which holds the namespace's lock; state is only
-//! written by the one daemon that holds the [`Instance`].
+//! [`Layout`] names every path; no other room joins paths of its own. A [`Loader`] reads the manifests of
+//! a namespace and keeps the last valid version of a resource that has become invalid. Input is written
+//! only through an [`Editor`], which holds the namespace's lock; state is written only by the one daemon
+//! that holds the [`InstanceLock`]. A [`StatusDir`] holds the statuses of a namespace, and a [`Watcher`]
+//! tells the reconciler that input has changed.
+//!
+//! All files are written by [`write_file`]: a crash at any time leaves the old file or the new one, on
+//! disk and complete. Others may write to some of the directories, and root's command works in those of
+//! the daemon's user: no symbolic link of others is followed (`sys::trusted_path`). This room never
+//! decides what runs; it only says what is written, and by whom it could be ([`ForeignPath`]).
 
 mod edit;
 mod files;
@@ -11,17 +18,23 @@ mod layout;
 mod load;
 mod lock;
 mod status;
+#[cfg(test)]
+mod test_namespace;
 mod walk;
 mod watch;
+mod writers;
 
 pub use edit::Editor;
-pub use files::{PRIVATE, PUBLIC, SHARED, read_text, remove_file, write_file};
+pub use files::{
+    PRIVATE, PUBLIC, SHARED, append_line, read_named, read_text, remove_file, write_file, write_own,
+};
 pub use format::FORMAT_VERSION;
-pub use layout::{Given, Layout, NamespaceDir};
-pub use load::{Loaded, Loader};
-pub use lock::{Instance, lock};
-pub use status::{Documents, Published, StatusDir};
-pub use watch::{Change, Watcher};
+pub use layout::{CredentialKind, Layout, NamespaceDir};
+pub use load::{Loader, NamespaceResources};
+pub use lock::{InstanceLock, lock};
+pub use status::{Documents, ResourceSnapshot, StatusDir};
+pub use watch::Watcher;
+pub use writers::ForeignPath;
 
 use crate::manifest::ManifestError;
 use std::{
@@ -29,17 +42,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What could not be done on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system says no.
     #[error("{op} {}", path.display())]
     Io {
-        /// What was being done.
         op: &'static str,
-        /// File or directory.
         path: PathBuf,
-        /// The system's reason.
         #[source]
         source: io::Error,
     },
@@ -48,36 +56,28 @@ pub enum StoreError {
     Busy {
         /// The lock file.
         path: PathBuf,
-        /// Who holds it, as far as known.
+        /// The process that holds it, as far as known.
         holder: String,
     },
     /// A later version of the program has written the state.
     #[error(
-        "{} says that the state has format {found}, and this program knows only {FORMAT_VERSION}: \
-         use a newer program, or remove the state",
+        "the state has format {found} ({}), and this version of skupperd reads up to \
+         {FORMAT_VERSION}: upgrade skupperd, or remove the state",
         path.display()
     )]
-    NewerFormat {
-        /// The file that says so.
-        path: PathBuf,
-        /// The format it names.
-        found: String,
-    },
-    /// There is nowhere to keep a user's files.
+    NewerFormat { path: PathBuf, found: String },
+    /// There is no directory for a user's files.
     #[error("no home directory: neither XDG_DATA_HOME nor HOME names an absolute path")]
     NoHome,
-    /// What should be written would be refused when read.
+    /// The document to write is not valid.
     #[error("refused: {0}")]
     Refused(Box<ManifestError>),
-    /// What should be written is not one resource.
+    /// The text to write is not one resource.
     #[error("expected one resource, found {0}")]
     NotOne(usize),
-    /// Text of YAML could not be made.
     #[error("encoding {}", path.display())]
     Encode {
-        /// The file it is for.
         path: PathBuf,
-        /// Reason.
         #[source]
         source: serde_yaml::Error,
     },

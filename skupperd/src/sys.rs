@@ -1,14 +1,16 @@
-//! Calls into the kernel that the standard library has no safe form for. The only module with
-//! `unsafe` code.
+//! System calls that the standard library has no safe form for. The only module with `unsafe` code.
 
 #[cfg(feature = "ebpf")]
 pub mod bpf;
-mod descriptors;
+mod descriptor_store;
+mod inherited_descriptors;
 mod memory;
 pub mod netns;
+pub mod trusted_path;
 
-pub use descriptors::{Descriptors, Keeper};
-pub use memory::{MemoryLimit, Pressure, give_back_free_memory};
+pub use descriptor_store::DescriptorStore;
+pub use inherited_descriptors::InheritedDescriptors;
+pub use memory::{MemoryLimit, MemoryPressure, return_free_memory};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
@@ -24,43 +26,40 @@ use std::{
     time::Duration,
 };
 
-/// Idle time before the first probe, time between probes, and their number: a dead host is noticed
-/// after a minute, on clients' and servers' connections too.
+/// A dead peer is noticed after a minute, on connections of clients and servers too.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
-/// Time since the host started, as service managers count it.
+/// Time since the host started, on the clock of service managers.
 pub fn monotonic() -> Duration {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    // The clock is there on every Linux.
+    // Every Linux has this clock.
     now.map(Duration::from).unwrap_or_default()
 }
 
-/// The user this process is.
+/// The effective user of this process.
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// The number of a user, if there is one of this name. May ask other hosts, as accounts are set up here.
+/// The id of a user by name. It may ask other hosts (NSS).
 pub fn user_named(name: &str) -> io::Result<Option<u32>> {
     let user = nix::unistd::User::from_name(name)?;
     Ok(user.map(|user| user.uid.as_raw()))
 }
 
-/// The user and the group this process is.
+/// The effective user and group of this process.
 pub fn user_and_group() -> (u32, u32) {
     (user(), nix::unistd::getegid().as_raw())
 }
 
-/// The name that this host gives itself, when it has one.
 pub fn host_name() -> Option<String> {
     let name = nix::unistd::gethostname().ok()?;
     Some(name.to_string_lossy().into_owned())
 }
 
-/// The addresses of this host's interfaces.
 pub fn interface_addresses() -> impl Iterator<Item = IpAddr> {
     let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
     addresses.filter_map(|interface| {
@@ -70,14 +69,22 @@ pub fn interface_addresses() -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// Options of every connection: no delay for small writes, and notice of a dead peer.
+/// Sets the options of every connection: no delay for small writes, and keepalive.
 pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
-/// Whether two sockets are in the same network namespace; taken for granted where the kernel (before
-/// 5.14) does not say.
+/// Makes a connection end with a reset when it is closed, as if nobody listened: unsent data is
+/// discarded and the kernel keeps no state.
+pub fn reset(socket: SockRef<'_>) {
+    if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "cannot reset connection");
+    }
+}
+
+/// Whether two sockets are in the same network namespace. Before Linux 5.14 the kernel does not tell:
+/// then it is assumed.
 pub fn same_netns(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
     match (netns_cookie(a), netns_cookie(b)) {
         (Ok(a), Ok(b)) => a == b,
@@ -91,13 +98,13 @@ pub fn is_bpffs(dir: &Path) -> bool {
         .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::BPF_FS_MAGIC)
 }
 
-/// Capabilities that it takes to load and attach BPF programs and that this thread does not have.
+/// Capabilities that BPF programs need and this thread does not have.
 pub fn missing_for_bpf() -> io::Result<Vec<&'static str>> {
-    effective().map(missing)
+    effective_capabilities().map(missing)
 }
 
-/// The capabilities of this thread.
-fn effective() -> io::Result<u64> {
+/// The effective capabilities of this thread, as a bit set.
+fn effective_capabilities() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/thread-self/status")?;
     let bad = || io::Error::other("/proc/thread-self/status names no capabilities");
     let mut lines = status.lines();
@@ -107,8 +114,7 @@ fn effective() -> io::Result<u64> {
 }
 
 fn missing(effective: u64) -> Vec<&'static str> {
-    // Numbers of linux/capability.h. Before there was CAP_BPF it took CAP_SYS_ADMIN, which still
-    // stands for it and for the other.
+    // Numbers of linux/capability.h. CAP_SYS_ADMIN includes both capabilities.
     const SYS_ADMIN: u32 = 21;
     let has = |capability: u32| effective & (1 << capability | 1 << SYS_ADMIN) != 0;
     let needed = [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12)];
@@ -116,7 +122,7 @@ fn missing(effective: u64) -> Vec<&'static str> {
     missing.map(|(name, _)| *name).collect()
 }
 
-/// The cookie of a socket's network namespace: a number that no other one has until the next boot.
+/// The cookie of a socket's network namespace: a number that is unique until the next boot.
 pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     let mut cookie = 0u64;
     let mut size = size_of::<u64>() as nix::libc::socklen_t;
@@ -137,14 +143,14 @@ pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     }
 }
 
-/// Receives into the spare capacity of `buf`, without filling it with zeros first. Returns the
-/// number of bytes received; 0 is the end of the stream.
+/// Receives into the spare capacity of `buf`, which need not be initialised. Returns the number of
+/// bytes; 0 is the end of the stream.
 pub fn recv(fd: BorrowedFd<'_>, buf: &mut BytesMut) -> io::Result<usize> {
     let spare = buf.spare_capacity_mut();
     if spare.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "no room to receive into",
+            "the receive buffer is full",
         ));
     }
     // SAFETY: the pointer and length describe memory this call may write to, borrowed for its time.
@@ -155,8 +161,7 @@ pub fn recv(fd: BorrowedFd<'_>, buf: &mut BytesMut) -> io::Result<usize> {
     Ok(n)
 }
 
-/// Opens a file for reading. What would wait for somebody on its other side, such as a pipe, is
-/// opened at once.
+/// Opens a file for reading without waiting for a peer, as a named pipe would.
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -164,18 +169,18 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Gives a file or directory a name that nothing has: what has it already is not replaced, not even an
-/// empty directory, which others may be about to write to.
+/// Renames a file or directory, and fails if the new name exists. rename(2) would replace even an
+/// empty directory that another process is about to write to.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        // A file system that knows no such thing.
+        // The file system does not support it.
         Err(nix::errno::Errno::EINVAL) => std::fs::rename(from, to),
         other => other.map_err(Into::into),
     }
 }
 
-/// Takes ownership of a descriptor that a system call has just returned.
+/// Takes ownership of a descriptor that a system call just returned.
 pub(crate) fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: callers pass the result of a call that creates a descriptor, and keep no other copy.
     unsafe { OwnedFd::from_raw_fd(fd) }

@@ -1,120 +1,114 @@
-//! Workloads: the servers of this host that a selector stands for, and where they listen.
+//! Workloads: the servers of this host that match a selector, and the addresses that they listen on.
 //!
-//! Of every listening socket of this network namespace the kernel says which user has made it and
-//! in which control group (sock_diag(7), Linux 5.9). That takes no rights and no look into processes,
-//! and the paths of control groups are there for all to see: it is how units, slices and containers are
-//! told apart. Who runs which executable is another matter, see [`owners`].
+//! For every listening socket of this network namespace the kernel reports the user and the control
+//! group that created it (sock_diag(7), Linux 5.9). That needs no privileges and no access to processes,
+//! and everybody may read the paths of control groups: they tell units, slices and containers apart.
+//! Selecting by executable does need access to processes, see [`socket_owners`].
 
-mod clients;
-mod owners;
-mod states;
-mod tree;
+mod cgroups;
+mod local_clients;
+mod socket_owners;
+mod unit_states;
 
-pub use clients::{Client, Clients};
-pub use states::{Answering, Asking, States, states};
+pub use local_clients::{ClientFinder, LocalClient};
+pub use unit_states::{UnitStateReader, UnitStateWriter, UnitStates, unit_state_channel};
 
 use crate::{
     model::{Selector, matches},
-    steer::listening::{Listening, listening},
+    netlink::listeners::{SocketInfo, listening},
     sys,
     telemetry::chain,
 };
-use owners::Owners;
+use cgroups::{Cgroup, CgroupTree};
+use socket_owners::SocketOwners;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
-use tree::{Group, Tree};
 
-/// A unit, which a service manager knows the state of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Unit {
-    /// The user whose manager has it; none for the system's.
+pub struct SystemdUnit {
+    /// The user whose manager runs it; `None` is the system manager.
     pub user: Option<u32>,
-    /// Name.
     pub name: String,
 }
 
-/// A server that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    /// What it is, in few words: its unit, or else its control group, executable or user.
+pub struct WorkloadServer {
+    /// Its unit, else its control group, executable or user.
     pub name: String,
-    /// Where it is reached from here.
+    /// The address to connect to.
     pub addr: SocketAddr,
-    /// Its unit, if it has one.
-    pub unit: Option<Unit>,
+    pub unit: Option<SystemdUnit>,
 }
 
-/// What a selector stands for now.
+/// The servers that match a query now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// By address, each once.
-    pub servers: Vec<Server>,
-    /// Why there are none; empty when there are.
+pub struct WorkloadMatch {
+    /// Ordered by address, without duplicates.
+    pub servers: Vec<WorkloadServer>,
+    /// Why there are none; empty otherwise.
     pub missing: String,
 }
 
-/// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Wish {
-    /// What it is.
+pub struct WorkloadQuery {
     pub selector: Selector,
-    /// Port that it listens on; 0 for whatever it listens on.
+    /// Port that the server listens on; 0 for any.
     pub port: u16,
 }
 
-impl Wish {
-    fn has_port(&self, socket: &Listening) -> bool {
+impl WorkloadQuery {
+    fn has_port(&self, socket: &SocketInfo) -> bool {
         self.port == 0 || self.port == socket.addr.port()
     }
 
-    fn by_group(&self) -> bool {
+    fn selects_by_cgroup(&self) -> bool {
         !matches!(self.selector, Selector::Executable(_) | Selector::User(_))
     }
 }
 
-/// Looks for servers, and remembers what does not change.
+/// Finds servers. It caches the control groups and owners of sockets between calls.
 #[derive(Debug, Default)]
-pub struct Finder {
-    tree: Tree,
-    owners: Owners,
-    /// Whether a socket is one of this process.
+pub struct WorkloadFinder {
+    cgroups: CgroupTree,
+    owners: SocketOwners,
+    /// Sockets of this user by inode: whether they belong to this process.
     own: HashMap<u32, bool>,
 }
 
-impl Finder {
-    /// What each wish stands for now, in their order: one question to the kernel for all of them.
-    pub fn look(&mut self, wishes: &[Wish]) -> Vec<Found> {
+impl WorkloadFinder {
+    /// The matches of each query, in their order, by one sock_diag request.
+    pub fn find(&mut self, queries: &[WorkloadQuery]) -> Vec<WorkloadMatch> {
         let sockets = match listening() {
-            Ok(sockets) => self.others(sockets),
+            Ok(sockets) => self.without_own(sockets),
             Err(e) => {
-                let missing = format!("asking the kernel for listening sockets: {}", chain(&e));
-                let none = Found {
+                let missing = format!("cannot list listening sockets: {}", chain(&e));
+                let none = WorkloadMatch {
                     servers: Vec::new(),
                     missing,
                 };
-                return vec![none; wishes.len()];
+                return vec![none; queries.len()];
             }
         };
-        let wanted = |by: fn(&Wish) -> bool| {
-            let wanted = move |s: &&Listening| wishes.iter().any(|w| by(w) && w.has_port(s));
+        let wanted = |by: fn(&WorkloadQuery) -> bool| {
+            let wanted = move |s: &&SocketInfo| queries.iter().any(|w| by(w) && w.has_port(s));
             sockets.iter().filter(wanted)
         };
-        // What is found otherwise has a unit too.
-        self.tree.know(wanted(|_| true).map(|s| s.cgroup));
-        let by_executable = |w: &Wish| matches!(w.selector, Selector::Executable(_));
-        self.owners.know(wanted(by_executable).map(|s| s.inode));
-        wishes
+        // Servers found by executable or user have a unit too.
+        self.cgroups.load(wanted(|_| true).map(|s| s.cgroup));
+        let by_executable = |w: &WorkloadQuery| matches!(w.selector, Selector::Executable(_));
+        self.owners.load(wanted(by_executable).map(|s| s.inode));
+        queries
             .iter()
-            .map(|wish| self.found(wish, &sockets))
+            .map(|query| self.found(query, &sockets))
             .collect()
     }
 
-    /// Those that this process has not made itself: a listener of ours is no server.
-    fn others(&mut self, mut sockets: Vec<Listening>) -> Vec<Listening> {
+    /// Removes sockets of this process: its own listeners are not servers.
+    fn without_own(&mut self, mut sockets: Vec<SocketInfo>) -> Vec<SocketInfo> {
         let user = sys::user();
         let mine: Vec<u32> = sockets
             .iter()
@@ -122,7 +116,7 @@ impl Finder {
             .map(|s| s.inode)
             .collect();
         if mine.iter().any(|inode| !self.own.contains_key(inode)) {
-            let here = owners::sockets_of(Path::new("/proc/self/fd"));
+            let here = socket_owners::sockets_of(Path::new("/proc/self/fd"));
             let here: HashSet<u32> = here.unwrap_or_default().into_iter().collect();
             self.own = mine.iter().map(|n| (*n, here.contains(n))).collect();
         } else if mine.len() != self.own.len() {
@@ -132,18 +126,20 @@ impl Finder {
         sockets
     }
 
-    fn found(&mut self, wish: &Wish, sockets: &[Listening]) -> Found {
-        let mut by_group: BTreeMap<u64, Vec<(SocketAddr, Server)>> = BTreeMap::new();
-        for socket in sockets.iter().filter(|s| wish.has_port(s)) {
-            if let (Some(addr), Some((name, unit))) = (reach(socket), self.is(wish, socket)) {
-                let server = Server { name, addr, unit };
+    fn found(&mut self, query: &WorkloadQuery, sockets: &[SocketInfo]) -> WorkloadMatch {
+        let mut by_group: BTreeMap<u64, Vec<(SocketAddr, WorkloadServer)>> = BTreeMap::new();
+        for socket in sockets.iter().filter(|s| query.has_port(s)) {
+            if let (Some(addr), Some((name, unit))) =
+                (address_to_connect(socket), self.match_socket(query, socket))
+            {
+                let server = WorkloadServer { name, addr, unit };
                 let group = by_group.entry(socket.cgroup).or_default();
                 group.push((socket.addr, server));
             }
         }
-        let mut servers: Vec<Server> = Vec::new();
+        let mut servers: Vec<WorkloadServer> = Vec::new();
         for group in by_group.into_values() {
-            // A server that listens on all of both families is one.
+            // A server that listens on all addresses of both families counts once, by IPv4.
             let local = |ip: IpAddr| ip.is_unspecified() || ip.is_loopback();
             let twin = |of: &SocketAddr| {
                 let same = |a: &SocketAddr| a.is_ipv4() && a.port() == of.port() && local(a.ip());
@@ -153,56 +149,60 @@ impl Finder {
             servers.extend(kept.map(|(_, server)| server.clone()));
         }
         servers.sort_by(|a, b| (a.addr, &a.name).cmp(&(b.addr, &b.name)));
-        // Several that share an address are one to whoever connects.
+        // Connections cannot choose between servers that share an address.
         servers.dedup_by_key(|s| s.addr);
         let missing = if servers.is_empty() {
-            self.missing(wish, sockets)
+            self.explain_missing(query, sockets)
         } else {
             String::new()
         };
-        Found { servers, missing }
+        WorkloadMatch { servers, missing }
     }
 
-    /// What a socket is to a wish, if it is what is wished for.
-    fn is(&self, wish: &Wish, socket: &Listening) -> Option<(String, Option<Unit>)> {
-        let group = self.tree.group(socket.cgroup);
-        let unit = group.and_then(Group::unit);
+    /// Name and unit of the server of a socket, if it matches.
+    fn match_socket(
+        &self,
+        query: &WorkloadQuery,
+        socket: &SocketInfo,
+    ) -> Option<(String, Option<SystemdUnit>)> {
+        let group = self.cgroups.group(socket.cgroup);
+        let unit = group.and_then(Cgroup::unit);
         let named = |otherwise: String| match &unit {
             Some(unit) => (unit.name.clone(), Some(unit.clone())),
             None => (otherwise, None),
         };
-        match &wish.selector {
+        match &query.selector {
             Selector::Executable(pattern) => {
-                let path = self.owners.of(socket.inode);
+                let path = self.owners.executables(socket.inode);
                 let path = path.iter().find(|path| matches(pattern, path))?;
                 Some(named(path.clone()))
             }
             Selector::User(uid) => (socket.user == *uid).then(|| named(format!("uid {uid}"))),
             selector => {
-                let group = group.filter(|group| group.is(selector))?;
+                let group = group.filter(|group| group.matches(selector))?;
                 Some(named(group.path.clone()))
             }
         }
     }
 
-    /// Why nothing is found.
-    fn missing(&mut self, wish: &Wish, sockets: &[Listening]) -> String {
-        let selector = &wish.selector;
-        let on = match wish.port {
-            0 => "no TCP port".to_owned(),
-            port => format!("TCP port {port} not"),
+    /// Why no socket matches.
+    fn explain_missing(&mut self, query: &WorkloadQuery, sockets: &[SocketInfo]) -> String {
+        let selector = &query.selector;
+        let on = match query.port {
+            0 => "any TCP port".to_owned(),
+            port => format!("TCP port {port}"),
         };
-        if wish.by_group() {
-            if let Some(why) = self.tree.trouble() {
+        if query.selects_by_cgroup() {
+            if let Some(why) = self.cgroups.error() {
                 return format!("{selector}: {why}");
             }
             if !sockets.is_empty() && sockets.iter().all(|s| s.cgroup == 0) {
-                let text = "the kernel does not say which control group a socket is of: it is older than Linux 5.9";
+                let text = "the kernel does not report the control groups of sockets: this needs Linux 5.9";
                 return format!("{selector}: {text}");
             }
-            return if self.tree.has(selector) {
+            return if self.cgroups.has_match(selector) {
                 format!(
-                    "{selector} is running, and listens on {on} in the network namespace of skupperd"
+                    "{selector} is running but does not listen on {on} in skupperd's network namespace"
                 )
             } else {
                 format!("{selector} is not running")
@@ -211,19 +211,19 @@ impl Finder {
         let hidden = matches!(selector, Selector::Executable(_))
             && sockets
                 .iter()
-                .any(|s| wish.has_port(s) && self.owners.of(s.inode).is_empty());
+                .any(|s| query.has_port(s) && self.owners.executables(s.inode).is_empty());
         if hidden {
             return format!(
-                "{selector}: skupperd may not look into processes of other users, whose sockets are \
-                 on that port: select by unit, cgroup or uid"
+                "{selector}: skupperd may not inspect the processes of other users that listen on \
+                 {on}; select by unit, cgroup or uid"
             );
         }
-        format!("{selector} listens on {on}")
+        format!("{selector} does not listen on {on}")
     }
 }
 
-/// Where a socket is reached from here. None: only with more than an address.
-fn reach(socket: &Listening) -> Option<SocketAddr> {
+/// The address to connect to; `None` for link-local addresses, which need an interface too.
+fn address_to_connect(socket: &SocketInfo) -> Option<SocketAddr> {
     let port = socket.addr.port();
     let ip = match socket.addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -249,46 +249,46 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn look(finder: &mut Finder, selector: &str, port: u16) -> Found {
+    fn find(finder: &mut WorkloadFinder, selector: &str, port: u16) -> WorkloadMatch {
         let selector = selector.parse().unwrap();
-        finder.look(&[Wish { selector, port }]).remove(0)
+        finder.find(&[WorkloadQuery { selector, port }]).remove(0)
     }
 
     #[test]
-    fn v36_own_sockets_are_no_servers() {
+    fn sockets_of_this_process_are_not_servers() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut finder = Finder::default();
+        let mut finder = WorkloadFinder::default();
         let user = format!("uid={}", sys::user());
-        let found = look(&mut finder, &user, port);
+        let found = find(&mut finder, &user, port);
         assert!(found.servers.is_empty());
         assert_eq!(
             found.missing,
-            format!("{user} listens on TCP port {port} not")
+            format!("{user} does not listen on TCP port {port}")
         );
     }
 
     #[test]
-    fn v36_a_group_that_is_not_there_is_not_running() {
-        let found = look(&mut Finder::default(), "unit=no-such.service", 0);
-        let cgroups = Tree::default().trouble().is_none();
-        let said = "unit=no-such.service is not running";
-        assert!(!cgroups || found.missing == said, "{}", found.missing);
+    fn a_unit_without_a_control_group_is_not_running() {
+        let found = find(&mut WorkloadFinder::default(), "unit=no-such.service", 0);
+        let cgroups = CgroupTree::default().error().is_none();
+        let expected = "unit=no-such.service is not running";
+        assert!(!cgroups || found.missing == expected, "{}", found.missing);
     }
 
     #[test]
-    fn all_addresses_are_reached_on_loopback() {
+    fn wildcard_addresses_are_reached_on_loopback() {
         let reach = |addr: &str, both| {
             let addr = addr.parse().unwrap();
             let (user, inode, cgroup) = (0, 0, 0);
-            let socket = Listening {
+            let socket = SocketInfo {
                 addr,
                 both,
                 user,
                 inode,
                 cgroup,
             };
-            reach(&socket).map(|addr| addr.to_string())
+            address_to_connect(&socket).map(|addr| addr.to_string())
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(reach("0.0.0.0:1", false), some("127.0.0.1:1"));

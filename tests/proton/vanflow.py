@@ -1,8 +1,8 @@
-"""Collects what sources tell of themselves on a network, as upstream's network observer does.
+"""Collects the vanflow records of a network, as the network observer of Skupper does.
 
-vanflow.py collect PORT FILE   writes what is known to FILE, again and again, until it is ended
+vanflow.py collect PORT FILE   writes the records to FILE repeatedly until it is stopped
 vanflow.py mute PORT           receives from all addresses, with credit for one message that is never renewed
-vanflow.py garbage PORT FILE   sends what is none of it to every source that it hears of, and counts in FILE
+vanflow.py garbage PORT FILE   sends invalid messages to every source, and writes their number to FILE
 """
 import json
 import os

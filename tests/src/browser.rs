@@ -1,4 +1,4 @@
-//! A browser: headless Chromium, led over its pipe by the DevTools protocol.
+//! Headless Chromium, controlled over a pipe with the DevTools protocol.
 
 use crate::{skip::skip, wait_for};
 use nix::{
@@ -18,25 +18,25 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Names that distributions have for it.
+/// Names of the program in distributions.
 const PROGRAMS: [&str; 2] = ["chromium", "chromium-browser"];
-/// Time for an answer of the browser: it starts a dozen processes on a busy machine.
+/// Timeout of an answer. Generous, because the browser starts a dozen processes.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// A browser with one page.
 pub struct Browser {
     child: Child,
     commands: RefCell<File>,
-    said: Receiver<Value>,
-    next: Cell<u64>,
+    messages: Receiver<Value>,
+    next_id: Cell<u64>,
     session: RefCell<Option<String>>,
-    /// What went wrong in the page.
+    /// Errors and warnings of the page.
     errors: RefCell<Vec<String>>,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Starts one. None: there is none here, and the test is skipped.
+    /// Starts the browser. `None`, after a skip, where there is none.
     pub fn start() -> Option<Self> {
         let works = |program: &&str| {
             let mut version = Command::new(program);
@@ -48,16 +48,16 @@ impl Browser {
             return None;
         };
         let profile = tempfile::tempdir().expect("a directory");
-        // It reads commands from descriptor 3 and writes to 4; a shell puts them there.
+        // Chromium reads commands from descriptor 3 and writes to 4; a shell sets them up.
         let (to_read, to_write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (from_read, from_write) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
-        // Out of the way of those two, and inherited by the shell.
+        // Numbers other than these two, inherited by the shell.
         let inherited = |end: &OwnedFd| fcntl(end, FcntlArg::F_DUPFD(20)).expect("a descriptor");
         let (reads, writes) = (inherited(&to_read), inherited(&from_write));
         let script = format!("exec \"$@\" 3<&{reads} 4>&{writes} {reads}<&- {writes}>&-");
         let child = Command::new("bash")
             .args(["-c", &script, "bash", program])
-            // Tests run as root and in namespaces, where its own sandbox can not be had.
+            // The sandbox does not work as root and in namespaces.
             .args([
                 "--headless",
                 "--no-sandbox",
@@ -85,7 +85,7 @@ impl Browser {
         for copy in [reads, writes] {
             nix::unistd::close(copy).expect("closed");
         }
-        let (tell, said) = channel();
+        let (tell, messages) = channel();
         thread::spawn(move || {
             let mut reader = BufReader::new(File::from(from_read));
             let mut message = Vec::new();
@@ -102,8 +102,8 @@ impl Browser {
         let browser = Self {
             child,
             commands: RefCell::new(File::from(to_write)),
-            said,
-            next: Cell::new(1),
+            messages,
+            next_id: Cell::new(1),
             session: RefCell::new(None),
             errors: RefCell::default(),
             _profile: profile,
@@ -127,7 +127,7 @@ impl Browser {
 
     /// Calls a method of the protocol.
     pub fn call(&self, method: &str, params: Value) -> Value {
-        let id = self.next.replace(self.next.get() + 1);
+        let id = self.next_id.replace(self.next_id.get() + 1);
         let mut command = json!({"id": id, "method": method, "params": params});
         if let Some(session) = &*self.session.borrow() {
             command["sessionId"] = json!(session);
@@ -139,17 +139,17 @@ impl Browser {
             .write_all(&text)
             .expect("a browser");
         loop {
-            let said = self.said.recv_timeout(ANSWER);
-            let said = said.unwrap_or_else(|e| panic!("{method}: no answer: {e}"));
-            if said["id"] == id {
-                assert!(said["error"].is_null(), "{method}: {}", said["error"]);
-                return said["result"].clone();
+            let message = self.messages.recv_timeout(ANSWER);
+            let message = message.unwrap_or_else(|e| panic!("{method}: no answer: {e}"));
+            if message["id"] == id {
+                assert!(message["error"].is_null(), "{method}: {}", message["error"]);
+                return message["result"].clone();
             }
-            self.note(&said);
+            self.note(&message);
         }
     }
 
-    /// Keeps what went wrong.
+    /// Records an error or a warning.
     fn note(&self, event: &Value) {
         let params = &event["params"];
         let wrong = match event["method"].as_str() {
@@ -165,20 +165,19 @@ impl Browser {
         }
     }
 
-    /// What went wrong in the page so far.
+    /// Errors and warnings of the page so far.
     pub fn errors(&self) -> Vec<String> {
-        // What was said before this answer has come before it.
+        // Earlier events arrive before this answer.
         self.eval("0");
         self.errors.take()
     }
 
-    /// Opens an address.
     pub fn open(&self, url: &str) {
         let opened = self.call("Page.navigate", json!({"url": url}));
         assert!(opened["errorText"].is_null(), "{url}: {opened}");
     }
 
-    /// The value of an expression in the page; a promise is waited for.
+    /// Evaluates an expression in the page; a promise is awaited.
     pub fn eval(&self, expression: &str) -> Value {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let answer = self.call("Runtime.evaluate", params);
@@ -194,7 +193,7 @@ impl Browser {
         });
     }
 
-    /// Presses a key and lets it go: its name and its code.
+    /// Presses and releases a key, given by name and code.
     pub fn press(&self, key: &str, code: u32) {
         for kind in ["rawKeyDown", "keyUp"] {
             let params =
@@ -203,13 +202,13 @@ impl Browser {
         }
     }
 
-    /// A picture of what is seen of the page, as PNG in base64.
+    /// A screenshot of the visible page: PNG in base64.
     pub fn screenshot(&self) -> String {
         let shot = self.call("Page.captureScreenshot", json!({"format": "png"}));
         shot["data"].as_str().expect("a picture").to_owned()
     }
 
-    /// Colours of a picture at these points, as red, green and blue.
+    /// The colours of a screenshot at these points: red, green, blue.
     pub fn colours(&self, png: &str, points: &[(f64, f64)]) -> Vec<[u8; 3]> {
         self.open("about:blank");
         let script = format!(
@@ -230,7 +229,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its helpers end with it.
+        // Its child processes end with it.
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -1,4 +1,4 @@
-//! A D-Bus bus of a test's own, playing session and system bus.
+//! A private D-Bus bus that serves as session and as system bus of a test.
 
 use crate::{SOON, wait_for};
 use std::{
@@ -13,24 +13,42 @@ use tempfile::TempDir;
 pub struct Bus {
     _dir: TempDir,
     daemon: Child,
-    /// Its address.
+    /// Its D-Bus address.
     pub address: String,
 }
 
-/// A policy file of the packages.
+/// busctl's arguments of a method call to the service, before the method.
+const CALL: [&str; 4] = [
+    "call",
+    "io.skupper.Skupper1",
+    "/io/skupper/Skupper1",
+    "io.skupper.Skupper1",
+];
+
+/// [`Bus::generate_link`] over the bus at this address.
+pub fn generate_link_at(address: &str) -> Result<String, String> {
+    let method = ["GenerateLink", "sa{sv}", "default", "1"];
+    let mut busctl = Command::new("busctl");
+    busctl.arg(format!("--address={address}"));
+    busctl.args(CALL).args(method);
+    busctl.args(["host", "s", "127.0.0.1"]).stdin(Stdio::null());
+    output_text(&busctl.output().expect("busctl"))
+}
+
+/// The D-Bus policy that the packages install.
 pub fn policy() -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../packaging/root");
     root.join("usr/share/dbus-1/system.d/io.skupper.Skupper1.conf")
 }
 
 impl Bus {
-    /// A bus on which everything is allowed, as on a session bus.
+    /// A bus that allows everything, as a session bus does.
     pub fn session() -> Self {
         let open = r#"<allow send_destination="*" eavesdrop="true"/><allow own="*"/>"#;
         Self::start("session", open, "")
     }
 
-    /// A bus that allows nothing but what the shipped policy does.
+    /// A bus that allows only what the shipped policy allows.
     pub fn system() -> Self {
         let policy = format!("<include>{}</include>", policy().display());
         Self::start("system", "", &policy)
@@ -41,7 +59,7 @@ impl Bus {
             .prefix("skupper-bus-")
             .tempdir()
             .expect("a directory");
-        // Users other than the test's call too.
+        // Other users connect too.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         let socket = dir.path().join("bus");
         let text = format!(
@@ -81,17 +99,17 @@ impl Bus {
         }
     }
 
-    /// What a program's environment needs to find it, whichever bus it looks for.
+    /// The environment in which a program finds this bus as its session and its system bus.
     pub fn environment(&self) -> [(&'static str, &str); 2] {
         ["DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS"].map(|v| (v, &*self.address))
     }
 
-    /// busctl on this bus.
+    /// Runs busctl on this bus.
     pub fn busctl(&self, args: &[&str]) -> Output {
         self.as_user(None, args)
     }
 
-    /// busctl on this bus as another user, who has no groups.
+    /// Runs busctl on this bus as another user without groups.
     pub fn as_user(&self, user: Option<u32>, args: &[&str]) -> Output {
         let mut command = match user {
             None => Command::new("busctl"),
@@ -114,19 +132,17 @@ impl Bus {
         command.output().expect("busctl")
     }
 
-    /// Calls a method of the service; its result as busctl writes it.
+    /// Calls a method of the service and returns what busctl prints.
     pub fn call(&self, args: &[&str]) -> Result<String, String> {
-        let mut all = vec![
-            "call",
-            "io.skupper.Skupper1",
-            "/io/skupper/Skupper1",
-            "io.skupper.Skupper1",
-        ];
-        all.extend(args);
-        said(&self.busctl(&all))
+        output_text(&self.busctl(&[&CALL, args].concat()))
     }
 
-    /// A property of an object.
+    /// Requests a link to the site of namespace `default` at 127.0.0.1 from the service.
+    pub fn generate_link(&self) -> Result<String, String> {
+        generate_link_at(&self.address)
+    }
+
+    /// Reads a property of an object.
     pub fn property(&self, path: &str, interface: &str, name: &str) -> Option<String> {
         let interface = format!("io.skupper.Skupper1{interface}");
         let path = format!("/io/skupper/Skupper1{path}");
@@ -137,10 +153,9 @@ impl Bus {
             &interface,
             name,
         ]);
-        said(&output).ok()
+        output_text(&output).ok()
     }
 
-    /// Ends the bus.
     pub fn stop(&mut self) {
         // It may have ended by itself.
         drop(self.daemon.kill());
@@ -148,8 +163,8 @@ impl Bus {
     }
 }
 
-/// What a program printed, or its complaint.
-pub fn said(output: &Output) -> Result<String, String> {
+/// The standard output of a successful program, the standard error of a failed one.
+pub fn output_text(output: &Output) -> Result<String, String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     if output.status.success() {
         Ok(text(&output.stdout))

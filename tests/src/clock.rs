@@ -1,4 +1,4 @@
-//! A daemon whose clock is off: libfaketime, told by a file that can change while it runs.
+//! A wrong clock for a daemon: libfaketime, controlled by a file that can change while it runs.
 
 use std::{
     ffi::OsString,
@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// A clock.
+/// A clock that differs from that of the system.
 pub struct Clock {
     file: PathBuf,
 }
@@ -22,13 +22,13 @@ impl Clock {
         clock
     }
 
-    /// Makes it jump.
+    /// Makes the clock jump to this offset.
     pub fn set(&self, offset: &str) {
         fs::write(&self.file, offset).expect("a file");
     }
 
-    /// What a program's environment needs to live by it. Timers go on as they are: a clock that is
-    /// set does not move them either.
+    /// The environment of a program that uses this clock. Timers are unaffected, as they are when
+    /// the clock of a system is set.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let output = Command::new("faketime")
             .args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"])

@@ -1,5 +1,5 @@
-//! The command beside a daemon, over D-Bus or on files, and what it says in a form that does not
-//! differ from run to run.
+//! Runs the command over D-Bus or on files. Its transcripts are the same in every run: times, ids,
+//! keys and ports are replaced.
 
 use crate::{bus::Bus, program, site::Site};
 use std::{
@@ -7,28 +7,26 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// A site whose command goes over a bus, or works on files.
-pub struct Desk {
-    /// The site.
+/// A site whose command uses a bus, or files where there is none.
+pub struct CliSite {
     pub site: Site,
-    /// The bus.
     pub bus: Option<Bus>,
-    /// What differs from run to run, and what stands for it.
+    /// Texts that differ between runs, each with its replacement.
     pub names: Vec<(String, &'static str)>,
 }
 
-impl Desk {
-    /// A running daemon, and the command for it.
+impl CliSite {
+    /// Starts the daemon.
     pub fn new(mut site: Site, bus: Option<Bus>) -> Self {
         match &bus {
             Some(bus) => site.start_on(bus, "session"),
             None => site.start(),
         }
-        Self::beside(site, bus)
+        Self::without_daemon(site, bus)
     }
 
-    /// The command only.
-    pub fn beside(site: Site, bus: Option<Bus>) -> Self {
+    /// Leaves the daemon stopped.
+    pub fn without_daemon(site: Site, bus: Option<Bus>) -> Self {
         let root = site.root().to_str().expect("a path").to_owned();
         Self {
             site,
@@ -37,7 +35,7 @@ impl Desk {
         }
     }
 
-    /// Runs the command with this on its standard input.
+    /// Runs the command with `input` on its standard input.
     pub fn run(&self, args: &[&str], input: &str) -> Output {
         let mut command = Command::new(program("skupper"));
         command.env_remove("SKUPPER_PLATFORM");
@@ -54,14 +52,15 @@ impl Desk {
             .spawn()
             .expect("skupper runs");
         let mut pipe = child.stdin.take().expect("a pipe");
-        // Who does not read it has ended already.
+        // A command that does not read its input may have ended already.
         drop(pipe.write_all(input.as_bytes()));
         drop(pipe);
         child.wait_with_output().expect("skupper ends")
     }
 
-    /// Runs the command: what it was, its exit code, what it printed, what it complained about.
-    pub fn told(&self, args: &[&str]) -> String {
+    /// Runs the command and returns its words, its exit code, its errors and its output,
+    /// normalized.
+    pub fn transcript(&self, args: &[&str]) -> String {
         let output = self.run(args, "");
         let code = output.status.code().unwrap_or(-1);
         let code = match code {
@@ -72,10 +71,10 @@ impl Desk {
         let errors: String = errors.lines().map(|l| format!("! {l}\n")).collect();
         let text = String::from_utf8_lossy(&output.stdout);
         let words = args.join(" ");
-        self.plain(&format!("$ skupper {words}\n{code}{errors}{text}"))
+        self.normalize(&format!("$ skupper {words}\n{code}{errors}{text}"))
     }
 
-    /// Runs the command, which must succeed.
+    /// Runs the command, which must succeed, and returns its output.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args, "");
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -83,13 +82,13 @@ impl Desk {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// A text without what differs from run to run.
-    fn plain(&self, text: &str) -> String {
+    /// Replaces what differs between runs.
+    fn normalize(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for (what, name) in &self.names {
             text = text.replace(what.as_str(), name);
         }
-        // How a listener is reached is a matter of what this host lets the daemon do.
+        // The value depends on the capabilities of the daemon.
         for (how, word) in [("steering", "reachedBy"), ("socket", "reachedBy")] {
             for quote in ["\"", ""] {
                 let of = |how: &str| format!("{quote}{word}{quote}: {quote}{how}{quote}");
@@ -107,10 +106,10 @@ impl Desk {
                     word.push(letter);
                 } else {
                     let bare = word.trim_end_matches('.');
-                    out.push_str(stands_for(bare).unwrap_or(bare));
+                    out.push_str(placeholder(bare).unwrap_or(bare));
                     out.push_str(&word[bare.len()..]);
                     word.clear();
-                    // As wide as the widest cell, which may be a time.
+                    // Columns are padded to the widest cell, which may have been replaced.
                     if !(letter == ' ' && out.trim_start().ends_with("  ")) {
                         out.push(letter);
                     }
@@ -126,8 +125,8 @@ impl Desk {
     }
 }
 
-/// What a word that differs from run to run is replaced with.
-fn stands_for(word: &str) -> Option<&'static str> {
+/// The replacement of a word that differs between runs.
+fn placeholder(word: &str) -> Option<&'static str> {
     let hex = |w: &str| w.bytes().all(|b| b.is_ascii_hexdigit());
     let digit = word.starts_with(|c: char| c.is_ascii_digit());
     if digit && word.len() >= 20 && word.contains('T') && word.ends_with('Z') {

@@ -1,4 +1,4 @@
-//! Servers and clients for tests.
+//! TCP servers and clients.
 
 use crate::SOON;
 use std::{
@@ -8,15 +8,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-/// A socket whose reader goes on where a call that blocks has ended without anything: as skupperd(8)
-/// says, that is what happens on accelerated connections.
-pub struct Patient<'a>(pub &'a TcpStream);
+/// A blocking socket whose reads are retried after EAGAIN, which accelerated connections can
+/// return, see skupperd(8).
+pub struct RetryingReader<'a>(pub &'a TcpStream);
 
-impl Read for Patient<'_> {
+impl Read for RetryingReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let begin = Instant::now();
         loop {
@@ -30,31 +30,33 @@ impl Read for Patient<'_> {
     }
 }
 
-/// A server that runs until dropped; its open connections end with it.
+/// A server that accepts until it is dropped.
 pub struct Server {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addr: SocketAddr,
-    /// Connections so far.
+    /// Connections accepted so far.
     pub accepted: Arc<AtomicUsize>,
-    /// Connections open now.
+    /// Connections that are open.
     pub open: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// A server on this address that runs `each` for every connection.
+    /// Starts a server that runs `each` in a thread for every connection.
     pub fn start(addr: SocketAddr, each: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(addr).expect("address of a test server");
         let addr = listener.local_addr().expect("its address");
-        let server = Self {
+        let mut server = Self {
             addr,
             accepted: Arc::default(),
             open: Arc::default(),
             stop: Arc::default(),
+            accepting: None,
         };
         let (accepted, open) = (server.accepted.clone(), server.open.clone());
         let (stop, each) = (server.stop.clone(), Arc::new(each));
-        thread::spawn(move || {
+        let accept = move || {
             for socket in listener.incoming() {
                 if stop.load(Ordering::SeqCst) {
                     return;
@@ -72,11 +74,12 @@ impl Server {
                     .spawn(run)
                     .expect("a thread");
             }
-        });
+        };
+        server.accepting = Some(thread::spawn(accept));
         server
     }
 
-    /// A server that sends everything back and half-closes after its client does.
+    /// Starts a server that sends every byte back and half-closes after its client does.
     pub fn echo(addr: SocketAddr) -> Self {
         Self::start(addr, |mut socket| {
             socket.set_nodelay(true).ok();
@@ -90,14 +93,14 @@ impl Server {
         })
     }
 
-    /// A server that answers every connection with this text and closes.
+    /// Starts a server that sends this text on every connection and closes it.
     pub fn says(addr: SocketAddr, text: &'static str) -> Self {
         Self::start(addr, move |mut socket| {
             socket.write_all(text.as_bytes()).ok();
         })
     }
 
-    /// A server that says its text and then waits for its client to go.
+    /// Starts a server that sends this text and then waits until its client closes.
     pub fn holds(addr: SocketAddr, text: &'static str) -> Self {
         Self::start(addr, move |mut socket| {
             socket.write_all(text.as_bytes()).ok();
@@ -107,14 +110,25 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Returns when the address is free, so that nobody connects to a server that is ending.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        drop(TcpStream::connect(self.addr));
+        let begin = Instant::now();
+        let accepting = self.accepting.take();
+        while accepting
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+        {
+            // Wakes the thread that accepts. In another network namespace this reaches nobody.
+            if TcpStream::connect(self.addr).is_err() || begin.elapsed() > SOON {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
-/// Connects, with times that end a hanging test.
+/// Connects with timeouts, so that a hanging test fails.
 pub fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
     let socket = TcpStream::connect_timeout(&addr, Duration::from_secs(5))?;
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -123,7 +137,7 @@ pub fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// Sends a line and gives what comes back, up to the same length.
+/// Sends a text and returns as many bytes of the answer.
 pub fn round_trip(socket: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
     socket.write_all(text)?;
     let mut back = vec![0; text.len()];
@@ -131,21 +145,43 @@ pub fn round_trip(socket: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8
     Ok(back)
 }
 
-/// True when a new connection gets its bytes back.
+/// Whether an echo server answers on a new connection.
 pub fn works(addr: SocketAddr) -> bool {
     connect(addr)
         .and_then(|mut socket| round_trip(&mut socket, b"ping"))
         .is_ok_and(|back| back == b"ping")
 }
 
-/// What a server says until it closes.
-pub fn hear(addr: SocketAddr) -> std::io::Result<String> {
+/// Connects and returns what the server sends until it closes.
+pub fn read_to_close(addr: SocketAddr) -> std::io::Result<String> {
     let mut text = String::new();
     connect(addr)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// Nobody accepts there.
+/// Whether an address sends this text and closes.
+pub fn reads(addr: SocketAddr, text: &str) -> bool {
+    read_to_close(addr).is_ok_and(|read| read == text)
+}
+
+/// Waits until an address sends this text and closes.
+pub fn wait_reads(addr: SocketAddr, text: &str) {
+    let begin = Instant::now();
+    loop {
+        let read = read_to_close(addr);
+        if read.as_ref().is_ok_and(|read| read == text) {
+            return;
+        }
+        let after = begin.elapsed();
+        assert!(
+            after < SOON,
+            "{addr} does not send {text:?} after {after:?}: {read:?}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a new connection is refused.
 pub fn refused(addr: SocketAddr) -> bool {
     connect(addr).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
 }

@@ -1,4 +1,4 @@
-//! A path to a server that can be cut as a cable is: nothing comes through, and nobody is told.
+//! A TCP forwarder that can be cut like a cable: no bytes pass, and neither end is notified.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// A forwarder of TCP connections that runs as long as the test.
+/// A forwarder of TCP connections that runs until the test ends.
 pub struct Forwarder {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -41,16 +41,16 @@ impl Forwarder {
         Self { addr, cut }
     }
 
-    /// Lets nothing through from now on, or everything again.
+    /// Stops all bytes from now on, or lets them pass again.
     pub fn cut(&self, cut: bool) {
         self.cut.store(cut, Ordering::SeqCst);
     }
 }
 
 fn pump(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
-    // So that the flag is looked at.
-    let look = Some(Duration::from_millis(10));
-    from.set_read_timeout(look).expect("a timeout");
+    // Reads time out, so that the flag is checked.
+    let interval = Some(Duration::from_millis(10));
+    from.set_read_timeout(interval).expect("a timeout");
     let mut buf = vec![0; 64 * 1024];
     loop {
         let n = match from.read(&mut buf) {
@@ -59,7 +59,8 @@ fn pump(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
             Err(_) => break,
         };
-        // What was on its way when the cable was cut is lost; the connection is for nothing then.
+        // Bytes that were in flight when the cable was cut are lost, so the connection cannot
+        // continue.
         let mut lost = false;
         while cut.load(Ordering::SeqCst) {
             lost = true;
@@ -69,7 +70,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
             break;
         }
     }
-    // Whoever is left at either end finds out once the cable is whole.
+    // Both ends see the loss once the cable is whole again.
     from.shutdown(std::net::Shutdown::Both).ok();
     to.shutdown(std::net::Shutdown::Both).ok();
 }

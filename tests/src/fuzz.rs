@@ -1,10 +1,10 @@
-//! What strangers send, as they might send it: one function for each decoder that reads octets of
-//! others. `fuzz/` feeds them without end (`cargo xtask fuzz`), `tests/fuzz_seeds.rs` with the seeds
-//! and changes of them.
+//! The bodies of the fuzz targets: one function for each decoder of remote bytes. `cargo xtask
+//! fuzz` runs them with libFuzzer, `tests/blackbox/fuzz_seeds.rs` with the seeds and mutations of
+//! them.
 //!
-//! A body returns for every input: it must not panic, and [`heap::bounded`] holds it to memory in
-//! proportion to the input. What it returns tells how far the input got, so that a test can see that
-//! the seeds reach what they are meant to reach.
+//! A body must return for every input without a panic, and [`heap::bounded`] limits its memory in
+//! proportion to the input. The returned text tells how far the input got, so that a test can check
+//! that the seeds reach the code that they are for.
 
 mod access;
 mod amqp;
@@ -21,10 +21,10 @@ pub use router::router;
 
 use std::{fs, path::Path};
 
-/// A body: gives a word or more about how far the input got.
+/// Returns how far the input got, in a few words.
 pub type Body = fn(&[u8]) -> String;
 
-/// Every body by the name of its target, of its file in `fuzz/fuzz_targets` and of its seeds.
+/// Every body by its name, which is that of its file in `fuzz/fuzz_targets` and of its seeds.
 pub const TARGETS: [(&str, Body); 7] = [
     ("answer", answer),
     ("connection", connection),
@@ -35,12 +35,12 @@ pub const TARGETS: [(&str, Body); 7] = [
     ("router", router),
 ];
 
-/// The top of the fuzz crate.
+/// The root of the fuzz crate.
 pub fn home() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz"))
 }
 
-/// The seeds of a target by name, in order.
+/// The seeds of a target, sorted by name.
 pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let dir = home().join("seeds").join(target);
     let mut seeds: Vec<_> = fs::read_dir(&dir)
@@ -56,7 +56,8 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Takes parts off the front, each behind its length in two octets; the last may be cut short.
+/// Splits the input into parts, each preceded by its length in two bytes; the last may be
+/// truncated.
 fn parts(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = data.split_first_chunk::<2>()?;

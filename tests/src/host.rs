@@ -1,6 +1,6 @@
-//! Hosts: each a network namespace with a daemon, a bus and shells of its own, and a cable between two.
+//! Two hosts joined by a cable: each is a network namespace with a daemon, a bus and shells.
 
-use crate::{SOON, bus::Bus, contract::root, netns, program, site::Site, wait_until};
+use crate::{SOON, bus::Bus, netns, program, site::Site, wait_until};
 use nix::{
     sched::{CloneFlags, setns},
     sys::signal::{Signal, killpg},
@@ -17,32 +17,29 @@ use std::{
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A host.
 pub struct Host {
-    /// Its name.
     pub name: &'static str,
-    /// Its daemon.
     pub site: Site,
     bus: Bus,
-    /// To the thread that is in its network namespace.
-    inside: Sender<Work>,
-    /// What was started from its shells.
+    /// Queue of the thread in its network namespace.
+    netns_thread: Sender<Work>,
+    /// Process groups of its shells, killed at the end.
     groups: Vec<Pid>,
 }
 
-/// Two hosts, 10.99.0.1 and 10.99.0.2, whose daemons run and have no resources. Nothing where network
-/// namespaces can not be had; that is said.
+/// Two hosts, 10.99.0.1 and 10.99.0.2, with running daemons and no resources. `None`, after a skip,
+/// where network namespaces are not available.
 pub fn pair(names: [&'static str; 2]) -> Option<[Host; 2]> {
     let [a, b] = names.map(Host::new);
     let (a, b) = (a?, b?);
-    let other = b.inside(|| gettid().to_string());
-    a.inside(move || {
+    let other = b.in_netns(|| gettid().to_string());
+    a.in_netns(move || {
         let cable = "link add cable type veth peer name cable netns";
         let words: Vec<&str> = cable.split(' ').chain([other.as_str()]).collect();
         netns::run("ip", &words);
     });
     for (host, address) in [(&a, "10.99.0.1/24"), (&b, "10.99.0.2/24")] {
-        host.inside(move || {
+        host.in_netns(move || {
             netns::run("ip", &["addr", "add", address, "dev", "cable"]);
             netns::run("ip", &["link", "set", "cable", "up"]);
         });
@@ -57,7 +54,7 @@ pub fn pair(names: [&'static str; 2]) -> Option<[Host; 2]> {
 
 impl Host {
     fn new(name: &'static str) -> Option<Self> {
-        let (inside, work) = channel::<Work>();
+        let (netns_thread, work) = channel::<Work>();
         let (told, there) = channel();
         thread::spawn(move || {
             let there = netns::enter();
@@ -74,25 +71,28 @@ impl Host {
                 site
             },
             bus: Bus::session(),
-            inside,
+            netns_thread,
             groups: Vec::new(),
         })
     }
 
-    /// Does something in its network namespace.
-    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    /// Runs `work` in its network namespace.
+    pub fn in_netns<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (told, done) = channel();
         let work = move || drop(told.send(work()));
-        self.inside.send(Box::new(work)).expect("the host's thread");
+        self.netns_thread
+            .send(Box::new(work))
+            .expect("the host's thread");
         done.recv().expect("the work is done")
     }
 
-    /// The directory where its shells are.
+    /// The working directory of its shells.
     pub fn dir(&self) -> PathBuf {
         self.site.root().join("home")
     }
 
-    /// Starts the daemon. What its shells call `scp` puts files into the other host's directory.
+    /// Starts the daemon. In its shells `scp` copies files into the directory of the other host, and
+    /// `journalctl` prints the daemon's log.
     fn start(&mut self, other: &Path) {
         let bin = self.site.root().join("bin");
         for dir in [&self.dir(), &bin] {
@@ -100,13 +100,24 @@ impl Host {
         }
         let scp = format!("#!/bin/sh\nexec cp \"$1\" {}/\n", other.display());
         let hostname = format!("#!/bin/sh\necho {}\n", self.name);
-        for (name, text) in [("scp", scp), ("hostname", hostname)] {
+        let log = self.site.root().join("log");
+        let journalctl = format!("#!/bin/sh\nexec cat {}\n", log.display());
+        // Its buses have the paths that systemd uses.
+        let busctl = "#!/bin/sh\nPATH=${PATH#*:} exec busctl \
+                      --address=\"$DBUS_SESSION_BUS_ADDRESS\" \"$@\"\n";
+        let programs = [
+            ("scp", scp),
+            ("hostname", hostname),
+            ("journalctl", journalctl),
+            ("busctl", busctl.to_owned()),
+        ];
+        for (name, text) in programs {
             let file = bin.join(name);
             fs::write(&file, text).expect("a script");
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("a mode");
         }
-        let tid = self.inside(gettid);
-        // A thread of its own is in the namespace only while the daemon is started.
+        let tid = self.in_netns(gettid);
+        // A separate thread enters the namespace, so that this one keeps its own.
         thread::scope(|scope| {
             let (site, bus) = (&mut self.site, &self.bus);
             let start = move || {
@@ -122,8 +133,22 @@ impl Host {
         });
     }
 
-    /// Runs a script as a person would at a shell. Gives what it printed; it must succeed.
+    /// Runs a shell script, which must succeed, and returns what it prints.
     pub fn shell(&mut self, script: &str) -> String {
+        let (succeeded, said) = self.try_shell(script);
+        assert!(succeeded, "at {}: {script}\n{said}", self.name);
+        said
+    }
+
+    /// Runs a shell script, and returns whether it succeeded and what it printed.
+    ///
+    /// Paths of the system's sites in the script are replaced by those of this host's directory.
+    pub fn try_shell(&mut self, script: &str) -> (bool, String) {
+        let root = self.site.root().display();
+        let script = script
+            .replace("/etc/skupper/", &format!("{root}/"))
+            .replace("/var/lib/skupper/", &format!("{root}/"))
+            .replace("/run/skupper/", &format!("{root}/run/"));
         let log = self.site.root().join("shell.log");
         let out = File::create(&log).expect("a file");
         let programs = program("skupper");
@@ -136,7 +161,7 @@ impl Host {
         );
         let mut command = Command::new("sh");
         command
-            .args(["-euc", script])
+            .args(["-euc", &script])
             .current_dir(self.dir())
             .envs(self.bus.environment())
             .env("PATH", path)
@@ -147,39 +172,22 @@ impl Host {
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a file"))
             .stderr(out);
-        let (group, status) = self.inside(move || {
+        let (group, status) = self.in_netns(move || {
             let mut child = command.spawn().expect("sh runs");
             let group = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
             (group, child.wait().expect("sh ends"))
         });
         self.groups.push(group);
         let said = fs::read_to_string(&log).expect("text");
-        assert!(status.success(), "at {}: {script}\n{said}", self.name);
-        said
+        (status.success(), said)
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
         for group in &self.groups {
-            // Most have ended by themselves.
+            // Most groups have ended already.
             let _ = killpg(*group, Signal::SIGKILL);
         }
     }
-}
-
-/// Blocks of code of a page, with what is said of each, in order.
-pub fn blocks(page: &str) -> Vec<(String, String)> {
-    let text = fs::read_to_string(root().join(page)).expect("a page");
-    let mut blocks = Vec::new();
-    let mut open: Option<(String, String)> = None;
-    for line in text.lines() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(info), None) => open = Some((info.to_owned(), String::new())),
-            (None, Some((_, text))) => text.push_str(&format!("{line}\n")),
-            (None, None) => {}
-        }
-    }
-    blocks
 }

@@ -1,32 +1,36 @@
-//! A harness for black-box tests: daemons in directories of their own, real sockets on loopback; and
-//! what strangers send, for fuzzing ([`fuzz`]).
+//! The test harness: daemons in directories ([`site`]), hosts in network namespaces ([`host`]),
+//! machines with systemd ([`machine`]), servers and clients, hostile peers
+//! ([`hostile_peer`]), and the bodies of the fuzz targets ([`fuzz`]).
 
 pub mod browser;
 pub mod bus;
 pub mod clock;
 pub mod command;
-pub mod contract;
 pub mod echo;
 pub mod forward;
 pub mod fuzz;
 pub mod host;
+pub mod hostile_peer;
 pub mod machine;
 pub mod netns;
+pub mod pages;
 pub mod pki;
 mod ports;
 pub mod site;
 pub mod skip;
+pub mod stress;
 pub mod tls;
 pub mod token;
-pub mod torture;
+pub mod token_issuer;
+pub mod web;
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-/// A program of this workspace, as built beside this test.
+/// The path of a program of this workspace, which `cargo build --bins` puts beside the test.
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("path of the test");
     let dir = test
@@ -36,13 +40,13 @@ pub fn program(name: &str) -> PathBuf {
     let program = dir.join(name);
     assert!(
         program.exists(),
-        "{} is not built: cargo build --bins",
+        "{} is not built: run cargo build --workspace --bins",
         program.display()
     );
     program
 }
 
-/// Where this workspace builds.
+/// The target directory of this workspace.
 pub fn target() -> PathBuf {
     let program = program("skupperd");
     let profile = program.parent().expect("a directory");
@@ -51,32 +55,34 @@ pub fn target() -> PathBuf {
 
 pub use ports::free_port;
 
-/// An address on loopback that nobody listens on.
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A free address on loopback.
 pub fn free_addr() -> SocketAddr {
     ([127, 0, 0, 1], free_port()).into()
 }
 
-/// Waits until `f` gives something, and says what it waited for when it does not.
+/// Waits until `f` returns something. After `most` the test fails with `what` it waited for.
 pub fn wait_for<T>(what: &str, most: Duration, mut f: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = f() {
             return found;
         }
-        assert!(
-            begin.elapsed() < most,
-            "after {most:?} still waiting for: {what}"
-        );
+        assert!(begin.elapsed() < most, "no result after {most:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Waits until a condition holds.
+/// Waits until a condition holds; see [`wait_for`].
 pub fn wait_until(what: &str, most: Duration, mut f: impl FnMut() -> bool) {
     wait_for(what, most, || f().then_some(()));
 }
 
-/// How long tests wait for what takes a moment; a busy machine takes several.
+/// Timeout for conditions that normally take a moment. Generous, for busy machines.
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// Resident memory of a process in bytes.

@@ -1,4 +1,4 @@
-//! Machines with a real systemd: `testbed/machine` for tests.
+//! Containers with systemd, booted by `testbed/machine`, and the packages in them.
 
 use crate::{program, skip::skip, target};
 use std::{
@@ -7,21 +7,21 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-/// A machine of a test; it is gone when this is dropped.
+/// A running container; dropping it removes it.
 pub struct Machine {
     name: String,
 }
 
-/// What a machine takes, and the word of `cargo xtask setup` that brings it.
+/// Programs that containers need; `cargo xtask setup package` installs them.
 const NEEDS: [&str; 2] = ["systemd-nspawn", "mmdebstrap"];
 
 impl Machine {
-    /// Boots one of a Debian release. `None` where that is impossible, which is said.
+    /// Boots a Debian release. `None`, after a skip, where that is not possible.
     pub fn boot(suite: &str) -> Option<Self> {
         Self::boot_with(suite, "", &[])
     }
 
-    /// The same with further options of systemd-nspawn. `mark` tells several of one test apart.
+    /// Boots with options of systemd-nspawn. `mark` distinguishes several machines of one test.
     pub fn boot_with(suite: &str, mark: &str, options: &[&str]) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             skip("machines of their own need root");
@@ -36,7 +36,7 @@ impl Machine {
         let root = target().join("machines").join(suite);
         let root = root.to_str().expect("a path that is text");
         succeed(script(&["root", root, suite]));
-        // Tests are processes, and their threads have numbers that nobody else has.
+        // Thread ids are unique on the host.
         let name = format!("test-{}{mark}", nix::unistd::gettid());
         let machine = Self { name };
         let mut words = vec!["up", &machine.name, root];
@@ -45,24 +45,24 @@ impl Machine {
         Some(machine)
     }
 
-    /// Its file system, as seen from here.
+    /// The path of its root directory on this host.
     pub fn root(&self) -> PathBuf {
         format!("/run/skupper-machines/{}/root", self.name).into()
     }
 
-    /// Copies a file into it.
+    /// Copies a file into the container.
     pub fn copy(&self, from: &Path, to: &str) {
         let to = self.root().join(to.trim_start_matches('/'));
         std::fs::copy(from, &to)
             .unwrap_or_else(|e| panic!("{} to {}: {e}", from.display(), to.display()));
     }
 
-    /// Runs a line of shell as root.
+    /// Runs a shell command as root.
     pub fn run(&self, line: &str) -> Output {
         script(&["run", &self.name, "sh", "-c", line])
     }
 
-    /// Runs a line of shell that must succeed, and gives what it prints.
+    /// Runs a shell command, which must succeed, and returns its output.
     pub fn ok(&self, line: &str) -> String {
         let output = self.run(line);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -74,7 +74,7 @@ impl Machine {
         out
     }
 
-    /// Moves this thread, and threads that it starts from now on, into its network.
+    /// Moves this thread, and threads that it starts later, into its network namespace.
     pub fn enter_network(&self) {
         let leader = format!("/run/skupper-machines/{}/leader", self.name);
         let leader = std::fs::read_to_string(leader).expect("a machine that runs");
@@ -82,39 +82,38 @@ impl Machine {
         nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("its network");
     }
 
-    /// Off and on again.
     pub fn reboot(&self) {
         succeed(script(&["reboot", &self.name]));
     }
 }
 
 impl Drop for Machine {
-    #[expect(clippy::print_stderr, reason = "the test's own output")]
+    #[expect(clippy::print_stderr, reason = "output of the test")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.run("journalctl --no-pager --output=short-monotonic | tail -n 60");
-            eprintln!("the last of the journal:\n{}", text(&log.stdout));
+            eprintln!("end of the journal:\n{}", text(&log.stdout));
         }
         let down = script(&["down", &self.name]);
         if !down.status.success() {
-            eprintln!("{} is still there: {}", self.name, text(&down.stderr));
+            eprintln!("cannot remove {}: {}", self.name, text(&down.stderr));
         }
     }
 }
 
-/// A machine with both packages installed, as one does it.
+/// Boots a machine and installs both packages with apt.
 pub fn install(suite: &str) -> Option<Machine> {
     install_with(suite, "", &[])
 }
 
-/// The same in a machine with further options.
+/// [`install`] with options of [`Machine::boot_with`].
 pub fn install_with(suite: &str, mark: &str, options: &[&str]) -> Option<Machine> {
     packages("deb")?;
     let machine = Machine::boot_with(suite, mark, options)?;
     install_into(&machine).then_some(machine)
 }
 
-/// Installs both packages in a machine. False where they can not be made, which is said.
+/// Installs both packages in a machine. Returns false, after a skip, where they cannot be built.
 pub fn install_into(machine: &Machine) -> bool {
     let Some(files) = packages("deb") else {
         return false;
@@ -127,7 +126,7 @@ pub fn install_into(machine: &Machine) -> bool {
     true
 }
 
-/// Whether a program is where root looks.
+/// Whether a program is on the path of root.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<_> = std::env::split_paths(&path).collect();
@@ -138,8 +137,8 @@ pub fn installed(program: &str) -> bool {
     dirs.iter().any(|dir| dir.join(program).is_file())
 }
 
-/// Packages of this build, `deb` or `rpm`: `skupperd` first, then `skupper`. They are made once for
-/// all tests of a build. `None` where they can not be made, which is said.
+/// The packages of this build, `deb` or `rpm`: `skupperd` first, then `skupper`. Tests share them.
+/// `None`, after a skip, where they cannot be built.
 pub fn packages(format: &str) -> Option<[PathBuf; 2]> {
     let tool = if format == "deb" {
         "cargo-deb"
@@ -162,7 +161,7 @@ pub fn packages(format: &str) -> Option<[PathBuf; 2]> {
             .map(|entry| entry.expect("an entry").path())
             .filter(|path| path.extension().is_some_and(|e| e == format))
             .collect();
-        // What separates the name from the version comes before a letter.
+        // `skupper_` and `skupper-` sort before `skupperd`.
         files.sort();
         files.reverse();
         <[PathBuf; 2]>::try_from(files).ok()
@@ -178,7 +177,7 @@ pub fn packages(format: &str) -> Option<[PathBuf; 2]> {
     {
         return Some(files);
     }
-    // Those of another version have other names.
+    // Packages of another version have other names.
     for entry in std::fs::read_dir(&dir).expect("packages") {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|e| e == format) {
@@ -189,7 +188,7 @@ pub fn packages(format: &str) -> Option<[PathBuf; 2]> {
     Some(found().expect("two packages"))
 }
 
-/// Makes packages of this build in a directory.
+/// Builds the packages of this build in a directory.
 pub fn make_packages(format: &str, dir: &Path) {
     let words = [format, "--profile=dev", "--no-build", "--output"];
     let xtask = Command::new(program("xtask"))
@@ -206,7 +205,7 @@ fn changed(path: &Path) -> std::time::SystemTime {
     metadata.unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// When the latest of these files was changed; of directories, what is in them.
+/// The latest modification of these files and of what is in these directories.
 fn newest(paths: &[&Path]) -> std::time::SystemTime {
     let times = paths.iter().map(|path| {
         if !path.is_dir() {

@@ -1,4 +1,4 @@
-//! A network namespace for a test: addresses, ports and packet filters of its own.
+//! A network namespace for each test: it has its own addresses, ports, routes and packet filters.
 
 use crate::skip::skip;
 use nix::{
@@ -8,8 +8,9 @@ use nix::{
 };
 use std::process::Command;
 
-/// Moves this thread, and what it starts from now on, into a new network namespace whose loopback
-/// interface is up. False: that can not be had here, and the test is skipped.
+/// Moves this thread, and every thread and process that it starts later, into a new network
+/// namespace whose loopback interface is up. Returns false, after [`skip`], where that is not
+/// possible.
 pub fn enter() -> bool {
     if !geteuid().is_root() {
         skip("a network namespace needs root");
@@ -27,7 +28,7 @@ pub fn enter() -> bool {
     true
 }
 
-/// Runs a program, which must succeed.
+/// Runs a program and fails the test unless it succeeds.
 pub fn run(program: &str, args: &[&str]) {
     let status = Command::new(program).args(args).status();
     let status = status.unwrap_or_else(|e| panic!("{program}: {e}"));

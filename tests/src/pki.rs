@@ -1,4 +1,4 @@
-//! Wrong certificates.
+//! CAs and certificates for tests, among them invalid ones.
 
 use rcgen::{CertificateParams, DnType, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-/// A certificate of a CA nobody knows, and its key.
+/// A certificate of an unknown CA, and its key.
 pub fn foreign(name: &str) -> (String, String) {
     let (ca_key, key) = (key(), key());
     let mut ca = params("foreign CA");
@@ -23,7 +23,7 @@ pub fn foreign(name: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// A certificate of the right CA that has run out, and its key.
+/// An expired certificate of the given CA, and its key.
 pub fn expired(name: &str, ca: &str, ca_key: &str) -> (String, String) {
     let key = key();
     let ca_key = KeyPair::from_pem(ca_key).expect("the CA's key");
@@ -36,7 +36,7 @@ pub fn expired(name: &str, ca: &str, ca_key: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// A generated link with another certificate and key.
+/// Replaces the certificate and the key in a generated link.
 pub fn replace(link: &str, certificate: &str, key: &str) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let line = |line: &str| {
@@ -51,7 +51,7 @@ pub fn replace(link: &str, certificate: &str, key: &str) -> String {
     link.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A CA of somebody's own, and its key in PKCS#8.
+/// A new CA, and its key in PKCS#8.
 pub fn ca(name: &str) -> (String, String) {
     let key = key();
     let mut params = params(name);
@@ -60,8 +60,17 @@ pub fn ca(name: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-/// A server certificate of a CA, for these hosts, and its key.
-pub fn server((ca, ca_key): &(String, String), hosts: &[&str]) -> (String, String) {
+/// A server certificate of the given CA for these hosts, and its key.
+pub fn server(ca: &(String, String), hosts: &[&str]) -> (String, String) {
+    issued(ca, hosts, &[])
+}
+
+/// A certificate of the given CA for these hosts with these extended usages, and its key.
+pub fn issued(
+    (ca, ca_key): &(String, String),
+    hosts: &[&str],
+    usages: &[rcgen::ExtendedKeyUsagePurpose],
+) -> (String, String) {
     let key = key();
     let ca_key = KeyPair::from_pem(ca_key).expect("the CA's key");
     let issuer = Issuer::from_ca_cert_pem(ca, ca_key).expect("the CA");
@@ -71,6 +80,7 @@ pub fn server((ca, ca_key): &(String, String), hosts: &[&str]) -> (String, Strin
         Err(_) => rcgen::SanType::DnsName((*host).try_into().expect("a name")),
     };
     params.subject_alt_names = hosts.iter().map(name).collect();
+    params.extended_key_usages = usages.to_vec();
     let certificate = params.signed_by(&key, &issuer).expect("signed");
     (certificate.pem(), key.serialize_pem())
 }

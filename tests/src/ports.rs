@@ -1,4 +1,4 @@
-//! Ports for tests that run at the same time, in this run and in others on this machine.
+//! Ports for tests that run concurrently, in this run and in others on the same machine.
 
 use std::{
     fs::{self, File},
@@ -8,17 +8,16 @@ use std::{
     sync::Mutex,
 };
 
-/// Below the range from which the system takes ports for clients.
+/// The first port, below the kernel's range of client ports.
 const FIRST: u16 = 10_000;
-/// Ports of one block.
 const BLOCK: u16 = 50;
 const BLOCKS: u16 = 400;
 
-/// What this process has: the lock of its newest block is kept with those of earlier ones.
+/// The locks of this process's blocks, and the unused ports of the newest block.
 static OURS: Mutex<(Vec<File>, Range<u16>)> = Mutex::new((Vec::new(), 0..0));
 
-/// A port that nobody listens on. A process has blocks of ports to itself for as long as it lives, so
-/// that neither another test's client nor another test's listener gets one in the meantime.
+/// A free port. A process owns blocks of ports until it exits, so that no client and no listener of
+/// another test can take the port before it is used.
 pub fn free_port() -> u16 {
     let mut ours = OURS.lock().expect("ports");
     loop {
@@ -33,9 +32,11 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A block that no living process has; not the same one for the next process when this has ended.
+/// Locks a block that no running process owns. The search starts at a position that depends on the
+/// process id, so that a process does not reuse the ports of one that has just exited.
 fn block() -> (File, u16) {
-    // Another user's files are not for writing; two users' tests at the same time are on their own.
+    // A directory per user, because files of other users are not writable. Tests of different users
+    // may collide.
     let user = fs::metadata("/proc/self").expect("who this is").uid();
     let dir = std::env::temp_dir().join(format!("skupper-test-ports-{user}"));
     fs::create_dir_all(&dir).expect("a directory for locks");

@@ -1,4 +1,4 @@
-//! A site: a directory, its daemon, and the command.
+//! A site: a directory, its daemon and the command.
 
 use crate::{
     SOON,
@@ -20,7 +20,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The spec of a Site, in flow style, with acceleration asked for.
+/// Adds acceleration to the spec of a Site, in flow style.
 fn accelerated(spec: &str) -> String {
     match spec.split_once("settings: {") {
         Some((before, after)) => format!("{before}settings: {{acceleration: auto, {after}"),
@@ -28,7 +28,7 @@ fn accelerated(spec: &str) -> String {
     }
 }
 
-/// A site of its own directory.
+/// A site in a directory of its own.
 pub struct Site {
     dir: TempDir,
     name: String,
@@ -36,7 +36,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site that does not run yet.
+    /// A site that is not started.
     pub fn new(name: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("skupper-test-")
@@ -51,35 +51,35 @@ impl Site {
         site
     }
 
-    /// An edge site that does not run yet.
+    /// An edge site that is not started.
     pub fn edge(name: &str) -> Self {
         let site = Self::new(name);
         site.resource("Site", name, "{edge: true}");
         site
     }
 
-    /// Its name.
+    /// The name of its Site resource.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Directory of everything.
+    /// The root directory of its daemon.
     pub fn root(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Directory of manifests.
+    /// The directory of its manifests.
     pub fn input(&self) -> PathBuf {
         self.root().join("namespaces/default/input/resources")
     }
 
-    /// What the daemon has logged.
+    /// The log of the daemon.
     pub fn log(&self) -> String {
         fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }
 
-    /// Writes a manifest with this spec, in flow style. A Site that says nothing of acceleration asks
-    /// for it where all tests are to.
+    /// Writes a manifest with this spec, in flow style. With `SKUPPER_TEST_ACCELERATION=auto` a
+    /// Site without a setting for acceleration gets one.
     pub fn resource(&self, kind: &str, name: &str, spec: &str) {
         let asked = std::env::var("SKUPPER_TEST_ACCELERATION").is_ok_and(|asked| asked == "auto");
         let spec = if asked && kind == "Site" && !spec.contains("acceleration") {
@@ -93,7 +93,7 @@ impl Site {
         self.file(&format!("{kind}-{name}.yaml"), &text);
     }
 
-    /// Writes a file into the input directory, as an editor does: beside it, then over it.
+    /// Writes a file into the input directory as editors do: a temporary file, then a rename.
     pub fn file(&self, name: &str, text: &str) {
         fs::create_dir_all(self.input()).expect("input directory");
         let temporary = self.input().join(format!(".{name}.tmp"));
@@ -101,26 +101,23 @@ impl Site {
         fs::rename(temporary, self.input().join(name)).expect("manifest");
     }
 
-    /// Removes a manifest.
     pub fn remove(&self, kind: &str, name: &str) {
         fs::remove_file(self.input().join(format!("{kind}-{name}.yaml"))).expect("manifest");
     }
 
-    /// A listener.
     pub fn listener(&self, name: &str, key: &str, addr: SocketAddr) {
         let (host, port) = (addr.ip(), addr.port());
         let spec = format!("{{routingKey: {key}, host: \"{host}\", port: {port}}}");
         self.resource("Listener", name, &spec);
     }
 
-    /// A connector.
     pub fn connector(&self, name: &str, key: &str, addr: SocketAddr) {
         let (host, port) = (addr.ip(), addr.port());
         let spec = format!("{{routingKey: {key}, host: \"{host}\", port: {port}}}");
         self.resource("Connector", name, &spec);
     }
 
-    /// A port for links on this address.
+    /// A RouterAccess for links on this address.
     pub fn access(&self, addr: SocketAddr) {
         let (host, port) = (addr.ip(), addr.port());
         let spec =
@@ -128,7 +125,7 @@ impl Site {
         self.resource("RouterAccess", "access", &spec);
     }
 
-    /// A port for links of other interior sites, and one for edges.
+    /// A RouterAccess for links of interior sites and one for edge sites.
     pub fn access_with_edges(&self, addr: SocketAddr, edges: SocketAddr) {
         let (host, port, edges) = (addr.ip(), addr.port(), edges.port());
         let spec = format!(
@@ -152,7 +149,7 @@ impl Site {
             .expect("skupper runs")
     }
 
-    /// Runs the command and gives what it prints; it must succeed.
+    /// Runs the command, which must succeed, and returns its output.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.skupper(args);
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -160,7 +157,7 @@ impl Site {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// The link to this site, for another to apply.
+    /// Generates a link to this site for another site to apply.
     pub fn link(&self, addr: SocketAddr, cost: u32) -> String {
         let host = addr.ip().to_string();
         let (name, cost) = (format!("to-{}", self.name), cost.to_string());
@@ -169,7 +166,7 @@ impl Site {
         ])
     }
 
-    /// Links this site to another, which must have an access on this address.
+    /// Links this site to another one that has a RouterAccess on this address.
     pub fn link_to(&self, other: &Self, addr: SocketAddr, cost: u32) {
         self.file(
             &format!("link-{}.yaml", other.name),
@@ -177,7 +174,7 @@ impl Site {
         );
     }
 
-    /// What the daemon answers to this request on its own socket: the status line and the body.
+    /// Sends an HTTP request to the local socket of the daemon and returns the whole answer.
     pub fn http(&self, request: &str) -> String {
         let mut socket =
             UnixStream::connect(self.root().join("run/metrics.sock")).expect("a socket");
@@ -188,7 +185,6 @@ impl Site {
         answer
     }
 
-    /// Starts the daemon.
     pub fn start(&mut self) {
         self.start_with(&[]);
     }
@@ -198,24 +194,24 @@ impl Site {
         self.spawn(args, &[]);
     }
 
-    /// Starts the daemon on a host with this clock.
+    /// Starts the daemon with this clock.
     pub fn start_at(&mut self, clock: &Clock) {
         self.spawn(&[], &clock.environment());
     }
 
-    /// Starts the daemon by way of another program, with the rights that it leaves.
-    pub fn start_by(&mut self, way: &[&str]) {
-        let mut command = Command::new(way[0]);
-        command.args(&way[1..]).arg(program("skupperd"));
+    /// Starts the daemon through another program, which may drop rights.
+    pub fn start_through(&mut self, wrapper: &[&str]) {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(program("skupperd"));
         self.spawn_as(command, &[], &[]);
     }
 
-    /// Starts the daemon under a service manager, told of by these.
-    pub fn start_under(&mut self, environment: &[(&str, OsString)]) {
+    /// Starts the daemon with these variables of a service manager.
+    pub fn start_with_environment(&mut self, environment: &[(&str, OsString)]) {
         self.spawn(&[], environment);
     }
 
-    /// Starts the daemon on this bus, as the given kind of it: `session` or `system`.
+    /// Starts the daemon on this bus as `session` or `system`.
     pub fn start_on(&mut self, bus: &Bus, kind: &str) {
         let environment = bus.environment().map(|(name, value)| (name, value.into()));
         self.spawn(&["--bus", kind], &environment);
@@ -244,7 +240,7 @@ impl Site {
         self.daemon = Some(child);
     }
 
-    /// Process id of the daemon.
+    /// The process id of the daemon.
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("a running daemon").id()
     }
@@ -263,7 +259,7 @@ impl Site {
         }
     }
 
-    /// Stops the daemon in order; its exit code.
+    /// Stops the daemon with SIGTERM and returns its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         let mut child = self.daemon.take()?;
@@ -273,7 +269,7 @@ impl Site {
         status.code()
     }
 
-    /// The daemon's exit code, once it has ended by itself.
+    /// Waits until the daemon exits by itself and returns its exit code.
     pub fn ended(&mut self) -> Option<i32> {
         let mut child = self.daemon.take()?;
         wait_for("the daemon to end", SOON, || {
@@ -282,25 +278,25 @@ impl Site {
         .code()
     }
 
-    /// A resource with its status, if the daemon has written one.
+    /// A resource with its status, if there is one.
     pub fn status(&self, kind: &str, name: &str) -> Option<Value> {
         let nouns = ["Site", "Link", "Listener", "MultiKeyListener", "Connector"];
         if nouns.contains(&kind) {
             let output = self.skupper(&[&kind.to_lowercase(), "status", name, "-o", "json"]);
             return serde_json::from_slice(&output.stdout).ok();
         }
-        // Kinds that the command has no word for yet.
+        // The command has no noun for this kind.
         let file = format!("namespaces/default/runtime/resources/{kind}-{name}.yaml");
         serde_yaml::from_str(&fs::read_to_string(self.root().join(file)).ok()?).ok()
     }
 
-    /// Waits until a resource's status is this, and gives its message.
+    /// Waits until a resource has this status, and returns its message.
     pub fn wait_status(&self, kind: &str, name: &str, status: &str) -> String {
         self.wait_message(kind, name, status, "")
     }
 
-    /// Waits until a resource's status is this with a message that has this in it, and gives the
-    /// message: an earlier trouble may have had the same status.
+    /// Waits until a resource has this status and `part` in its message, and returns the message.
+    /// An earlier fault may have had the same status.
     pub fn wait_message(&self, kind: &str, name: &str, status: &str, part: &str) -> String {
         let mut last = Value::Null;
         let begin = std::time::Instant::now();
@@ -314,7 +310,7 @@ impl Site {
             }
             assert!(
                 begin.elapsed() < SOON,
-                "{kind} {name} of {} is not {status} with {part:?}: {last:#}\n{}",
+                "{kind} {name} of {} has not status {status} with {part:?}: {last:#}\n{}",
                 self.name,
                 self.log()
             );
@@ -332,19 +328,26 @@ impl Drop for Site {
     }
 }
 
-/// Two linked sites: the second dials the first.
+/// Two running sites; the second has dialled the first.
 pub fn linked() -> (Site, Site) {
     let (mut a, mut b) = (Site::new("a"), Site::new("b"));
-    let addr = crate::free_addr();
-    a.access(addr);
-    b.link_to(&a, addr, 1);
-    a.start();
-    b.start();
-    b.wait_status("Link", "to-a", "Ready");
+    start_linked(&mut a, &mut b);
     (a, b)
 }
 
-/// An interior site and an edge site that is linked to it.
+/// Links the second site to the first, whose name is `a`, and starts both. Returns the address that
+/// the first accepts links on, once the link is up.
+pub fn start_linked(a: &mut Site, b: &mut Site) -> SocketAddr {
+    let addr = crate::free_addr();
+    a.access(addr);
+    b.link_to(a, addr, 1);
+    a.start();
+    b.start();
+    b.wait_status("Link", "to-a", "Ready");
+    addr
+}
+
+/// A running interior site and an edge site linked to it.
 pub fn with_edge() -> (Site, Site) {
     let (mut a, mut e) = (Site::new("a"), Site::edge("e"));
     let addr = crate::free_addr();
@@ -356,14 +359,14 @@ pub fn with_edge() -> (Site, Site) {
     (a, e)
 }
 
-/// A pair of linked sites with an echo server at the first and a listener at the second.
+/// Two linked sites with an echo server at the first and a listener at the second.
 pub fn service() -> (Site, Site, Server, SocketAddr) {
     let (a, b) = linked();
     let (server, addr) = echo(&a, &b);
     (a, b, server, addr)
 }
 
-/// An echo server behind a connector at one site, and a listener for it at another; it works.
+/// An echo server behind a connector at one site and a listener at another. Returns once it works.
 pub fn echo(at: &Site, from: &Site) -> (Server, SocketAddr) {
     let server = Server::echo(crate::free_addr());
     let addr = crate::free_addr();

@@ -1,18 +1,26 @@
-//! Tests that cannot run on a machine say so, and are counted as skipped.
+//! Tests that cannot run on a machine report it and are counted as skipped.
 
-use std::{env, fs::OpenOptions, io::Write, thread};
+use std::{
+    env,
+    fs::OpenOptions,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
 
-/// Names the file that [`skip`] adds to; `cargo xtask test` sets it and reports what is there.
+/// The variable with the path of the file that [`skip`] appends to; `cargo xtask test` reports its
+/// lines.
 pub const LOG: &str = "SKUPPER_SKIP_LOG";
 
-/// Says that the calling test does not run here, and why. The test then returns.
-#[expect(clippy::print_stderr, reason = "the test's own output")]
+/// Reports that the calling test does not run here, and why. The caller then returns.
+#[expect(clippy::print_stderr, reason = "output of the test")]
 pub fn skip(reason: &str) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
     eprintln!("skipped: {test}: {reason}");
     let Some(path) = env::var_os(LOG) else { return };
-    // One write for a line: several tests add to the file at the same time.
+    // One write for each line: tests append to the file concurrently.
     let line = format!("{test}: {reason}\n");
     OpenOptions::new()
         .append(true)
@@ -20,4 +28,19 @@ pub fn skip(reason: &str) {
         .open(&path)
         .and_then(|mut file| file.write_all(line.as_bytes()))
         .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
+/// Whether a program can be run with these arguments. If not, reports that the test is skipped.
+pub fn program_runs(program: &Path, args: &[&str]) -> bool {
+    let runs = Command::new(program)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success());
+    if !runs {
+        let words = args.join(" ");
+        skip(&format!("{} {words} does not run", program.display()));
+    }
+    runs
 }

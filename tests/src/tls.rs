@@ -1,4 +1,4 @@
-//! TLS clients and servers for tests.
+//! TLS clients and servers.
 
 use crate::echo::{Server, connect};
 use rustls::{
@@ -34,26 +34,25 @@ fn roots(ca: &str) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// A client to be.
+/// The configuration of a client.
 #[derive(Clone)]
 pub struct Client {
-    /// CA of servers.
+    /// The CA of servers, as PEM.
     pub ca: String,
-    /// What it shows.
+    /// The client certificate.
     pub own: Option<Pair>,
-    /// Protocols that it offers.
+    /// ALPN protocols to offer.
     pub protocols: Vec<&'static str>,
-    /// Name it asks for.
+    /// The server name to ask for.
     pub name: &'static str,
-    /// Versions; all when there are none.
+    /// TLS versions; empty allows all.
     pub versions: Vec<&'static SupportedProtocolVersion>,
 }
 
-/// A client's connection.
-pub type Connected = StreamOwned<ClientConnection, TcpStream>;
+pub type TlsConnection = StreamOwned<ClientConnection, TcpStream>;
 
 impl Client {
-    /// One that trusts this CA.
+    /// A client that trusts this CA.
     pub fn of(ca: &str) -> Self {
         Self {
             ca: ca.to_owned(),
@@ -64,8 +63,9 @@ impl Client {
         }
     }
 
-    /// Connects and shakes hands. A server that refuses our certificate may say so later only.
-    pub fn connect(&self, addr: SocketAddr) -> io::Result<Connected> {
+    /// Connects and completes the handshake. With TLS 1.3 a server may refuse the client
+    /// certificate later.
+    pub fn connect(&self, addr: SocketAddr) -> io::Result<TlsConnection> {
         let versions = if self.versions.is_empty() {
             rustls::ALL_VERSIONS
         } else {
@@ -91,20 +91,20 @@ impl Client {
         Ok(stream)
     }
 
-    /// A new connection gets its bytes back.
+    /// Whether a new connection echoes.
     pub fn works(&self, addr: SocketAddr) -> bool {
         self.echo(addr).is_ok()
     }
 
-    /// Why a new connection does not get its bytes back.
+    /// Opens a connection that must echo.
     pub fn echo(&self, addr: SocketAddr) -> io::Result<()> {
         let mut stream = self.connect(addr)?;
-        back(&mut stream, b"ping")
+        expect_echo(&mut stream, b"ping")
     }
 }
 
-/// Sends bytes and gets the same back.
-pub fn back(stream: &mut (impl Read + Write), bytes: &[u8]) -> io::Result<()> {
+/// Sends bytes and expects their echo.
+pub fn expect_echo(stream: &mut (impl Read + Write), bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes)?;
     stream.flush()?;
     let mut back = vec![0; bytes.len()];
@@ -113,16 +113,34 @@ pub fn back(stream: &mut (impl Read + Write), bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends our way in order.
-pub fn end(stream: &mut Connected) {
+/// Half-closes with close_notify.
+pub fn end(stream: &mut TlsConnection) {
     stream.conn.send_close_notify();
     stream.flush().expect("sent");
     stream.sock.shutdown(Shutdown::Write).expect("half-closed");
 }
 
-/// A server that speaks TLS, says which protocol was agreed on (`-` for none), and sends everything
-/// back. `clients`: CA of those that it demands a certificate of.
-pub fn echo(addr: SocketAddr, own: &Pair, clients: Option<&str>) -> Server {
+/// Serves TLS with this configuration and runs `each` for every client whose handshake succeeds.
+fn start(
+    addr: SocketAddr,
+    config: ServerConfig,
+    each: impl Fn(StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static,
+) -> Server {
+    let config = Arc::new(config);
+    Server::start(addr, move |socket| {
+        let conn = ServerConnection::new(config.clone()).expect("a server");
+        let mut stream = StreamOwned::new(conn, socket);
+        while stream.conn.is_handshaking() {
+            if stream.conn.complete_io(&mut stream.sock).is_err() {
+                return;
+            }
+        }
+        each(stream);
+    })
+}
+
+/// `clients`: CA of client certificates, which are then required.
+fn config(own: &Pair, clients: Option<&str>) -> ServerConfig {
     let builder = ServerConfig::builder_with_provider(default_provider().into())
         .with_safe_default_protocol_versions()
         .expect("versions");
@@ -135,22 +153,29 @@ pub fn echo(addr: SocketAddr, own: &Pair, clients: Option<&str>) -> Server {
         ),
     };
     let config = builder.with_single_cert(chain(&own.0), key(&own.1));
-    let mut config = config.expect("a server");
+    config.expect("a server")
+}
+
+/// A server that speaks TLS and runs `each` for every client whose handshake succeeds.
+pub fn serve(
+    addr: SocketAddr,
+    own: &Pair,
+    each: impl Fn(StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static,
+) -> Server {
+    start(addr, config(own, None), each)
+}
+
+/// A TLS server that reports the negotiated protocol (`-` for none) when asked, and echoes
+/// everything else. `clients`: CA of client certificates, which are then required.
+pub fn echo(addr: SocketAddr, own: &Pair, clients: Option<&str>) -> Server {
+    let mut config = config(own, clients);
     config.alpn_protocols = vec!["h2".into(), "http/1.1".into(), "other".into()];
-    let config = Arc::new(config);
-    Server::start(addr, move |socket| {
-        let conn = ServerConnection::new(config.clone()).expect("a server");
-        let mut stream = StreamOwned::new(conn, socket);
-        while stream.conn.is_handshaking() {
-            if stream.conn.complete_io(&mut stream.sock).is_err() {
-                return;
-            }
-        }
+    start(addr, config, |mut stream| {
         let protocol = stream.conn.alpn_protocol().map(<[u8]>::to_vec);
         let protocol = protocol.unwrap_or_else(|| b"-".to_vec());
         let mut buf = vec![0; 32 * 1024];
         while let Ok(n @ 1..) = stream.read(&mut buf) {
-            // Who asks is told; all others get their bytes back.
+            // Answers the question for the protocol.
             let answer = if &buf[..n] == b"protocol?" {
                 &protocol
             } else {

@@ -1,4 +1,4 @@
-//! Linking by token, as an operator does it.
+//! Linking sites by token, as an operator does.
 
 use crate::{free_addr, free_port, site::Site};
 use std::{
@@ -6,16 +6,16 @@ use std::{
     process::Output,
 };
 
-/// A site that links may come in to, with a grant server on loopback.
-pub fn issuer() -> Site {
-    let mut a = unstarted();
+/// A running site that accepts links and serves grants on loopback.
+pub fn grant_site() -> Site {
+    let mut a = stopped_grant_site();
     a.start();
     a.wait_status("RouterAccess", "access", "Ready");
     a
 }
 
-/// The same before it is started.
-pub fn unstarted() -> Site {
+/// A site as of [`grant_site`] that is not started yet.
+pub fn stopped_grant_site() -> Site {
     let a = Site::new("a");
     let port = free_port();
     let spec = format!(
@@ -26,16 +26,15 @@ pub fn unstarted() -> Site {
     a
 }
 
-/// A site that runs.
-pub fn running(name: &str) -> Site {
+pub fn running_site(name: &str) -> Site {
     let mut site = Site::new(name);
     site.start();
     site.wait_status("Site", name, "Ready");
     site
 }
 
-/// Issues a token there; its file.
-pub fn issue(a: &Site, args: &[&str]) -> PathBuf {
+/// Issues a token at a site and returns its file.
+pub fn issue_token(a: &Site, args: &[&str]) -> PathBuf {
     let file = a.root().join("token.yaml");
     let mut all = vec!["token", "issue", file.to_str().expect("a path")];
     all.extend(args);
@@ -47,8 +46,8 @@ pub fn issue(a: &Site, args: &[&str]) -> PathBuf {
     file
 }
 
-/// Redeems a token from a file.
-pub fn redeem(site: &Site, file: &Path) -> Output {
+/// Redeems a token from a file at a site.
+pub fn redeem_token(site: &Site, file: &Path) -> Output {
     site.skupper(&[
         "token",
         "redeem",

@@ -1,7 +1,6 @@
 //! `cargo xtask bench`: skupperd beside other TCP tunnels.
 //!
-//! The driver and its other peers are not part of the project: they lie in `shared/bench` beside
-//! it.
+//! The benchmark driver is not part of the project: it is in `shared/bench` beside the checkout.
 
 use crate::{
     setup::{self, Group},

@@ -1,10 +1,11 @@
-//! `cargo xtask demo`: two linked sites on this machine, and a web server reached from one through
-//! the other. Needs no root; leaves nothing behind.
+//! `cargo xtask demo`: two linked sites on this machine, and a web server that one site reaches
+//! through the other. Needs no root; cleans up after itself.
 
 mod sites;
 mod web;
 
 use crate::{
+    programs,
     setup::{self, Group},
     sh,
 };
@@ -19,21 +20,21 @@ use web::WebServer;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave it running until Ctrl-C, and say how to try it by hand
+    /// Keep the sites running until Ctrl-C, and print commands to try
     #[arg(long)]
     keep: bool,
 }
 
-/// How long the network may take to form on a busy machine; it takes much less.
+/// Timeout until the network has formed, generous for busy machines.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Requests at the same time.
+/// Concurrent requests.
 const PARALLEL: usize = 50;
 
-/// Bytes of the bulk run.
+/// Bytes of the bulk transfer.
 const BULK: u64 = 1 << 30;
 
-/// What comes of a step.
+/// Prints a result of a step.
 macro_rules! detail {
     ($($text:tt)+) => { sh::say(&format!("    {}", format_args!($($text)+))) };
 }
@@ -45,20 +46,22 @@ enum Event {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Group::Build])?;
-    say("building skupperd and skupper, as released");
+    // Not as released: that build alone takes ten minutes. The tests use what this builds.
+    say("building skupperd and skupper without optimization");
+    let programs = thread::spawn(build_programs);
     sh::run(&mut sh::cargo(&[
         "build",
-        "--release",
-        "--package",
-        "skupperd",
+        "--workspace",
         "--bins",
         "--locked",
     ]))?;
+    // It has ended before: the build script waits for it.
+    drop(programs.join());
 
-    // From here on there is something to clean up.
+    // From here on, errors must clean up.
     let (events, event) = mpsc::channel();
     let interrupts = events.clone();
-    // Nobody waits any more while we clean up: the second Ctrl-C changes nothing.
+    // During the clean-up nothing receives events, so a second Ctrl-C has no effect.
     ctrlc::set_handler(move || drop(interrupts.send(Event::Interrupted)))
         .context("waiting for Ctrl-C")?;
 
@@ -69,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let result = show
             .join()
             .unwrap_or_else(|_| Err(anyhow!("the demo panicked")));
-        // Nobody waits any more after an interrupt.
+        // After an interrupt nothing receives events.
         drop(events.send(Event::Finished(result)));
     });
 
@@ -77,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Event::Interrupted => Err(anyhow!("interrupted")),
         Event::Finished(Ok(())) if args.keep => {
             how_to_try(&sites);
-            // Only a signal comes after the end.
+            // After the result only a signal can arrive.
             event.recv().map(drop).context("waiting for Ctrl-C")
         }
         Event::Finished(result) => {
@@ -94,7 +97,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the network and uses it.
+/// Builds the BPF programs beside the dependencies: the build script, which comes last, finds them built.
+fn build_programs() {
+    let endian = if cfg!(target_endian = "big") {
+        "big"
+    } else {
+        "little"
+    };
+    let host = (endian, std::env::consts::ARCH);
+    // The build script reports the error.
+    drop(programs::build(
+        sh::root(),
+        &sh::target().join("ebpf"),
+        host,
+    ));
+}
+
 fn show(sites: &Sites) -> Result<()> {
     let web = WebServer::start()?;
     say(&format!(
@@ -162,7 +180,9 @@ fn show(sites: &Sites) -> Result<()> {
         bail!("{bytes} of {BULK} bytes arrived");
     }
     let gigabits = bytes as f64 * 8.0 / 1e9 / begin.elapsed().as_secs_f64();
-    detail!("{gigabits:.1} Gb/s");
+    detail!(
+        "{gigabits:.1} Gb/s, without optimization: `cargo xtask bench` measures the release build"
+    );
 
     for site in ["east", "west"] {
         say(&format!("what {site} says"));
@@ -177,7 +197,6 @@ fn show(sites: &Sites) -> Result<()> {
     Ok(())
 }
 
-/// The spec of a listener or connector.
 fn service(addr: std::net::SocketAddr) -> String {
     format!(
         "{{routingKey: web, host: {}, port: {}}}",
@@ -186,7 +205,7 @@ fn service(addr: std::net::SocketAddr) -> String {
     )
 }
 
-/// The first answer. Until the network has formed, the listener refuses connections.
+/// Returns the first answer. Until the network has formed, the listener refuses connections.
 fn until_answered(sites: &Sites, since: Instant) -> Result<String> {
     loop {
         sites.check_running()?;
@@ -215,7 +234,6 @@ fn how_to_try(sites: &Sites) {
     say("Ctrl-C stops it and cleans up");
 }
 
-/// A step.
 fn say(what: &str) {
     sh::say(&format!("==> {what}"));
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: feeds the decoders of what others send, each for a while.
+//! `cargo xtask fuzz`: fuzzes each decoder of remote input for a while.
 
 use crate::{
     setup::{self, Group},
@@ -16,9 +16,9 @@ pub(crate) struct Args {
     seconds: u32,
 }
 
-/// Longest input: more than the largest seed, so that one can grow.
+/// Maximum size of an input: more than the largest seed, so that seeds can grow.
 const MAX_INPUT: usize = 16 * 1024;
-/// Seconds after which an input is a finding. None takes a tenth of one.
+/// Seconds after which an input counts as a finding. Normal inputs take less than 0.1 s.
 const TIMEOUT: u32 = 20;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -30,14 +30,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(target) => bail!("no target {target:?}: there are {}", all.join(", ")),
     };
     setup::ensure(&[Group::Fuzz])?;
-    // Fuzzed is what is shipped: the versions of the workspace, and beside them what only this needs.
+    // Use the dependency versions of the workspace, plus those that only fuzzing needs.
     let (from, to) = (sh::root().join("Cargo.lock"), home.join("Cargo.lock"));
     fs::copy(&from, &to).with_context(|| to.display().to_string())?;
     let mut failed = Vec::new();
     for target in &chosen {
         let path = |dir: &str| home.join(dir).join(target);
         fs::create_dir_all(path("corpus")).with_context(|| target.clone())?;
-        // Builds what is not built. What is found worth keeping goes to the first directory.
+        // cargo-fuzz builds the target. libFuzzer writes new inputs to the first directory.
         let mut command = cargo_fuzz(&["run", target]);
         command
             .args([path("corpus"), path("seeds")])
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             .arg(format!("-max_total_time={}", args.seconds))
             .arg(format!("-max_len={MAX_INPUT}"))
             .arg(format!("-timeout={TIMEOUT}"));
-        // All of them: one finding does not hide the next.
+        // Run all targets, even after a finding.
         if let Err(e) = sh::run(&mut command) {
             eprintln!("fuzz: {e:#}");
             failed.push(target.as_str());
@@ -63,13 +63,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn cargo_fuzz(words: &[&str]) -> Command {
     let mut command = sh::cargo(&["fuzz"]);
     command.args(words);
-    // The flags of libFuzzer and of the sanitizer are for nightly compilers; a stable one of which
-    // that is asked takes them too.
+    // The flags of libFuzzer and the sanitizer need a nightly compiler, or this variable.
     command.env("RUSTC_BOOTSTRAP", "1");
     command
 }
 
-/// The names of the targets, in order.
+/// Names of the targets, sorted.
 fn targets(dir: &Path) -> Result<Vec<String>> {
     let at = || dir.display().to_string();
     let mut names = Vec::new();

@@ -1,16 +1,17 @@
-//! `cargo xtask layers`: a module of `skupperd` uses only modules of lower layers, and what is
-//! heavy or dangerous is named only where it belongs.
+//! `cargo xtask layers`: checks that modules of `skupperd` use only modules of lower layers, and
+//! that restricted crates are used only where they belong.
 
+mod circles;
 mod rules;
 mod scan;
 
 use crate::sh;
 use anyhow::{Context, Result, bail};
 use rules::Rules;
-use scan::{Mention, What};
+use scan::{Mention, Subject};
 use std::{fs, path::Path};
 
-/// The sources that have layers, from the top of the project.
+/// The sources with layers, from the root of the workspace.
 const SOURCES: &str = "skupperd/src";
 
 pub(crate) fn run() -> Result<()> {
@@ -27,20 +28,22 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with the sources below `dir`, a line each.
+/// Returns one line for each violation below `dir`.
 fn check(dir: &Path, rules: &Rules) -> Result<Vec<String>> {
     let mut files = Vec::new();
     find(dir, &mut files)?;
     files.sort();
     let mut violations = Vec::new();
     let mut used = vec![false; rules.exceptions.len()];
+    let mut names = Vec::new();
     for file in &files {
-        // The root of the library only says which modules there are.
+        // The root of the library only declares modules.
         if file == "lib.rs" {
             continue;
         }
         let text = fs::read_to_string(dir.join(file)).with_context(|| file.clone())?;
-        let mentions = scan::scan(file, &text).with_context(|| file.clone())?;
+        let (mentions, in_file) = scan::scan(file, &text).with_context(|| file.clone())?;
+        names.push((file.clone(), in_file));
         for Mention { line, what, test } in mentions {
             let Some(reason) = verdict(file, &what, test, rules) else {
                 continue;
@@ -59,39 +62,70 @@ fn check(dir: &Path, rules: &Rules) -> Result<Vec<String>> {
             e.file, e.what
         )
     }));
+    violations.extend(circles(&names, rules));
     violations.dedup();
     Ok(violations)
 }
 
-/// Why a file may not mention this; `None` when it may.
-fn verdict(file: &str, what: &What, test: bool, rules: &Rules) -> Option<String> {
+/// Returns one line for each circle of files without a reason, and for each reason without a
+/// circle.
+fn circles(names: &[(String, scan::Names)], rules: &Rules) -> Vec<String> {
+    let found = circles::find(names);
+    let explained = |circle: &circles::Circle| {
+        let known = |c: &&rules::Circle| c.files.iter().all(|f| circle.contains(*f));
+        rules
+            .circles
+            .iter()
+            .any(|c| c.files.len() == circle.len() && known(&c))
+    };
+    let mut lines: Vec<String> = found
+        .iter()
+        .filter(|circle| !explained(circle))
+        .map(|circle| {
+            let files: Vec<&str> = circle.iter().map(String::as_str).collect();
+            format!("a circle of {} files: {}", files.len(), files.join(", "))
+        })
+        .collect();
+    let stands = |c: &&rules::Circle| {
+        let same = |f: &circles::Circle| {
+            f.len() == c.files.len() && c.files.iter().all(|file| f.contains(*file))
+        };
+        found.iter().any(same)
+    };
+    let gone = rules.circles.iter().filter(|c| !stands(c));
+    lines.extend(gone.map(|c| format!("{}: its circle is not there any more", c.files.join(", "))));
+    lines
+}
+
+/// Why a file may not mention this; `None` if it may.
+fn verdict(file: &str, what: &Subject, test: bool, rules: &Rules) -> Option<String> {
     let own = scan::module(file);
     let own = own.first().map_or("", String::as_str);
-    // Binaries are above all layers, but not above the rest.
+    // Binaries are above all layers; the other rules apply to them too.
     let own_layer = if own == "bin" {
         rules.layers.len()
     } else {
         rules.layer(own)?
     };
     match what {
-        What::Module(other) if other == own => None,
-        What::Module(other) => {
+        Subject::Module(other) if other == own => None,
+        Subject::Module(other) => {
             let Some(layer) = rules.layer(other) else {
                 return Some(format!("{other} is not in the table of layers"));
             };
             (layer >= own_layer && !rules.sideways.contains(&(own, other)))
                 .then(|| format!("{own} (layer {own_layer}) may not use {other} (layer {layer})"))
         }
-        What::Crate(name) => {
+        Subject::Crate(name) => {
             let rule = rules
                 .crates
                 .iter()
                 .find(|rule| rule.names.contains(&name.as_str()))?;
-            (!rule.allows(own)).then(|| format!("{own} may not use {name}: {}", rule.reason))
+            (!rule.allows(file)).then(|| format!("{own} may not use {name}: {}", rule.reason))
         }
-        What::Clock(call) => (rules.no_clock.contains(&own) && !test)
+        Subject::Clock(call) => (rules::covers(rules.no_clock, file) && !test)
             .then(|| format!("{own} is given the time and never reads it: {call}")),
-        What::Unsafe => {
+        Subject::Unsafe => {
             (own != rules.unsafe_in).then(|| format!("unsafe code is in {} only", rules.unsafe_in))
         }
     }

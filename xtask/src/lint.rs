@@ -1,7 +1,7 @@
-//! `cargo xtask lint`: everything that is checked without running the project.
+//! `cargo xtask lint`: all static checks.
 
 use crate::{
-    layers, package,
+    layers, names, package,
     setup::{self, Group},
     sh,
 };
@@ -12,14 +12,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Directories that have no scripts of ours; the last two are a fuzzer's.
+/// Directories to skip; the last two belong to the fuzzer.
 const NOT_OURS: [&str; 4] = ["target", ".git", "corpus", "artifacts"];
 
 type Check = (&'static str, fn() -> Result<()>);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     ("format", format),
     ("layers", layers::run),
+    ("names", names::lint),
     ("clippy", clippy),
     ("dependencies", dependencies),
     ("scripts", scripts),
@@ -28,7 +29,7 @@ const CHECKS: [Check; 6] = [
 
 pub(crate) fn run() -> Result<()> {
     setup::ensure(&[Group::Build, Group::Test])?;
-    // All of them: one finding does not hide the next.
+    // Run all checks, even after a finding.
     let mut failed = Vec::new();
     for (name, check) in CHECKS {
         if let Err(e) = check() {
@@ -44,7 +45,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn format() -> Result<()> {
     sh::run(&mut sh::cargo(&["fmt", "--all", "--check"]))?;
-    // A workspace of its own, which the former does not see.
+    // A separate workspace, which `--all` does not include.
     let fuzz = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"];
     sh::run(&mut sh::cargo(&fuzz))
 }
@@ -60,7 +61,7 @@ fn clippy() -> Result<()> {
         "warnings",
     ];
     sh::run(&mut sh::cargo(&words))?;
-    // Who has no eBPF toolchain builds this.
+    // The build without an eBPF toolchain.
     let plain = ["--no-default-features", "--features", "daemon,cli"];
     let mut command = sh::cargo(&["clippy", "--package", "skupperd", "--locked"]);
     sh::run(command.args(plain).args(["--", "-D", "warnings"]))
@@ -88,7 +89,7 @@ fn scripts() -> Result<()> {
     sh::run(sh::program("shellcheck").args(&found))
 }
 
-/// Files that begin with a line that names a shell.
+/// Finds files with the shebang of a shell.
 fn find_scripts(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let at = || dir.display().to_string();
     for entry in fs::read_dir(dir).with_context(at)? {

@@ -1,4 +1,4 @@
-//! The habits of the project, one word each: `cargo xtask WORD`.
+//! Tasks of the project: `cargo xtask TASK`.
 
 #![expect(
     clippy::print_stderr,
@@ -11,11 +11,13 @@ mod demo;
 mod fuzz;
 mod layers;
 mod lint;
+mod names;
 mod package;
+#[path = "../../skupperd/build/programs.rs"]
+mod programs;
 mod setup;
 mod sh;
 mod test;
-#[expect(dead_code, reason = "the build script of skupperd uses the rest")]
 #[path = "../../skupperd/build/toolchain.rs"]
 mod toolchain;
 
@@ -23,10 +25,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "The habits of the project, one word each"
-)]
+#[command(name = "cargo xtask", about = "Tasks of the skupperd project")]
 struct Cli {
     #[command(subcommand)]
     word: Word,
@@ -34,25 +33,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Word {
-    /// Install what building and testing need, after saying what
+    /// Install the dependencies of builds and tests, after listing them
     Setup(setup::Args),
-    /// Two linked sites on this machine, and a web server reached from one through the other
+    /// Start two linked sites on this machine, and a web server that is reached through them
     Demo(demo::Args),
-    /// Everything this machine can run: set-up, lint, tests of all levels
+    /// Set up, lint, and run all tests that this machine can run
     Test(test::Args),
-    /// Measure skupperd beside other TCP tunnels
+    /// Compare the performance of skupperd with other TCP tunnels
     Bench(bench::Args),
-    /// Feed the decoders of what others send, to find what breaks them
+    /// Fuzz the decoders of remote input
     Fuzz(fuzz::Args),
-    /// Format, clippy, layers, dependencies, scripts
+    /// Check format, clippy, layers, names, dependencies and scripts
     Lint,
-    /// Make Debian packages
+    /// Build Debian packages
     Deb(package::Args),
-    /// Make RPM packages
+    /// Build RPM packages
     Rpm(package::Args),
-    /// Make the manual pages and the completions, and check the pages
+    /// Generate manual pages and completions, and check the pages
     Man,
-    /// Check that modules use only lower layers, and crates stay where they belong
+    /// Check that modules use only lower layers and the crates they may use
     Layers,
 }
 
@@ -60,7 +59,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().word {
         Word::Setup(args) => setup::run(&args),
         Word::Demo(args) => demo::run(&args),
-        // Ends with its counts, not with an error.
+        // Prints counts instead of an error.
         Word::Test(args) => return test::run(&args),
         Word::Bench(args) => bench::run(&args),
         Word::Fuzz(args) => fuzz::run(&args),

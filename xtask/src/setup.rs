@@ -1,8 +1,7 @@
-//! `cargo xtask setup`: installs what is missing, after saying what. Does nothing, quickly, when
-//! nothing is missing.
+//! `cargo xtask setup`: lists and installs missing dependencies. Quick when nothing is missing.
 //!
-//! A round asks what is missing, says it and installs it. There may be more than one: which LLVM
-//! the BPF linker needs is known only when the compiler is there.
+//! Works in rounds, each of which finds, lists and installs what is missing: the LLVM version of
+//! the BPF linker is known only once the compiler is installed.
 
 mod cargo;
 mod distribution;
@@ -21,7 +20,7 @@ pub(crate) struct Args {
     groups: Vec<Group>,
 }
 
-/// What one sets up for.
+/// A purpose of the set-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Group {
     /// Building the workspace, eBPF programs included
@@ -30,7 +29,7 @@ pub(crate) enum Group {
     Test,
     /// The side-by-side benchmark
     Bench,
-    /// Packages, their checks, and machines to test them in
+    /// Packages, their checks, and machines for testing them
     Package,
     /// Fuzzing
     Fuzz,
@@ -41,11 +40,11 @@ pub(crate) enum Group {
 enum Step {
     /// Packages of the distribution.
     Packages(Vec<String>),
-    /// A program that cargo builds.
+    /// A program to install with cargo.
     Cargo(cargo::Program),
     /// Components of the rustup toolchain in use.
     Rustup(Vec<&'static str>),
-    /// The tests' own Python packages.
+    /// Python packages for the tests.
     Python,
 }
 
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure(&args.groups)
 }
 
-/// Installs what is missing for these groups.
+/// Installs missing dependencies of these groups.
 pub(crate) fn ensure(groups: &[Group]) -> Result<()> {
     let distribution = Distribution::detect();
     let mut done = Vec::new();
@@ -81,7 +80,7 @@ pub(crate) fn ensure(groups: &[Group]) -> Result<()> {
     }
 }
 
-/// What is missing and can be installed now, in the order of installation.
+/// What is missing and can be installed in this round, in order.
 fn plan(groups: &[Group], distribution: Distribution) -> Result<Vec<Step>> {
     let mut packages = Vec::new();
     let mut others = Vec::new();

@@ -1,4 +1,4 @@
-//! Running other programs, saying what runs.
+//! Runs other programs and prints their command lines.
 
 use crate::toolchain;
 use anyhow::{Context, Result, bail};
@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The top of the project.
+/// The root of the workspace.
 pub(crate) fn root() -> &'static Path {
     // CARGO_MANIFEST_DIR is <root>/xtask.
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -18,26 +18,26 @@ pub(crate) fn root() -> &'static Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Where cargo puts what it builds.
+/// cargo's target directory.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// A program that also finds others where cargo installs them and where only root looks.
+/// A command whose PATH includes cargo's programs and the sbin directories.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
-    // No directory of the path has a colon: it came apart at those.
+    // Cannot fail: PATH was split at the colons.
     if let Ok(path) = env::join_paths(search_path()) {
         command.env("PATH", path);
     }
     command
 }
 
-/// The cargo that runs this program, in the project.
+/// The cargo that runs this program, in the workspace.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = program(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
-    // Said for this package by `cargo run`; it would make the build scripts of others run again.
+    // `cargo run` sets these variables for this package; they would make build scripts run again.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -47,7 +47,7 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Says what runs, runs it, and fails when it does.
+/// Prints and runs a command; fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let words = words(command);
     eprintln!("+ {words}");
@@ -61,12 +61,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Prints a line. Where the reader has gone, what is being done goes on: it may be cleaning up.
+/// Prints a line. Ignores a closed pipe: the caller may be cleaning up.
 pub(crate) fn say(line: &str) {
     drop(writeln!(io::stdout(), "{line}"));
 }
 
-/// What a program prints, without a word; `None` when it fails or does not exist.
+/// Output of a program, run silently; `None` if it fails or does not exist.
 pub(crate) fn output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(args)
@@ -88,7 +88,7 @@ fn search_path() -> Vec<PathBuf> {
         .into_iter()
         .chain(cargo)
     {
-        // As it was, if it can be: it may be something that a build depends on.
+        // Keep the order of PATH: builds may depend on it.
         if !dirs.contains(&dir) {
             dirs.push(dir);
         }
@@ -101,7 +101,7 @@ pub(crate) fn has(program: &str) -> bool {
     search_path().iter().any(|dir| dir.join(program).is_file())
 }
 
-/// A command as one would type it.
+/// A command line as a user would type it.
 pub(crate) fn words(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(command.get_args().map(|arg| arg.to_string_lossy()));

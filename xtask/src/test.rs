@@ -1,5 +1,5 @@
-//! `cargo xtask test`: everything that this machine can run. Says at the end what was skipped and
-//! why; the last line is the sum.
+//! `cargo xtask test`: lint, and every test that this machine can run. Reports skipped tests with
+//! reasons at the end; the last line has the totals.
 
 mod counts;
 
@@ -20,15 +20,15 @@ use std::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leave out whole machines (levels 3 and 4), and tests that move or hold much
+    /// Leave out levels 3 and 4, and tests that move much data or hold many connections
     #[arg(long)]
     quick: bool,
-    /// More words for cargo nextest, such as a part of a test's name
+    /// Further arguments for cargo nextest, such as part of a test's name
     #[arg(last = true)]
     nextest: Vec<String>,
 }
 
-/// Tests that find the machine lacking say so in the file that this names.
+/// The variable with the path of the file to which a test writes why it skipped itself.
 const SKIP_LOG: &str = "SKUPPER_SKIP_LOG";
 
 pub(crate) fn run(args: &Args) -> ExitCode {
@@ -47,8 +47,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         type Runner = fn(&Args, &mut Vec<String>) -> Result<Counts>;
         for (name, runner) in [
             ("nextest", nextest as Runner),
-            ("nextest, other ways", other_ways),
-            ("doc tests", doc_tests),
+            ("nextest, combinations", combinations),
         ] {
             match runner(args, &mut skipped) {
                 Ok(counts) => sum = sum + counts,
@@ -74,8 +73,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// What the tests take. Machines of their own, and what is installed in them, are for root only: for
-/// others that is minutes of set-up for tests that skip themselves.
+/// Groups to install for the tests. Levels 3 and 4 need root: without root their tests skip
+/// themselves, so their set-up is skipped too.
 fn groups(args: &Args) -> &'static [Group] {
     if args.quick || !geteuid().is_root() {
         &[Group::Build, Group::Test]
@@ -85,7 +84,7 @@ fn groups(args: &Args) -> &'static [Group] {
 }
 
 fn nextest(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
-    // The black-box tests start the programs, which are not theirs to build.
+    // Black-box tests start the programs but do not build them.
     sh::run(&mut sh::cargo(&[
         "build",
         "--workspace",
@@ -119,46 +118,47 @@ fn nextest(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
         } else {
             "a filter, or marked #[ignore]"
         };
-        skipped.push(format!("{} tests: left out by {why}", counts.skipped));
+        skipped.push(format!("{} tests: excluded by {why}", counts.skipped));
     }
     let on_their_own = read_skips(&log)?;
     counts.skip_of_passed(on_their_own.len());
     skipped.extend(on_their_own);
-    ensure!(ok || counts.failed > 0, "it ended badly: see above");
+    ensure!(ok || counts.failed > 0, "nextest failed: see above");
     Ok(counts)
 }
 
-/// Steering and acceleration, as environment variables have it that daemons and the tests' harness
-/// read. What is run anyway is the first switched on, and the second not asked for.
-const WAYS: [(&str, &str); 3] = [("auto", "auto"), ("off", "auto"), ("off", "off")];
+/// Further combinations of steering and acceleration, as environment variables for the daemon and the
+/// harness. The main run has steering on and acceleration off.
+const COMBINATIONS: [(&str, &str); 3] = [("auto", "auto"), ("off", "auto"), ("off", "off")];
 
-/// The tests of the main job that carry traffic. Left out is what moves or holds much.
-const MAIN_JOB: &str = "binary(/^(services|ends)$/) \
+/// Tests of listeners and connectors that carry traffic, without those that move much data.
+const TRAFFIC_TESTS: &str = "binary(=blackbox) \
+    and test(/^(listeners|connectors|streams|multi_key_listeners|health_checks)::/) \
     and not test(/thousands|large_transfers|100_mb|60_s|1_gib|rings_and_meshes/)";
 
-/// The main job in the other combinations of steering and acceleration on and off.
-fn other_ways(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
+/// Runs the tests that carry traffic in the other combinations of steering and acceleration.
+fn combinations(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
     let mut sum = Counts::default();
     if args.quick || !args.nextest.is_empty() {
         skipped.push(
-            "the main job with steering and acceleration on and off: a part was asked for"
+            "combinations of steering and acceleration: only part of the tests was requested"
                 .to_owned(),
         );
         return Ok(sum);
     }
+    // The whole workspace, as in the main run: other features of shared dependencies would build them anew.
     let words = [
         "nextest",
         "run",
-        "--package",
-        "skupper-tests",
+        "--workspace",
         "--locked",
         "--profile",
         "ci",
     ];
-    for (steering, acceleration) in WAYS {
-        eprintln!("the main job with steering {steering}, acceleration {acceleration}");
+    for (steering, acceleration) in COMBINATIONS {
+        eprintln!("tests that carry traffic with steering {steering}, acceleration {acceleration}");
         let mut command = sh::cargo(&words);
-        command.args(["--filterset", MAIN_JOB]);
+        command.args(["--filterset", TRAFFIC_TESTS]);
         command.env("SKUPPER_STEERING", steering);
         command.env("SKUPPER_TEST_ACCELERATION", acceleration);
         let (ok, lines) = tee(&mut command)?;
@@ -166,48 +166,29 @@ fn other_ways(args: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
         let mut counts = from_the_end
             .find_map(|line| Counts::of_nextest(line))
             .context("no test was run: see above")?;
-        ensure!(ok || counts.failed > 0, "it ended badly: see above");
-        // Those that the filter leaves out are run the usual way.
+        ensure!(ok || counts.failed > 0, "nextest failed: see above");
+        // Tests that the filter excludes are counted in the main run.
         counts.skipped = 0;
         sum = sum + counts;
     }
     Ok(sum)
 }
 
-fn doc_tests(_: &Args, skipped: &mut Vec<String>) -> Result<Counts> {
-    let (ok, lines) = tee(&mut sh::cargo(&[
-        "test",
-        "--workspace",
-        "--doc",
-        "--quiet",
-        "--locked",
-    ]))?;
-    let counts = lines
-        .iter()
-        .filter_map(|line| Counts::of_libtest(line))
-        .fold(Counts::default(), |sum, counts| sum + counts);
-    if counts.skipped > 0 {
-        skipped.push(format!("{} doc tests: marked ignore", counts.skipped));
-    }
-    ensure!(ok || counts.failed > 0, "it ended badly: see above");
-    Ok(counts)
-}
-
-/// A line for each test that skipped itself.
+/// Reads a line for each test that skipped itself.
 fn read_skips(log: &Path) -> Result<Vec<String>> {
     if !log.exists() {
         return Ok(Vec::new());
     }
     let text = fs::read_to_string(log).with_context(|| log.display().to_string())?;
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
-    // A test that was tried twice is one.
+    // A test that ran twice counts once.
     lines.sort();
     lines.dedup();
     Ok(lines)
 }
 
-/// Runs a command, passing on what it says as it says it. Returns whether it ended well, and the
-/// lines of both its outputs.
+/// Runs a command and passes its output on as it comes. Returns whether it succeeded, and the lines of
+/// both its outputs.
 fn tee(command: &mut Command) -> Result<(bool, Vec<String>)> {
     let words = sh::words(command);
     eprintln!("+ {words}");
@@ -218,7 +199,7 @@ fn tee(command: &mut Command) -> Result<(bool, Vec<String>)> {
         .stderr(writer)
         .spawn()
         .with_context(|| format!("starting {words}"))?;
-    // The command holds the ends for writing: reading would not end while we have them too.
+    // Drops our copies of the writing end, so that reading ends when the child closes its own.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut lines = Vec::new();
     for line in BufReader::new(reader).lines() {

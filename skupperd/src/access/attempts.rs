@@ -1,4 +1,4 @@
-//! How often strangers may guess.
+//! How often clients may send a wrong code: counts per address and in total, in a window of a minute.
 
 use std::{
     collections::HashMap,
@@ -6,26 +6,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time in which wrong codes are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Wrong codes from one address in that time, after which it has to wait.
-const PER_ADDRESS: u32 = 10;
-/// Wrong codes from everywhere in that time, after which each further one is answered late.
-const IN_ALL: u32 = 100;
-/// How late.
-const LATE: Duration = Duration::from_secs(1);
-/// Addresses remembered; beyond that the oldest are forgotten, and the total still counts.
+/// Wrong codes from one address in a window, after which it is blocked until the window ends.
+const MAX_PER_ADDRESS: u32 = 10;
+/// Wrong codes from all addresses in a window, after which the response to each further one is delayed.
+const MAX_IN_ALL: u32 = 100;
+const DELAY: Duration = Duration::from_secs(1);
+/// Addresses that are remembered. Beyond that the oldest are forgotten; the total still counts them.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// Wrong codes of the last minute. A right code from an address that has not guessed is never held up.
+/// Wrong codes of the last minute. A right code from an address that did not guess is never delayed.
 #[derive(Debug, Default)]
-pub(super) struct Attempts {
+pub(super) struct FailedAttempts {
     by_address: HashMap<IpAddr, (Instant, u32)>,
     all: Option<(Instant, u32)>,
 }
 
-/// An IPv6 host has a whole /64 to come from.
-fn block(address: IpAddr) -> IpAddr {
+/// The address that is counted: an IPv6 host can use every address of its /64.
+pub(super) fn counted_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => {
             let network = u128::from(ip) & !u128::from(u64::MAX);
@@ -35,17 +33,17 @@ fn block(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Attempts {
-    /// How long this address has to wait; none when it may try.
-    pub(super) fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        let (since, count) = self.by_address.get(&block(address))?;
-        let passed = now.saturating_duration_since(*since);
-        let left = WINDOW.checked_sub(passed).filter(|left| !left.is_zero())?;
-        (*count >= PER_ADDRESS).then_some(left)
+impl FailedAttempts {
+    pub(super) fn is_blocked(&self, address: IpAddr, now: Instant) -> bool {
+        self.by_address
+            .get(&counted_address(address))
+            .is_some_and(|(since, count)| {
+                *count >= MAX_PER_ADDRESS && now.saturating_duration_since(*since) < WINDOW
+            })
     }
 
-    /// Counts a wrong code; gives how long its answer is held back.
-    pub(super) fn wrong(&mut self, address: IpAddr, now: Instant) -> Duration {
+    /// Counts a wrong code. Returns the delay of its response.
+    pub(super) fn record(&mut self, address: IpAddr, now: Instant) -> Duration {
         if self.by_address.len() >= MAX_ADDRESSES {
             self.by_address
                 .retain(|_, (since, _)| now.saturating_duration_since(*since) < WINDOW);
@@ -56,19 +54,26 @@ impl Attempts {
                 self.by_address.remove(&oldest);
             }
         }
-        let place = self.by_address.entry(block(address)).or_insert((now, 0));
-        count(place, now);
+        let window = self
+            .by_address
+            .entry(counted_address(address))
+            .or_insert((now, 0));
+        count(window, now);
         let all = self.all.get_or_insert((now, 0));
         count(all, now);
-        if all.1 > IN_ALL { LATE } else { Duration::ZERO }
+        if all.1 > MAX_IN_ALL {
+            DELAY
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
-fn count(place: &mut (Instant, u32), now: Instant) {
-    if now.saturating_duration_since(place.0) >= WINDOW {
-        *place = (now, 0);
+fn count(window: &mut (Instant, u32), now: Instant) {
+    if now.saturating_duration_since(window.0) >= WINDOW {
+        *window = (now, 0);
     }
-    place.1 = place.1.saturating_add(1);
+    window.1 = window.1.saturating_add(1);
 }
 
 #[cfg(test)]
@@ -80,39 +85,41 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_guesses_waits_and_others_do_not() {
-        let (mut attempts, begin) = (Attempts::default(), Instant::now());
+    fn an_address_that_guesses_is_blocked_and_others_are_not() {
+        let (mut attempts, begin) = (FailedAttempts::default(), Instant::now());
         let (bad, good) = (ip("192.0.2.1"), ip("192.0.2.2"));
-        for _ in 0..PER_ADDRESS {
-            assert_eq!(attempts.wait(bad, begin), None);
-            attempts.wrong(bad, begin);
+        for _ in 0..MAX_PER_ADDRESS {
+            assert!(!attempts.is_blocked(bad, begin));
+            attempts.record(bad, begin);
         }
-        assert_eq!(attempts.wait(bad, begin), Some(WINDOW));
-        assert_eq!(attempts.wait(ip("::ffff:192.0.2.1"), begin), Some(WINDOW));
-        assert_eq!(attempts.wait(good, begin), None);
-        assert_eq!(attempts.wait(bad, begin + WINDOW), None);
+        assert!(attempts.is_blocked(bad, begin));
+        assert!(attempts.is_blocked(ip("::ffff:192.0.2.1"), begin));
+        assert!(!attempts.is_blocked(good, begin));
+        let last = begin + Duration::from_secs(59);
+        assert!(attempts.is_blocked(bad, last));
+        assert!(!attempts.is_blocked(bad, begin + WINDOW));
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_guesser_and_many_guessers_are_slowed() {
-        let (mut attempts, now) = (Attempts::default(), Instant::now());
-        for n in 0..PER_ADDRESS {
-            attempts.wrong(ip(&format!("2001:db8::{n:x}")), now);
+    fn an_ipv6_network_counts_as_one_address_and_many_addresses_are_delayed() {
+        let (mut attempts, now) = (FailedAttempts::default(), Instant::now());
+        for n in 0..MAX_PER_ADDRESS {
+            attempts.record(ip(&format!("2001:db8::{n:x}")), now);
         }
-        assert!(attempts.wait(ip("2001:db8::ffff"), now).is_some());
-        assert!(attempts.wait(ip("2001:db8:0:1::1"), now).is_none());
-        let late: Vec<Duration> = (0..=IN_ALL)
-            .map(|n| attempts.wrong(ip(&format!("10.0.{n}.1")), now))
+        assert!(attempts.is_blocked(ip("2001:db8::ffff"), now));
+        assert!(!attempts.is_blocked(ip("2001:db8:0:1::1"), now));
+        let delays: Vec<Duration> = (0..=MAX_IN_ALL)
+            .map(|n| attempts.record(ip(&format!("10.0.{n}.1")), now))
             .collect();
-        assert_eq!(late.first(), Some(&Duration::ZERO));
-        assert_eq!(late.last(), Some(&LATE));
+        assert_eq!(delays.first(), Some(&Duration::ZERO));
+        assert_eq!(delays.last(), Some(&DELAY));
     }
 
     #[test]
-    fn memory_of_guessers_is_bounded() {
-        let (mut attempts, now) = (Attempts::default(), Instant::now());
+    fn the_number_of_remembered_addresses_is_bounded() {
+        let (mut attempts, now) = (FailedAttempts::default(), Instant::now());
         for n in 0..MAX_ADDRESSES as u32 + 500 {
-            attempts.wrong(IpAddr::V4((0x0a00_0000 + n).into()), now);
+            attempts.record(IpAddr::V4((0x0a00_0000 + n).into()), now);
         }
         assert_eq!(attempts.by_address.len(), MAX_ADDRESSES);
     }

@@ -2,8 +2,10 @@
 
 mod decode;
 mod encode;
+mod fields;
 mod list;
 
-pub use decode::{DecodeError, Fields, Reader};
+pub use decode::{DecodeError, Reader};
 pub use encode::{encode, string, symbol, uint, ulong};
+pub use fields::Fields;
 pub use list::List;

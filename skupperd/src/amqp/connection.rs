@@ -1,250 +1,57 @@
 //! An AMQP connection as a state machine: bytes and time in, events and bytes out.
 //!
-//! Deliveries are cut through: the payload of a transfer is given out as it arrives, in slices of
-//! the input, and a delivery need never complete. Frames of transfers are composed by the caller
-//! around payload that never passes through here.
+//! A [`Connection`] owns everything that the two peers of one connection agree on: their `open`s, the
+//! sessions with their windows, the links with their credit, the unsettled deliveries, and the control
+//! frames that wait to be sent. It begins where TLS and SASL end.
+//!
+//! The handshake and the driver of a link call it: they pass received bytes to
+//! [`receive`](Connection::receive) until it returns `None`, send what is in
+//! [`output`](Connection::output), and call [`handle_timeout`](Connection::handle_timeout) when
+//! [`poll_timeout`](Connection::poll_timeout) is due.
+//!
+//! States: until the peer's protocol header and `open` have come nothing else is accepted; then it is
+//! open; after `close`, ours or the peer's, or after a [`ConnectionError`], the caller sends the output
+//! and drops it. A session is begun by one side and established when the other has answered, a link
+//! likewise; both end when both sides have ended them.
+//!
+//! Deliveries are cut through: the payload of a transfer is passed on as it arrives, in slices of the
+//! input, and a delivery need never complete. For outgoing deliveries the caller sends the frames:
+//! [`transfer_header`](Connection::transfer_header) writes what goes before a payload.
+//!
+//! It never reads a clock or a socket, never keeps a delivery, and never holds more for a peer than
+//! [`Limits`] allows. Addresses and the contents of messages mean nothing to it.
 
-mod input;
-mod output;
-mod session;
+mod config;
+mod credit;
+mod event;
+mod incoming;
+mod links;
+mod outgoing;
+mod parser;
+mod receive;
+mod sessions;
+mod settlement;
+mod state;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 
 use super::{
     frame,
-    performative::{Attach, DeliveryState, Error, Open, Role, Source, Target},
-    value::{Symbol, Value},
+    performative::{Error, Open, Performative},
 };
-use bytes::{Bytes, BytesMut};
-use input::Parser;
-use session::{Link, Session};
+use bytes::{BufMut, BytesMut};
+pub use config::{AttachArgs, Config, LINK_BYTES, Limits, MAX_TRANSFER_HEADER};
+pub use event::{ApiError, ConnectionError, DeliveryId, Event, LinkId, SessionId};
+use parser::Parser;
+pub use state::SESSION_WINDOW;
+use state::{Link, Session, Totals};
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// Longest frame header with its transfer performative that [`Connection::transfer_header`] writes:
-/// 8 (frame) + 3 (descriptor) + 3 (list) + 5 (handle) + 5 (id) + 10 (tag) + 1 (format) + flags.
-pub const MAX_TRANSFER_HEADER: usize = 48;
-
-/// Frames of a session's incoming window. Upstream: 128 MiB / 16 KiB.
-pub const SESSION_WINDOW: u32 = 8192;
-
-/// Bounds on what a peer can make us keep.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Sessions.
-    pub sessions: usize,
-    /// Links of all sessions; also one more than the highest handle.
-    pub links: usize,
-    /// Deliveries that are not settled, each direction.
-    pub unsettled: usize,
-    /// Longest performative other than transfer.
-    pub performative: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            sessions: 1024,
-            links: 70_000,
-            unsettled: 200_000,
-            performative: 64 * 1024,
-        }
-    }
-}
-
-/// Our side of `open`.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Router id.
-    pub container_id: String,
-    /// Host that was dialled.
-    pub hostname: Option<String>,
-    /// Largest frame we take. Upstream: 16384.
-    pub max_frame_size: u32,
-    /// Highest channel. Upstream: 32767.
-    pub channel_max: u16,
-    /// Advertised idle time-out; we give up after twice that. Upstream: 8 s.
-    pub idle_timeout: Duration,
-    /// Offered and desired capabilities.
-    pub capabilities: Vec<Symbol>,
-    /// Properties.
-    pub properties: Vec<(Value, Value)>,
-    /// Bounds.
-    pub limits: Limits,
-}
-
-impl Config {
-    /// What a router says, without properties.
-    pub fn new(container_id: impl Into<String>) -> Self {
-        Self {
-            container_id: container_id.into(),
-            hostname: None,
-            max_frame_size: 16_384,
-            channel_max: 32_767,
-            idle_timeout: Duration::from_secs(8),
-            capabilities: Vec::new(),
-            properties: Vec::new(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// A link of this connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(u32);
-
-impl LinkId {
-    /// Any link, for tests of those who are only told of links.
-    #[cfg(test)]
-    pub(crate) fn of(index: u32) -> Self {
-        Self(index)
-    }
-
-    /// A small number, fit to index a table with.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// A session of this connection: its local channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionId(u16);
-
-/// A delivery of this connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeliveryId {
-    session: u16,
-    outgoing: bool,
-    id: u32,
-}
-
-/// A violation of the protocol by the peer; the close that says so is in the output already.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{0}")]
-pub struct ConnectionError(pub Error);
-
-/// A call that can not be carried out now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
-    /// The receiver has given no credit.
-    #[error("no credit on the link")]
-    NoCredit,
-    /// The peer's session window is used up.
-    #[error("session window is closed")]
-    NoWindow,
-    /// No such session or link (any more).
-    #[error("no such session or link")]
-    Gone,
-    /// Over our own or the peer's limit.
-    #[error("{0} limit of the connection is reached")]
-    Limit(&'static str),
-    /// The previous delivery of the link is not complete.
-    #[error("previous delivery on the link is not complete")]
-    Busy,
-}
-
-/// What to attach.
-#[derive(Clone, Debug, Default)]
-pub struct AttachArgs {
-    /// Name; unique between the two containers.
-    pub name: String,
-    /// Our role.
-    pub role: Role,
-    /// Source.
-    pub source: Source,
-    /// Target.
-    pub target: Target,
-    /// Receivers: credit that is topped up.
-    pub credit: u32,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// The peer opened.
-    Open(Box<Open>),
-    /// The peer closed; we have not.
-    Close(Option<Error>),
-    /// A session is established.
-    Begin {
-        /// The session.
-        session: SessionId,
-        /// The peer began it.
-        remote_initiated: bool,
-    },
-    /// The peer ended a session. Its links have had their `Detach`.
-    End {
-        /// The session.
-        session: SessionId,
-        /// Reason.
-        error: Option<Error>,
-    },
-    /// The peer attached.
-    Attach {
-        /// The link.
-        link: LinkId,
-        /// To be answered with accept or refuse; else it answers ours.
-        remote_initiated: bool,
-        /// The performative.
-        attach: Box<Attach>,
-    },
-    /// A link is gone; its id is free.
-    Detach {
-        /// The link.
-        link: LinkId,
-        /// For good.
-        closed: bool,
-        /// Reason: one for all links of a session that ends.
-        error: Option<Arc<Error>>,
-    },
-    /// A sending link's credit changed.
-    Flow {
-        /// The link.
-        link: LinkId,
-        /// Credit now.
-        credit: u32,
-        /// To be used up or given back.
-        drain: bool,
-    },
-    /// A session's window is open again.
-    Window {
-        /// The session.
-        session: SessionId,
-    },
-    /// Payload of a delivery.
-    Transfer {
-        /// The link.
-        link: LinkId,
-        /// The delivery.
-        delivery: DeliveryId,
-        /// Its first bytes.
-        first: bool,
-        /// Settled by the sender.
-        settled: bool,
-        /// Payload.
-        payload: Bytes,
-        /// The delivery goes on.
-        more: bool,
-        /// The sender gave it up.
-        aborted: bool,
-    },
-    /// The peer's word on a delivery that is not settled.
-    Disposition {
-        /// Its link.
-        link: LinkId,
-        /// The delivery.
-        delivery: DeliveryId,
-        /// Settled by the peer.
-        settled: bool,
-        /// State: one for all deliveries that the peer spoke of at once.
-        state: Option<Arc<DeliveryState>>,
-    },
-}
-
-/// The state machine.
+/// One side of a connection.
 #[derive(Debug)]
 pub struct Connection {
     limits: Limits,
@@ -253,14 +60,15 @@ pub struct Connection {
     remote: Option<Box<Open>>,
     output: BytesMut,
     sessions: Vec<Option<Session>>,
+    free_sessions: Vec<u16>,
     /// Local channel + 1 by remote channel.
     channels: Vec<u16>,
     links: Vec<Option<Link>>,
     free_links: Vec<u32>,
-    /// Our attaches that have no answer yet.
-    unanswered: HashMap<(u16, String), u32>,
+    totals: Totals,
     parser: Parser,
     events: VecDeque<Event>,
+    /// Largest frame in bytes, each direction.
     max_in: usize,
     max_out: usize,
     last_received: Instant,
@@ -290,10 +98,11 @@ impl Connection {
             remote: None,
             output: BytesMut::from(&frame::AMQP_HEADER[..]),
             sessions: Vec::new(),
+            free_sessions: Vec::new(),
             channels: Vec::new(),
             links: Vec::new(),
             free_links: Vec::new(),
-            unanswered: HashMap::new(),
+            totals: Totals::default(),
             parser: Parser::default(),
             events: VecDeque::new(),
             max_in: cfg.max_frame_size as usize,
@@ -303,7 +112,7 @@ impl Connection {
             next_tag: 0,
             closed: false,
         };
-        this.put(0, &super::performative::Performative::Open(Box::new(open)));
+        this.put(0, &Performative::Open(Box::new(open)));
         this
     }
 
@@ -312,8 +121,8 @@ impl Connection {
         self.remote.as_deref()
     }
 
-    /// Both sides use frames of this size from now on, whatever they said in open.
-    pub fn set_native(&mut self, max_frame: u32) {
+    /// Allows frames of this size in both directions, whatever the two `open`s say.
+    pub fn raise_max_frame_size(&mut self, max_frame: u32) {
         self.max_in = self.max_in.max(max_frame as usize);
         self.max_out = self.max_out.max(max_frame as usize);
     }
@@ -339,7 +148,7 @@ impl Connection {
         Some(self.last_sent + Duration::from_millis(u64::from(millis)) / 2)
     }
 
-    /// Sends a heartbeat, or gives up a silent peer.
+    /// Sends a heartbeat when one is due, or ends a connection whose peer is silent.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
         if now >= self.last_received + self.idle_timeout * 2 {
             let silent = self.idle_timeout * 2;
@@ -355,9 +164,25 @@ impl Connection {
         Ok(())
     }
 
-    /// Something was sent.
+    /// The caller has sent something: the next heartbeat is due later.
     pub fn note_sent(&mut self, now: Instant) {
         self.last_sent = now;
+    }
+
+    pub fn close(&mut self, error: Option<Error>) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.put(0, &Performative::Close(error));
+        }
+    }
+
+    /// Appends a frame with this performative to the output.
+    fn put(&mut self, channel: u16, performative: &Performative) {
+        let at = self.output.len();
+        self.output.put_slice(&[0, 0, 0, 0, 2, frame::AMQP]);
+        self.output.put_u16(channel);
+        performative.encode(&mut self.output);
+        let size = (self.output.len() - at) as u32;
+        self.output[at..at + 4].copy_from_slice(&size.to_be_bytes());
     }
 
     fn violation(&mut self, condition: &'static str, text: impl Into<String>) -> ConnectionError {
@@ -376,10 +201,5 @@ impl Connection {
 
     fn session_mut(&mut self, channel: u16) -> Option<&mut Session> {
         self.sessions.get_mut(usize::from(channel))?.as_mut()
-    }
-
-    /// Number of links that exist.
-    pub fn link_count(&self) -> usize {
-        self.links.len() - self.free_links.len()
     }
 }

@@ -2,9 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-/// Protocol header of AMQP 1.0.
+/// Protocol header of AMQP 1.0 (part 2.2).
 pub const AMQP_HEADER: [u8; 8] = *b"AMQP\x00\x01\x00\x00";
-/// Protocol header of its SASL layer.
+/// Protocol header of its SASL layer (part 5.3.2).
 pub const SASL_HEADER: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
 /// Type of an AMQP frame.
 pub const AMQP: u8 = 0;
@@ -18,26 +18,24 @@ pub const MIN_MAX_FRAME: usize = 512;
 /// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Shorter than its own header.
-    #[error("frame of {0} bytes is shorter than its header")]
+    /// Shorter than a frame header.
+    #[error("frame size {0} is below the size of a frame header")]
     Short(usize),
-    /// Longer than was agreed.
-    #[error("frame of {size} bytes is over the agreed {max}")]
+    /// Longer than our max-frame-size.
+    #[error("frame of {size} bytes exceeds the maximum of {max}")]
     Long {
         /// Size it claims.
         size: usize,
-        /// Size that was agreed.
+        /// Largest that is allowed.
         max: usize,
     },
     /// Data offset outside the frame.
-    #[error("data offset {0} lies outside the frame")]
+    #[error("data offset {0} is outside the frame")]
     Offset(u8),
-    /// No such type.
     #[error("unknown frame type {0}")]
     Kind(u8),
 }
 
-/// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Bytes of the frame, header included.
@@ -46,7 +44,6 @@ pub struct Header {
     pub body: usize,
     /// AMQP or SASL.
     pub kind: u8,
-    /// Channel.
     pub channel: u16,
 }
 

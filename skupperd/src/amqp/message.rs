@@ -1,5 +1,7 @@
-//! Messages and the heads of TCP streams: the sections of a delivery (OASIS AMQP 1.0 part 3.2, and
-//! the router annotations that the Skupper router protocol puts in front of them).
+//! The contents of deliveries: messages (OASIS AMQP 1.0 part 3.2) with the router annotations that
+//! skupper-router puts before them, and the heads of TCP streams.
+
+mod head;
 
 use super::{
     codec::{DecodeError, Fields, Reader, encode, ulong},
@@ -7,16 +9,17 @@ use super::{
 };
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Descriptor of the router annotations section: "SKPR--RA".
+/// Descriptor of the router annotations section: "SKPR--RA" (`router-annotations.adoc` of
+/// skupper-router, which also has the flags below).
 pub const ROUTER_ANNOTATIONS: u64 = 0x534B_5052_2D2D_5241;
-/// Content type of a TCP stream's delivery.
+/// Content type of a TCP stream's delivery (`tcp_adaptor.c` of skupper-router).
 pub const STREAM_CONTENT_TYPE: &str = "application/octet-stream";
 
 /// Annotation flag: the delivery is a stream.
 pub const FLAG_STREAMING: u32 = 1;
 /// Annotation flag: a released delivery may be sent to another consumer.
 pub const FLAG_RESEND_RELEASED: u32 = 2;
-/// Annotation flag: no second-level queue threshold.
+/// Annotation flag: the router does not hold the sender back when its queue is full (Q2).
 pub const FLAG_DISABLE_Q2: u32 = 4;
 
 const HEADER: u64 = 0x70;
@@ -29,10 +32,10 @@ const SEQUENCE: u64 = 0x76;
 const VALUE: u64 = 0x77;
 const FOOTER: u64 = 0x78;
 
-/// Routers a message may have passed; a longer list is a lie or a loop.
+/// Routers that a message may have passed: more than any network has.
 const MAX_TRACE: usize = 512;
 
-/// The section every message between routers begins with.
+/// The section that every message between routers begins with.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RouterAnnotations {
     /// Flags; unknown bits are passed on unchanged.
@@ -49,40 +52,32 @@ pub struct RouterAnnotations {
     pub extra: Vec<Value>,
 }
 
-/// The properties section.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {
-    /// Message id.
     pub message_id: Option<Value>,
-    /// User id.
     pub user_id: Option<Bytes>,
     /// Address the message goes to.
     pub to: Option<String>,
-    /// Subject.
     pub subject: Option<String>,
     /// Address that answers go to.
     pub reply_to: Option<String>,
-    /// Correlation id.
     pub correlation_id: Option<Value>,
-    /// Content type: a symbol by the standard, a string in upstream's streams.
+    /// A symbol by the standard, a string in the streams of skupper-router.
     pub content_type: Option<Value>,
     /// The remaining fields, kept as they are.
     pub rest: Vec<Value>,
 }
 
-/// What comes before a stream's bytes.
+/// What precedes the bytes of a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MessageHead {
-    /// Router annotations.
     pub annotations: RouterAnnotations,
-    /// Properties.
     pub properties: Properties,
-    /// Application properties.
     pub application_properties: Vec<(Value, Value)>,
 }
 
 impl MessageHead {
-    /// The address the delivery goes to.
+    /// Destination address.
     pub fn to(&self) -> Option<&str> {
         self.annotations
             .to_override
@@ -90,7 +85,6 @@ impl MessageHead {
             .or(self.properties.to.as_deref())
     }
 
-    /// The application property of this name.
     pub fn application_property(&self, name: &str) -> Option<&Value> {
         self.application_properties
             .iter()
@@ -99,49 +93,36 @@ impl MessageHead {
     }
 }
 
-/// A message's body.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Body {
-    /// No body section.
     #[default]
     Empty,
-    /// amqp-value
     Value(Value),
-    /// data sections
     Data(Vec<Bytes>),
-    /// amqp-sequence sections
     Sequence(Vec<Value>),
 }
 
-/// A complete message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {
     /// Router annotations; absent from clients.
     pub annotations: Option<RouterAnnotations>,
     /// Header, kept as it is.
     pub header: Option<Value>,
-    /// Delivery annotations.
     pub delivery_annotations: Option<Value>,
-    /// Message annotations.
     pub message_annotations: Option<Value>,
-    /// Properties.
     pub properties: Option<Properties>,
-    /// Application properties.
     pub application_properties: Vec<(Value, Value)>,
-    /// Body.
     pub body: Body,
-    /// Footer.
     pub footer: Option<Value>,
 }
 
-/// What the first bytes of a delivery turned out to be.
+/// What a delivery turns out to be by its first bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamParse {
     /// The head is not complete yet.
     NeedMore,
     /// A stream; its bytes begin at `raw_offset`.
     Stream {
-        /// The head.
         head: Box<MessageHead>,
         /// Where raw bytes begin.
         raw_offset: usize,
@@ -150,12 +131,11 @@ pub enum StreamParse {
     NotStream,
 }
 
-/// Parses the head of a delivery.
 pub fn parse_stream_head(buf: &[u8]) -> Result<StreamParse, DecodeError> {
-    match stream_head(buf) {
-        Err(DecodeError::Truncated) => Ok(StreamParse::NeedMore),
-        other => other,
+    if !head::is_complete(buf)? {
+        return Ok(StreamParse::NeedMore);
     }
+    stream_head(buf)
 }
 
 fn stream_head(buf: &[u8]) -> Result<StreamParse, DecodeError> {
@@ -174,7 +154,7 @@ fn stream_head(buf: &[u8]) -> Result<StreamParse, DecodeError> {
                     .as_ref()
                     .and_then(Value::as_str)
                     == Some(STREAM_CONTENT_TYPE);
-                // The marker is a null body; a message of that type with a real body is a message.
+                // A null body marks a stream. With another body of that content type it is a message.
                 return match r.peek() {
                     None => Err(DecodeError::Truncated),
                     Some(0x40) if stream => Ok(StreamParse::Stream {
@@ -238,8 +218,8 @@ fn properties(f: &mut Fields<'_>) -> Result<Properties, DecodeError> {
     })
 }
 
-/// Lists and maps of a head are written in their wide form, as upstream does: it then finds their
-/// size at the place it expects.
+/// Writes a list or map in its wide form, as skupper-router does, which expects the size at a fixed
+/// offset.
 fn wide(code: u8, count: usize, body: &[u8], out: &mut impl BufMut) {
     if code == 0xd0 && count == 0 {
         return out.put_u8(0x45);
@@ -305,7 +285,7 @@ fn encode_map(descriptor: u8, entries: &[(Value, Value)], out: &mut impl BufMut)
     wide(0xd1, entries.len() * 2, &body, out);
 }
 
-/// Writes the head of a stream, down to the marker behind which raw bytes begin.
+/// Writes the head of a stream up to the marker after which its bytes begin.
 pub fn encode_stream_head(head: &MessageHead, out: &mut impl BufMut) {
     encode_annotations(&head.annotations, out);
     encode_properties(&head.properties, out);
@@ -314,7 +294,6 @@ pub fn encode_stream_head(head: &MessageHead, out: &mut impl BufMut) {
 }
 
 impl Message {
-    /// Decodes a complete message.
     pub fn decode(buf: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(buf);
         let mut m = Self::default();
@@ -343,7 +322,6 @@ impl Message {
         Ok(m)
     }
 
-    /// Encodes the message.
     pub fn encode(&self, out: &mut BytesMut) {
         if let Some(a) = &self.annotations {
             encode_annotations(a, out);
@@ -383,7 +361,7 @@ impl Message {
         }
     }
 
-    /// The address the message goes to.
+    /// Destination address.
     pub fn to(&self) -> Option<&str> {
         let annotated = self
             .annotations
@@ -393,7 +371,7 @@ impl Message {
     }
 }
 
-/// The header section that control messages carry: durable = false.
+/// The header section that skupper-router's control messages carry: durable = false.
 pub fn not_durable() -> Value {
     Value::List(vec![Value::Bool(false)])
 }

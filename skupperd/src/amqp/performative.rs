@@ -1,8 +1,9 @@
 //! The performatives and their types (OASIS AMQP 1.0 parts 2, 3 and 5).
 //!
-//! Each type reads and writes its own list of fields (`decode`, `encode`); which list it is, the
-//! descriptor, is known here.
+//! Each type reads and writes its own list of fields (`decode`, `encode`). The descriptors, which tell
+//! the lists apart, are in [`code`].
 
+pub mod code;
 mod delivery;
 mod endpoint;
 mod error;
@@ -18,61 +19,20 @@ pub use error::Error;
 pub use link::{Attach, Detach, Flow, Role};
 pub use terminus::{Source, Target};
 
-/// Descriptor codes.
-pub mod code {
-    #![expect(
-        missing_docs,
-        reason = "each is the descriptor of the type of that name"
-    )]
-    pub const OPEN: u64 = 0x10;
-    pub const BEGIN: u64 = 0x11;
-    pub const ATTACH: u64 = 0x12;
-    pub const FLOW: u64 = 0x13;
-    pub const TRANSFER: u64 = 0x14;
-    pub const DISPOSITION: u64 = 0x15;
-    pub const DETACH: u64 = 0x16;
-    pub const END: u64 = 0x17;
-    pub const CLOSE: u64 = 0x18;
-    pub const ERROR: u64 = 0x1d;
-    pub const RECEIVED: u64 = 0x23;
-    pub const ACCEPTED: u64 = 0x24;
-    pub const REJECTED: u64 = 0x25;
-    pub const RELEASED: u64 = 0x26;
-    pub const MODIFIED: u64 = 0x27;
-    pub const SOURCE: u64 = 0x28;
-    pub const TARGET: u64 = 0x29;
-    pub const SASL_MECHANISMS: u64 = 0x40;
-    pub const SASL_INIT: u64 = 0x41;
-    pub const SASL_CHALLENGE: u64 = 0x42;
-    pub const SASL_RESPONSE: u64 = 0x43;
-    pub const SASL_OUTCOME: u64 = 0x44;
-}
-
-/// Any performative of an AMQP frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Performative {
-    /// open
     Open(Box<Open>),
-    /// begin
     Begin(Begin),
-    /// attach
     Attach(Box<Attach>),
-    /// flow
     Flow(Flow),
-    /// transfer
     Transfer(Transfer),
-    /// disposition
     Disposition(Disposition),
-    /// detach
     Detach(Detach),
-    /// end
     End(Option<Error>),
-    /// close
     Close(Option<Error>),
 }
 
 impl Performative {
-    /// Decodes a performative from the front of a frame's body.
     pub fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let code = r.descriptor()?;
         let mut f = r.fields()?;
@@ -90,7 +50,6 @@ impl Performative {
         })
     }
 
-    /// Encodes the performative.
     pub fn encode(&self, out: &mut impl BufMut) {
         let mut l = List::new();
         let code = match self {

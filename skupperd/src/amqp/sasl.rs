@@ -1,50 +1,46 @@
-//! SASL negotiation (OASIS AMQP 1.0 part 5.3): EXTERNAL on links, ANONYMOUS on local listeners.
+//! SASL negotiation (OASIS AMQP 1.0 part 5.3): EXTERNAL on links, ANONYMOUS for local AMQP clients.
 
 use super::{
-    codec::{DecodeError, List, Reader, ulong},
+    codec::{self, DecodeError, List, Reader, ulong},
     frame::{self, FrameError},
     performative::code,
-    value::Symbol,
+    value::{Symbol, Value},
 };
 use bytes::{BufMut, BytesMut};
 
 /// A SASL frame is never longer (part 5.3.1).
 const MAX_FRAME: usize = 512;
-/// Code of success in `sasl-outcome`.
+/// Codes of `sasl-outcome` (part 5.3.3.6): success, and failed authentication.
 const OK: u8 = 0;
-/// Code of failed authentication.
 const AUTH: u8 = 1;
 
-/// The certificate says who the peer is.
+/// The TLS certificate identifies the peer.
 pub const EXTERNAL: &str = "EXTERNAL";
-/// Nobody in particular.
+/// The peer is not identified.
 pub const ANONYMOUS: &str = "ANONYMOUS";
 
 /// Why the negotiation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
-    /// The peer speaks something else.
-    #[error("peer does not begin with the AMQP SASL header")]
+    /// The peer does not speak AMQP, or no SASL.
+    #[error("expected an AMQP SASL header or frame")]
     Header,
-    /// Frame layer.
-    #[error("SASL frame")]
+    #[error("invalid SASL frame")]
     Frame(#[from] FrameError),
-    /// Frame body.
-    #[error("SASL frame body")]
+    #[error("cannot decode SASL frame")]
     Decode(#[from] DecodeError),
     /// No mechanism in common.
-    #[error("no common SASL mechanism: peer has {0}")]
+    #[error("no common SASL mechanism; the peer offers {0}")]
     Mechanism(String),
-    /// The peer refused.
-    #[error("peer refused authentication, code {0}")]
+    #[error("the peer refused authentication with code {0}")]
     Refused(u8),
-    /// A frame out of turn.
-    #[error("SASL frame 0x{0:02x} out of turn")]
-    OutOfTurn(u64),
+    /// A frame that may not come in this state.
+    #[error("unexpected SASL frame 0x{0:02x}")]
+    Unexpected(u64),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum SaslState {
     Header,
     Mechanisms,
     Init,
@@ -55,7 +51,7 @@ enum State {
 /// One side of the negotiation.
 #[derive(Debug)]
 pub struct Sasl {
-    state: State,
+    state: SaslState,
     server: bool,
     mechanisms: &'static [&'static str],
     /// Bytes to send.
@@ -79,22 +75,22 @@ impl Sasl {
             output.put_slice(&frame::SASL_HEADER);
         }
         Self {
-            state: State::Header,
+            state: SaslState::Header,
             server,
             mechanisms,
             output,
         }
     }
 
-    /// The negotiation has succeeded; what follows is AMQP.
+    /// True after success; the bytes that follow are AMQP.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == SaslState::Done
     }
 
-    /// Takes bytes of the peer off the front of `input`. Bytes behind the negotiation are left.
+    /// Takes bytes of the peer off the front of `input`. Bytes after the negotiation are left.
     pub fn feed(&mut self, input: &mut BytesMut) -> Result<(), SaslError> {
-        while self.state != State::Done {
-            if self.state == State::Header {
+        while self.state != SaslState::Done {
+            if self.state == SaslState::Header {
                 let known = input.len().min(8);
                 if input[..known] != frame::SASL_HEADER[..known] {
                     return Err(SaslError::Header);
@@ -107,16 +103,13 @@ impl Sasl {
                     self.output.put_slice(&frame::SASL_HEADER);
                     let offered: Vec<Symbol> =
                         self.mechanisms.iter().map(|m| (*m).into()).collect();
-                    let array = offered
-                        .into_iter()
-                        .map(super::value::Value::Symbol)
-                        .collect();
+                    let array = offered.into_iter().map(Value::Symbol).collect();
                     let mut list = List::new();
-                    list.value(&super::value::Value::Array(array));
+                    list.value(&Value::Array(array));
                     self.send(code::SASL_MECHANISMS, &list);
-                    self.state = State::Init;
+                    self.state = SaslState::Init;
                 } else {
-                    self.state = State::Mechanisms;
+                    self.state = SaslState::Mechanisms;
                 }
                 continue;
             }
@@ -140,7 +133,7 @@ impl Sasl {
         let code = r.descriptor()?;
         let mut fields = r.fields()?;
         match (&self.state, code) {
-            (State::Mechanisms, code::SASL_MECHANISMS) => {
+            (SaslState::Mechanisms, code::SASL_MECHANISMS) => {
                 let offered = fields.symbols()?;
                 let ours = self.mechanisms.first().copied().unwrap_or(EXTERNAL);
                 if !offered.iter().any(|m| m.as_str() == ours) {
@@ -148,29 +141,29 @@ impl Sasl {
                     return Err(SaslError::Mechanism(names.join(" ")));
                 }
                 let mut list = List::new();
-                list.raw(|out| super::codec::symbol(ours, out));
-                // EXTERNAL with an empty identity: the certificate's.
+                list.raw(|out| codec::symbol(ours, out));
+                // An empty identity: the one of the certificate.
                 let response: &[u8] = if ours == ANONYMOUS { b"anonymous" } else { b"" };
-                list.value(&super::value::Value::Binary(response.into()));
+                list.value(&Value::Binary(response.into()));
                 self.send(code::SASL_INIT, &list);
-                self.state = State::Outcome;
+                self.state = SaslState::Outcome;
             }
-            (State::Init, code::SASL_INIT) => {
+            (SaslState::Init, code::SASL_INIT) => {
                 let chosen = fields.symbol()?.ok_or(DecodeError::Missing("mechanism"))?;
                 let known = self.mechanisms.contains(&chosen.as_str());
                 let mut list = List::new();
-                list.value(&super::value::Value::Ubyte(if known { OK } else { AUTH }));
+                list.value(&Value::Ubyte(if known { OK } else { AUTH }));
                 self.send(code::SASL_OUTCOME, &list);
                 if !known {
                     return Err(SaslError::Mechanism(chosen.to_string()));
                 }
-                self.state = State::Done;
+                self.state = SaslState::Done;
             }
-            (State::Outcome, code::SASL_OUTCOME) => match fields.u8()? {
-                Some(OK) => self.state = State::Done,
+            (SaslState::Outcome, code::SASL_OUTCOME) => match fields.u8()? {
+                Some(OK) => self.state = SaslState::Done,
                 other => return Err(SaslError::Refused(other.unwrap_or(AUTH))),
             },
-            (_, other) => return Err(SaslError::OutOfTurn(other)),
+            (_, other) => return Err(SaslError::Unexpected(other)),
         }
         Ok(())
     }

@@ -8,7 +8,6 @@ use std::{borrow::Cow, fmt};
 pub struct Symbol(Cow<'static, str>);
 
 impl Symbol {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -32,54 +31,34 @@ impl fmt::Display for Symbol {
     }
 }
 
-/// Any AMQP value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// null
     Null,
-    /// boolean
     Bool(bool),
-    /// ubyte
     Ubyte(u8),
-    /// ushort
     Ushort(u16),
-    /// uint
     Uint(u32),
-    /// ulong
     Ulong(u64),
-    /// byte
     Byte(i8),
-    /// short
     Short(i16),
-    /// int
     Int(i32),
-    /// long
     Long(i64),
-    /// float
     Float(f32),
-    /// double
     Double(f64),
     /// decimal32, decimal64 or decimal128, kept as the bytes on the wire
     Decimal(Bytes),
-    /// char
     Char(char),
     /// timestamp, milliseconds since the Unix epoch
     Timestamp(i64),
-    /// uuid
     Uuid([u8; 16]),
-    /// binary
     Binary(Bytes),
-    /// string
     String(String),
-    /// symbol
     Symbol(Symbol),
-    /// list
     List(Vec<Value>),
     /// map, in the order of the wire
     Map(Vec<(Value, Value)>),
     /// array: elements of one type
     Array(Vec<Value>),
-    /// described value
     Described(Box<(Value, Value)>),
 }
 
@@ -121,7 +100,6 @@ impl Value {
         self.as_u64().and_then(|n| u32::try_from(n).ok())
     }
 
-    /// Elements of a list or an array.
     pub fn as_list(&self) -> Option<&[Value]> {
         match self {
             Self::List(items) | Self::Array(items) => Some(items),
@@ -129,7 +107,6 @@ impl Value {
         }
     }
 
-    /// Entries of a map.
     pub fn as_map(&self) -> Option<&[(Value, Value)]> {
         match self {
             Self::Map(entries) => Some(entries),

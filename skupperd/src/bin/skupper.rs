@@ -1,4 +1,4 @@
-//! The command: parse, run, exit code.
+//! The `skupper` command: parses its command line and runs it.
 
 use clap::Parser;
 use skupperd::cli::{self, Command};
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
             } else {
                 ExitCode::SUCCESS
             };
-            // Where the message can not be printed there is nobody to read it.
+            // The output may be closed; the exit code still says how it went.
             let _ = error.print();
             code
         }

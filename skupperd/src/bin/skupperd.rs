@@ -1,60 +1,80 @@
-//! The daemon's command line: parse, configure, run.
+//! The daemon: parses its command line and runs it.
 
 use clap::Parser;
 use skupperd::{
     control::Bus,
-    daemon::{self, Options},
-    observe::Doors,
+    daemon::{self, DaemonOptions},
+    observe::ServeAddresses,
     steer::netns,
     store::Layout,
-    sys::Descriptors,
+    sys::InheritedDescriptors,
     telemetry,
 };
 use std::{net::SocketAddr, os::fd::AsFd, path::PathBuf, process::ExitCode, time::Duration};
 
-/// Skupper sites on this host.
+/// Run the Skupper sites of this host
 #[derive(Parser)]
-#[command(name = "skupperd", version)]
+#[command(
+    name = "skupperd",
+    version,
+    after_help = "Examples:\n  # The sites of the host, as the systemd unit runs them\n  skupperd --system\n  \
+                  # Sites below a directory, with metrics on a port\n  \
+                  skupperd --root /tmp/sites --metrics 127.0.0.1:9464"
+)]
 struct Args {
-    /// Use the system's directories: /etc/skupper and /var/lib/skupper
+    /// Run the sites of the host, below /etc/skupper and /var/lib/skupper [default for root]
     #[arg(long, conflicts_with_all = ["user", "root"])]
     system: bool,
-    /// Use this user's directory: ~/.local/share/skupper
+    /// Run your own sites, below ~/.local/share/skupper [default for other users]
     #[arg(long, conflicts_with = "root")]
     user: bool,
-    /// Keep everything below this directory
+    /// Run the sites below this directory
     #[arg(long, value_name = "DIR", env = "SKUPPER_ROOT")]
     root: Option<PathBuf>,
-    /// Worker threads [default: one for each core]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// Number of worker threads [default: one for each core]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
-    /// Seconds that open connections have to end after SIGTERM
+    /// Time in seconds for open connections to end after SIGTERM
     #[arg(long, value_name = "SECONDS")]
     drain: Option<u64>,
-    /// Bus to serve D-Bus on [default: that of the scope; none with --root]
+    /// Bus to serve D-Bus on [default: the bus of the scope; none with --root]
     #[arg(long, value_enum)]
     bus: Option<BusName>,
-    /// Serve metrics on this address too, for example 127.0.0.1:9464
+    /// Also serve metrics on this address, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDRESS", env = "SKUPPER_METRICS")]
     metrics: Option<SocketAddr>,
-    /// Serve the console on this address of loopback, for example 127.0.0.1:9465
-    #[arg(long, value_name = "ADDRESS", env = "SKUPPER_CONSOLE", value_parser = on_loopback)]
+    /// Serve the console on this loopback address, such as 127.0.0.1:9465
+    #[arg(long, value_name = "ADDRESS", env = "SKUPPER_CONSOLE", value_parser = parse_loopback)]
     console: Option<SocketAddr>,
-    /// Have the kernel steer connections to listeners: where it can, or never
-    #[arg(long, value_enum, default_value_t, env = "SKUPPER_STEERING")]
-    steering: Where,
-    /// Have the kernel shorten the way between programs of this host and listeners and connectors
-    /// that ask for it: where it can, or never
-    #[arg(long, value_enum, default_value_t, env = "SKUPPER_ACCELERATION")]
-    acceleration: Where,
-    /// Make sockets in another network namespace, as asked for on standard input, and end: this is
-    /// what skupperd-netns@.service runs
+    /// Let the kernel steer connections to listeners where it can (auto), or never (off)
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_enum,
+        hide_possible_values = true,
+        default_value_t,
+        env = "SKUPPER_STEERING"
+    )]
+    steering: KernelSupport,
+    /// Let the kernel shorten local paths of listeners and connectors that ask for it where it can
+    /// (auto), or never (off)
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_enum,
+        hide_possible_values = true,
+        default_value_t,
+        env = "SKUPPER_ACCELERATION"
+    )]
+    acceleration: KernelSupport,
+    /// Open sockets in another network namespace as standard input asks for, and end. Run by
+    /// skupperd-netns@.service
     #[arg(long, hide = true)]
     open_namespace: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Where {
+enum KernelSupport {
     #[default]
     Auto,
     Off,
@@ -67,16 +87,19 @@ enum BusName {
     None,
 }
 
-/// The console is for this host: what it shows is not for the network.
-fn on_loopback(text: &str) -> Result<SocketAddr, String> {
+/// Parses the address of the console, which must not be reachable from the network.
+fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
     let addr: SocketAddr = text.parse().map_err(|e| format!("{e}"))?;
     match addr.ip().is_loopback() {
         true => Ok(addr),
-        false => Err("not an address of loopback; forward one to it, as ssh -L does".to_owned()),
+        false => Err(
+            "not a loopback address; to reach it from elsewhere, forward a port with ssh -L"
+                .to_owned(),
+        ),
     }
 }
 
-/// Bad configuration (EX_USAGE of sysexits.h).
+/// Invalid usage (EX_USAGE of sysexits.h).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
@@ -86,15 +109,15 @@ fn main() -> ExitCode {
         return match netns::serve(std::io::stdin().as_fd()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!(%error, "answering");
+                tracing::error!(%error, "cannot serve the request for sockets");
                 ExitCode::FAILURE
             }
         };
     }
-    // First of all, while there is one thread. A daemon without them works.
-    let descriptors = Descriptors::receive().unwrap_or_else(|error| {
-        tracing::error!(%error, "descriptors of the service manager");
-        Descriptors::default()
+    // Before other threads start. The daemon also works without passed descriptors.
+    let descriptors = InheritedDescriptors::receive().unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot take the descriptors that systemd passed");
+        InheritedDescriptors::default()
     });
     let layout = match (&args.root, args.system, args.user) {
         (Some(root), ..) => Ok(Layout::root(root)),
@@ -121,20 +144,20 @@ fn main() -> ExitCode {
         .workers
         .map_or_else(daemon::default_workers, usize::from);
     let drain = args.drain.map(Duration::from_secs);
-    // What the service manager has loaded for this service: LoadCredential= and its like.
+    // Set by systemd for LoadCredential= and similar settings.
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    match daemon::run(Options {
+    match daemon::run(DaemonOptions {
         layout: layout.with_credentials(credentials),
         descriptors,
         workers,
         drain,
         bus,
-        watched: Doors {
+        observe: ServeAddresses {
             metrics: args.metrics,
             console: args.console,
         },
-        steering: args.steering == Where::Auto,
-        acceleration: args.acceleration == Where::Auto,
+        steering: args.steering == KernelSupport::Auto,
+        acceleration: args.acceleration == KernelSupport::Auto,
         logging,
     }) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,26 +1,23 @@
-//! `skupper system generate-bundle`: a site in one file, to be set up on a host that has only our
-//! packages.
+//! `skupper system generate-bundle`: a site in one file, for a host that has only the packages.
 
-use super::{Failure, Outcome, archive::Archive, invalid, output, place::Place};
+use super::{Failure, Outcome, archive::Archive, invalid, output, target::CommandTarget};
 use crate::{
     manifest::to_yaml,
     model::check_name,
     operate::{self, Bundle},
-    store::write_file,
+    store::write_own,
 };
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 const INSTALL: &str = include_str!("bundle/install.sh");
 
-/// What unpacks a script's own end and runs what is in it; the number of its lines comes first.
+/// Head of a shell-script bundle: unpacks the archive behind the script and runs install.sh. @LINE@ is
+/// the line at which the archive begins.
 const UNPACK: &str = "#!/bin/sh\n\
-    # Sets up a Skupper site on this host: -h says how. The archive begins after the last line.\n\
+    # Installs a Skupper site on this host; -h shows the options. The archive begins after the last line.\n\
     set -eu\n\
     umask 077\n\
     dir=$(mktemp -d)\n\
@@ -30,30 +27,33 @@ const UNPACK: &str = "#!/bin/sh\n\
     exit\n";
 
 #[derive(Debug, Args)]
-pub(super) struct Wish {
-    /// Name of the bundle
+pub(super) struct BundleOptions {
+    /// Name of the bundle, and of the file
     name: String,
-    /// Directory of the resources [default: those of the namespace]
+    /// Directory with the resource files [default: that of the namespace]
     #[arg(long, value_name = "DIR")]
     input: Option<PathBuf>,
-    /// What is made
-    #[arg(long = "type", value_enum, default_value_t)]
-    form: Form,
+    /// Form of the bundle: tarball (an archive with install.sh) or shell-script
+    #[arg(
+        long = "type",
+        value_enum,
+        hide_possible_values = true,
+        default_value_t
+    )]
+    form: BundleForm,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Form {
-    /// An archive with a script install.sh
+enum BundleForm {
     #[default]
     Tarball,
-    /// A script that has the archive in itself
     ShellScript,
 }
 
-pub(super) fn run(place: &Place, wish: &Wish) -> Outcome {
-    check_name(&wish.name).map_err(|e| invalid(format!("bundle name is not valid: {e}")))?;
-    let namespace = place.layout.namespace(place.name());
-    let namespace = match &wish.input {
+pub(super) fn run(target: &CommandTarget, options: &BundleOptions) -> Outcome {
+    check_name(&options.name).map_err(|e| invalid(format!("bundle name is not valid: {e}")))?;
+    let namespace = target.layout.namespace(target.name());
+    let namespace = match &options.input {
         None => namespace,
         Some(dir) if !dir.exists() => return Err(invalid("The input path does not exist")),
         Some(dir) if !dir.is_dir() => return Err(invalid("The input path must be a directory")),
@@ -63,26 +63,21 @@ pub(super) fn run(place: &Place, wish: &Wish) -> Outcome {
         .enable_all()
         .build()?;
     let bundle = runtime.block_on(operate::bundle(&namespace))?;
-    let packed = pack(&bundle, place.name().as_str())?;
-    let (ending, mode, bytes) = match wish.form {
-        Form::Tarball => ("tar.gz", 0o600, packed),
-        Form::ShellScript => ("sh", 0o700, script(&packed)),
+    let packed = pack(&bundle, target.name().as_str())?;
+    let (ending, mode, bytes) = match options.form {
+        BundleForm::Tarball => ("tar.gz", 0o600, packed),
+        BundleForm::ShellScript => ("sh", 0o700, script(&packed)),
     };
-    let dir = place.layout.state().join("bundles");
-    let path = dir.join(format!("{}.{ending}", wish.name));
-    write(&dir, &path, &bytes, mode).map_err(|e| anyhow!("{}: {e}", path.display()))?;
+    let dir = target.layout.state().join("bundles");
+    let path = dir.join(format!("{}.{ending}", options.name));
+    // It contains keys, so only the owner may read it.
+    write_own(&path, &bytes, mode).map_err(|e| anyhow!("{}: {e}", path.display()))?;
     output::print(&format!(
         "Installation bundle available at: {}",
         path.display()
     ))?;
-    output::print(&format!("Default namespace: {}", place.name()))?;
+    output::print(&format!("Default namespace: {}", target.name()))?;
     output::print("Default platform: linux")
-}
-
-/// There are keys in it: nobody else may read it.
-fn write(dir: &Path, path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    fs::create_dir_all(dir)?;
-    write_file(path, bytes, mode)
 }
 
 fn pack(bundle: &Bundle, namespace: &str) -> Result<Vec<u8>, Failure> {

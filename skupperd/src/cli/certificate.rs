@@ -1,8 +1,9 @@
 //! `skupper certificate`
 
 use super::{
-    edit::{Fields, Words},
-    flags, show,
+    flags,
+    resource::{CliKind, SpecArgs, VerbExamples},
+    show,
 };
 use crate::{model::Kind, pki};
 use clap::Args;
@@ -12,55 +13,69 @@ use serde_json::{Value, json};
 pub(super) struct Certificates;
 
 #[derive(Debug, Args)]
-pub(super) struct CertificateFields {
-    /// Issuer that signs it [default: skupper-service-ca]
-    #[arg(long)]
+pub(super) struct CertificateArgs {
+    /// CA of this site that signs it [default: skupper-service-ca]
+    #[arg(long, value_name = "NAME")]
     ca: Option<String>,
-    /// Common name [default: the name]
+    /// Common name in the certificate [default: NAME]
     #[arg(long)]
     subject: Option<String>,
-    /// Name or address it is good for; several by repeating it
+    /// Host name or address in the certificate; repeat for several
     #[arg(long, value_name = "HOST")]
     host: Vec<String>,
-    /// Good for clients
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Make it valid for TLS clients
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     client: Option<bool>,
-    /// Good for servers
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Make it valid for TLS servers
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     server: Option<bool>,
-    /// An issuer, which signs others
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Make it a CA, which can sign others
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     signing: Option<bool>,
 }
 
-impl Fields for CertificateFields {
-    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>) {
-        flags::named(self.ca.as_deref(), "ca", "issuer", spec, wrong);
+impl SpecArgs for CertificateArgs {
+    fn apply(&self, spec: &mut Value, errors: &mut Vec<String>) {
+        flags::set_name(self.ca.as_deref(), "ca", "issuer", spec, errors);
         if let Some(subject) = &self.subject {
             spec["subject"] = json!(subject);
         }
-        flags::hosts(&self.host, "hosts", spec, wrong);
+        flags::set_hosts(&self.host, "hosts", spec, errors);
         let given = [
             ("client", self.client),
             ("server", self.server),
             ("signing", self.signing),
         ];
-        flags::told(given, spec);
+        flags::set_bools(given, spec);
     }
 
-    fn missing(&self) -> Option<&'static str> {
+    fn missing_argument(&self) -> Option<&'static str> {
         let given = [self.client, self.server, self.signing];
         let none = !given.contains(&Some(true));
         none.then_some("at least one of --client, --server and --signing is required")
     }
 }
 
-impl Words for Certificates {
+impl CliKind for Certificates {
     const KIND: Kind = Kind::Certificate;
     const NOUN: &'static str = "certificate";
-    const ONE: &'static str = "credentials that an issuer of this site signs";
-    const MANY: &'static str = "credentials that issuers of this site sign";
-    const NONE: &'static str = "No certificates found";
+    const SINGULAR: &'static str = "a certificate that a CA of this site signs";
+    const PLURAL: &'static str = "certificates that the CAs of this site sign";
+    const EXAMPLES: VerbExamples = VerbExamples {
+        create: &[
+            "# TLS for a listener: skupper listener update web --tls-credentials web",
+            "skupper certificate create web --server --host web.example.com",
+            "skupper certificate create laptop --client --subject alice",
+        ],
+        update: &["skupper certificate update web --host web.example.com --host 192.0.2.1"],
+        delete: &["skupper certificate delete web"],
+        status: &[
+            "skupper certificate status",
+            "skupper certificate status web",
+        ],
+        generate: &["skupper certificate generate web --server --host web.example.com > web.yaml"],
+    };
+    const EMPTY: &'static str = "No certificates found";
     const HEADER: &'static [&'static str] = &[
         "NAME",
         "CA",
@@ -71,8 +86,8 @@ impl Words for Certificates {
         "EXPIRATION",
         "MESSAGE",
     ];
-    type New = CertificateFields;
-    type Change = CertificateFields;
+    type CreateArgs = CertificateArgs;
+    type UpdateArgs = CertificateArgs;
 
     fn spec(name: &str) -> Value {
         json!({ "ca": pki::SERVICE_CA, "subject": name })
@@ -93,20 +108,15 @@ impl Words for Certificates {
         ]
     }
 
-    fn details(value: &Value) -> Vec<(&'static str, String)> {
-        let (name, status, message) = show::status(value);
+    fn fields(value: &Value) -> Vec<(&'static str, String)> {
         let text = |path: &str| show::text(value, path);
         let hosts = value["spec"]["hosts"].as_array().into_iter().flatten();
         let hosts: Vec<&str> = hosts.filter_map(Value::as_str).collect();
         vec![
-            ("Name", name),
-            ("Status", status),
             ("CA", text("/spec/ca")),
             ("Subject", text("/spec/subject")),
             ("Hosts", hosts.join(",")),
             ("Expiration", text("/status/expiration")),
-            ("Message", message),
-            ("Note", show::notes(value)),
         ]
     }
 }

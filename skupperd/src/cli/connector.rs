@@ -1,9 +1,11 @@
 //! `skupper connector`
 
 use super::{
-    edit::{self, Words},
     flags,
-    service::{ChangedService, Fields, NewService, Routed, more, yes},
+    resource::{self, CliKind, VerbExamples},
+    service::{
+        CreateServiceArgs, RoutingArgs, ServiceArgs, UpdateServiceArgs, bool_text, optional_details,
+    },
     show,
 };
 use crate::model::Kind;
@@ -13,60 +15,84 @@ use serde_json::{Value, json};
 #[derive(Debug)]
 pub(super) struct Connectors;
 
-pub(super) type Verb = edit::Verb<Connectors>;
+pub(super) type Verb = resource::Verb<Connectors>;
 
 #[derive(Debug, Args)]
-pub(super) struct ConnectorFields {
+pub(super) struct ConnectorArgs {
     #[command(flatten)]
-    routed: Routed,
+    routing: RoutingArgs,
     #[command(flatten)]
-    servers: flags::Servers,
-    /// Show the client certificate of the TLS credentials to the server
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    servers: flags::ServerArgs,
+    /// Present the client certificate of the TLS credentials to the server
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     use_client_cert: Option<bool>,
-    /// Verify the host name in the server's certificate
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Check that the server's certificate is for its host name [default: true]
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     verify_hostname: Option<bool>,
-    /// Offer servers even while their health check fails or their unit is not active
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Offer servers while their health check fails or their unit is not active
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     include_not_ready: Option<bool>,
 }
 
-impl Fields for ConnectorFields {
+impl ServiceArgs for ConnectorArgs {
     const KIND: Kind = Kind::Connector;
     const NOUN: &'static str = "connector";
+    const PORT_HELP: &'static str =
+        "Port of the server; 0 with --selector: every port that the servers listen on";
+    const HOST_HELP: &'static str =
+        "Host of the server: name, IP address, or unix:/PATH of a socket [default: localhost]";
 
-    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>) {
-        self.routed.apply(Self::NOUN, spec, wrong);
+    fn apply(&self, spec: &mut Value, errors: &mut Vec<String>) {
+        self.routing.apply(Self::NOUN, spec, errors);
         let given = [
             ("useClientCert", self.use_client_cert),
             ("verifyHostname", self.verify_hostname),
             ("includeNotReadyPods", self.include_not_ready),
         ];
-        flags::told(given, spec);
-        if !self.servers.given() {
+        flags::set_bools(given, spec);
+        if !self.servers.is_set() {
             return;
         }
-        // Where a host is given it has taken the selector away.
+        // `--host` has set it to null.
         if spec.get("selector").is_some() {
-            wrong.push("host, selector and workload exclude each other".to_owned());
+            errors.push("host, selector and workload exclude each other".to_owned());
         }
-        self.servers.apply(spec, wrong);
+        self.servers.apply(spec, errors);
         spec["host"] = Value::Null;
     }
 
     fn any_port(&self) -> bool {
-        self.servers.given()
+        self.servers.is_set()
     }
 }
 
-impl Words for Connectors {
-    const KIND: Kind = ConnectorFields::KIND;
-    const NOUN: &'static str = ConnectorFields::NOUN;
-    const ONE: &'static str = "a connector";
-    const MANY: &'static str = "connectors";
-    const AND: (&'static str, &'static str) = ("", "; its connections end");
-    const NONE: &'static str = "No connectors found";
+impl CliKind for Connectors {
+    const KIND: Kind = ConnectorArgs::KIND;
+    const NOUN: &'static str = ConnectorArgs::NOUN;
+    const SINGULAR: &'static str = "a connector";
+    const PLURAL: &'static str = "connectors";
+    const EFFECTS: (&'static str, &'static str) = ("", "; its connections end");
+    const EXAMPLES: VerbExamples = VerbExamples {
+        create: &[
+            "# Offer the server on port 8080 of this host under routing key backend",
+            "skupper connector create backend 8080",
+            "# A server of another host, and whatever a systemd unit listens on",
+            "skupper connector create db 5432 --host db.example.com",
+            "skupper connector create web 0 --selector unit=nginx.service",
+        ],
+        update: &[
+            "skupper connector update backend --port 8081",
+            "skupper connector update backend --routing-key api",
+        ],
+        delete: &["skupper connector delete backend"],
+        status: &[
+            "skupper connector status",
+            "# One connector in detail",
+            "skupper connector status backend",
+        ],
+        generate: &["skupper connector generate backend 8080 > backend.yaml"],
+    };
+    const EMPTY: &'static str = "No connectors found";
     const HEADER: &'static [&'static str] = &[
         "NAME",
         "STATUS",
@@ -77,8 +103,8 @@ impl Words for Connectors {
         "HAS MATCHING LISTENER",
         "MESSAGE",
     ];
-    type New = NewService<ConnectorFields>;
-    type Change = ChangedService<ConnectorFields>;
+    type CreateArgs = CreateServiceArgs<ConnectorArgs>;
+    type UpdateArgs = UpdateServiceArgs<ConnectorArgs>;
 
     fn spec(name: &str) -> Value {
         json!({ "routingKey": name, "host": "localhost", "type": "tcp" })
@@ -94,24 +120,25 @@ impl Words for Connectors {
             spec("selector"),
             spec("host"),
             spec("port"),
-            yes(value, "hasMatchingListener"),
+            bool_text(value, "hasMatchingListener"),
             message,
         ]
     }
 
-    fn details(value: &Value) -> Vec<(&'static str, String)> {
-        let (name, status, message) = show::status(value);
-        let mut lines = vec![
-            ("Name", name),
-            ("Status", status),
+    fn fields(value: &Value) -> Vec<(&'static str, String)> {
+        vec![
             ("Routing key", show::text(value, "/spec/routingKey")),
             ("Selector", show::text(value, "/spec/selector")),
             ("Host", show::text(value, "/spec/host")),
             ("Port", show::text(value, "/spec/port")),
-            ("Has Matching Listener", yes(value, "hasMatchingListener")),
-            ("Message", message),
-        ];
-        lines.extend(more(value));
-        lines
+            (
+                "Has Matching Listener",
+                bool_text(value, "hasMatchingListener"),
+            ),
+        ]
+    }
+
+    fn notes(value: &Value) -> Vec<(&'static str, String)> {
+        optional_details(value)
     }
 }

@@ -1,45 +1,50 @@
-//! `skupper debug`: what to look at when something does not work.
+//! `skupper debug`
 
 mod check;
 mod dump;
 mod steer;
 
-use super::{Outcome, output::Format, place::Place};
+use super::{Outcome, examples::examples, output::Format, target::CommandTarget};
 use clap::Subcommand;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Write an archive of all that is known of a namespace, for a report; no key and no code is in it
+    /// Write an archive for a bug report: resources, statuses, log and counters, without keys and codes
+    #[command(after_help = examples(&[
+        "skupper debug dump",
+        "skupper debug dump /tmp/report --namespace west",
+    ]))]
     Dump {
-        /// Beginning of the archive's name; the namespace and the time follow
+        /// Start of the file name; namespace, time and .tar.gz follow
         #[arg(default_value = "skupper-dump")]
         file: PathBuf,
     },
-    /// Look for what is wrong: at skupperd, its unit, the resources and what they lead to
+    /// Check skupperd, its unit, the resources, and whether their servers and endpoints accept
+    #[command(after_help = examples(&["skupper debug check", "skupper debug check -o json"]))]
     Check {
         #[command(flatten)]
         format: Format,
     },
-    /// Show the addresses that the kernel steers to listeners, and the sockets they lead to
+    /// Show the addresses that the kernel steers to listeners, and the sockets behind them
+    #[command(after_help = examples(&["skupper debug steer", "skupper debug steer -o json"]))]
     Steer {
         #[command(flatten)]
         format: Format,
     },
-    /// Remove what daemons that are gone have left in the kernel
+    /// Remove eBPF objects that daemons which no longer run left in the kernel
+    #[command(after_help = examples(&["skupper debug sweep"]))]
     Sweep {
         #[command(flatten)]
         format: Format,
     },
 }
 
-pub(super) use steer::{accelerated, words};
-
-pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     match verb {
-        Verb::Dump { file } => dump::run(place, &file),
-        Verb::Check { format } => check::run(place, &format),
-        Verb::Steer { format } => steer::run(place, &format),
+        Verb::Dump { file } => dump::run(target, &file),
+        Verb::Check { format } => check::run(target, &format),
+        Verb::Steer { format } => steer::run(target, &format),
         Verb::Sweep { format } => steer::sweep(&format),
     }
 }

@@ -1,48 +1,54 @@
 //! `skupper issuer`
 
-use super::{Outcome, output, place::Place, show, view::View};
+use super::{Outcome, examples::examples, output, show, target::CommandTarget, view::ViewArgs};
 use clap::Subcommand;
 use serde_json::Value;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Replace this site's CAs; what the old ones have signed stays good for a while
+    /// Replace the CAs of this site; certificates that the old CAs signed stay valid for an overlap
+    #[command(after_help = examples(&[
+        "skupper issuer rotate",
+        "# Refuse all old certificates at once",
+        "skupper issuer rotate --overlap 0",
+    ]))]
     Rotate {
-        /// How long: 720h, 90m; 0 cuts off at once whoever has no new credentials [default: as
-        /// before, or 720h]
+        /// Time for which the old CAs stay trusted, such as 90m or 720h; 0 ends their trust at once
+        /// [default: that of the last rotation, or 720h]
         #[arg(long, value_name = "DURATION")]
         overlap: Option<String>,
     },
-    /// Show this site's own CAs, and until when retired ones are trusted
+    /// Show the CAs that this site uses, own and supplied, and until when replaced ones are trusted
+    #[command(after_help = examples(&["skupper issuer status", "skupper issuer status -o yaml"]))]
     Status {
         #[command(flatten)]
-        view: View,
+        view: ViewArgs,
     },
 }
 
-pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     match verb {
-        Verb::Rotate { overlap } => rotate(place, overlap.as_deref()),
-        Verb::Status { view } => status(place, &view),
+        Verb::Rotate { overlap } => rotate(target, overlap.as_deref()),
+        Verb::Status { view } => status(target, &view),
     }
 }
 
-fn rotate(place: &Place, overlap: Option<&str>) -> Outcome {
-    place.rotate(overlap)?;
+fn rotate(target: &CommandTarget, overlap: Option<&str>) -> Outcome {
+    target.rotate_issuers(overlap)?;
     output::print(
-        "The site's CAs are replaced by the running skupperd. Give linked sites new tokens or links \
-         before the old ones stop being trusted: skupper issuer status",
+        "skupperd replaces the CAs of the site. Give linked sites new tokens or links before the \
+         old CAs end; their times: skupper issuer status",
     )
 }
 
-fn status(place: &Place, view: &View) -> Outcome {
-    view.show(|| place.issuers().map(Value::Array), screen)
+fn status(target: &CommandTarget, view: &ViewArgs) -> Outcome {
+    view.show(|| target.issuers().map(Value::Array), screen)
 }
 
 fn screen(all: &Value) -> String {
     let all = all.as_array().map_or(&[][..], Vec::as_slice);
     if all.is_empty() {
-        return "There are no issuers of this site's own".to_owned();
+        return "No issuers found".to_owned();
     }
     let row = |v: &Value| {
         let retired = v["retired"].as_array().into_iter().flatten();
@@ -51,12 +57,22 @@ fn screen(all: &Value) -> String {
             .map(|r| show::text(r, "/trustedUntil"));
         vec![
             show::text(v, "/name"),
-            show::text(v, "/serial"),
+            show::text(v, "/source"),
+            match v["error"].as_str() {
+                Some(error) => error.to_owned(),
+                None => show::text(v, "/serial"),
+            },
             show::text(v, "/expirationTime"),
             until.collect::<Vec<_>>().join(", "),
         ]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    let header = ["NAME", "SERIAL", "EXPIRES", "OLD-ONES-TRUSTED-UNTIL"];
+    let header = [
+        "NAME",
+        "SOURCE",
+        "SERIAL",
+        "EXPIRES",
+        "OLD-ONES-TRUSTED-UNTIL",
+    ];
     output::columns(&header, &rows)
 }

@@ -1,87 +1,118 @@
 //! `skupper link`
 
-use super::{Failure, Outcome, invalid, names, output, place::Place, show, view::View, wait::Wait};
-use crate::{model::Kind, operate::LinkWish};
+use super::{
+    Outcome, completion,
+    examples::examples,
+    invalid, output, show,
+    target::CommandTarget,
+    view::ViewArgs,
+    wait::{self, WaitArgs},
+};
+use crate::{model::Kind, operate::LinkOptions};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Print a Link and its Secret, to be applied at a remote site
+    /// Print a Link and its Secret, which another site applies to link to this one
+    #[command(after_help = examples(&[
+        "# At this site, which accepts links",
+        "skupper link generate --host east.example.com > link.yaml",
+        "# At the other site",
+        "skupper system apply -f link.yaml",
+    ]))]
     Generate {
-        /// Host by which the remote site reaches this one [default: this host's own address]
+        /// Host name or address at which the other site reaches this one [default: the first of this site]
         #[arg(long)]
         host: Option<String>,
-        /// Cost of the link
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        /// Cost of the link: traffic takes the path with the lowest sum
+        #[arg(long, default_value_t = 1, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
         cost: u32,
-        /// Name of the link [default: link-<site>]
+        /// Name of the link [default: link-SITE]
         #[arg(long)]
         name: Option<String>,
     },
-    /// Show links that this site dials
+    /// Show the links that this site dials
+    #[command(after_help = examples(&[
+        "skupper link status",
+        "# One link in detail, again at each change",
+        "skupper link status link-east --watch",
+    ]))]
     Status {
-        /// Name [default: all]
-        #[arg(add = names::of(Kind::Link))]
+        /// Name of the link to show in detail [default: a table of all]
+        #[arg(add = completion::resource_names(Kind::Link))]
         name: Option<String>,
         #[command(flatten)]
-        view: View,
+        view: ViewArgs,
     },
-    /// Change a link: connections that are open stay, new ones follow
+    /// Change a link; open connections stay, and new ones use the changed link
+    #[command(
+        after_help = examples(&["skupper link update link-east --cost 5"]),
+        mut_arg("wait", |arg| arg.help(wait::help(Kind::Link)))
+    )]
     Update {
-        /// Name
-        #[arg(add = names::of(Kind::Link))]
+        /// Name of the link
+        #[arg(add = completion::resource_names(Kind::Link))]
         name: String,
-        /// Cost of the link
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        /// Cost of the link: traffic takes the path with the lowest sum
+        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
         cost: Option<u32>,
-        /// Secret with the credentials
-        #[arg(long)]
+        /// Name of the Secret with the credentials
+        #[arg(long, value_name = "NAME")]
         tls_credentials: Option<String>,
         #[command(flatten)]
-        wait: Wait,
+        wait: WaitArgs,
     },
-    /// Take back the access of a remote site: its links end, and its certificates are refused
+    /// Revoke the access of a remote site: its links end, and its certificates are refused
+    #[command(after_help = examples(&[
+        "skupper link revoke west",
+        "# One certificate, by its serial number",
+        "skupper link revoke 5a:0c:91:3e:77:21:4b:08",
+    ]))]
     Revoke {
-        /// Name or identity of the site, or subject or serial number of a certificate
+        /// Name or ID of the site, or subject or serial number of a certificate
         name: String,
     },
-    /// Delete a link, and its credentials when nothing else uses them
+    /// Delete a link, and its credentials if nothing else uses them
+    #[command(
+        after_help = examples(&["skupper link delete link-east"]),
+        mut_arg("wait", |arg| arg.help(wait::delete_help(Kind::Link)))
+    )]
     Delete {
-        /// Name
-        #[arg(add = names::of(Kind::Link))]
+        /// Name of the link
+        #[arg(add = completion::resource_names(Kind::Link))]
         name: String,
         #[command(flatten)]
-        wait: Wait,
+        wait: WaitArgs,
     },
 }
 
-pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     match verb {
         Verb::Generate { host, cost, name } => {
             let cost = Some(cost);
-            let wish = LinkWish { host, cost, name };
-            output::print(&place.generate_link(wish)?)
+            let options = LinkOptions { host, cost, name };
+            output::print(&target.generate_link(options)?)
         }
         Verb::Update {
             name,
             cost,
             tls_credentials,
             wait,
-        } => update(place, &name, cost, tls_credentials, &wait),
+        } => update(target, &name, cost, tls_credentials, &wait),
         Verb::Delete { name, wait } => {
-            let deleted = place.delete(Kind::Link, &name)?;
+            let deleted = target.delete(Kind::Link, &name)?;
             if deleted.is_empty() {
-                return Err(missing(&name));
+                return Err(show::not_found(target, "link", &name));
             }
-            wait.deleted(place, Kind::Link, &name)?;
+            wait.deleted(target, Kind::Link, &name)?;
             for key in deleted {
                 output::print(&format!("{} {:?} is deleted", key.kind, key.name))?;
             }
             Ok(())
         }
         Verb::Revoke { name } => {
-            for revoked in place.revoke(&name)? {
+            for revoked in target.revoke_link(&name)? {
                 let done = if revoked.before {
                     "was revoked before"
                 } else {
@@ -93,15 +124,10 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
             Ok(())
         }
         Verb::Status { name, view } => {
-            let none = "There are no link resources in the namespace";
-            let missing = format!(
-                "There is no link resource in the namespace with the name {:?}",
-                name.as_deref().unwrap_or_default()
-            );
-            let show = show::Show {
+            let status = show::StatusView {
                 kind: Kind::Link,
-                none,
-                missing,
+                noun: "link",
+                empty: "There are no link resources in the namespace",
                 header: &["NAME", "STATUS", "COST", "MESSAGE", "REMOTE-SITE"],
                 row: |v| {
                     let (name, status, message) = show::status(v);
@@ -123,6 +149,7 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
                         ("Remote Site", show::text(v, "/status/remoteSiteName")),
                         ("Endpoint", show::text(v, "/status/endpoint")),
                         ("Up Since", show::text(v, "/status/upSince")),
+                        ("Key Exchange", show::text(v, "/status/keyExchange")),
                         ("Last Failure", show::text(v, "/status/lastFailure")),
                         (
                             "Certificate Expires",
@@ -131,7 +158,7 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
                     ]
                 },
             };
-            show::show(place, name.as_deref(), &view, &show)
+            show::print(target, name.as_deref(), &view, &status)
         }
     }
 }
@@ -145,22 +172,16 @@ fn cost(value: &Value) -> String {
     }
 }
 
-fn missing(name: &str) -> Failure {
-    invalid(format!(
-        "There is no link resource in the namespace with the name {name:?}"
-    ))
-}
-
 fn update(
-    place: &Place,
+    target: &CommandTarget,
     name: &str,
     cost: Option<u32>,
     credentials: Option<String>,
-    wait: &Wait,
+    wait: &WaitArgs,
 ) -> Outcome {
     if cost.is_none() && credentials.is_none() {
         return Err(invalid(
-            "nothing to change: name --cost or --tls-credentials",
+            "nothing to change: give --cost or --tls-credentials",
         ));
     }
     let mut change = json!({ "spec": {} });
@@ -170,8 +191,8 @@ fn update(
     if let Some(credentials) = credentials {
         change["spec"]["tlsCredentials"] = credentials.into();
     }
-    let path = place.update(Kind::Link, name, &change)?;
-    let path = path.ok_or_else(|| missing(name))?;
+    let path = target.update(Kind::Link, name, &change)?;
+    let path = path.ok_or_else(|| show::not_found(target, "link", name))?;
     output::print(&format!("File written to {path}"))?;
-    wait.written(place, Kind::Link, name, &change, false)
+    wait.written(target, Kind::Link, name, &change, false)
 }

@@ -1,20 +1,23 @@
-//! What commands print.
+//! Output of commands: documents, tables, progress, errors.
+//!
+//! Tables are own code: columns of plain text, two blanks apart, without borders or wrapped cells, so that
+//! awk and cut read them. A table library costs more lines to configure than these.
 
-use super::{Failure, Outcome, invalid, place::Place, show};
-use crate::model::API_VERSION;
+use super::{Failure, Outcome, invalid};
 use clap::Args;
-use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use serde_json::Value;
+use std::{
+    borrow::Cow,
+    io::{IsTerminal, Write},
+};
 
-/// The flag for machine-readable output.
 #[derive(Debug, Args)]
 pub(super) struct Format {
-    /// Print as json or yaml
+    /// Print a document instead: json or yaml
     #[arg(short = 'o', long = "output", value_name = "FORMAT")]
     output: Option<String>,
 }
 
-/// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     Json,
@@ -22,7 +25,7 @@ pub(super) enum Encoding {
 }
 
 impl Format {
-    /// The encoding asked for.
+    /// The encoding that `-o` names; none without it.
     pub(super) fn encoding(&self) -> Result<Option<Encoding>, Failure> {
         match self.output.as_deref() {
             None => Ok(None),
@@ -36,8 +39,40 @@ impl Format {
     }
 }
 
+/// A text without what a terminal would act on. Other sites choose some of the texts that commands
+/// print: their names must not clear the screen, colour it or turn the direction of writing.
+fn visible(text: &str) -> Cow<'_, str> {
+    replace_controls(text, |c| c == '\n' || c == '\t')
+}
+
+/// One cell of a table or the value of a line, which has no line of its own to begin.
+fn one_line(text: &str) -> Cow<'_, str> {
+    replace_controls(text, |_| false)
+}
+
+fn replace_controls(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    // Controls of bidirectional text (Unicode Standard Annex 9) make text look like another.
+    let is_bidi = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let acts = |c: char| (c.is_control() || is_bidi(c)) && !keep(c);
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c| {
+        if acts(c) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
 /// Prints text on standard output.
 pub(super) fn print(text: &str) -> Outcome {
+    write(&visible(text))
+}
+
+fn write(text: &str) -> Outcome {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {
@@ -47,15 +82,15 @@ pub(super) fn print(text: &str) -> Outcome {
     Ok(())
 }
 
-/// What is waited for, while it is: for people at a terminal only, beside what the command prints.
+/// A line on standard error with what the command waits for, while it waits. Only on a terminal.
 pub(super) struct Progress(bool);
 
 impl Progress {
     pub(super) fn new(text: &str) -> Self {
         let terminal = std::io::stderr().is_terminal();
         if terminal {
-            // As of errors: where that is impossible there is nobody to read it.
-            let _ = write!(std::io::stderr(), "{text} ..");
+            // Standard error may be closed; the command still does its work.
+            let _ = write!(std::io::stderr(), "{} ...", one_line(text));
         }
         Self(terminal)
     }
@@ -64,18 +99,17 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.0 {
-            // The line is as it was before, as ECMA-48 has it.
+            // Back to the start of the line, and clear it (ECMA-48).
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
 }
 
-/// Prints an error; where that is impossible there is nobody to read it.
+/// Prints a line on standard error. Standard error may be closed, so failures are ignored.
 pub(super) fn error(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", visible(text));
 }
 
-/// Prints one document.
 pub(super) fn document(value: &Value, encoding: Encoding) -> Outcome {
     let text = match encoding {
         Encoding::Json => serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?,
@@ -84,7 +118,6 @@ pub(super) fn document(value: &Value, encoding: Encoding) -> Outcome {
     print(&text)
 }
 
-/// Prints rows below a header.
 pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
     screen(&columns(header, rows))
 }
@@ -92,8 +125,9 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
 /// Rows below a header, each column as wide as its widest cell.
 pub(super) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |n: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(n)).map(String::len);
-        cells.chain([header[n].len()]).max().unwrap_or(0)
+        let cells = rows.iter().filter_map(|row| row.get(n));
+        let widths = cells.map(|cell| cell.chars().count());
+        widths.chain([header[n].len()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut text = String::new();
@@ -101,7 +135,7 @@ pub(super) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
     for row in std::iter::once(&head).chain(rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}  "));
+            line.push_str(&format!("{:width$}  ", one_line(cell)));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -113,26 +147,25 @@ pub(super) fn columns(header: &[&str], rows: &[Vec<String>]) -> String {
 pub(super) fn lines(lines: &[(&str, String)]) -> String {
     let lines = lines.iter();
     lines
-        .map(|(name, value)| format!("{name}: {value}\n"))
+        .map(|(name, value)| format!("{name}: {}\n", one_line(value)))
         .collect()
 }
 
-/// Prints what people read: words for states in colour, where a terminal shows it.
+/// Prints text for people, with coloured states on a terminal.
 pub(super) fn screen(text: &str) -> Outcome {
-    match coloured() {
-        true => print(&painted(text)),
+    match uses_colour() {
+        true => write(&colour_states(&visible(text))),
         false => print(text),
     }
 }
 
-/// Standard output is a terminal, and nobody has said that it is to be without colour
-/// (<https://no-color.org>).
-fn coloured() -> bool {
+/// Standard output is a terminal with colours, and `NO_COLOR` (<https://no-color.org>) is not set.
+fn uses_colour() -> bool {
     let set = |name: &str| std::env::var(name).unwrap_or_default();
     std::io::stdout().is_terminal() && set("NO_COLOR").is_empty() && set("TERM") != "dumb"
 }
 
-/// States with their colours, as ECMA-48 numbers them.
+/// States with their colours (ECMA-48).
 const STATES: [(&str, u8); 6] = [
     ("Ready", 32),
     ("ok", 32),
@@ -142,11 +175,11 @@ const STATES: [(&str, u8); 6] = [
     ("failed", 31),
 ];
 
-/// A text in which cells, and values of lines, that are a state have its colour.
-fn painted(text: &str) -> String {
+/// Colours table cells, and values of `Name: value` lines, that are a state.
+fn colour_states(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        // Cells are at least two blanks apart; of `Status: Ready` the value is what counts.
+        // Cells are at least two blanks apart. In `Status: Ready` the value is the state.
         for part in line.split_inclusive("  ") {
             let cell = part.trim();
             let word = cell.rsplit_once(": ").map_or(cell, |(_, value)| value);
@@ -166,57 +199,41 @@ fn painted(text: &str) -> String {
     out
 }
 
-/// `skupper version`
-pub(super) fn version(format: &Format) -> Outcome {
-    let version = env!("CARGO_PKG_VERSION");
-    match format.encoding()? {
-        None => print(version),
-        Some(encoding) => document(
-            &json!([
-                { "component": "skupper", "version": version },
-                { "component": "skupperd", "version": version },
-            ]),
-            encoding,
-        ),
-    }
-}
-
-/// `skupper manifest`: what is installed here, and what of it runs.
-pub(super) fn manifest(place: &Place, format: &Format) -> Outcome {
-    let encoding = format.encoding()?;
-    let running = place.daemon()?.map(|daemon| daemon.version);
-    let all = json!([
-        { "component": "skupper", "version": env!("CARGO_PKG_VERSION") },
-        { "component": "skupperd", "version": running },
-        { "component": "resources", "version": API_VERSION },
-    ]);
-    if let Some(encoding) = encoding {
-        return document(&all, encoding);
-    }
-    let row = |v: &Value| {
-        let text = |path: &str| show::text(v, path);
-        let version = Some(text("/version")).filter(|version| !version.is_empty());
-        vec![
-            text("/component"),
-            version.unwrap_or_else(|| "not running".to_owned()),
-        ]
-    };
-    let rows: Vec<Vec<String>> = all.as_array().into_iter().flatten().map(row).collect();
-    table(&["COMPONENT", "VERSION"], &rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn states_have_their_colour_and_nothing_else_has() {
+    fn names_of_other_sites_do_not_act_on_the_terminal() {
+        let name = "west\u{1b}[2J\u{9b}31m\nforged  Ready\u{202e}\t\r\u{7f}";
+        let plain =
+            "west\u{fffd}[2J\u{fffd}31m\u{fffd}forged  Ready\u{fffd}\u{fffd}\u{fffd}\u{fffd}";
+        let table = columns(&["NAME"], &[vec![name.to_owned()]]);
+        assert_eq!(table, format!("NAME\n{plain}\n"));
+        assert_eq!(
+            lines(&[("Site", name.to_owned())]),
+            format!("Site: {plain}\n")
+        );
+        let text = visible(name);
+        assert_eq!(text.matches('\u{fffd}').count(), 5, "{text:?}");
+        assert!(
+            text.contains("m\nforged") && text.contains('\t'),
+            "{text:?}"
+        );
+        assert!(matches!(
+            visible("a: \u{e9}\n"),
+            Cow::Borrowed("a: \u{e9}\n")
+        ));
+    }
+
+    #[test]
+    fn states_are_coloured_and_nothing_else_is() {
         let text = "NAME  STATUS   MESSAGE\nReady-x  Ready    OK\nb        Error    Error in b\n\
                     Status: Pending\nSite a in namespace b: Error, gone\n";
         let expected = "NAME  STATUS   MESSAGE\nReady-x  \x1b[32mReady\x1b[0m    OK\n\
                         b        \x1b[31mError\x1b[0m    Error in b\n\
                         Status: \x1b[33mPending\x1b[0m\n\
                         Site a in namespace b: \x1b[31mError\x1b[0m, gone\n";
-        assert_eq!(painted(text), expected);
+        assert_eq!(colour_states(text), expected);
     }
 }

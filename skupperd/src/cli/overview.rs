@@ -1,46 +1,55 @@
-//! The whole picture: `skupper status`, a site on one screen, and `skupper network status`, all sites
-//! as seen from here.
+//! `skupper status`, a site on one screen, and `skupper network status`, the sites of the network.
 
-mod upstream;
+mod network_status;
 
-use super::{Failure, Outcome, invalid, output, place::Place, show, view::View};
-use crate::model::{Kind, Phase};
+use super::{
+    Failure, Outcome, examples::examples, output, show, target::CommandTarget, view::ViewArgs,
+};
+use crate::{
+    model::{Kind, Phase},
+    operate::NO_SITE,
+};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NetworkVerb {
-    /// Show the sites of the network, their links and services
+    /// Show the sites of the network, with their links and services
+    #[command(after_help = examples(&[
+        "skupper network status",
+        "# In the form that tools written for Skupper read",
+        "skupper network status --upstream",
+    ]))]
     Status {
-        /// Print as JSON in the form of upstream's NetworkStatus; with -o yaml as YAML
+        /// Print Skupper's NetworkStatus document, as JSON or with -o yaml as YAML
         #[arg(long)]
         upstream: bool,
         #[command(flatten)]
-        view: View,
+        view: ViewArgs,
     },
 }
 
 /// `skupper status`
-pub(super) fn status(place: &Place, view: &View) -> Outcome {
-    view.show(|| picture(place), screen)
+pub(super) fn status(target: &CommandTarget, view: &ViewArgs) -> Outcome {
+    view.show(|| site_overview(target), screen)
 }
 
 /// `skupper network`
-pub(super) fn network(place: &Place, verb: NetworkVerb) -> Outcome {
+pub(super) fn network(target: &CommandTarget, verb: NetworkVerb) -> Outcome {
     let NetworkVerb::Status { upstream, view } = verb;
     if !upstream {
-        return view.show(|| sites(place), sites_screen);
+        return view.show(|| sites(target), sites_screen);
     }
-    let look = || Ok(upstream::network(list(&sites(place)?, "")));
-    view.show(look, |network| format!("{network:#}"))
+    let load = || Ok(network_status::of_sites(list(&sites(target)?, "")));
+    view.show(load, |network| format!("{network:#}"))
 }
 
-/// The site of a namespace and all that belongs to it.
-fn picture(place: &Place) -> Result<Value, Failure> {
-    let all = |kind| place.documents(kind);
+/// The site of the namespace and its resources, as one document.
+fn site_overview(target: &CommandTarget) -> Result<Value, Failure> {
+    let all = |kind| target.documents(kind);
     Ok(json!({
-        "namespace": place.name(),
-        "site": served(all(Kind::Site)?),
+        "namespace": target.name(),
+        "site": active_site(all(Kind::Site)?),
         "links": all(Kind::Link)?,
         "listeners": all(Kind::Listener)?,
         "multiKeyListeners": all(Kind::MultiKeyListener)?,
@@ -48,8 +57,8 @@ fn picture(place: &Place) -> Result<Value, Failure> {
     }))
 }
 
-/// The Site that is not refused.
-fn served(sites: Vec<Value>) -> Option<Value> {
+/// The Site that skupperd serves: one that it refuses has no spec.
+fn active_site(sites: Vec<Value>) -> Option<Value> {
     sites.into_iter().find(|v| v.get("spec").is_some())
 }
 
@@ -61,7 +70,9 @@ fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
 fn screen(all: &Value) -> String {
     let namespace = show::text(all, "/namespace");
     let Some(site) = all.get("site").filter(|v| !v.is_null()) else {
-        return format!("There is no site in namespace {namespace}: skupper site create NAME");
+        return format!(
+            "There is no site in namespace {namespace}; create one with: skupper site create NAME"
+        );
     };
     let (name, status, message) = show::status(site);
     let mut text = format!("Site {name} in namespace {namespace}: {status}");
@@ -89,8 +100,8 @@ fn section(text: &mut String, (header, rows): (&[&str], Vec<Vec<String>>)) {
 
 type Table = (&'static [&'static str], Vec<Vec<String>>);
 
-/// What went wrong; nothing where nothing did.
-fn trouble(status: &str, message: String) -> String {
+/// The message of a status that is not Ready; else empty.
+fn failure_message(status: &str, message: String) -> String {
     if status == Phase::Ready.as_str() {
         String::new()
     } else {
@@ -101,7 +112,7 @@ fn trouble(status: &str, message: String) -> String {
 fn links(all: &Value, site: &Value) -> Table {
     let dialled = list(all, "/links").iter().map(|link| {
         let (name, status, message) = show::status(link);
-        let message = trouble(&status, message);
+        let message = failure_message(&status, message);
         let remote = show::text(link, "/status/remoteSiteName");
         vec![name, "out".to_owned(), status, remote, message]
     });
@@ -126,7 +137,7 @@ fn listeners(all: &Value) -> Table {
     let rows = both.into_iter().flatten().map(|listener| {
         let text = |path: &str| show::text(listener, path);
         let (name, status, message) = show::status(listener);
-        let message = trouble(&status, message);
+        let message = failure_message(&status, message);
         let address = format!("{}:{}", text("/spec/host"), text("/spec/port"));
         vec![name, status, text("/spec/routingKey"), address, message]
     });
@@ -138,7 +149,7 @@ fn connectors(all: &Value) -> Table {
     let rows = list(all, "/connectors").iter().map(|connector| {
         let text = |path: &str| show::text(connector, path);
         let (name, status, message) = show::status(connector);
-        let message = trouble(&status, message);
+        let message = failure_message(&status, message);
         let host = text("/spec/host");
         let server = match host.is_empty() {
             true => text("/spec/selector"),
@@ -150,22 +161,17 @@ fn connectors(all: &Value) -> Table {
     (header, rows.collect())
 }
 
-/// The sites of the network as the site of this namespace knows them.
-fn sites(place: &Place) -> Result<Value, Failure> {
-    let site = served(place.documents(Kind::Site)?);
-    let site = site.ok_or_else(|| {
-        invalid(format!(
-            "there is no active site in namespace {:?}",
-            place.name()
-        ))
-    })?;
+/// The sites of the network that the site of this namespace knows.
+fn sites(target: &CommandTarget) -> Result<Value, Failure> {
+    let site = active_site(target.documents(Kind::Site)?);
+    let site = site.ok_or_else(|| Failure::Invalid(NO_SITE.map(str::to_owned).to_vec()))?;
     Ok(json!(list(&site, "/status/network")))
 }
 
 fn sites_screen(all: &Value) -> String {
     let all = all.as_array().map_or(&[][..], Vec::as_slice);
     if all.is_empty() {
-        return "No site is known yet: skupperd has not said any".to_owned();
+        return "No sites known yet: skupperd has not reported the network".to_owned();
     }
     let names = |site: &Value, path: &str, field: &str| {
         let names = list(site, path).iter();

@@ -1,72 +1,79 @@
-//! What `skupper listener`, `skupper multikeylistener` and `skupper connector` have in common: a host,
-//! a port and credentials, and what a status says of them.
+//! Arguments and status lines that `skupper listener`, `skupper multikeylistener` and
+//! `skupper connector` share: host, port, credentials.
 
-use super::{edit, flags, show};
+use super::{flags, resource, show};
 use crate::model::{Kind, ServerHost, check_host, check_name};
 use clap::Args;
 use serde_json::{Value, json};
 
-/// What only one of them has.
-pub(super) trait Fields: Args + std::fmt::Debug {
+/// Arguments that only one of these kinds has.
+pub(super) trait ServiceArgs: Args + std::fmt::Debug {
     const KIND: Kind;
-    /// In messages.
     const NOUN: &'static str;
+    /// Help of `PORT` and of `--host`.
+    const PORT_HELP: &'static str;
+    const HOST_HELP: &'static str;
 
-    /// Puts what is given into a spec; says what is wrong.
-    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>);
+    /// As [`resource::SpecArgs::apply`].
+    fn apply(&self, spec: &mut Value, errors: &mut Vec<String>);
 
-    /// Port 0 is for all of them.
+    /// Port 0 is valid and means every port of the servers.
     fn any_port(&self) -> bool {
         false
     }
 
-    /// Where these are not enough for a new one, what is missing.
-    fn missing(&self) -> Option<&'static str> {
+    /// As [`resource::SpecArgs::missing_argument`].
+    fn missing_argument(&self) -> Option<&'static str> {
         None
     }
 
-    /// What a change takes away, of the resource as it is.
-    fn dropped(&self, _: &Value) -> Value {
+    /// As [`resource::SpecArgs::removed_fields`].
+    fn removed_fields(&self, _: &Value) -> Value {
         json!({ "spec": {} })
     }
 }
 
 #[derive(Debug, Args)]
-pub(super) struct NewService<F: Fields> {
-    /// Port
-    #[arg(allow_negative_numbers = true)]
+#[command(
+    mut_arg("host", |arg| arg.help(F::HOST_HELP)),
+    mut_arg("settings", |arg| flags::setting_arg(arg, F::KIND))
+)]
+pub(super) struct CreateServiceArgs<F: ServiceArgs> {
+    #[arg(help = F::PORT_HELP, allow_negative_numbers = true)]
     port: String,
     #[command(flatten)]
-    common: Common,
+    common: CommonServiceArgs,
     #[command(flatten)]
     fields: F,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ChangedService<F: Fields> {
-    /// New port
-    #[arg(long, allow_negative_numbers = true)]
+#[command(
+    mut_arg("host", |arg| arg.help(F::HOST_HELP)),
+    mut_arg("settings", |arg| flags::setting_arg(arg, F::KIND))
+)]
+pub(super) struct UpdateServiceArgs<F: ServiceArgs> {
+    #[arg(long, help = F::PORT_HELP, allow_negative_numbers = true)]
     port: Option<String>,
     #[command(flatten)]
-    common: Common,
+    common: CommonServiceArgs,
     #[command(flatten)]
     fields: F,
 }
 
-/// What all of them have.
 #[derive(Debug, Args)]
-struct Common {
-    /// Host name or IP address; of a connector also unix: and the path of a socket
+struct CommonServiceArgs {
+    /// Host name or IP address
     #[arg(long)]
     host: Option<String>,
     #[command(flatten)]
-    credentials: flags::Credentials,
+    credentials: flags::CredentialArgs,
     #[command(flatten)]
-    settings: flags::Settings,
+    settings: flags::SettingArgs,
 }
 
-impl Common {
-    fn apply(&self, kind: Kind, spec: &mut Value, wrong: &mut Vec<String>) {
+impl CommonServiceArgs {
+    fn apply(&self, kind: Kind, spec: &mut Value, errors: &mut Vec<String>) {
         if let Some(host) = &self.host {
             let checked = match kind {
                 Kind::Connector => host.parse::<ServerHost>().map(drop),
@@ -79,69 +86,68 @@ impl Common {
                         spec["selector"] = Value::Null;
                     }
                 }
-                Err(e) => wrong.push(format!("host is not valid: {e}")),
+                Err(e) => errors.push(format!("host is not valid: {e}")),
             }
         }
-        self.credentials.apply(spec, wrong);
-        self.settings.apply(spec, wrong);
+        self.credentials.apply(spec, errors);
+        self.settings.apply(spec, errors);
     }
 }
 
-impl<F: Fields> edit::Fields for NewService<F> {
-    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>) {
-        flags::port(&self.port, self.fields.any_port(), F::NOUN, spec, wrong);
-        self.common.apply(F::KIND, spec, wrong);
-        self.fields.apply(spec, wrong);
+impl<F: ServiceArgs> resource::SpecArgs for CreateServiceArgs<F> {
+    fn apply(&self, spec: &mut Value, errors: &mut Vec<String>) {
+        flags::set_port(&self.port, self.fields.any_port(), F::NOUN, spec, errors);
+        self.common.apply(F::KIND, spec, errors);
+        self.fields.apply(spec, errors);
     }
 
-    fn missing(&self) -> Option<&'static str> {
-        self.fields.missing()
+    fn missing_argument(&self) -> Option<&'static str> {
+        self.fields.missing_argument()
     }
 }
 
-impl<F: Fields> edit::Fields for ChangedService<F> {
-    fn apply(&self, spec: &mut Value, wrong: &mut Vec<String>) {
+impl<F: ServiceArgs> resource::SpecArgs for UpdateServiceArgs<F> {
+    fn apply(&self, spec: &mut Value, errors: &mut Vec<String>) {
         if let Some(port) = &self.port {
-            flags::port(port, self.fields.any_port(), F::NOUN, spec, wrong);
+            flags::set_port(port, self.fields.any_port(), F::NOUN, spec, errors);
         }
-        self.common.apply(F::KIND, spec, wrong);
-        self.fields.apply(spec, wrong);
+        self.common.apply(F::KIND, spec, errors);
+        self.fields.apply(spec, errors);
     }
 
-    fn dropped(&self, value: &Value) -> Value {
-        self.fields.dropped(value)
+    fn removed_fields(&self, value: &Value) -> Value {
+        self.fields.removed_fields(value)
     }
 }
 
-/// How it is carried, and under which key.
 #[derive(Debug, Args)]
-pub(super) struct Routed {
-    /// Routing key that listeners and connectors meet by [default: the name]
-    #[arg(short, long)]
+pub(super) struct RoutingArgs {
+    /// Routing key: a listener reaches the connectors that have the same one [default: NAME]
+    #[arg(short, long, value_name = "KEY")]
     routing_key: Option<String>,
-    /// Transport
+    /// Protocol of the service; only tcp is supported
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
 }
 
-impl Routed {
-    pub(super) fn apply(&self, noun: &str, spec: &mut Value, wrong: &mut Vec<String>) {
+impl RoutingArgs {
+    pub(super) fn apply(&self, noun: &str, spec: &mut Value, errors: &mut Vec<String>) {
         if let Some(key) = &self.routing_key {
             match check_name(key) {
                 Ok(()) => spec["routingKey"] = json!(key),
-                Err(e) => wrong.push(format!("routing key is not valid: {e}")),
+                Err(e) => errors.push(format!("routing key is not valid: {e}")),
             }
         }
-        flags::transport(self.kind.as_deref(), noun, spec, wrong);
+        flags::set_transport(self.kind.as_deref(), noun, spec, errors);
     }
 }
 
-pub(super) fn yes(value: &Value, field: &str) -> String {
+pub(super) fn bool_text(value: &Value, field: &str) -> String {
     let set = value["status"][field].as_bool().unwrap_or(false);
     set.to_string()
 }
 
-/// What a selector has found.
+/// Servers that a selector has found.
 fn servers(value: &Value) -> String {
     let servers = value["status"]["selectedPods"].as_array();
     let server = |server: &Value| {
@@ -158,8 +164,8 @@ fn servers(value: &Value) -> String {
     servers.join(", ")
 }
 
-/// Lines that a status has where there is something to say.
-pub(super) fn more(value: &Value) -> Vec<(&'static str, String)> {
+/// Lines that the status has only where the field is set.
+pub(super) fn optional_details(value: &Value) -> Vec<(&'static str, String)> {
     let text = |path: &str| show::text(value, path);
     let lines = [
         ("TLS credentials", text("/spec/tlsCredentials")),

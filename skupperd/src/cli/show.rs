@@ -1,41 +1,58 @@
-//! Showing the resources of a namespace.
+//! Status of the resources of a namespace: one in detail, or a table of all.
 
-use super::{Outcome, invalid, output, place::Place, view::View};
+use super::{Failure, Outcome, invalid, output, target::CommandTarget, view::ViewArgs};
 use crate::model::Kind;
 use serde_json::Value;
 
-/// The status of a kind: one by name, or all as a table.
-pub(super) struct Show<'a> {
+/// How the status of a kind is shown.
+pub(super) struct StatusView<'a> {
     pub(super) kind: Kind,
-    pub(super) none: &'a str,
-    pub(super) missing: String,
+    pub(super) noun: &'a str,
+    /// Printed where there are none.
+    pub(super) empty: &'a str,
     pub(super) header: &'a [&'a str],
     pub(super) row: fn(&Value) -> Vec<String>,
     pub(super) details: fn(&Value) -> Vec<(&'static str, String)>,
 }
 
-/// Prints a status.
-pub(super) fn show(place: &Place, name: Option<&str>, view: &View, show: &Show<'_>) -> Outcome {
-    let look = || {
-        let mut all = place.documents(show.kind)?;
+/// Prints the resource of a name in detail, or a table of all.
+pub(super) fn print(
+    target: &CommandTarget,
+    name: Option<&str>,
+    view: &ViewArgs,
+    status: &StatusView<'_>,
+) -> Outcome {
+    let load = || {
+        let mut all = target.documents(status.kind)?;
         let Some(name) = name else {
             return Ok(Value::Array(all));
         };
-        let one = all.iter().position(|v| v["metadata"]["name"] == name);
-        let one = one.ok_or_else(|| invalid(&*show.missing))?;
-        Ok(all.swap_remove(one))
+        let position = all.iter().position(|v| v["metadata"]["name"] == name);
+        let position = position.ok_or_else(|| not_found(target, status.noun, name))?;
+        Ok(all.swap_remove(position))
     };
-    view.show(look, |value| match value.as_array() {
-        None => output::lines(&(show.details)(value)),
-        Some(all) if all.is_empty() => show.none.to_owned(),
+    view.show(load, |value| match value.as_array() {
+        None => output::lines(&(status.details)(value)),
+        Some(all) if all.is_empty() => status.empty.to_owned(),
         Some(all) => {
-            let rows: Vec<Vec<String>> = all.iter().map(show.row).collect();
-            output::columns(show.header, &rows)
+            let rows: Vec<Vec<String>> = all.iter().map(status.row).collect();
+            output::columns(status.header, &rows)
         }
     })
 }
 
-/// What was accepted and has no effect.
+/// The error for a name that no resource has. Links have a text of their own in Skupper.
+pub(super) fn not_found(target: &CommandTarget, noun: &str, name: &str) -> Failure {
+    invalid(match noun {
+        "link" => format!("There is no link resource in the namespace with the name {name:?}"),
+        _ => format!(
+            "{noun} {name} does not exist in namespace {}",
+            target.name()
+        ),
+    })
+}
+
+/// Fields that were accepted and have no effect.
 pub(super) fn notes(value: &Value) -> String {
     let notes = value["status"]["notes"].as_array();
     let notes = notes.into_iter().flatten();
@@ -43,7 +60,7 @@ pub(super) fn notes(value: &Value) -> String {
     notes.join("; ")
 }
 
-/// Text of a field, empty when absent.
+/// Text of a field; empty where it is absent.
 pub(super) fn text(value: &Value, path: &str) -> String {
     match value.pointer(path) {
         Some(Value::String(text)) => text.clone(),
@@ -52,12 +69,18 @@ pub(super) fn text(value: &Value, path: &str) -> String {
     }
 }
 
-/// The three cells every table has: name, status, message.
+/// The cells that every table has: name, status, message.
 pub(super) fn status(value: &Value) -> (String, String, String) {
-    let pending = |s: String, or: &str| if s.is_empty() { or.to_owned() } else { s };
+    let or = |text: String, default: &str| {
+        if text.is_empty() {
+            default.to_owned()
+        } else {
+            text
+        }
+    };
     (
         text(value, "/metadata/name"),
-        pending(text(value, "/status/status"), "Pending"),
-        pending(text(value, "/status/message"), "Not initialized yet"),
+        or(text(value, "/status/status"), "Pending"),
+        or(text(value, "/status/message"), "Not initialized yet"),
     )
 }

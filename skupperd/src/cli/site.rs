@@ -1,17 +1,19 @@
 //! `skupper site`
 
 use super::{
-    Failure, Outcome, invalid, names,
+    Failure, Outcome, completion,
+    examples::examples,
+    invalid,
     output::{self, Encoding, Format},
-    place::Place,
     show,
-    view::View,
-    wait::Wait,
+    target::CommandTarget,
+    view::ViewArgs,
+    wait::{self, WaitArgs},
 };
 use crate::{
+    manifest::settings::LINK_ACCESS_HOSTS,
     model::{API_VERSION, Kind, check_host, check_name},
     operate,
-    reconcile::HOSTS,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -19,77 +21,107 @@ use std::net::IpAddr;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Create a site
+    /// Create the site of the namespace
+    #[command(
+        after_help = examples(&[
+            "skupper site create west",
+            "# A site that other sites can link to, under this name",
+            "skupper site create east --enable-link-access --host east.example.com",
+        ]),
+        mut_arg("wait", |arg| arg.help(wait::help(Kind::Site))),
+        mut_arg("timeout", |arg| arg.help("Longest time to wait, such as 30s or 5m [default: 3m]"))
+    )]
     Create {
         /// Name of the site
         name: String,
         #[command(flatten)]
-        wish: Wish,
+        options: SiteOptions,
         #[command(flatten)]
-        wait: Wait,
+        wait: WaitArgs,
     },
-    /// Change a site: what is not named stays as it is
+    /// Change a site; options that are not given keep their value
+    #[command(
+        after_help = examples(&[
+            "skupper site update east --enable-link-access",
+            "# Stop accepting links",
+            "skupper site update east --enable-link-access=false",
+        ]),
+        mut_arg("wait", |arg| arg.help(wait::help(Kind::Site)))
+    )]
     Update {
         /// Name of the site
-        #[arg(add = names::of(Kind::Site))]
+        #[arg(add = completion::resource_names(Kind::Site))]
         name: String,
         #[command(flatten)]
-        wish: Wish,
+        options: SiteOptions,
         #[command(flatten)]
-        wait: Wait,
+        wait: WaitArgs,
     },
-    /// Delete a site; links and listeners close
+    /// Delete a site; its links end and its listeners close
+    #[command(
+        after_help = examples(&[
+            "skupper site delete west",
+            "# With its listeners, connectors, links and all other resources",
+            "skupper site delete west --all",
+        ]),
+        mut_arg("wait", |arg| arg.help(wait::delete_help(Kind::Site)))
+    )]
     Delete {
         /// Name of the site
-        #[arg(add = names::of(Kind::Site))]
+        #[arg(add = completion::resource_names(Kind::Site))]
         name: String,
         /// Delete all other resources of the namespace too
         #[arg(long)]
         all: bool,
         #[command(flatten)]
-        wait: Wait,
+        wait: WaitArgs,
     },
-    /// Show sites
+    /// Show the site of the namespace
+    #[command(after_help = examples(&["skupper site status", "skupper site status west -o yaml"]))]
     Status {
-        /// Name of the site [default: all]
-        #[arg(add = names::of(Kind::Site))]
+        /// Name of the site to show in detail [default: a table of all]
+        #[arg(add = completion::resource_names(Kind::Site))]
         name: Option<String>,
         #[command(flatten)]
-        view: View,
+        view: ViewArgs,
     },
-    /// Print a Site resource and change nothing
+    /// Print a Site resource as YAML or JSON without creating it
+    #[command(after_help = examples(&[
+        "skupper site generate east --enable-link-access > site.yaml",
+        "skupper site generate west -o json",
+    ]))]
     Generate {
         /// Name of the site
         name: String,
         #[command(flatten)]
-        wish: Wish,
+        options: SiteOptions,
         #[command(flatten)]
         format: Format,
     },
 }
 
-/// What a site is to be like.
 #[derive(Debug, Args)]
-pub(super) struct Wish {
-    /// Let other sites link to this one; --enable-link-access=false to stop it
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+pub(super) struct SiteOptions {
+    /// Accept links from other sites, on ports 55671 and 45671; =false stops accepting them
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     enable_link_access: Option<bool>,
-    /// Host name or address by which other sites reach this one; several by repeating it [default:
-    /// what this host is known by]
+    /// Host name or address at which other sites reach this one; repeat for several
+    /// [default: names and addresses of this host]
     #[arg(long, value_name = "HOST")]
     host: Vec<String>,
-    /// Make it an edge site, which links to others and is linked to by none; --edge=false for an
-    /// interior one
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Make it an edge site, which links to interior sites and accepts no links; =false makes it interior
+    #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     edge: Option<bool>,
 }
 
-impl Wish {
+impl SiteOptions {
     fn apply(&self, site: &mut Value) -> Result<(), Failure> {
         for host in &self.host {
             check_host(host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
             if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
-                let text = format!("host is not valid: nobody can dial {host}");
+                let text = format!(
+                    "host is not valid: other sites cannot dial the unspecified address {host}"
+                );
                 return Err(invalid(text));
             }
         }
@@ -98,7 +130,7 @@ impl Wish {
             spec["linkAccess"] = json!(if enable { "default" } else { "none" });
         }
         if !self.host.is_empty() {
-            spec["settings"][HOSTS] = json!(self.host.join(","));
+            spec["settings"][LINK_ACCESS_HOSTS] = json!(self.host.join(","));
         }
         if let Some(edge) = self.edge {
             spec["edge"] = json!(edge);
@@ -107,7 +139,7 @@ impl Wish {
     }
 }
 
-fn resource(name: &str, wish: &Wish) -> Result<Value, Failure> {
+fn new_site(name: &str, options: &SiteOptions) -> Result<Value, Failure> {
     check_name(name).map_err(|e| invalid(format!("site name is not valid: {e}")))?;
     let mut site = json!({
         "apiVersion": API_VERSION,
@@ -115,68 +147,73 @@ fn resource(name: &str, wish: &Wish) -> Result<Value, Failure> {
         "metadata": { "name": name },
         "spec": {},
     });
-    wish.apply(&mut site)?;
+    options.apply(&mut site)?;
     operate::edge_without_access(&site)?;
     Ok(site)
 }
 
 /// Deletes all resources of a namespace.
-fn empty(place: &Place) -> Outcome {
+fn delete_all(target: &CommandTarget) -> Outcome {
     for kind in Kind::ALL {
-        for document in place.documents(kind)? {
-            // What nobody wrote, such as the access of a site, is not there to be deleted.
-            place.delete(kind, &show::text(&document, "/metadata/name"))?;
+        for document in target.documents(kind)? {
+            // Documents without a file, such as a site's own RouterAccess, are not found: ignore that.
+            target.delete(kind, &show::text(&document, "/metadata/name"))?;
         }
     }
     Ok(())
 }
 
-pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     match verb {
-        Verb::Create { name, wish, wait } => {
-            let site = resource(&name, &wish)?;
-            let sites = place.documents(Kind::Site)?;
-            // One that is refused has nothing but its name.
+        Verb::Create {
+            name,
+            options,
+            wait,
+        } => {
+            let site = new_site(&name, &options)?;
+            let sites = target.documents(Kind::Site)?;
+            // A refused Site has a status and no spec.
             let sites = sites.iter().filter(|v| v.get("spec").is_some());
             let mut others = sites.map(|v| show::text(v, "/metadata/name"));
             if let Some(other) = others.find(|other| *other != name) {
                 let text = format!("there is already a site created for this namespace: {other}");
                 return Err(invalid(text));
             }
-            let path = place.create(&site)?;
+            let path = target.create(&site)?;
             output::print(&format!("File written to {path}"))?;
-            wait.written(place, Kind::Site, &name, &site, true)
+            wait.written(target, Kind::Site, &name, &site, true)
         }
-        Verb::Update { name, wish, wait } => {
+        Verb::Update {
+            name,
+            options,
+            wait,
+        } => {
             let mut change = json!({ "spec": {} });
-            wish.apply(&mut change)?;
-            let path = place.update(Kind::Site, &name, &change)?;
+            options.apply(&mut change)?;
+            let path = target.update(Kind::Site, &name, &change)?;
             let missing = || invalid(format!("site {name} must exist to be updated"));
             let path = path.ok_or_else(missing)?;
             output::print(&format!("File written to {path}"))?;
-            wait.written(place, Kind::Site, &name, &change, false)
+            wait.written(target, Kind::Site, &name, &change, false)
         }
         Verb::Delete { name, all, wait } => {
-            if place.delete(Kind::Site, &name)?.is_empty() {
-                return Err(invalid(format!("site {name} does not exist")));
+            if target.delete(Kind::Site, &name)?.is_empty() {
+                return Err(show::not_found(target, "site", &name));
             }
             if all {
-                empty(place)?;
+                delete_all(target)?;
             }
-            wait.deleted(place, Kind::Site, &name)?;
+            wait.deleted(target, Kind::Site, &name)?;
             output::print(&format!("Site {name:?} is deleted"))
         }
-        Verb::Status { name, view } => show::show(
-            place,
+        Verb::Status { name, view } => show::print(
+            target,
             name.as_deref(),
             &view,
-            &show::Show {
+            &show::StatusView {
                 kind: Kind::Site,
-                none: "There is no existing Skupper site resource",
-                missing: format!(
-                    "site {} does not exist",
-                    name.as_deref().unwrap_or_default()
-                ),
+                noun: "site",
+                empty: "There is no existing Skupper site resource",
                 header: &["NAME", "STATUS", "MESSAGE", "SITES-IN-NETWORK"],
                 row: |v| {
                     let (name, status, message) = show::status(v);
@@ -198,8 +235,12 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
                 },
             },
         ),
-        Verb::Generate { name, wish, format } => {
-            let site = resource(&name, &wish)?;
+        Verb::Generate {
+            name,
+            options,
+            format,
+        } => {
+            let site = new_site(&name, &options)?;
             output::document(&site, format.encoding()?.unwrap_or(Encoding::Yaml))
         }
     }

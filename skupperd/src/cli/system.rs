@@ -1,14 +1,15 @@
 //! `skupper system`
 
 use super::{
-    Failure, Outcome, bundle, invalid, output, place::Place, show, status, unit, view::View,
+    Failure, Outcome, bundle, examples::examples, invalid, output, show, system_status,
+    target::CommandTarget, unit, view::ViewArgs,
 };
 use crate::{
-    control::Goal,
+    control::WaitGoal,
     manifest::{MAX_FILE_SIZE, to_yaml},
     model::{Key, Kind, Name, Namespace},
     operate,
-    store::read_text,
+    store::read_named,
 };
 use anyhow::anyhow;
 use clap::Subcommand;
@@ -21,54 +22,88 @@ use std::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Have skupperd run now, and whenever the host (or, with --user, your session) starts
+    /// Enable and start skupperd: it also starts with the host or, with --user, with your session
+    #[command(after_help = examples(&[
+        "skupper system install",
+        "# For your own sites",
+        "skupper system install --user",
+    ]))]
     Install {
-        /// For scripts that name it: resources always take effect as they change, which is auto
-        #[arg(long, env = "SKUPPER_SYSTEM_RELOAD_TYPE", value_parser = ["auto", "manual"])]
+        /// Accepted for scripts written for Skupper; changed files always take effect at once (auto)
+        #[arg(
+            long,
+            value_name = "TYPE",
+            env = "SKUPPER_SYSTEM_RELOAD_TYPE",
+            value_parser = ["auto", "manual"]
+        )]
         reload_type: Option<String>,
     },
-    /// Stop skupperd and have it started no more; resources and keys stay
+    /// Stop and disable skupperd; resources and keys stay on disk
+    #[command(after_help = examples(&["skupper system uninstall", "skupper system uninstall --force"]))]
     Uninstall {
-        /// Even if there are sites, which stop
+        /// Stop skupperd even if it runs sites
         #[arg(short, long)]
         force: bool,
     },
     /// Start skupperd
+    #[command(after_help = examples(&["skupper system start", "skupper system start --user"]))]
     Start,
-    /// Stop skupperd; resources and keys stay
+    /// Stop skupperd; resources and keys stay on disk
+    #[command(after_help = examples(&["skupper system stop"]))]
     Stop,
-    /// Have skupperd read all resources again, or start it where it is not running
+    /// Make skupperd read all resource files again, or start it if it is not running
+    #[command(after_help = examples(&["skupper system reload"]))]
     Reload,
-    /// Show skupperd and the sites of this host
+    /// Show skupperd, its unit, and the sites of this host
+    #[command(after_help = examples(&["skupper system status", "skupper system status -o json"]))]
     Status {
         #[command(flatten)]
-        view: View,
+        view: ViewArgs,
     },
-    /// Remove a namespace: its site, all other resources, its state and its keys
+    /// Remove the namespace: its site, all other resources, its state and its keys
+    #[command(after_help = examples(&[
+        "skupper system teardown --namespace west",
+        "# Without the question",
+        "skupper system teardown --namespace west --yes",
+    ]))]
     Teardown {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
-    /// Apply the resources of a file: all of them, or none
+    /// Apply the resources of a file: all of them, or none if one is invalid
+    #[command(after_help = examples(&[
+        "skupper system apply -f site.yaml",
+        "skupper site generate west | skupper system apply -f -",
+    ]))]
     Apply {
-        /// File (.yaml, .yml or .json), or - for standard input
+        /// File to read (.yaml, .yml or .json), or - for standard input
         #[arg(short, long)]
         filename: Option<PathBuf>,
     },
     /// Delete the resources that a file names
+    #[command(after_help = examples(&["skupper system delete -f site.yaml"]))]
     Delete {
-        /// File (.yaml, .yml or .json), or - for standard input
+        /// File to read (.yaml, .yml or .json), or - for standard input
         #[arg(short, long)]
         filename: Option<PathBuf>,
     },
-    /// Take over a site that upstream's tools have set up on this host, with its identity, CAs and links
+    /// Copy a site that Skupper's own tools set up on this host, with its ID, CAs and links
+    #[command(after_help = examples(&[
+        "# The namespace east of a user who ran Skupper with Podman",
+        "skupper system adopt /home/user/.local/share/skupper/namespaces/east -n east",
+    ]))]
     Adopt {
         /// Directory of its namespace, such as /var/lib/skupper/namespaces/default
         dir: PathBuf,
     },
-    /// Put a site into one file, keys included, that sets it up on another host
-    GenerateBundle(bundle::Wish),
+    /// Write the site into one file, keys included, that installs it on another host
+    #[command(after_help = examples(&[
+        "skupper system generate-bundle west",
+        "# A script that installs it by itself",
+        "skupper system generate-bundle west --type shell-script",
+    ]))]
+    GenerateBundle(bundle::BundleOptions),
 }
 
 fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
@@ -92,7 +127,7 @@ fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
         if path.is_dir() {
             return Err(invalid(format!("The file {name:?} is a directory")));
         }
-        match read_text(&path) {
+        match read_named(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(invalid(format!("The file {name:?} does not exist")));
             }
@@ -102,18 +137,18 @@ fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
     Ok((path, text))
 }
 
-pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     match verb {
-        Verb::Install { reload_type } => unit::install(place, reload_type.as_deref()),
-        Verb::Uninstall { force } => unit::uninstall(place, force),
-        Verb::Start => unit::start(place),
-        Verb::Stop => unit::stop(place),
-        Verb::Reload => unit::reload(place),
-        Verb::Status { view } => status::run(place, &view),
-        Verb::Teardown { yes } => teardown(place, yes),
+        Verb::Install { reload_type } => unit::install(target, reload_type.as_deref()),
+        Verb::Uninstall { force } => unit::uninstall(target, force),
+        Verb::Start => unit::start(target),
+        Verb::Stop => unit::stop(target),
+        Verb::Reload => unit::reload(target),
+        Verb::Status { view } => system_status::run(target, &view),
+        Verb::Teardown { yes } => teardown(target, yes),
         Verb::Apply { filename } => {
             let (path, text) = read(filename)?;
-            for (key, file) in place.apply(&path, &text)? {
+            for (key, file) in target.apply(&path, &text)? {
                 output::print(&format!("File written to {file}"))?;
                 output::print(&format!("{key} added"))?;
             }
@@ -121,43 +156,46 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
         }
         Verb::Delete { filename } => {
             let (path, text) = read(filename)?;
-            delete(place, &place.named(&path, &text)?)
+            delete(target, &target.keys_in(&path, &text)?)
         }
-        Verb::Adopt { dir } => adopt(place, &dir),
-        Verb::GenerateBundle(wish) => bundle::run(place, &wish),
+        Verb::Adopt { dir } => adopt(target, &dir),
+        Verb::GenerateBundle(options) => bundle::run(target, &options),
     }
 }
 
-fn adopt(place: &Place, dir: &Path) -> Outcome {
-    // What is in it says that it is of the namespace that the directory is named after.
+fn adopt(target: &CommandTarget, dir: &Path) -> Outcome {
+    // Its resources name the namespace that the directory is named after.
     let name = dir.file_name().and_then(|name| name.to_str());
     let name = name.and_then(|name| Namespace::new(name).ok());
-    let namespace = name.as_ref().unwrap_or_else(|| place.name());
-    let namespace = place.layout.namespace(namespace);
+    let namespace = name.as_ref().unwrap_or_else(|| target.name());
+    let namespace = target.layout.namespace(namespace);
     let mut text = String::new();
-    for document in operate::adopted(&namespace, dir)? {
+    for document in operate::adopt(&namespace, dir)? {
         text.push_str("---\n");
         text.push_str(&to_yaml(&document).map_err(anyhow::Error::from)?);
     }
-    for (key, _) in place.apply(dir, &text)? {
+    for (key, _) in target.apply(dir, &text)? {
         output::print(&format!("{key} adopted"))?;
     }
     output::print(&format!(
-        "Namespace {:?} has what was in {}, where nothing was changed. Stop the router that ran the \
-         site: its ports are taken over as soon as they are free.",
-        place.name(),
+        "Namespace {:?} has a copy of {}. Stop the router that ran the site: skupperd opens its ports \
+         as soon as they are free.",
+        target.name(),
         dir.display()
     ))
 }
 
-fn delete(place: &Place, keys: &[Key]) -> Outcome {
+fn delete(target: &CommandTarget, keys: &[Key]) -> Outcome {
     let mut missing = Vec::new();
     let mut deleted = BTreeSet::new();
     for key in keys {
-        let gone = place.delete(key.kind, &key.name)?;
-        // With a link its credentials may have gone already.
+        let gone = target.delete(key.kind, &key.name)?;
+        // The credentials may have been deleted together with their link.
         if gone.is_empty() && !deleted.contains(key) {
-            missing.push(format!("{key} does not exist"));
+            missing.push(format!(
+                "{key} does not exist in namespace {}",
+                target.name()
+            ));
         }
         for gone in gone {
             output::print(&format!("{gone} deleted"))?;
@@ -172,28 +210,34 @@ fn delete(place: &Place, keys: &[Key]) -> Outcome {
 }
 
 /// Longest time for a site to end.
-const ENDED: Duration = Duration::from_secs(60);
+const SITE_END_TIMEOUT: Duration = Duration::from_secs(60);
 
-fn teardown(place: &Place, yes: bool) -> Outcome {
-    let name = place.name();
+fn teardown(target: &CommandTarget, yes: bool) -> Outcome {
+    let name = target.name();
     if !yes {
         output::error(&format!(
             "This removes namespace {name:?}: its site, all other resources, its state and its keys.\n\
-             Type its name to go on (or use --yes):"
+             Type the name of the namespace to confirm, or use --yes:"
         ));
         let mut line = String::new();
         std::io::stdin().lock().take(1024).read_line(&mut line)?;
         if line.trim() != name.as_str() {
-            return Err(Failure::Failed(anyhow!("nothing was removed")));
+            return Err(Failure::Failed(anyhow!(
+                "the name does not match: nothing was removed"
+            )));
         }
     }
-    let sites = place.documents(Kind::Site)?;
-    if !place.remove()? {
-        return Err(invalid(format!("there is no namespace {name:?}")));
+    let sites = target.documents(Kind::Site)?;
+    if !target.remove_namespace()? {
+        return Err(invalid(format!("namespace {name:?} does not exist")));
     }
     for site in sites {
         if let Ok(site) = Name::new(show::text(&site, "/metadata/name")) {
-            place.wait(&Key::new(Kind::Site, site), Goal::Gone, ENDED)?;
+            target.wait(
+                &Key::new(Kind::Site, site),
+                WaitGoal::Gone,
+                SITE_END_TIMEOUT,
+            )?;
         }
     }
     output::print(&format!("Namespace {name:?} has been removed"))

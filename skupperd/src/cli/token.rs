@@ -1,16 +1,17 @@
 //! `skupper token`
 
 use super::{
-    Failure, Outcome, invalid, output,
-    place::{Issued, Place},
-    show,
+    Failure, Outcome,
+    examples::examples,
+    invalid, output, show,
+    target::{CommandTarget, IssuedToken},
     wait::duration,
 };
 use crate::{
-    control::Waited,
+    control::WaitOutcome,
     model::Kind,
-    operate::GrantWish,
-    store::{PRIVATE, read_text, write_file},
+    operate::GrantOptions,
+    store::{PRIVATE, read_named, write_own},
 };
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
@@ -21,37 +22,54 @@ use std::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Write a token that lets a remote site link to this one
+    /// Write a token with which another site links to this one
+    #[command(after_help = examples(&[
+        "# At this site, which accepts links; then copy token.yaml to the other site",
+        "skupper token issue token.yaml",
+        "# A token for ten sites, for a day",
+        "skupper token issue token.yaml --redemptions-allowed 10 --expiration-window 24h",
+    ]))]
     Issue {
-        /// File to write it to
+        /// File to write the token to
         file: PathBuf,
-        /// Number of sites that may redeem it
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        /// Number of times that the token can be redeemed
+        #[arg(
+            long,
+            value_name = "NUMBER",
+            default_value_t = 1,
+            allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..)
+        )]
         redemptions_allowed: u32,
-        /// Time it is good for
-        #[arg(long, default_value = "15m", value_parser = duration)]
+        /// Time for which the token can be redeemed
+        #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
         expiration_window: Duration,
-        /// Cost of the link
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        /// Cost of the link: traffic takes the path with the lowest sum
+        #[arg(
+            long,
+            value_name = "NUMBER",
+            default_value_t = 1,
+            allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..)
+        )]
         cost: u32,
-        /// Name of the grant, the token and the link [default: <site>-<random>]
+        /// Name of the grant, the token and the link [default: SITE-RANDOM]
         #[arg(long)]
         name: Option<String>,
-        /// Longest time to wait for the grant
-        #[arg(long, default_value = "60s", value_parser = duration)]
+        /// Longest time to wait until skupperd serves the token
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
         timeout: Duration,
     },
-    /// Link this site to the one that issued a token
+    /// Link this site to the site that issued a token
+    #[command(after_help = examples(&["skupper token redeem token.yaml"]))]
     Redeem {
         /// File with the token
         file: PathBuf,
-        /// Longest time to wait for the link
-        #[arg(long, default_value = "60s", value_parser = duration)]
+        /// Longest time to wait until the link is up
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
         timeout: Duration,
     },
 }
 
-pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     match verb {
         Verb::Issue {
             file,
@@ -61,33 +79,42 @@ pub(super) fn run(place: &Place, verb: Verb) -> Outcome {
             name,
             timeout,
         } => {
-            let wish = GrantWish {
+            let options = GrantOptions {
                 name,
                 redemptions_allowed,
                 expiration_window,
             };
-            issue(place, &file, wish, cost, timeout)
+            issue(target, &file, options, cost, timeout)
         }
-        Verb::Redeem { file, timeout } => redeem_file(place, &file, timeout),
+        Verb::Redeem { file, timeout } => redeem_file(target, &file, timeout),
     }
 }
 
-fn issue(place: &Place, file: &Path, wish: GrantWish, cost: u32, timeout: Duration) -> Outcome {
+fn issue(
+    target: &CommandTarget,
+    file: &Path,
+    options: GrantOptions,
+    cost: u32,
+    timeout: Duration,
+) -> Outcome {
     if file.is_dir() {
         return Err(invalid(format!(
             "token file name is not valid: {} is a directory",
             file.display()
         )));
     }
-    let allowed = wish.redemptions_allowed;
-    let issued = place.issue(wish, cost, timeout)?;
-    let Issued {
+    let times = match options.redemptions_allowed {
+        1 => "once".to_owned(),
+        allowed => format!("{allowed} times"),
+    };
+    let issued = target.issue_token(options, cost, timeout)?;
+    let IssuedToken {
         name,
         token: text,
         expires,
     } = issued;
     output::print(&format!("Grant {name:?} is ready"))?;
-    write_file(file, text.as_bytes(), PRIVATE)
+    write_own(file, text.as_bytes(), PRIVATE)
         .with_context(|| format!("writing {}", file.display()))?;
     output::print(&format!("Token file {} created", file.display()))?;
     output::print(
@@ -95,33 +122,28 @@ fn issue(place: &Place, file: &Path, wish: GrantWish, cost: u32, timeout: Durati
          skupper token redeem FILE\n",
     )?;
     output::print(&format!(
-        "The token can be redeemed {allowed} time(s), until {expires}."
+        "The token can be redeemed {times}, until {expires}."
     ))
 }
 
-fn redeem_file(place: &Place, file: &Path, timeout: Duration) -> Outcome {
+fn redeem_file(target: &CommandTarget, file: &Path, timeout: Duration) -> Outcome {
     if file.as_os_str().is_empty() {
         return Err(invalid("file name must not be empty"));
     }
-    let text = read_text(file)
+    let text = read_named(file)
         .map_err(|e| invalid(format!("cannot open token file: {}: {e}", file.display())))?;
     let text = zeroize::Zeroizing::new(text);
-    let name = place.redeem(file, &text)?;
+    let name = target.redeem_token(file, &text)?;
     output::print(&format!("Token {name:?} has been redeemed."))?;
-    if place.documents(Kind::Site)?.is_empty() {
-        return output::print(
-            "There is no site in the namespace yet; the link comes up when there is one.",
-        );
-    }
-    match place.linked(&name, timeout)? {
-        Waited::Reached => {
-            let links = place.documents(Kind::Link)?;
+    match target.wait_for_link(&name, timeout)? {
+        WaitOutcome::Reached => {
+            let links = target.documents(Kind::Link)?;
             let link = links.iter().find(|v| v["metadata"]["name"] == *name);
             let remote = link.map(|v| show::text(v, "/status/remoteSiteName"));
             let remote = remote.unwrap_or_default();
             output::print(&format!("Link {name:?} is up: {remote}"))
         }
-        Waited::Late(told) | Waited::Refused(told) => {
+        WaitOutcome::TimedOut(told) | WaitOutcome::Refused(told) => {
             let seconds = timeout.as_secs_f64();
             Err(Failure::Failed(anyhow!(
                 "link {name:?} is not up after {seconds} s: {told}"

@@ -1,12 +1,12 @@
-//! What goes over the network: `skupper connections`, who talks with whom, and `skupper top`, what
-//! services carry at the moment.
+//! `skupper connections`, the newest connections of the namespace, and `skupper top`, the rates of its
+//! services.
 
 use super::{
-    Failure, Outcome, ask,
+    Failure, Outcome, daemon_http,
     output::{self, Format},
-    place::Place,
     show,
-    view::{LOOK, View, clear},
+    target::CommandTarget,
+    view::{REFRESH, ViewArgs, clear},
 };
 use anyhow::anyhow;
 use clap::Args;
@@ -21,36 +21,41 @@ use std::{
 
 #[derive(Debug, Args)]
 pub(super) struct Connections {
-    /// Show so many at most; -1 for all that are remembered
-    #[arg(long, default_value_t = 20, allow_negative_numbers = true)]
+    /// Number of connections to show; -1 shows all that skupperd remembers
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 20,
+        allow_negative_numbers = true
+    )]
     limit: i64,
-    /// Show those that are open
+    /// Show open connections only
     #[arg(long)]
     active: bool,
     #[command(flatten)]
-    view: View,
+    view: ViewArgs,
 }
 
 /// `skupper connections`
-pub(super) fn connections(place: &Place, args: &Connections) -> Outcome {
+pub(super) fn connections(target: &CommandTarget, args: &Connections) -> Outcome {
     let state = if args.active { "active" } else { "all" };
     let path = format!(
         "/connections?limit={}&state={state}&namespace={}",
         args.limit,
-        place.name()
+        target.name()
     );
     let screen = |all: &Value| connections_screen(all.as_array().map_or(&[], Vec::as_slice));
     args.view
-        .show(|| results(place, &path).map(Value::Array), screen)
+        .show(|| results(target, &path).map(Value::Array), screen)
 }
 
-/// `skupper top`: on a terminal until interrupted, else once.
-pub(super) fn top(place: &Place, format: &Format) -> Outcome {
+/// `skupper top`: until interrupted on a terminal, else once.
+pub(super) fn top(target: &CommandTarget, format: &Format) -> Outcome {
     let encoding = format.encoding()?;
-    let (mut then, mut before) = (Instant::now(), services(place)?);
+    let (mut then, mut before) = (Instant::now(), services(target)?);
     loop {
-        thread::sleep(LOOK);
-        let (now, after) = (Instant::now(), services(place)?);
+        thread::sleep(REFRESH);
+        let (now, after) = (Instant::now(), services(target)?);
         let rows = rates(&before, &after, now - then);
         let live = encoding.is_none() && std::io::stdout().is_terminal();
         match encoding {
@@ -67,31 +72,31 @@ pub(super) fn top(place: &Place, format: &Format) -> Outcome {
     }
 }
 
-/// The list that the daemon answers with.
-fn results(place: &Place, path: &str) -> Result<Vec<Value>, Failure> {
-    let answer = ask::get(place.layout.runtime(), path).map_err(|e| anyhow!(e))?;
+/// The list in the daemon's response.
+fn results(target: &CommandTarget, path: &str) -> Result<Vec<Value>, Failure> {
+    let answer = daemon_http::get(target.layout.runtime(), path).map_err(|e| anyhow!(e))?;
     let body = answer.body().map_err(|e| anyhow!(e))?;
     let mut list: Value = serde_json::from_str(&body).map_err(anyhow::Error::from)?;
     match list["results"].take() {
         Value::Array(results) => Ok(results),
-        _ => Err(anyhow!("skupperd answers without results").into()),
+        _ => Err(anyhow!("skupperd answered {path} without results").into()),
     }
 }
 
-fn services(place: &Place) -> Result<Vec<Value>, Failure> {
-    let mut all = results(place, "/services")?;
-    all.retain(|service| service["namespace"] == place.name().as_str());
+fn services(target: &CommandTarget) -> Result<Vec<Value>, Failure> {
+    let mut all = results(target, "/services")?;
+    all.retain(|service| service["namespace"] == target.name().as_str());
     Ok(all)
 }
 
-/// What counts in a service, and how much a second.
+/// Counters of a service, with the names of their rates.
 const RATES: [(&str, &str); 3] = [
     ("opened", "openedPerSecond"),
     ("sentBytes", "sentBytesPerSecond"),
     ("receivedBytes", "receivedBytesPerSecond"),
 ];
 
-/// Services with what they carry a second, those that carry most first.
+/// Services with their rates, the busiest first.
 fn rates(before: &[Value], after: &[Value], time: Duration) -> Vec<Value> {
     let name = |service: &Value| {
         let fields = ["side", "routingKey", "remoteSiteId", "siteId"];
@@ -105,7 +110,7 @@ fn rates(before: &[Value], after: &[Value], time: Duration) -> Vec<Value> {
         row["open"] = json!(count(row, "opened").saturating_sub(count(row, "closed")));
         for (field, rate) in RATES {
             let was = was.map_or(0, |was| count(was, field));
-            // The daemon may have been started anew.
+            // Counters start at 0 again when the daemon restarts.
             let more = count(row, field).saturating_sub(was);
             row[rate] = json!((more as f64 / time.as_secs_f64()).round());
         }
@@ -124,11 +129,11 @@ fn rates(before: &[Value], after: &[Value], time: Duration) -> Vec<Value> {
 
 fn top_screen(rows: &[Value]) -> String {
     if rows.is_empty() {
-        return "No service has had a connection yet".to_owned();
+        return "No connections to services yet".to_owned();
     }
     let cells = rows.iter().map(|row| {
         let text = |field: &str| show::text(row, &format!("/{field}"));
-        let bytes = |field: &str| size(row[field].as_f64().unwrap_or(0.0));
+        let bytes = |field: &str| format_bytes(row[field].as_f64().unwrap_or(0.0));
         vec![
             text("routingKey"),
             text("side"),
@@ -159,7 +164,7 @@ fn top_screen(rows: &[Value]) -> String {
 
 fn connections_screen(all: &[Value]) -> String {
     if all.is_empty() {
-        return "There was no connection yet".to_owned();
+        return "No connections yet".to_owned();
     }
     let rows = all.iter().map(|record| {
         let text = |field: &str| show::text(record, &format!("/{field}"));
@@ -171,9 +176,9 @@ fn connections_screen(all: &[Value]) -> String {
                 (false, false) => format!("{host}:{port}"),
             }
         };
-        let bytes = |field: &str| size(record[field].as_f64().unwrap_or(0.0));
+        let bytes = |field: &str| format_bytes(record[field].as_f64().unwrap_or(0.0));
         let micros = |field: &str| match record[field].as_u64() {
-            Some(micros) => time(Duration::from_micros(micros)),
+            Some(micros) => format_duration(Duration::from_micros(micros)),
             None => String::new(),
         };
         let start = record["startTime"].as_i64().unwrap_or_default();
@@ -212,11 +217,11 @@ fn connections_screen(all: &[Value]) -> String {
     output::columns(&header, &rows.collect::<Vec<_>>())
 }
 
-/// A number of bytes for people.
-fn size(bytes: f64) -> String {
+/// Bytes with a unit, such as `1.4 GiB`.
+fn format_bytes(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes, 0);
-    // What would be shown as 1024.0 is one of the next.
+    // 1023.95 would round to 1024.0, which is 1.0 of the next unit.
     while value >= 1023.95 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
@@ -227,8 +232,8 @@ fn size(bytes: f64) -> String {
     }
 }
 
-/// A length of time for people.
-fn time(time: Duration) -> String {
+/// A duration with a unit, such as `2.5 ms`.
+fn format_duration(time: Duration) -> String {
     match time.as_micros() {
         0..1000 => format!("{} us", time.as_micros()),
         1000..1_000_000 => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
@@ -250,8 +255,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_for_people() {
-        let sizes = [0.0, 1023.0, 1024.0, 1_048_575.0, 1.5e9, 1e20].map(size);
+    fn sizes_and_durations_have_units() {
+        let sizes = [0.0, 1023.0, 1024.0, 1_048_575.0, 1.5e9, 1e20].map(format_bytes);
         assert_eq!(
             sizes,
             [
@@ -263,12 +268,13 @@ mod tests {
                 "90949470.2 TiB"
             ]
         );
-        let times = [7, 2500, 1_500_000, 3_723_000_000].map(|us| time(Duration::from_micros(us)));
+        let times = [7, 2500, 1_500_000, 3_723_000_000]
+            .map(|us| format_duration(Duration::from_micros(us)));
         assert_eq!(times, ["7 us", "2.5 ms", "1.5 s", "1h02m03s"]);
     }
 
     #[test]
-    fn those_that_carry_most_are_on_top() {
+    fn the_busiest_services_come_first() {
         let service = |key: &str, opened: u64, sent: u64| {
             json!({
                 "namespace": "default", "side": "listener", "routingKey": key, "siteId": "1",
@@ -292,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_a_line() {
+    fn a_connection_is_one_line() {
         let record = |end: Value| {
             json!({
                 "startTime": 1_700_000_000_000_000_i64, "routingKey": "web", "sourceHost": "10.0.0.1",

@@ -1,8 +1,8 @@
-//! The daemon's unit: started and stopped through the service manager of its scope.
+//! `skupper system install`, `start` and so on: the daemon's systemd unit, of the system or the user.
 
 use super::{
     Failure, Outcome, output,
-    place::{Place, Scope},
+    target::{CommandTarget, Scope},
 };
 use crate::{
     control::{Bus, Systemd, UnitState},
@@ -11,18 +11,16 @@ use crate::{
 use anyhow::anyhow;
 use std::path::Path;
 
-/// Its name, in either scope.
 const UNIT: &str = "skupperd.service";
 
 fn failed(text: String) -> Failure {
     Failure::Failed(anyhow!(text))
 }
 
-/// The service manager that has the unit.
-fn manager(place: &Place) -> Result<Systemd, Failure> {
-    let bus = match (place.scope, place.bus) {
+fn manager(target: &CommandTarget) -> Result<Systemd, Failure> {
+    let bus = match (target.scope, target.bus) {
         (Scope::Root, _) => {
-            let text = "what is below a directory of its own has no unit: run skupperd --root DIR";
+            let text = "sites below --root have no systemd unit: run skupperd --root DIR";
             return Err(failed(text.to_owned()));
         }
         (_, Some(bus)) => bus,
@@ -36,33 +34,33 @@ fn state(systemd: &Systemd) -> Result<UnitState, Failure> {
     Ok(systemd.state(UNIT)?)
 }
 
-/// How the unit stands, where there is one, and a service manager that can tell.
-pub(super) fn of(place: &Place) -> Option<UnitState> {
-    let state = manager(place).and_then(|systemd| state(&systemd));
+/// The state of the unit, if it exists and systemd answers.
+pub(super) fn current_state(target: &CommandTarget) -> Option<UnitState> {
+    let state = manager(target).and_then(|systemd| state(&systemd));
     state.ok().filter(UnitState::exists)
 }
 
-fn there(place: &Place, systemd: &Systemd) -> Result<UnitState, Failure> {
+fn existing_unit(target: &CommandTarget, systemd: &Systemd) -> Result<UnitState, Failure> {
     let state = state(systemd)?;
     if state.exists() {
         return Ok(state);
     }
-    let user = if place.scope == Scope::User {
+    let user = if target.scope == Scope::User {
         " --user"
     } else {
         ""
     };
     Err(failed(format!(
-        "there is no unit {UNIT}: install the package skupperd, or run skupperd{user} by other means"
+        "unit {UNIT} does not exist: install the package skupperd, or run skupperd{user} yourself"
     )))
 }
 
-pub(super) fn install(place: &Place, reload_type: Option<&str>) -> Outcome {
+pub(super) fn install(target: &CommandTarget, reload_type: Option<&str>) -> Outcome {
     if reload_type == Some("manual") {
-        output::error("resources take effect as they change: there is no reload type manual");
+        output::error("reload type manual is not supported: changed resources take effect at once");
     }
-    let systemd = manager(place)?;
-    let state = there(place, &systemd)?;
+    let systemd = manager(target)?;
+    let state = existing_unit(target, &systemd)?;
     if state.file != "enabled" {
         systemd.enable(UNIT)?;
     }
@@ -70,16 +68,17 @@ pub(super) fn install(place: &Place, reload_type: Option<&str>) -> Outcome {
         systemd.start(UNIT)?;
     }
     output::print("Platform linux is now configured for Skupper")?;
-    linger(place)
+    output::print(&format!("{UNIT} is enabled and running"))?;
+    warn_about_lingering(target)
 }
 
-pub(super) fn uninstall(place: &Place, force: bool) -> Outcome {
-    let systemd = manager(place)?;
+pub(super) fn uninstall(target: &CommandTarget, force: bool) -> Outcome {
+    let systemd = manager(target)?;
     let state = state(&systemd)?;
     if !state.exists() || (!state.runs() && state.file != "enabled") {
         return output::print("There is nothing to uninstall");
     }
-    if !force && state.runs() && has_sites(place)? {
+    if !force && state.runs() && has_sites(target)? {
         let text = "Uninstallation halted: Active sites detected. Use --force flag to stop active \
                     sites";
         return Err(failed(text.to_owned()));
@@ -89,72 +88,70 @@ pub(super) fn uninstall(place: &Place, force: bool) -> Outcome {
         systemd.stop(UNIT)?;
     }
     output::print("Platform linux infrastructure for Skupper is now uninstalled")?;
-    kept(place)
+    print_remaining_resources(target)
 }
 
-fn has_sites(place: &Place) -> Result<bool, Failure> {
-    for namespace in place.namespaces()? {
-        if !place.documents_of(&namespace, Kind::Site)?.is_empty() {
+fn has_sites(target: &CommandTarget) -> Result<bool, Failure> {
+    for namespace in target.namespaces()? {
+        if !target.documents_of(&namespace, Kind::Site)?.is_empty() {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-pub(super) fn start(place: &Place) -> Outcome {
-    let systemd = manager(place)?;
-    if there(place, &systemd)?.runs() {
-        output::print("skupperd is running already")?;
+pub(super) fn start(target: &CommandTarget) -> Outcome {
+    let systemd = manager(target)?;
+    if existing_unit(target, &systemd)?.runs() {
+        output::print("skupperd is already running")?;
     } else {
         systemd.start(UNIT)?;
         output::print("skupperd is running")?;
     }
-    let name = place.name();
+    let name = target.name();
     output::print(&format!(
         "Sources will be consumed from namespace {name:?}\nDefinition is available at: {}",
-        place.resources().display()
+        target.resources().display()
     ))?;
-    linger(place)
+    warn_about_lingering(target)
 }
 
-pub(super) fn stop(place: &Place) -> Outcome {
-    let systemd = manager(place)?;
-    if !there(place, &systemd)?.runs() {
+pub(super) fn stop(target: &CommandTarget) -> Outcome {
+    let systemd = manager(target)?;
+    if !existing_unit(target, &systemd)?.runs() {
         return output::print("skupperd is not running");
     }
     systemd.stop(UNIT)?;
     output::print("skupperd is stopped")?;
-    kept(place)
+    print_remaining_resources(target)
 }
 
-pub(super) fn reload(place: &Place) -> Outcome {
-    if place.reload()? {
+pub(super) fn reload(target: &CommandTarget) -> Outcome {
+    if target.reload()? {
         return output::print("skupperd has read all resources again");
     }
-    start(place)
+    start(target)
 }
 
-/// What stays, and where.
-fn kept(place: &Place) -> Outcome {
+fn print_remaining_resources(target: &CommandTarget) -> Outcome {
     output::print(&format!(
-        "Resources stay in {}; skupper system teardown removes a namespace",
-        place.layout.input_namespaces().display()
+        "Resources stay in {}. To remove a namespace: skupper system teardown",
+        target.layout.input_namespaces().display()
     ))
 }
 
-/// The user whose sites end with the last session: a user's service manager does, unless somebody has
-/// said otherwise.
-pub(super) fn without_lingering(place: &Place) -> Option<String> {
+/// The user without lingering: the user's systemd ends, and their sites with it, when they log out.
+pub(super) fn without_lingering(target: &CommandTarget) -> Option<String> {
     let user = std::env::var("USER").unwrap_or_default();
-    if place.scope != Scope::User || user.is_empty() || user.contains('/') {
+    if target.scope != Scope::User || user.is_empty() || user.contains('/') {
         return None;
     }
     let lingers = Path::new("/var/lib/systemd/linger").join(&user).exists();
     (!lingers).then_some(user)
 }
 
-fn linger(place: &Place) -> Outcome {
-    if let Some(user) = without_lingering(place) {
+fn warn_about_lingering(target: &CommandTarget) -> Outcome {
+    if let Some(user) = without_lingering(target) {
         output::error(&format!(
             "It is recommended to enable lingering for {user}, otherwise Skupper may not start on \
              boot and ends when you log out: loginctl enable-linger {user}"

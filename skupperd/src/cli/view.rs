@@ -1,4 +1,4 @@
-//! How something is shown: once or whenever it changes, for people or for programs.
+//! Showing a document: once or at each change, as a screen or as JSON or YAML.
 
 use super::{
     Failure, Outcome,
@@ -12,32 +12,32 @@ use std::{
     time::Duration,
 };
 
-/// Time between two looks.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
-/// Clears a terminal from its upper left corner on, as ECMA-48 has it.
+/// Time between two reads of what is watched.
+pub(super) const REFRESH: Duration = Duration::from_secs(1);
+/// Moves to the upper left corner of a terminal and clears it (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-/// Flags of verbs that show something.
+/// Options of verbs that show something.
 #[derive(Debug, Args)]
-pub(super) struct View {
+pub(super) struct ViewArgs {
     #[command(flatten)]
     format: Format,
-    /// Show it again whenever it has changed, until interrupted
+    /// Show it again at each change, until interrupted
     #[arg(short, long)]
     watch: bool,
 }
 
-impl View {
-    /// Shows a document.
+impl ViewArgs {
+    /// Shows what `load` returns, for people as `screen` lays it out.
     pub(super) fn show(
         &self,
-        look: impl Fn() -> Result<Value, Failure>,
+        load: impl Fn() -> Result<Value, Failure>,
         screen: impl Fn(&Value) -> String,
     ) -> Outcome {
         let encoding = self.format.encoding()?;
         let mut last = None;
         loop {
-            let value = look()?;
+            let value = load()?;
             if last.as_ref() != Some(&value) {
                 match encoding {
                     Some(encoding) => output::document(&value, encoding)?,
@@ -51,12 +51,12 @@ impl View {
                 return Ok(());
             }
             last = Some(value);
-            thread::sleep(LOOK);
+            thread::sleep(REFRESH);
         }
     }
 }
 
-/// Clears the terminal for what is shown again and again, where it is one.
+/// Clears the terminal before the next screen, if standard output is one.
 pub(super) fn clear(live: bool) -> Outcome {
     if live && std::io::stdout().is_terminal() {
         std::io::stdout().write_all(CLEAR.as_bytes())?;

@@ -1,8 +1,8 @@
-//! Waiting for the effect of what was asked for.
+//! Waiting until skupperd has done what a command asked for.
 
-use super::{Failure, Outcome, output, place::Place};
+use super::{Failure, Outcome, output, target::CommandTarget};
 use crate::{
-    control::{Goal, Waited},
+    control::{WaitGoal, WaitOutcome},
     model::{Key, Kind, Name, parse_duration},
 };
 use anyhow::anyhow;
@@ -10,114 +10,134 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Said instead of waiting.
-pub(super) const NO_SITE: &str =
-    "There is no site in the namespace yet; it takes effect when there is one.";
-
-/// How far to wait.
+/// The state to wait for. Their help is in [`help`], where it does not take a line each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Level {
-    /// Not at all
+pub(super) enum WaitLevel {
     #[value(alias = "false")]
     None,
-    /// Until it is set up
     #[value(alias = "true")]
     Configured,
-    /// Until it works
     Ready,
 }
 
-/// Flags of verbs that change something.
+/// Options of verbs that change a resource.
 #[derive(Debug, Args)]
-pub(super) struct Wait {
-    /// What to wait for, where skupperd runs [default: of what makes links ready, of what needs
-    /// another's consent none, of others configured]
+pub(super) struct WaitArgs {
+    /// State to wait for: none, configured or ready
     #[arg(
         long,
+        value_name = "STATE",
         value_enum,
+        hide_possible_values = true,
         num_args = 0..=1,
         default_missing_value = "ready",
         require_equals = false
     )]
-    wait: Option<Level>,
-    /// Longest time to wait [default: 60s; for a new site 3m]
-    #[arg(long, value_parser = duration)]
+    wait: Option<WaitLevel>,
+    /// Longest time to wait, such as 30s or 2m [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 }
 
-/// A length of time that is one.
+/// The help of `--wait` after a change of a resource of this kind.
+pub(super) fn help(kind: Kind) -> &'static str {
+    match default_level(kind) {
+        WaitLevel::None => {
+            "State to wait for, if skupperd runs: none, configured (it is set up) or ready (it \
+             works) [default: none]"
+        }
+        WaitLevel::Configured => {
+            "State to wait for, if skupperd runs: none, configured (it is set up) or ready (it \
+             works) [default: configured]"
+        }
+        WaitLevel::Ready => {
+            "State to wait for, if skupperd runs: none, configured (it is set up) or ready (it \
+             works) [default: ready]"
+        }
+    }
+}
+
+/// The help of `--wait` after a deletion.
+pub(super) fn delete_help(kind: Kind) -> &'static str {
+    match default_level(kind) {
+        WaitLevel::None => "Wait until skupperd has removed it; none does not wait [default: none]",
+        _ => "Wait until skupperd has removed it; none does not wait [default: ready]",
+    }
+}
+
+/// Parses a duration above zero.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let found = parse_duration(text).filter(|d| !d.is_zero());
-    found.ok_or_else(|| "expected a duration such as 60s or 15m".to_owned())
+    found.ok_or_else(|| "expected a duration with a unit, such as 60s or 15m".to_owned())
 }
 
-/// What a verb waits for when it is not told.
-fn level(kind: Kind) -> Level {
+/// What a verb waits for without `--wait`.
+fn default_level(kind: Kind) -> WaitLevel {
     match kind {
-        // Of these nothing is set up before they work.
-        Kind::Site | Kind::Link | Kind::RouterAccess | Kind::AccessGrant => Level::Ready,
-        // These want another's consent, who may take their time.
-        Kind::AttachedConnector | Kind::AttachedConnectorBinding => Level::None,
-        _ => Level::Configured,
+        // Their Configured condition is no earlier than Ready.
+        Kind::Site | Kind::Link | Kind::RouterAccess | Kind::AccessGrant => WaitLevel::Ready,
+        // They need a resource in another namespace, which its owner may create much later.
+        Kind::AttachedConnector | Kind::AttachedConnectorBinding => WaitLevel::None,
+        _ => WaitLevel::Configured,
     }
 }
 
-impl Wait {
-    fn level(&self, kind: Kind) -> Level {
-        self.wait.unwrap_or_else(|| level(kind))
+impl WaitArgs {
+    fn level(&self, kind: Kind) -> WaitLevel {
+        self.wait.unwrap_or_else(|| default_level(kind))
     }
 
-    fn most(&self, or: u64) -> Duration {
-        self.timeout.unwrap_or(Duration::from_secs(or))
+    fn timeout_or(&self, seconds: u64) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(seconds))
     }
 
-    /// After a resource was written: `change` is what was.
+    /// Waits after a resource was written. `change`: the fields that were written.
     pub(super) fn written(
         &self,
-        place: &Place,
+        target: &CommandTarget,
         kind: Kind,
         name: &str,
         change: &Value,
         new: bool,
     ) -> Outcome {
         let level = self.level(kind);
-        if level == Level::None {
+        if level == WaitLevel::None {
             return Ok(());
         }
-        let ready = level == Level::Ready;
-        let most = self.most(match (kind, new) {
+        let ready = level == WaitLevel::Ready;
+        let timeout = self.timeout_or(match (kind, new) {
             (Kind::Site, true) => 180,
             _ => 60,
         });
-        let goal = Goal::Applied { change, ready };
+        let goal = WaitGoal::Applied { change, ready };
         let state = if ready { "ready" } else { "configured" };
-        match place.wait(&key(kind, name)?, goal, most)? {
+        match target.wait(&resource_key(kind, name)?, goal, timeout)? {
             None => Ok(()),
-            Some(Waited::Reached) => output::print(&format!("{kind} {name:?} is {state}")),
-            Some(Waited::Late(text)) => Err(late(kind, name, state, most, &text)),
-            Some(Waited::Refused(text)) => Err(Failure::Failed(anyhow!(
+            Some(WaitOutcome::Reached) => output::print(&format!("{kind} {name:?} is {state}")),
+            Some(WaitOutcome::TimedOut(text)) => Err(timed_out(kind, name, state, timeout, &text)),
+            Some(WaitOutcome::Refused(text)) => Err(Failure::Failed(anyhow!(
                 "{} {name:?} is not {state}: {text}",
                 noun(kind)
             ))),
         }
     }
 
-    /// After a resource was deleted.
-    pub(super) fn deleted(&self, place: &Place, kind: Kind, name: &str) -> Outcome {
-        if self.level(kind) == Level::None {
+    /// Waits after a resource was deleted.
+    pub(super) fn deleted(&self, target: &CommandTarget, kind: Kind, name: &str) -> Outcome {
+        if self.level(kind) == WaitLevel::None {
             return Ok(());
         }
-        let most = self.most(60);
-        match place.wait(&key(kind, name)?, Goal::Gone, most)? {
-            None | Some(Waited::Reached) => Ok(()),
-            Some(Waited::Late(text) | Waited::Refused(text)) => {
-                Err(late(kind, name, "deleted", most, &text))
+        let timeout = self.timeout_or(60);
+        match target.wait(&resource_key(kind, name)?, WaitGoal::Gone, timeout)? {
+            None | Some(WaitOutcome::Reached) => Ok(()),
+            Some(WaitOutcome::TimedOut(text) | WaitOutcome::Refused(text)) => {
+                Err(timed_out(kind, name, "deleted", timeout, &text))
             }
         }
     }
 }
 
-fn key(kind: Kind, name: &str) -> Result<Key, Failure> {
+fn resource_key(kind: Kind, name: &str) -> Result<Key, Failure> {
     let name = Name::new(name).map_err(|e| anyhow!("{e}"))?;
     Ok(Key::new(kind, name))
 }
@@ -126,9 +146,9 @@ fn noun(kind: Kind) -> String {
     kind.as_str().to_lowercase()
 }
 
-/// What is missing at the end.
-fn late(kind: Kind, name: &str, state: &str, most: Duration, text: &str) -> Failure {
-    let (noun, seconds) = (noun(kind), most.as_secs_f64());
+/// The error when the time is over, with what is missing.
+fn timed_out(kind: Kind, name: &str, state: &str, timeout: Duration, text: &str) -> Failure {
+    let (noun, seconds) = (noun(kind), timeout.as_secs_f64());
     Failure::Failed(anyhow!(
         "{noun} {name:?} is not {state} after {seconds} s: {text}"
     ))

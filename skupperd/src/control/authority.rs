@@ -1,26 +1,26 @@
-//! Who may do what.
+//! Authorization of D-Bus callers.
 //!
-//! Root and the daemon's own user may do everything, and everybody may read. A namespace also belongs
-//! to whoever may write its directory: its owner, and its group where the mode lets that write. All
-//! others are polkit's to judge; without polkit the answer is no.
+//! Root and the user of the daemon may do everything; everybody may read. The owner of a namespace's
+//! directory, and whoever its mode or ACL lets write, may change that namespace. polkit decides about
+//! all others; without polkit they are denied. This process itself is denied everything: a connector can
+//! lead to the bus, and its clients would act as the daemon.
 
 use super::Error;
 use crate::{model::Namespace, store::Layout};
-use std::{collections::HashMap, fs, os::unix::fs::MetadataExt};
+use std::{collections::HashMap, fmt::Display};
 use zbus::{Connection, fdo, message::Header, names::BusName};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
-/// What somebody wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Change resources, and the daemon.
+    /// Changing resources, reloading and stopping the daemon.
     Manage,
-    /// Give or take credentials: links, tokens, revocations.
+    /// Issuing, redeeming and revoking credentials.
     Credentials,
 }
 
 impl Action {
-    /// Its name in the polkit policy.
+    /// The action's ID in the polkit policy.
     fn id(self) -> &'static str {
         match self {
             Self::Manage => "io.skupper.manage",
@@ -29,70 +29,103 @@ impl Action {
     }
 }
 
-/// Judges callers.
+/// The sender of a message, as the bus reports it.
+pub(super) struct Caller {
+    pub(super) user: u32,
+    groups: Vec<u32>,
+    /// It is this process.
+    is_self: bool,
+}
+
+pub(super) async fn caller(connection: &Connection, header: &Header<'_>) -> Result<Caller, String> {
+    let sender = header.sender();
+    let sender = sender.ok_or("the caller has no unique bus name")?;
+    let own = connection.unique_name();
+    let own = own.ok_or("skupperd has no unique bus name")?;
+    let unknown = |e: &dyn Display| format!("cannot get the credentials of the caller: {e}");
+    let bus = fdo::DBusProxy::new(connection).await;
+    let bus = bus.map_err(|e| unknown(&e))?;
+    let name = BusName::Unique(sender.to_owned());
+    let caller = bus.get_connection_credentials(name).await;
+    let caller = caller.map_err(|e| unknown(&e))?;
+    // The bus may number processes otherwise than we do: both numbers are its own.
+    let name = BusName::Unique(own.inner().to_owned());
+    let own = bus.get_connection_credentials(name).await;
+    let own = own.map_err(|e| unknown(&e))?;
+    let user = caller.unix_user_id();
+    let user = user.ok_or("the bus does not know the user of the caller")?;
+    let is_self = match (caller.process_id(), own.process_id()) {
+        (Some(process), Some(own)) => process == own,
+        // The bus does not report the process; the user is enough.
+        _ => Some(user) == own.unix_user_id(),
+    };
+    Ok(Caller {
+        user,
+        groups: caller.unix_group_ids().cloned().unwrap_or_default(),
+        is_self,
+    })
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Authority {
     pub(super) layout: Layout,
-    /// Whoever is on a session bus is its user.
+    /// False on a session bus, which only its user can connect to.
     pub(super) polkit: bool,
 }
 
 impl Authority {
-    /// Lets the caller pass, or says why not. `namespace`: the one it is about.
+    /// Returns the caller's user, or an error with the reason if the caller may not do this.
+    /// `namespace`: the one to change.
     pub(super) async fn check(
         &self,
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
         namespace: Option<&Namespace>,
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
         let denied = |why: &str| Error::AccessDenied(format!("{}: {why}", action.id()));
-        let sender = header
-            .sender()
-            .ok_or_else(|| denied("the caller has no name"))?;
-        let bus = fdo::DBusProxy::new(connection).await?;
-        let name = BusName::Unique(sender.to_owned());
-        let caller = bus.get_connection_credentials(name).await;
-        let caller =
-            caller.map_err(|e| denied(&format!("the bus does not know the caller: {e}")))?;
-        let user = caller
-            .unix_user_id()
-            .ok_or_else(|| denied("the bus does not know the caller's user"))?;
-        if user == 0 || user == crate::sys::user() {
-            return Ok(());
+        let caller = caller(connection, header).await;
+        let Caller {
+            user,
+            groups,
+            is_self,
+        } = caller.map_err(|why| denied(&why))?;
+        // Whoever reached the bus through a connector of ours has our identity there.
+        if is_self {
+            return Err(denied("the caller is a connection of skupperd itself"));
         }
-        let groups = caller.unix_group_ids().cloned().unwrap_or_default();
+        if user == 0 || user == crate::sys::user() {
+            return Ok(user);
+        }
         if namespace.is_some_and(|namespace| self.owns(namespace, user, &groups)) {
-            return Ok(());
+            return Ok(user);
         }
         if !self.polkit {
-            return Err(denied("only the user whose service this is may do that"));
+            return Err(denied("only the user of this session bus may do this"));
         }
-        self.ask(connection, header, action)
+        self.check_polkit(connection, header, action)
             .await
-            .map_err(|why| denied(&why))
+            .map_err(|why| denied(&why))?;
+        Ok(user)
     }
 
     fn owns(&self, namespace: &Namespace, user: u32, groups: &[u32]) -> bool {
-        let dir = self.layout.input_namespaces().join(namespace.as_str());
-        let Ok(meta) = fs::metadata(dir) else {
-            return false;
-        };
-        meta.uid() == user || (meta.mode() & 0o020 != 0 && groups.contains(&meta.gid()))
+        let namespace = self.layout.namespace(namespace);
+        namespace.may_be_changed_by(user, groups)
     }
 
-    async fn ask(
+    async fn check_polkit(
         &self,
         connection: &Connection,
         header: &Header<'_>,
         action: Action,
     ) -> Result<(), String> {
-        let absent = |e: &dyn std::fmt::Display| format!("polkit can not be asked: {e}");
-        let subject = Subject::new_for_message_header(header).map_err(|e| absent(&e))?;
+        let unavailable = |e: &dyn Display| format!("cannot ask polkit: {e}");
+        let subject = Subject::new_for_message_header(header).map_err(|e| unavailable(&e))?;
         let authority = AuthorityProxy::new(connection)
             .await
-            .map_err(|e| absent(&e))?;
-        // Whoever can answer a question says so in the call; others are not kept waiting for one.
+            .map_err(|e| unavailable(&e))?;
+        // Callers that can answer a password prompt set this flag; others must not wait for one.
         let flags = header.primary().flags();
         let flags = if flags.contains(zbus::message::Flags::ALLOW_INTERACTIVE_AUTH) {
             CheckAuthorizationFlags::ALLOW_USER_INTERACTION
@@ -102,7 +135,7 @@ impl Authority {
         let result = authority
             .check_authorization(&subject, action.id(), &HashMap::new(), flags, "")
             .await
-            .map_err(|e| absent(&e))?;
+            .map_err(|e| unavailable(&e))?;
         if result.is_authorized {
             Ok(())
         } else if result.is_challenge {

@@ -1,10 +1,10 @@
-//! The service as its callers see it: what the command uses.
+//! The client of the D-Bus service.
 
 use super::{Bus, Error, NAME};
 use crate::{
-    model::{Key, Kind, Name, Namespace, Settings},
-    operate::{GrantWish, LinkWish, Revoked},
-    reconcile::revoked,
+    manifest::settings,
+    model::{Key, Kind, Name, Namespace, SettingTexts, Settings, SiteSettings},
+    operate::{GrantOptions, LinkOptions, RevokedCertificate},
 };
 use serde_json::Value;
 use std::{
@@ -15,10 +15,10 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 use zbus::{Connection, Variant, fdo, names::BusName};
 
-/// Longest time a call may take: somebody may be asked for a password meanwhile.
-const CALL: Duration = Duration::from_secs(300);
-/// Longest time for finding out who is on a bus.
-const LOOK: Duration = Duration::from_secs(10);
+/// Longest time of a call, in which polkit may ask the user for a password.
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest time for connecting to a bus and asking for the name of the service.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Options<'a> = HashMap<&'a str, Variant<'a>>;
 
@@ -60,31 +60,28 @@ trait Skupper {
     fn reload(&self) -> zbus::Result<()>;
 }
 
-/// Why there is nobody to call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// The bus can not be reached.
+pub enum ConnectError {
+    /// The bus cannot be reached.
     Bus(String),
-    /// Nobody on it has the name.
-    Daemon,
+    /// Nobody on the bus owns the name.
+    NoDaemon,
 }
 
-/// A daemon on a bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
-    /// Version.
     pub version: String,
-    /// When it was started (RFC 3339).
+    /// Time of its start (RFC 3339).
     pub since: String,
 }
 
-/// A connection to the daemon on a bus.
-pub struct Client {
+/// A connection to the daemon. Calls block the caller.
+pub struct DaemonClient {
     pub(super) runtime: Runtime,
     pub(super) connection: Connection,
 }
 
-/// A connection to a bus and a runtime for it.
+/// Connects to a bus, with a runtime to drive the connection.
 pub(super) fn connect(bus: Bus) -> Result<(Runtime, Connection), String> {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
@@ -94,44 +91,46 @@ pub(super) fn connect(bus: Bus) -> Result<(Runtime, Connection), String> {
             Bus::Session => Connection::session().await,
         }
     };
-    let connection = runtime.block_on(async { tokio::time::timeout(LOOK, connecting).await });
+    let connection =
+        runtime.block_on(async { tokio::time::timeout(CONNECT_TIMEOUT, connecting).await });
     match connection {
         Ok(Ok(connection)) => Ok((runtime, connection)),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("it does not answer".to_owned()),
+        Err(_) => Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
     }
 }
 
-impl Client {
-    /// Connects to the daemon on a bus, if there is one. Does not have it started.
-    pub fn connect(bus: Bus) -> Result<Self, Absent> {
-        let (runtime, connection) = connect(bus).map_err(Absent::Bus)?;
+impl DaemonClient {
+    /// Connects to the daemon on a bus. Does not make the bus start it.
+    pub fn connect(bus: Bus) -> Result<Self, ConnectError> {
+        let (runtime, connection) = connect(bus).map_err(ConnectError::Bus)?;
         let client = Self {
             runtime,
             connection,
         };
-        let owned = client.within(LOOK, async {
+        let owned = client.within(CONNECT_TIMEOUT, async {
             let bus = fdo::DBusProxy::new(&client.connection).await?;
             let owned = bus.name_has_owner(BusName::try_from(NAME)?).await;
             Ok(owned.map_err(zbus::Error::from)?)
         });
         match owned {
             Ok(true) => Ok(client),
-            Ok(false) => Err(Absent::Daemon),
-            Err(error) => Err(Absent::Bus(error.to_string())),
+            Ok(false) => Err(ConnectError::NoDaemon),
+            Err(error) => Err(ConnectError::Bus(error.to_string())),
         }
     }
 
-    /// Drives what is asked of a bus, for so long.
+    /// Runs a request for at most `limit`.
     pub(super) fn within<T>(
         &self,
-        most: Duration,
+        limit: Duration,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let timeout = async { tokio::time::timeout(most, work).await };
+        let timeout = async { tokio::time::timeout(limit, work).await };
         self.runtime.block_on(timeout).unwrap_or_else(|_| {
-            let seconds = most.as_secs();
-            let text = format!("skupperd did not answer within {seconds} s");
+            let seconds = limit.as_secs();
+            let text =
+                format!("skupperd did not answer within {seconds} s: see journalctl -u skupperd");
             Err(Error::Timeout(text))
         })
     }
@@ -140,7 +139,7 @@ impl Client {
         &self,
         work: impl AsyncFnOnce(SkupperProxy<'_>) -> zbus::Result<T>,
     ) -> Result<T, Error> {
-        self.within(CALL, async {
+        self.within(CALL_TIMEOUT, async {
             let proxy = SkupperProxy::builder(&self.connection)
                 .cache_properties(zbus::proxy::CacheProperties::No)
                 .build()
@@ -149,7 +148,7 @@ impl Client {
         })
     }
 
-    /// The daemon itself.
+    /// Version and start of the daemon.
     pub fn daemon(&self) -> Result<Daemon, Error> {
         self.call(async |proxy| {
             Ok(Daemon {
@@ -159,23 +158,22 @@ impl Client {
         })
     }
 
-    /// Namespaces that there are.
     pub fn namespaces(&self) -> Result<Vec<Namespace>, Error> {
         let names = self.call(async |proxy| proxy.namespaces().await)?;
         let names = names.into_iter().filter_map(|n| Namespace::new(n).ok());
         Ok(names.collect())
     }
 
-    /// Applies the resources of a document: all, or none. Gives each with its file.
+    /// Applies the resources of a text: all, or none. Returns each with its file.
     pub fn apply(&self, namespace: &str, text: &str) -> Result<Vec<(Key, String)>, Error> {
         let applied = self.call(async |proxy| proxy.apply(namespace, text).await)?;
         let applied = applied.into_iter();
         applied
-            .map(|(text, path)| Ok((key_of(&text)?, path)))
+            .map(|(text, path)| Ok((parse_key(&text)?, path)))
             .collect()
     }
 
-    /// Merges a change into a resource. Gives its file, or nothing where there is no such resource.
+    /// Merges a change into a resource. Returns its file; none if the resource does not exist.
     pub fn update(
         &self,
         namespace: &str,
@@ -186,60 +184,58 @@ impl Client {
         let change = change.to_string();
         let path =
             self.call(async |proxy| proxy.update(namespace, kind.as_str(), name, &change).await);
-        absent_is(path.map(Some), None)
+        not_found_as(path.map(Some), None)
     }
 
-    /// Deletes a resource. Gives what went with it too; nothing where there is no such resource.
+    /// Deletes a resource. Returns it and what was deleted with it; empty if it does not exist.
     pub fn delete(&self, namespace: &str, kind: Kind, name: &str) -> Result<Vec<Key>, Error> {
         let gone = self.call(async |proxy| proxy.delete(namespace, kind.as_str(), name).await);
-        let gone = absent_is(gone, Vec::new())?;
-        gone.iter().map(|text| key_of(text)).collect()
+        let gone = not_found_as(gone, Vec::new())?;
+        gone.iter().map(|text| parse_key(text)).collect()
     }
 
-    /// Removes a namespace. False: there is none.
+    /// Removes a namespace. False: it does not exist.
     pub fn delete_namespace(&self, namespace: &str) -> Result<bool, Error> {
         let gone = self.call(async |proxy| proxy.delete_namespace(namespace).await);
-        absent_is(gone.map(|()| true), false)
+        not_found_as(gone.map(|()| true), false)
     }
 
     /// Resources of a kind with their statuses.
     pub fn list(&self, namespace: &str, kind: Kind) -> Result<Vec<Value>, Error> {
         let all = self.call(async |proxy| proxy.list(namespace, kind.as_str()).await)?;
-        all.iter().map(|text| json(text)).collect()
+        all.iter().map(|text| parse_json(text)).collect()
     }
 
-    /// The CAs of the site's own.
     pub fn issuers(&self, namespace: &str) -> Result<Vec<Value>, Error> {
         let all = self.call(async |proxy| proxy.list_issuers(namespace).await)?;
-        all.iter().map(|text| json(text)).collect()
+        all.iter().map(|text| parse_json(text)).collect()
     }
 
-    /// What the kernel steers where.
+    /// The list of steered addresses.
     pub fn steering(&self) -> Result<Value, Error> {
         let text = self.call(async |proxy| proxy.steering().await)?;
-        json(&text)
+        parse_json(&text)
     }
 
-    /// A link for another site.
-    pub fn generate_link(&self, namespace: &str, wish: &LinkWish) -> Result<String, Error> {
+    /// A Link and its Secret for another site.
+    pub fn generate_link(&self, namespace: &str, link: &LinkOptions) -> Result<String, Error> {
         let mut options = Options::new();
-        if let Some(host) = &wish.host {
+        if let Some(host) = &link.host {
             options.insert("host", Variant::from(host.as_str()));
         }
-        if let Some(cost) = wish.cost {
+        if let Some(cost) = link.cost {
             options.insert("cost", Variant::from(cost));
         }
-        if let Some(name) = &wish.name {
+        if let Some(name) = &link.name {
             options.insert("name", Variant::from(name.as_str()));
         }
         self.call(async |proxy| proxy.generate_link(namespace, &options).await)
     }
 
-    /// A token for other sites.
     pub fn issue_token(
         &self,
         namespace: &str,
-        wish: &GrantWish,
+        grant: &GrantOptions,
         cost: u32,
         timeout: Duration,
     ) -> Result<String, Error> {
@@ -248,91 +244,101 @@ impl Client {
             ("cost", Variant::from(cost)),
             (
                 "redemptions-allowed",
-                Variant::from(wish.redemptions_allowed),
+                Variant::from(grant.redemptions_allowed),
             ),
             (
                 "expiration-window",
-                Variant::from(seconds(wish.expiration_window)),
+                Variant::from(seconds(grant.expiration_window)),
             ),
             ("timeout", Variant::from(seconds(timeout))),
         ]);
-        if let Some(name) = &wish.name {
+        if let Some(name) = &grant.name {
             options.insert("name", Variant::from(name.as_str()));
         }
-        self.within(CALL + timeout, async {
+        self.within(CALL_TIMEOUT + timeout, async {
             let proxy = SkupperProxy::new(&self.connection).await?;
             Ok(proxy.issue_token(namespace, &options).await?)
         })
     }
 
-    /// Redeems a token. Gives the name of the link.
+    /// Redeems a token. Returns the name of the link.
     pub fn redeem_token(&self, namespace: &str, token: &str) -> Result<String, Error> {
         self.call(async |proxy| proxy.redeem_token(namespace, token).await)
     }
 
-    /// Takes back what a remote site was given.
-    pub fn revoke_link(&self, namespace: &str, name: &str) -> Result<Vec<Revoked>, Error> {
-        // What was revoked before, the answer does not tell.
+    /// Revokes the certificates of a remote site.
+    pub fn revoke_link(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Vec<RevokedCertificate>, Error> {
+        // The answer does not say which certificates had been revoked before.
         let sites = self.list(namespace, Kind::Site)?;
         let known = |site: &Value| {
             let settings = site.pointer("/spec/settings")?.clone();
-            let settings: Settings = serde_json::from_value(settings).ok()?;
-            revoked(&settings).ok()
+            let texts: SettingTexts = serde_json::from_value(settings).ok()?;
+            let settings: Settings<SiteSettings> = settings::read(Kind::Site, texts).ok()?;
+            Some(settings.revoked_certificates.clone())
         };
-        let known: BTreeSet<String> = sites.iter().filter_map(known).flatten().collect();
+        let known = sites.iter().filter_map(known).flatten();
+        let known: BTreeSet<String> = known.map(String::from).collect();
         let all = self.call(async |proxy| proxy.revoke_link(namespace, name).await)?;
-        let told = |(serial, subject)| Revoked {
+        let revoked = |(serial, subject)| RevokedCertificate {
             before: known.contains(&serial),
             serial,
             subject,
         };
-        Ok(all.into_iter().map(told).collect())
+        Ok(all.into_iter().map(revoked).collect())
     }
 
-    /// Replaces the site's own CAs.
     pub fn rotate_issuers(&self, namespace: &str, overlap: Option<&str>) -> Result<(), Error> {
         let overlap = overlap.unwrap_or_default();
         self.call(async |proxy| proxy.rotate_issuers(namespace, overlap).await)
     }
 
-    /// Has all resources read again.
     pub fn reload(&self) -> Result<(), Error> {
         self.call(async |proxy| proxy.reload().await)
     }
 }
 
-/// What somebody on a bus says is wrong, without the name of the error.
-pub(super) fn text_of(error: &zbus::Error) -> String {
+/// The text of an error from the bus, without the name of the error.
+pub(super) fn error_text(error: &zbus::Error) -> String {
     match error {
         zbus::Error::MethodError(_, Some(text), _) => text.clone(),
         zbus::Error::FDO(error) => match &**error {
             fdo::Error::AccessDenied(text)
             | fdo::Error::AuthFailed(text)
-            | fdo::Error::InteractiveAuthorizationRequired(text) => format!("not allowed: {text}"),
-            fdo::Error::ServiceUnknown(text) => format!("it is not there: {text}"),
+            | fdo::Error::InteractiveAuthorizationRequired(text) => {
+                format!("permission denied: {text}")
+            }
+            fdo::Error::ServiceUnknown(text) => format!("service is not on the bus: {text}"),
             other => other.to_string(),
         },
         other => other.to_string(),
     }
 }
 
-/// What there is not is no error for whoever has a word for it.
-fn absent_is<T>(result: Result<T, Error>, absent: T) -> Result<T, Error> {
+/// Turns the error NotFound into a value.
+fn not_found_as<T>(result: Result<T, Error>, absent: T) -> Result<T, Error> {
     match result {
         Err(Error::NotFound(_)) => Ok(absent),
         other => other,
     }
 }
 
-fn key_of(text: &str) -> Result<Key, Error> {
+fn parse_key(text: &str) -> Result<Key, Error> {
     let key = text.split_once([' ', '/']).and_then(|(kind, name)| {
         let kind = Kind::parse(kind)?;
         Some(Key::new(kind, Name::new(name).ok()?))
     });
-    key.ok_or_else(|| Error::Failed(format!("skupperd names {text:?}, which is no resource")))
+    key.ok_or_else(|| {
+        Error::Failed(format!(
+            "skupperd returned {text:?}, which is not a resource"
+        ))
+    })
 }
 
-fn json(text: &str) -> Result<Value, Error> {
+fn parse_json(text: &str) -> Result<Value, Error> {
     serde_json::from_str(text)
-        .map_err(|e| Error::Failed(format!("skupperd gives what is not JSON: {e}")))
+        .map_err(|e| Error::Failed(format!("skupperd returned invalid JSON: {e}")))
 }

@@ -1,23 +1,18 @@
-//! Errors as D-Bus has them: `io.skupper.Error.*`, with the texts of the command.
+//! The D-Bus errors `io.skupper.Error.*`, with the texts that the command prints.
 
 use crate::{operate::OperateError, store::StoreError};
 
-/// What a call can fail with.
 #[derive(Debug, zbus::DBusError)]
 #[zbus(prefix = "io.skupper.Error")]
 pub enum Error {
-    /// D-Bus itself.
+    /// An error of D-Bus itself.
     #[zbus(error)]
     ZBus(zbus::Error),
-    /// What was asked for makes no sense; nothing was changed.
+    /// Invalid arguments or resources. Nothing was changed.
     Invalid(String),
-    /// There is no such thing.
     NotFound(String),
-    /// The caller may not do that.
     AccessDenied(String),
-    /// It could not be done.
     Failed(String),
-    /// It was not done in time.
     Timeout(String),
 }
 

@@ -1,48 +1,53 @@
-//! The service's own object: its methods.
+//! The D-Bus methods. Their comments are the documentation in the introspection data.
 
 use super::{
     Error, PATH,
     authority::Action,
-    calls::{GRANTED, Manager, Options, kind_of, nothing_else, option, slashed, small, span},
+    publish::without_secrets,
+    requests::{
+        GRANT_TIMEOUT, Manager, Options, check_size, duration_option, key_path, option, parse_kind,
+        reject_unknown_options,
+    },
 };
 use crate::{
-    model::{Key, Kind, Namespace},
-    operate::{self, GrantWish, LinkWish},
+    model::{Key, Kind},
+    operate::{self, GrantOptions, LinkOptions},
+    store::ResourceSnapshot,
 };
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 use zbus::{Connection, message::Header};
 
-/// Validity of a token when none is asked for, as the command's.
-const WINDOW: Duration = Duration::from_secs(15 * 60);
+/// Default of the option `expiration-window`, as in the command.
+const DEFAULT_EXPIRATION_WINDOW: Duration = Duration::from_secs(15 * 60);
 
 /// Skupper sites on this host.
 #[zbus::interface(name = "io.skupper.Skupper1")]
 impl Manager {
-    /// Version of the daemon.
+    /// Version of skupperd.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").to_owned()
     }
 
-    /// Since when it runs (RFC 3339).
+    /// Time at which skupperd started (RFC 3339).
     #[zbus(property(emits_changed_signal = "const"))]
     fn since(&self) -> String {
         self.since.to_string()
     }
 
-    /// Whether connections are accelerated that ask for it: `on`, or `off` and after a colon why.
+    /// Whether the kernel can accelerate connections: `on`, or `off: ` and the reason.
     #[zbus(property(emits_changed_signal = "false"))]
     fn acceleration(&self) -> String {
-        let standing = self.acceleration.standing();
-        match (standing.enabled, standing.reason) {
+        let status = self.acceleration.status();
+        match (status.enabled, status.reason) {
             (true, _) => "on".to_owned(),
             (false, Some(why)) => format!("off: {why}"),
             (false, None) => "off".to_owned(),
         }
     }
 
-    /// Namespaces that there are.
+    /// Names of the namespaces.
     #[zbus(property(emits_changed_signal = "false"))]
     fn namespaces(&self) -> Vec<String> {
         self.published
@@ -52,8 +57,8 @@ impl Manager {
             .collect()
     }
 
-    /// Applies the resources of a document (YAML, several with `---` between them): all of them, or
-    /// none. Gives each as `<Kind>/<name>` with the file it is in.
+    /// Applies the resources of a text (YAML documents separated by `---`): all of them, or none. Returns
+    /// each as `<Kind>/<name>` with its file.
     async fn apply(
         &self,
         namespace: &str,
@@ -61,18 +66,20 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(String, String)>, Error> {
-        let place = self
-            .place(connection, &header, Action::Manage, namespace)
+        let call = self
+            .authorize_change(connection, &header, namespace)
             .await?;
-        small(&document)?;
-        let applied = self.work(move || operate::apply(&place, Path::new("-"), &document));
+        check_size(&document)?;
+        let applied = self.run_change(&call, move |at| {
+            operate::apply(at, Path::new("-"), &document)
+        });
         let applied = applied.await?.into_iter();
         Ok(applied
-            .map(|(key, path)| (slashed(&key), path.display().to_string()))
+            .map(|(key, path)| (key_path(&key), path.display().to_string()))
             .collect())
     }
 
-    /// Deletes a resource; with a link go its credentials where nothing else uses them. Gives what was
+    /// Deletes a resource, and with a Link its credentials if nothing else uses them. Returns what was
     /// deleted.
     async fn delete(
         &self,
@@ -82,21 +89,21 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<String>, Error> {
-        let place = self
-            .place(connection, &header, Action::Manage, namespace)
+        let call = self
+            .authorize_change(connection, &header, namespace)
             .await?;
-        let of = kind_of(kind)?;
-        let text = format!("{of} {name:?} does not exist");
-        let removed = self.work(move || operate::delete(&place, of, &name));
+        let of = parse_kind(kind)?;
+        let text = not_found(of, &name, namespace);
+        let removed = self.run_change(&call, move |at| operate::delete(at, of, &name));
         let removed = removed.await?;
         if removed.is_empty() {
             return Err(Error::NotFound(text));
         }
-        Ok(removed.iter().map(slashed).collect())
+        Ok(removed.iter().map(key_path).collect())
     }
 
-    /// Changes a resource: `change` (a JSON merge patch, RFC 7386, of `spec` and `metadata`) is merged
-    /// into it, everything else stays. Gives the file.
+    /// Merges `change` (a JSON merge patch, RFC 7386, of `spec` and `metadata`) into a resource. Returns
+    /// its file.
     async fn update(
         &self,
         namespace: &str,
@@ -106,54 +113,69 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, Error> {
-        let place = self
-            .place(connection, &header, Action::Manage, namespace)
+        let call = self
+            .authorize_change(connection, &header, namespace)
             .await?;
-        small(&change)?;
-        let of = kind_of(kind)?;
+        check_size(&change)?;
+        let of = parse_kind(kind)?;
         let change: Value = serde_json::from_str(&change)
-            .map_err(|e| Error::Invalid(format!("the change is not JSON: {e}")))?;
-        let text = format!("{of} {name:?} does not exist");
-        let path = self.work(move || operate::update(&place, of, &name, &change));
+            .map_err(|e| Error::Invalid(format!("change is not valid JSON: {e}")))?;
+        let text = not_found(of, &name, namespace);
+        let path = self.run_change(&call, move |at| operate::update(at, of, &name, &change));
         let path = path.await?.ok_or(Error::NotFound(text))?;
         Ok(path.display().to_string())
     }
 
-    /// Removes a namespace: its resources, its state and its keys. Its site ends.
+    /// Removes a namespace: its resources, its state and its keys. Its site stops.
     async fn delete_namespace(
         &self,
         namespace: &str,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let place = self
-            .place(connection, &header, Action::Manage, namespace)
+        let call = self
+            .authorize_change(connection, &header, namespace)
             .await?;
-        if self.work(move || operate::remove_namespace(&place)).await? {
-            // What has gone is noticed by this look.
-            return self.read_again().await;
+        if self.run_change(&call, operate::remove_namespace).await? {
+            // The daemon stops the site when it reads the resources again.
+            return self.reload_and_wait().await;
         }
-        let text = format!("there is no namespace {namespace:?}");
+        let text = format!("namespace {namespace:?} does not exist");
         Err(Error::NotFound(text))
     }
 
-    /// The site's own CAs as JSON documents, and until when retired ones are trusted. Nothing secret is
-    /// in it.
-    async fn list_issuers(&self, namespace: &str) -> Result<Vec<String>, Error> {
-        let name = Namespace::new(namespace)
-            .map_err(|e| Error::Invalid(format!("namespace is not valid: {e}")))?;
-        let place = self.authority.layout.namespace(&name);
-        let all = self.work(move || operate::issuers(&place)).await?;
+    /// The CAs of the site as JSON documents, and until when replaced ones are trusted. Contains no
+    /// secrets.
+    async fn list_issuers(
+        &self,
+        namespace: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<String>, Error> {
+        let namespace_dir = self.namespace_dir(namespace)?;
+        let all = self
+            .run_read(connection, &header, move || {
+                operate::issuers(&namespace_dir)
+            })
+            .await?;
         Ok(all.iter().map(Value::to_string).collect())
     }
 
-    /// The resources of a kind with their statuses, as JSON documents. Nothing secret is in them.
-    async fn list(&self, namespace: &str, kind: &str) -> Result<Vec<String>, Error> {
-        let name = Namespace::new(namespace)
-            .map_err(|e| Error::Invalid(format!("namespace is not valid: {e}")))?;
-        let of = kind_of(kind)?;
-        let place = self.authority.layout.namespace(&name);
-        let documents = self.work(move || operate::documents(&place, of)).await?;
+    /// The resources of a kind with their statuses, as JSON documents. Contains no secrets.
+    async fn list(
+        &self,
+        namespace: &str,
+        kind: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<String>, Error> {
+        let namespace_dir = self.namespace_dir(namespace)?;
+        let of = parse_kind(kind)?;
+        let documents = self
+            .run_read(connection, &header, move || {
+                operate::documents(&namespace_dir, of)
+            })
+            .await?;
         let documents = documents.into_iter().map(|mut document| {
             if of.is_confidential() {
                 crate::manifest::redact(&mut document);
@@ -166,7 +188,7 @@ impl Manager {
         Ok(documents.collect())
     }
 
-    /// A Link and its Secret (YAML) for another site to apply. Options: `host` (s) by which that site
+    /// A Link and its Secret (YAML) for another site to apply. Options: `host` (s) at which that site
     /// reaches this one, `cost` (u), `name` (s).
     async fn generate_link(
         &self,
@@ -175,22 +197,22 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, Error> {
-        let place = self
-            .place(connection, &header, Action::Credentials, namespace)
+        let call = self
+            .authorize_credentials(connection, &header, namespace)
             .await?;
-        let wish = LinkWish {
+        let link = LinkOptions {
             host: option(&mut options, "host")?,
             cost: option(&mut options, "cost")?,
             name: option(&mut options, "name")?,
         };
-        nothing_else(&options)?;
-        self.work(move || operate::generate_link(&place, wish))
+        reject_unknown_options(&options)?;
+        self.run_change(&call, move |at| operate::generate_link(at, link))
             .await
     }
 
-    /// A token (YAML) that lets other sites link to this one. Options: `name` (s), `cost` (u),
-    /// `redemptions-allowed` (u, 1 without), `expiration-window` (s, for example `15m`), `timeout` (s, how
-    /// long the grant may take to be served; 60s without).
+    /// A token (YAML) with which other sites link to this one. Options: `name` (s), `cost` (u),
+    /// `redemptions-allowed` (u, default 1), `expiration-window` (s, default `15m`), `timeout` (s, time to
+    /// wait until the grant is served, default `60s`).
     async fn issue_token(
         &self,
         namespace: &str,
@@ -198,12 +220,13 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, Error> {
-        let place = self
-            .place(connection, &header, Action::Credentials, namespace)
+        let call = self
+            .authorize_credentials(connection, &header, namespace)
             .await?;
-        let window = span(&mut options, "expiration-window")?.unwrap_or(WINDOW);
-        let within = span(&mut options, "timeout")?.unwrap_or(GRANTED);
-        let wish = GrantWish {
+        let window = duration_option(&mut options, "expiration-window")?
+            .unwrap_or(DEFAULT_EXPIRATION_WINDOW);
+        let within = duration_option(&mut options, "timeout")?.unwrap_or(GRANT_TIMEOUT);
+        let grant = GrantOptions {
             name: option(&mut options, "name")?,
             redemptions_allowed: option(&mut options, "redemptions-allowed")?
                 .unwrap_or(1)
@@ -211,25 +234,29 @@ impl Manager {
             expiration_window: window,
         };
         let cost = option::<u32>(&mut options, "cost")?.unwrap_or(1).max(1);
-        nothing_else(&options)?;
-        let (at, of) = (place.clone(), place.name().clone());
-        let name = self.work(move || operate::grant(&at, wish)).await?;
+        reject_unknown_options(&options)?;
+        let of = call.namespace.name().clone();
+        let name = self
+            .run_change(&call, move |at| operate::grant(at, grant))
+            .await?;
         let key = Key::new(Kind::AccessGrant, name.clone());
-        match self.granted(&of, &key, within).await {
+        match self.wait_for_grant(&of, &key, within).await {
             Ok(details) => {
-                self.work(move || operate::token(&place, name, details, cost))
+                self.run_change(&call, move |at| operate::token(at, name, details, cost))
                     .await
             }
             Err(error) => {
-                // Nobody has its code: a grant without a token is for nothing.
-                self.work(move || operate::remove(&mut place.edit()?, key.kind, &key.name))
-                    .await?;
+                // The code was not handed out, so the grant cannot be redeemed.
+                self.run_change(&call, move |at| {
+                    operate::remove(&mut at.edit()?, key.kind, &key.name)
+                })
+                .await?;
                 Err(error)
             }
         }
     }
 
-    /// Links the site to the one that issued a token (YAML). Gives the name of the Link.
+    /// Links the site to the one that issued a token (YAML). Returns the name of the Link.
     async fn redeem_token(
         &self,
         namespace: &str,
@@ -237,16 +264,16 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, Error> {
-        let place = self
-            .place(connection, &header, Action::Credentials, namespace)
+        let call = self
+            .authorize_credentials(connection, &header, namespace)
             .await?;
-        small(&token)?;
-        let name = operate::redeem(&place, Path::new("-"), &token).await?;
+        check_size(&token)?;
+        let name = operate::redeem(&call.namespace, Path::new("-"), &token).await?;
         Ok(name.to_string())
     }
 
-    /// Takes back what a remote site was given: `name` is its name or identity, or subject or serial
-    /// number of a certificate. Gives serial number and subject of what is revoked.
+    /// Revokes certificates of a remote site: `name` is the name or ID of the site, or the subject or
+    /// serial number of a certificate. Returns serial number and subject of each.
     async fn revoke_link(
         &self,
         namespace: &str,
@@ -254,15 +281,17 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(String, String)>, Error> {
-        let place = self
-            .place(connection, &header, Action::Credentials, namespace)
+        let call = self
+            .authorize_credentials(connection, &header, namespace)
             .await?;
-        let revoked = self.work(move || operate::revoke(&place, &name)).await?;
+        let revoked = self
+            .run_change(&call, move |at| operate::revoke(at, &name))
+            .await?;
         Ok(revoked.into_iter().map(|r| (r.serial, r.subject)).collect())
     }
 
-    /// Replaces the site's own CAs. `overlap`: how long the old ones are trusted, for example `720h`;
-    /// as before when empty.
+    /// Replaces the CAs of the site. `overlap`: time for which the old ones stay trusted, for example
+    /// `720h`; empty for that of the last rotation.
     async fn rotate_issuers(
         &self,
         namespace: &str,
@@ -270,17 +299,17 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let place = self
-            .place(connection, &header, Action::Credentials, namespace)
+        let call = self
+            .authorize_credentials(connection, &header, namespace)
             .await?;
-        self.work(move || {
+        self.run_change(&call, move |at| {
             let overlap = Some(overlap.as_str()).filter(|o| !o.is_empty());
-            operate::rotate(&place, overlap)
+            operate::rotate(at, overlap)
         })
         .await
     }
 
-    /// Reads all resources again; they are applied when this returns.
+    /// Reads all resources again, and returns when they are applied.
     async fn reload(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -289,10 +318,11 @@ impl Manager {
         self.authority
             .check(connection, &header, Action::Manage, None)
             .await?;
-        self.read_again().await
+        self.reload_and_wait().await
     }
 
-    /// Ends the daemon as systemctl stop does: nothing new is accepted, open connections get their time.
+    /// Stops skupperd as `systemctl stop` does: it accepts no new connections, and open ones get time to
+    /// end.
     async fn drain(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -301,33 +331,47 @@ impl Manager {
         self.authority
             .check(connection, &header, Action::Manage, None)
             .await?;
-        // Full: it is ending already.
+        // Full: the daemon is already stopping.
         let _ = self.requests.stop.try_send(());
         Ok(())
     }
 
-    /// What the kernel steers where, and whether clients wait while the daemon is restarted, and how
-    /// acceleration stands, as JSON.
+    /// Addresses that the kernel steers to listeners, and the state of steering and acceleration, as
+    /// JSON.
     fn steering(&self) -> Result<String, Error> {
         serde_json::to_string(&(self.steering)())
-            .map_err(|e| Error::Failed(format!("encoding bindings: {e}")))
+            .map_err(|e| Error::Failed(format!("cannot encode steered addresses: {e}")))
     }
 
-    /// Everything that is known, as JSON, for a report. Nothing secret is in it.
-    fn dump(&self) -> Result<String, Error> {
+    /// All resources with their statuses, as JSON, for a report. Contains no secrets.
+    async fn dump(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Error> {
         let published = self.published.borrow().clone();
-        let documents = published.iter().map(|(namespace, documents)| {
-            let shown = documents
-                .iter()
-                .filter_map(|(key, d)| super::publish::shown(key, d));
-            let shown: Vec<Value> = shown.map(|d| (*d).clone()).collect();
-            (namespace.to_string(), Value::from(shown))
-        });
-        let dump = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "path": PATH,
-            "namespaces": documents.collect::<serde_json::Map<String, Value>>(),
-        });
-        Ok(dump.to_string())
+        self.run_read(connection, &header, move || Ok(dump(&published)))
+            .await
     }
+}
+
+fn dump(published: &ResourceSnapshot) -> String {
+    let documents = published.iter().map(|(namespace, documents)| {
+        let shown = documents
+            .iter()
+            .filter_map(|(key, d)| without_secrets(key, d));
+        let shown: Vec<Value> = shown.map(|d| (*d).clone()).collect();
+        (namespace.to_string(), Value::from(shown))
+    });
+    let dump = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "path": PATH,
+        "namespaces": documents.collect::<serde_json::Map<String, Value>>(),
+    });
+    dump.to_string()
+}
+
+fn not_found(kind: Kind, name: &str, namespace: &str) -> String {
+    let kind = kind.as_str().to_lowercase();
+    format!("{kind} {name} does not exist in namespace {namespace}")
 }

@@ -1,18 +1,18 @@
-//! Objects of resources: properties that follow a resource's status.
+//! The D-Bus objects of resources: properties that follow the status of the resource.
 
 use crate::model::{Key, Kind, Namespace};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// A resource as it was published last.
+/// A resource as the daemon published it last.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct PublishedResource {
     pub(super) namespace: Namespace,
     pub(super) key: Key,
     pub(super) document: Arc<Value>,
 }
 
-impl Seen {
+impl PublishedResource {
     fn text(&self, path: &str) -> String {
         match self.document.pointer(path) {
             Some(Value::String(text)) => text.clone(),
@@ -36,13 +36,13 @@ impl Seen {
     }
 }
 
-/// What is the same for every kind.
-pub(super) struct Resource(pub(super) Seen);
+/// The interface of every kind.
+pub(super) struct Resource(pub(super) PublishedResource);
 
 /// A Skupper resource.
 #[zbus::interface(name = "io.skupper.Skupper1.Resource")]
 impl Resource {
-    /// Namespace it is in.
+    /// Namespace of the resource.
     #[zbus(property(emits_changed_signal = "const"))]
     fn namespace(&self) -> String {
         self.0.namespace.to_string()
@@ -54,7 +54,7 @@ impl Resource {
         self.0.key.kind.to_string()
     }
 
-    /// Name.
+    /// Name of the resource.
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> String {
         self.0.key.name.to_string()
@@ -66,7 +66,7 @@ impl Resource {
         self.0.text("/status/status")
     }
 
-    /// What is missing or wrong; OK when nothing is.
+    /// Reason for the state; OK if it is Ready.
     #[zbus(property)]
     fn message(&self) -> String {
         self.0.text("/status/message")
@@ -86,33 +86,32 @@ impl Resource {
         .collect()
     }
 
-    /// The whole resource with its status, as JSON. Nothing secret is in it.
+    /// The whole resource with its status, as JSON. Contains no secrets.
     #[zbus(property)]
     fn document(&self) -> String {
         self.0.document.to_string()
     }
 }
 
-/// What only sites have.
-pub(super) struct Site(pub(super) Seen);
+pub(super) struct Site(pub(super) PublishedResource);
 
 /// A site of this host.
 #[zbus::interface(name = "io.skupper.Skupper1.Site")]
 impl Site {
-    /// Identity.
+    /// ID of the site.
     #[zbus(property)]
     fn site_id(&self) -> String {
         self.0.text("/metadata/uid")
     }
 
-    /// Sites that can be reached, this one included.
+    /// Number of reachable sites, including this one.
     #[zbus(property)]
     fn sites_in_network(&self) -> u32 {
         self.0.number("/status/sitesInNetwork")
     }
 
-    /// Links that other sites have made and that are up: site name, address, subject and end of
-    /// validity of the certificate.
+    /// Links from other sites that are up: site name, address, subject and expiration time of the
+    /// certificate.
     #[zbus(property)]
     fn incoming_links(&self) -> Vec<(String, String, String, String)> {
         let list = self.0.document.pointer("/status/incomingLinks");
@@ -135,80 +134,84 @@ impl Site {
     }
 }
 
-/// What only links have.
-pub(super) struct Link(pub(super) Seen);
+pub(super) struct Link(pub(super) PublishedResource);
 
 /// A link that this site dials.
 #[zbus::interface(name = "io.skupper.Skupper1.Link")]
 impl Link {
-    /// Name of the site on the other side; empty while it is not known.
+    /// Name of the remote site; empty until it is known.
     #[zbus(property)]
     fn remote_site_name(&self) -> String {
         self.0.text("/status/remoteSiteName")
     }
 
-    /// Its identity.
+    /// ID of the remote site; empty until it is known.
     #[zbus(property)]
     fn remote_site_id(&self) -> String {
         self.0.text("/status/remoteSiteId")
     }
 
-    /// Cost.
+    /// Cost of the link.
     #[zbus(property)]
     fn cost(&self) -> u32 {
         self.0.number("/spec/cost").max(1)
     }
 
-    /// Address of the endpoint in use; empty while the link is down.
+    /// Address of the connected endpoint; empty while the link is down.
     #[zbus(property)]
     fn endpoint(&self) -> String {
         self.0.text("/status/endpoint")
     }
 
-    /// Since when the link is up (RFC 3339); empty while it is down.
+    /// Time at which the link came up (RFC 3339); empty while it is down.
     #[zbus(property)]
     fn up_since(&self) -> String {
         self.0.text("/status/upSince")
     }
 
-    /// The last failure, be it over or not.
+    /// TLS key exchange group, such as `X25519MLKEM768`; empty while the link is down.
+    #[zbus(property)]
+    fn key_exchange(&self) -> String {
+        self.0.text("/status/keyExchange")
+    }
+
+    /// The last failure, even if the link is up again.
     #[zbus(property)]
     fn last_failure(&self) -> String {
         self.0.text("/status/lastFailure")
     }
 
-    /// End of the certificate's validity (RFC 3339).
+    /// Expiration time of the certificate (RFC 3339).
     #[zbus(property)]
     fn certificate_expiration_time(&self) -> String {
         self.0.text("/status/certificateExpirationTime")
     }
 }
 
-/// What listeners and connectors have.
-pub(super) struct Service(pub(super) Seen);
+pub(super) struct Service(pub(super) PublishedResource);
 
 /// A listener or a connector.
 #[zbus::interface(name = "io.skupper.Skupper1.Service")]
 impl Service {
-    /// Routing key by which listeners and connectors meet; empty for a listener with several.
+    /// Routing key; empty for a listener with several.
     #[zbus(property)]
     fn routing_key(&self) -> String {
         self.0.text("/spec/routingKey")
     }
 
-    /// Host: of a listener, where it listens; of a connector, where the server is.
+    /// Address that a listener listens on, or host of a connector's server.
     #[zbus(property)]
     fn host(&self) -> String {
         self.0.text("/spec/host")
     }
 
-    /// Port.
+    /// Port of the listener, or of the connector's server.
     #[zbus(property)]
     fn port(&self) -> u16 {
         u16::try_from(self.0.number("/spec/port")).unwrap_or_default()
     }
 
-    /// The other side of the routing key is there.
+    /// Whether the routing key has a connector (of a listener) or a listener (of a connector).
     #[zbus(property)]
     fn has_match(&self) -> bool {
         let matches = [
@@ -220,41 +223,40 @@ impl Service {
     }
 }
 
-/// What only grants have.
-pub(super) struct Grant(pub(super) Seen);
+pub(super) struct Grant(pub(super) PublishedResource);
 
-/// A grant; its code is only given with a token.
+/// An access grant, without its code, which only tokens contain.
 #[zbus::interface(name = "io.skupper.Skupper1.AccessGrant")]
 impl Grant {
-    /// Where it is redeemed.
+    /// URL at which tokens of the grant are redeemed.
     #[zbus(property)]
     fn url(&self) -> String {
         self.0.text("/status/url")
     }
 
-    /// How often it was redeemed.
+    /// Number of redemptions so far.
     #[zbus(property)]
     fn redemptions(&self) -> u32 {
         self.0.number("/status/redemptions")
     }
 
-    /// End of its validity (RFC 3339).
+    /// Time at which the grant expires (RFC 3339).
     #[zbus(property)]
     fn expiration_time(&self) -> String {
         self.0.text("/status/expirationTime")
     }
 }
 
-/// The interface of its kind that a resource has beside [`Resource`].
+/// The interface that some kinds have beside [`Resource`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extra {
+pub(super) enum KindInterface {
     Site,
     Link,
     Service,
     Grant,
 }
 
-impl Extra {
+impl KindInterface {
     pub(super) fn of(kind: Kind) -> Option<Self> {
         match kind {
             Kind::Site => Some(Self::Site),

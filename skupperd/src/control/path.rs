@@ -1,17 +1,16 @@
-//! Where the objects of resources are.
+//! Paths of the D-Bus objects of resources.
 
 use super::PATH;
 use crate::model::{Key, Namespace};
 use std::fmt::Write;
 
-/// Path of a resource's object.
 pub(super) fn path(namespace: &Namespace, key: &Key) -> String {
     let (namespace, name) = (escape(namespace.as_str()), escape(&key.name));
     format!("{PATH}/{namespace}/{}/{name}", key.kind)
 }
 
-/// A text as an element of a path, as systemd does it: what is neither letter nor digit becomes `_`
-/// and two hexadecimal digits.
+/// Escapes a text for an element of a path as systemd does: all but letters and digits become `_` and
+/// two hexadecimal digits.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -31,7 +30,7 @@ mod tests {
     use crate::model::{Kind, Name};
 
     #[test]
-    fn paths_hold_any_name() {
+    fn a_path_escapes_the_name_of_the_resource() {
         let key = Key::new(Kind::Link, Name::new("to-a.b").unwrap());
         let found = path(&Namespace::new("my-ns").unwrap(), &key);
         assert_eq!(found, "/io/skupper/Skupper1/my_2dns/Link/to_2da_2eb");

@@ -1,12 +1,12 @@
-//! Keeping the objects of resources as the resources are.
+//! Adds, changes and removes the D-Bus objects as resources come, change and go.
 
 use super::{
-    objects::{Extra, Grant, Link, Resource, Seen, Service, Site},
+    objects::{Grant, KindInterface, Link, PublishedResource, Resource, Service, Site},
     path::path,
 };
 use crate::{
     model::{Key, Kind, Namespace},
-    store::Published,
+    store::ResourceSnapshot,
 };
 use serde_json::Value;
 use std::{
@@ -15,14 +15,14 @@ use std::{
 };
 use zbus::{Connection, OwnedVariant, object_server::Interface};
 
-/// The objects that are there, by path.
+/// The objects on the bus.
 #[derive(Default)]
 pub(super) struct Objects {
-    known: BTreeMap<(Namespace, Key), Arc<Value>>,
+    current: BTreeMap<(Namespace, Key), Arc<Value>>,
 }
 
-/// Keys and codes are for those who may have them, not for everybody on the bus.
-pub(super) fn shown(key: &Key, document: &Arc<Value>) -> Option<Arc<Value>> {
+/// The document without secrets; `None` for a Secret.
+pub(super) fn without_secrets(key: &Key, document: &Arc<Value>) -> Option<Arc<Value>> {
     match key.kind {
         Kind::Secret => None,
         Kind::AccessGrant => {
@@ -37,39 +37,39 @@ pub(super) fn shown(key: &Key, document: &Arc<Value>) -> Option<Arc<Value>> {
 }
 
 impl Objects {
-    /// Adds, changes and removes objects so that they are as published.
+    /// Makes the objects equal to what the daemon published.
     pub(super) async fn follow(
         &mut self,
         connection: &Connection,
-        published: &Published,
+        published: &ResourceSnapshot,
     ) -> zbus::Result<()> {
         let mut wanted = BTreeMap::new();
         for (namespace, documents) in published {
             for (key, document) in documents {
-                if let Some(document) = shown(key, document) {
+                if let Some(document) = without_secrets(key, document) {
                     wanted.insert((namespace.clone(), key.clone()), document);
                 }
             }
         }
         let gone: Vec<_> = self
-            .known
+            .current
             .keys()
             .filter(|k| !wanted.contains_key(*k))
             .cloned()
             .collect();
         for id in gone {
-            self.known.remove(&id);
+            self.current.remove(&id);
             remove(connection, &id.0, &id.1).await?;
         }
         for ((namespace, key), document) in wanted {
-            let seen = Seen {
+            let resource = PublishedResource {
                 namespace: namespace.clone(),
                 key: key.clone(),
                 document: document.clone(),
             };
-            match self.known.insert((namespace, key), document.clone()) {
-                None => add(connection, seen).await?,
-                Some(before) if before != document => change(connection, seen).await?,
+            match self.current.insert((namespace, key), document.clone()) {
+                None => add(connection, resource).await?,
+                Some(before) if before != document => change(connection, resource).await?,
                 Some(_) => {}
             }
         }
@@ -77,52 +77,55 @@ impl Objects {
     }
 }
 
-async fn add(connection: &Connection, seen: Seen) -> zbus::Result<()> {
-    let (server, path) = (connection.object_server(), path(&seen.namespace, &seen.key));
+async fn add(connection: &Connection, resource: PublishedResource) -> zbus::Result<()> {
+    let (server, path) = (
+        connection.object_server(),
+        path(&resource.namespace, &resource.key),
+    );
     let path = path.as_str();
-    match Extra::of(seen.key.kind) {
-        Some(Extra::Site) => drop(server.at(path, Site(seen.clone())).await?),
-        Some(Extra::Link) => drop(server.at(path, Link(seen.clone())).await?),
-        Some(Extra::Service) => drop(server.at(path, Service(seen.clone())).await?),
-        Some(Extra::Grant) => drop(server.at(path, Grant(seen.clone())).await?),
+    match KindInterface::of(resource.key.kind) {
+        Some(KindInterface::Site) => drop(server.at(path, Site(resource.clone())).await?),
+        Some(KindInterface::Link) => drop(server.at(path, Link(resource.clone())).await?),
+        Some(KindInterface::Service) => drop(server.at(path, Service(resource.clone())).await?),
+        Some(KindInterface::Grant) => drop(server.at(path, Grant(resource.clone())).await?),
         None => {}
     }
-    drop(server.at(path, Resource(seen)).await?);
+    drop(server.at(path, Resource(resource)).await?);
     Ok(())
 }
 
 async fn remove(connection: &Connection, namespace: &Namespace, key: &Key) -> zbus::Result<()> {
     let (server, path) = (connection.object_server(), path(namespace, key));
     let path = path.as_str();
-    match Extra::of(key.kind) {
-        Some(Extra::Site) => drop(server.remove::<Site, _>(path).await?),
-        Some(Extra::Link) => drop(server.remove::<Link, _>(path).await?),
-        Some(Extra::Service) => drop(server.remove::<Service, _>(path).await?),
-        Some(Extra::Grant) => drop(server.remove::<Grant, _>(path).await?),
+    match KindInterface::of(key.kind) {
+        Some(KindInterface::Site) => drop(server.remove::<Site, _>(path).await?),
+        Some(KindInterface::Link) => drop(server.remove::<Link, _>(path).await?),
+        Some(KindInterface::Service) => drop(server.remove::<Service, _>(path).await?),
+        Some(KindInterface::Grant) => drop(server.remove::<Grant, _>(path).await?),
         None => {}
     }
     server.remove::<Resource, _>(path).await?;
     Ok(())
 }
 
-async fn change(connection: &Connection, seen: Seen) -> zbus::Result<()> {
-    match Extra::of(seen.key.kind) {
-        Some(Extra::Site) => replace(connection, &seen, Site).await?,
-        Some(Extra::Link) => replace(connection, &seen, Link).await?,
-        Some(Extra::Service) => replace(connection, &seen, Service).await?,
-        Some(Extra::Grant) => replace(connection, &seen, Grant).await?,
+async fn change(connection: &Connection, resource: PublishedResource) -> zbus::Result<()> {
+    match KindInterface::of(resource.key.kind) {
+        Some(KindInterface::Site) => replace(connection, &resource, Site).await?,
+        Some(KindInterface::Link) => replace(connection, &resource, Link).await?,
+        Some(KindInterface::Service) => replace(connection, &resource, Service).await?,
+        Some(KindInterface::Grant) => replace(connection, &resource, Grant).await?,
         None => {}
     }
-    replace(connection, &seen, Resource).await
+    replace(connection, &resource, Resource).await
 }
 
-/// Replaces an interface's state and tells of the properties that differ, in one signal.
+/// Replaces the state of an interface, and emits one signal with the properties that changed.
 async fn replace<I: Interface>(
     connection: &Connection,
-    seen: &Seen,
-    make: impl Fn(Seen) -> I,
+    resource: &PublishedResource,
+    make: impl Fn(PublishedResource) -> I,
 ) -> zbus::Result<()> {
-    let path = path(&seen.namespace, &seen.key);
+    let path = path(&resource.namespace, &resource.key);
     let server = connection.object_server();
     let interface = server.interface::<_, I>(path.as_str()).await?;
     let emitter = interface.signal_emitter();
@@ -131,7 +134,7 @@ async fn replace<I: Interface>(
         .await
         .get_all(server, connection, None, emitter)
         .await?;
-    *interface.get_mut().await = make(seen.clone());
+    *interface.get_mut().await = make(resource.clone());
     let after = interface
         .get()
         .await
@@ -162,11 +165,14 @@ mod tests {
     use crate::model::Name;
 
     #[test]
-    fn codes_and_keys_are_not_shown() {
+    fn documents_on_the_bus_have_no_codes_and_no_keys() {
         let document = Arc::new(serde_json::json!({"status": {"code": "sesame", "url": "u"}}));
         let name = Name::new("x").unwrap();
-        let grant = shown(&Key::new(Kind::AccessGrant, name.clone()), &document).unwrap();
+        let grant = without_secrets(&Key::new(Kind::AccessGrant, name.clone()), &document).unwrap();
         assert_eq!(grant["status"], serde_json::json!({"url": "u"}));
-        assert_eq!(shown(&Key::new(Kind::Secret, name), &document), None);
+        assert_eq!(
+            without_secrets(&Key::new(Kind::Secret, name), &document),
+            None
+        );
     }
 }

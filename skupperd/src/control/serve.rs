@@ -1,89 +1,132 @@
-//! The connection to the bus: made, kept, and made again.
+//! Serves on the bus: connects, follows what the daemon publishes, and reconnects.
 
 use super::{
     Bus, NAME, PATH,
     authority::Authority,
-    calls::{Manager, Requests},
     publish::Objects,
+    requests::{DaemonRequests, Manager},
 };
 use crate::{
     reconcile::Reload,
     steer::{Lister, accel::Acceleration},
-    store::{Layout, Published},
+    store::{Layout, ResourceSnapshot},
     telemetry::chain,
 };
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{mpsc, watch},
-    task::AbortHandle,
-    time::sleep,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{sleep, timeout},
 };
-use zbus::{Connection, connection::Builder, fdo::ObjectManager};
+use zbus::{
+    Connection,
+    connection::Builder,
+    fdo::{ObjectManager, PeerProxy},
+};
 
-/// Pause before the bus is tried again.
-const AGAIN: Duration = Duration::from_secs(2);
+/// Pause before connecting to the bus again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What the service needs of the daemon.
+/// Time for the answers to the last calls when the service stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the D-Bus service needs from the daemon.
 #[derive(Clone)]
-pub struct Control {
-    /// Directories.
+pub struct ControlContext {
     pub layout: Layout,
-    /// Resources and statuses.
-    pub published: watch::Receiver<Arc<Published>>,
-    /// What is steered where.
+    /// Resources with their statuses.
+    pub published: watch::Receiver<Arc<ResourceSnapshot>>,
     pub steering: Lister,
-    /// Whether connections are accelerated.
     pub acceleration: Arc<Acceleration>,
-    /// To have all resources read again.
+    /// Makes the daemon read all resources again.
     pub reload: mpsc::Sender<Reload>,
-    /// To have the daemon end.
+    /// Stops the daemon.
     pub stop: mpsc::Sender<()>,
 }
 
-/// Serves on a bus until aborted. A bus that is not there, or goes away, is tried again: the network
-/// does not depend on it. `ready` is told when the name is ours for the first time, or that it can not
-/// be had now.
-pub fn serve(bus: Bus, control: Control, ready: tokio::sync::oneshot::Sender<bool>) -> AbortHandle {
+/// The service on the bus.
+pub struct BusService {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl BusService {
+    /// Gives the name up, answers the calls that came before, and closes the connection. Without this,
+    /// callers in the last moments of the process would get no answer, though the bus starts the service
+    /// for a caller who comes later.
+    pub async fn stop(self) {
+        // The task has ended only if it panicked, which the join reports.
+        let _ = self.stop.send(());
+        match timeout(CLOSE_TIMEOUT, self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the D-Bus service panicked"),
+            Err(_) => tracing::warn!("last calls on D-Bus get no answer: they take too long"),
+        }
+    }
+}
+
+/// Serves on a bus until stopped, and reconnects when the bus is missing or goes away: sites run without
+/// it. `ready` gets true when the service owns its name, or false when the first attempt fails.
+pub fn serve(bus: Bus, control: ControlContext, ready: oneshot::Sender<bool>) -> BusService {
+    let (stop, mut stopped) = oneshot::channel();
     let task = async move {
         let mut ready = Some(ready);
         let since = Timestamp::now();
-        let mut told = false;
+        let mut reported = false;
         loop {
-            match once(bus, &control, &mut ready, since).await {
-                Ok(()) => tracing::warn!(?bus, "the bus has gone; trying again"),
-                Err(error) if !told => {
-                    told = true;
+            match serve_until_closed(bus, &control, &mut ready, since, &mut stopped).await {
+                Ok(ServeEnd::Stopped) => return,
+                Ok(ServeEnd::Closed) => {
+                    tracing::warn!(?bus, "D-Bus connection closed; reconnecting");
+                }
+                Err(error) if !reported => {
+                    reported = true;
                     let error = chain(&error);
-                    tracing::warn!(?bus, error, "no D-Bus; trying again");
+                    tracing::warn!(?bus, error, "cannot serve on D-Bus; retrying");
                 }
                 Err(_) => {}
             }
-            // Dropped by whoever does not wait any more.
+            // The receiver may have stopped waiting.
             let _ = ready.take().map(|ready| ready.send(false));
-            sleep(AGAIN).await;
+            tokio::select! {
+                () = sleep(RETRY_INTERVAL) => {}
+                _ = &mut stopped => return,
+            }
         }
     };
-    tokio::spawn(task).abort_handle()
+    BusService {
+        stop,
+        task: tokio::spawn(task),
+    }
 }
 
-async fn once(
+/// Why the service on one connection ended.
+enum ServeEnd {
+    /// The bus closed the connection.
+    Closed,
+    /// The daemon is stopping.
+    Stopped,
+}
+
+async fn serve_until_closed(
     bus: Bus,
-    control: &Control,
-    ready: &mut Option<tokio::sync::oneshot::Sender<bool>>,
+    control: &ControlContext,
+    ready: &mut Option<oneshot::Sender<bool>>,
     since: Timestamp,
-) -> zbus::Result<()> {
+    stopped: &mut oneshot::Receiver<()>,
+) -> zbus::Result<ServeEnd> {
     let authority = Authority {
         layout: control.layout.clone(),
         polkit: bus == Bus::System,
     };
-    let requests = Requests {
+    let requests = DaemonRequests {
         reload: control.reload.clone(),
         stop: control.stop.clone(),
     };
     let mut published = control.published.clone();
-    let watched = (control.steering.clone(), control.acceleration.clone());
-    let manager = Manager::new(authority, published.clone(), requests, since, watched);
+    let services = (control.steering.clone(), control.acceleration.clone());
+    let manager = Manager::new(authority, published.clone(), requests, since, services);
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::Session => Builder::session(),
@@ -96,27 +139,44 @@ async fn once(
     let mut objects = Objects::default();
     let all = published.borrow_and_update().clone();
     objects.follow(&connection, &all).await?;
-    // The name last: who finds it finds everything.
+    // The name last: clients that find it find all objects.
     connection.request_name(NAME).await?;
     tracing::info!(?bus, name = NAME, "serving on D-Bus");
     let _ = ready.take().map(|ready| ready.send(true));
     loop {
-        // Both are cancel-safe: a change that is not seen now is seen at the next turn.
+        // Both are cancel-safe: the next iteration sees a change that this one missed.
         tokio::select! {
-            () = connection.closed() => return Ok(()),
-            changed = published.changed() => {
-                if changed.is_err() {
-                    // The daemon is ending, and aborts this.
-                    return std::future::pending().await;
-                }
+            () = connection.closed() => return Ok(ServeEnd::Closed),
+            _ = &mut *stopped => {
+                close(connection).await?;
+                return Ok(ServeEnd::Stopped);
+            }
+            // Fails while the daemon is stopping.
+            Ok(()) = published.changed() => {
                 let all = published.borrow_and_update().clone();
-                // A bus that goes just now is told of by what it does to this.
+                // The bus may close the connection at any time.
                 if let Err(error) = objects.follow(&connection, &all).await {
                     let error = chain(&error);
-                    tracing::info!(?bus, error, "telling the bus of changes");
-                    return Ok(());
+                    tracing::info!(?bus, error, "cannot publish changes on D-Bus");
+                    return Ok(ServeEnd::Closed);
                 }
             }
         }
     }
+}
+
+/// Gives the name up and answers the calls that came before.
+async fn close(connection: Connection) -> zbus::Result<()> {
+    connection.release_name(NAME).await?;
+    // The bus keeps the order: when it has passed this call on, the service has begun all earlier ones.
+    if let Some(own) = connection.unique_name() {
+        let peer = PeerProxy::builder(&connection)
+            .destination(own)
+            .path(PATH)
+            .build()
+            .await?;
+        peer.ping().await?;
+    }
+    connection.graceful_shutdown().await;
+    Ok(())
 }

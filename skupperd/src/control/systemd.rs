@@ -1,8 +1,8 @@
-//! systemd, as far as the daemon's unit is concerned.
+//! The systemd manager: state, start, stop, enable and disable of a unit.
 
 use super::{
     Bus, Error,
-    client::{connect, text_of},
+    client::{connect, error_text},
 };
 use std::{future::Future, pin::Pin, time::Duration};
 use tokio::runtime::Runtime;
@@ -10,10 +10,10 @@ use zbus::{
     Connection, OwnedObjectPath, OwnedVariant, export::futures_core::Stream, proxy::CacheProperties,
 };
 
-/// Longest time a job may take: the unit's own limits end it before.
-const JOB: Duration = Duration::from_secs(120);
+/// Longest time of a job. The unit's own timeouts end it earlier.
+const JOB_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What was done to files: how, which, to what.
+/// Changes of unit files: type, file, destination.
 type Changes = Vec<(String, String, String)>;
 
 #[zbus::proxy(
@@ -49,7 +49,6 @@ trait Manager {
     ) -> zbus::Result<()>;
 }
 
-/// How a unit stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitState {
     /// `loaded`, or `not-found` where there is no such unit.
@@ -61,28 +60,26 @@ pub struct UnitState {
 }
 
 impl UnitState {
-    /// There is such a unit.
     pub fn exists(&self) -> bool {
         self.load != "not-found"
     }
 
-    /// It runs, or is about to.
+    /// The unit runs or is starting.
     pub fn runs(&self) -> bool {
         ["active", "activating", "reloading"].contains(&self.active.as_str())
     }
 }
 
-/// The service manager of a scope.
+/// A connection to the systemd manager of the system or of a user.
 pub struct Systemd {
     runtime: Runtime,
     connection: Connection,
 }
 
 impl Systemd {
-    /// Connects to the service manager that is on a bus.
     pub fn connect(bus: Bus) -> Result<Self, Error> {
-        let (runtime, connection) = connect(bus)
-            .map_err(|e| Error::Failed(format!("the {bus} bus can not be reached: {e}")))?;
+        let (runtime, connection) =
+            connect(bus).map_err(|e| Error::Failed(format!("cannot reach the {bus} bus: {e}")))?;
         Ok(Self {
             runtime,
             connection,
@@ -90,12 +87,15 @@ impl Systemd {
     }
 
     fn run<T>(&self, work: impl Future<Output = zbus::Result<T>>) -> Result<T, Error> {
-        let timeout = async { tokio::time::timeout(JOB, work).await };
+        let timeout = async { tokio::time::timeout(JOB_TIMEOUT, work).await };
         match self.runtime.block_on(timeout) {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(Error::Failed(format!("systemd: {}", text_of(&error)))),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Error::Failed(format!("systemd: {}", error_text(&error)))),
             Err(_) => {
-                let text = format!("systemd has not done it within {} s", JOB.as_secs());
+                let text = format!(
+                    "systemd did not finish the job within {} s",
+                    JOB_TIMEOUT.as_secs()
+                );
                 Err(Error::Timeout(text))
             }
         }
@@ -108,7 +108,6 @@ impl Systemd {
             .await
     }
 
-    /// How a unit stands.
     pub fn state(&self, unit: &str) -> Result<UnitState, Error> {
         self.run(async {
             let path = self.manager().await?.load_unit(unit).await?;
@@ -132,7 +131,7 @@ impl Systemd {
         })
     }
 
-    /// Has a unit started with its scope.
+    /// Enables a unit, which then starts with the system or the user's session.
     pub fn enable(&self, unit: &str) -> Result<(), Error> {
         self.run(async {
             let manager = self.manager().await?;
@@ -141,7 +140,6 @@ impl Systemd {
         })
     }
 
-    /// Has it not started any more.
     pub fn disable(&self, unit: &str) -> Result<(), Error> {
         self.run(async {
             let manager = self.manager().await?;
@@ -150,28 +148,28 @@ impl Systemd {
         })
     }
 
-    /// Starts a unit, and waits until it has.
+    /// Starts a unit, and waits until it runs.
     pub fn start(&self, unit: &str) -> Result<(), Error> {
         let result =
             self.run(self.job(async |manager| manager.start_unit(unit, "replace").await))?;
-        done(unit, "started", &result)
+        check_job(unit, "started", &result)
     }
 
-    /// Stops a unit, and waits until it has.
+    /// Stops a unit, and waits until it has ended.
     pub fn stop(&self, unit: &str) -> Result<(), Error> {
         let result =
             self.run(self.job(async |manager| manager.stop_unit(unit, "replace").await))?;
-        done(unit, "stopped", &result)
+        check_job(unit, "stopped", &result)
     }
 
-    /// Begins a job and waits for its end. Gives how it ended.
+    /// Starts a job and waits for its end. Returns its result.
     async fn job(
         &self,
         begin: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<OwnedObjectPath>,
     ) -> zbus::Result<String> {
         let manager = self.manager().await?;
         manager.subscribe().await?;
-        // Before the job: it may have ended when its name comes back.
+        // Subscribe first: the job may end before its path is returned.
         let mut removed = manager.receive_job_removed().await?;
         let job = begin(&manager).await?;
         loop {
@@ -187,10 +185,10 @@ impl Systemd {
     }
 }
 
-fn done(unit: &str, what: &str, result: &str) -> Result<(), Error> {
+fn check_job(unit: &str, what: &str, result: &str) -> Result<(), Error> {
     if result == "done" {
         return Ok(());
     }
-    let text = format!("{unit} could not be {what} ({result}): systemctl status {unit} says why");
+    let text = format!("{unit} was not {what} ({result}); for the reason: systemctl status {unit}");
     Err(Error::Failed(text))
 }

@@ -1,9 +1,9 @@
-//! States of units, from the service manager: it tells when something changes.
+//! States of systemd units that selectors name, from the systemd manager and its signals.
 
 use super::Bus;
 use crate::{
     telemetry::chain,
-    workload::{Answering, States},
+    workload::{UnitStateWriter, UnitStates},
 };
 use std::{collections::BTreeSet, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::sleep;
@@ -12,14 +12,14 @@ use zbus::{
     export::futures_core::Stream, message::Type, proxy::CacheProperties,
 };
 
-/// Pause before the service manager is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
-/// A unit that starts or ends changes several times within this; one question is enough.
+/// Pause before connecting to systemd again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Time in which changes of units are collected before their states are read.
 const SETTLE: Duration = Duration::from_millis(20);
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
-/// A unit, as `ListUnitsByNames` gives it: name, description, load, active, and more.
-type Listed = (
+/// A unit, as `ListUnitsByNames` returns it: name, description, load, active, and more.
+type ListedUnit = (
     String,
     String,
     String,
@@ -39,35 +39,39 @@ type Listed = (
 )]
 trait Units {
     fn subscribe(&self) -> zbus::Result<()>;
-    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Listed>>;
+    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
 }
 
-/// Answers for the units that are asked for, until dropped. While there are none, nobody is
-/// connected to. Without a bus, or a service manager on it, there is nobody to ask.
-pub async fn units(bus: Option<Bus>, mut answering: Answering) {
-    let absent = || Arc::new(States::Absent);
+/// Publishes the states of the units that are asked for, until dropped. Connects to systemd only while
+/// there are such units. Without a bus or systemd the states are absent.
+pub async fn units(bus: Option<Bus>, mut writer: UnitStateWriter) {
+    let absent = || Arc::new(UnitStates::Absent);
     let Some(bus) = bus else {
-        answering.states.send_replace(absent());
+        writer.states.send_replace(absent());
         return;
     };
-    let mut told = false;
-    // Whoever has asked is gone when there is nothing to wait for.
-    while answering.wanted.wait_for(|w| !w.is_empty()).await.is_ok() {
-        match once(bus, &mut answering).await {
-            Ok(()) => told = false,
-            Err(error) if !told => {
-                told = true;
+    let mut reported = false;
+    // An error means that the other side of the channel is gone.
+    while writer.wanted.wait_for(|w| !w.is_empty()).await.is_ok() {
+        match watch_units(bus, &mut writer).await {
+            Ok(()) => reported = false,
+            Err(error) if !reported => {
+                reported = true;
                 let error = chain(&error);
-                tracing::warn!(?bus, error, "systemd does not say whether units are ready");
+                tracing::warn!(
+                    ?bus,
+                    error,
+                    "cannot read unit states from systemd; retrying"
+                );
             }
             Err(_) => {}
         }
-        answering.states.send_replace(absent());
-        sleep(AGAIN).await;
+        writer.states.send_replace(absent());
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-async fn once(bus: Bus, answering: &mut Answering) -> zbus::Result<()> {
+async fn watch_units(bus: Bus, writer: &mut UnitStateWriter) -> zbus::Result<()> {
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::Session => Builder::session(),
@@ -85,22 +89,22 @@ async fn once(bus: Bus, answering: &mut Answering) -> zbus::Result<()> {
         .path_namespace("/org/freedesktop/systemd1/unit")
         .arg(0, "org.freedesktop.systemd1.Unit")
         .build()?;
-    // Before the first question: nothing changes unseen after it.
+    // Subscribe before the first read: no change is missed after it.
     let mut changes = MessageStream::for_match_rule(rule, &connection, None).await?;
     manager.subscribe().await?;
     loop {
-        let names: BTreeSet<String> = answering.wanted.borrow_and_update().clone();
+        let names: BTreeSet<String> = writer.wanted.borrow_and_update().clone();
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
         let units = manager.list_units_by_names(&asked).await?;
         let states = units.into_iter().map(|unit| (unit.0, unit.3)).collect();
-        let states = Arc::new(States::Known(states));
-        answering.states.send_if_modified(|known| {
+        let states = Arc::new(UnitStates::Known(states));
+        writer.states.send_if_modified(|known| {
             let changed = *known != states;
             *known = states;
             changed
         });
         let change = poll_fn(|cx| Pin::new(&mut changes).poll_next(cx));
-        // Both are cancel-safe: what is not seen now is seen at the next turn.
+        // Both are cancel-safe: the next iteration sees a change that this one missed.
         tokio::select! {
             change = change => {
                 if change.is_none() {
@@ -108,7 +112,7 @@ async fn once(bus: Bus, answering: &mut Answering) -> zbus::Result<()> {
                 }
                 sleep(SETTLE).await;
             }
-            changed = answering.wanted.changed() => {
+            changed = writer.wanted.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }

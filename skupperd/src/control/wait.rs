@@ -1,6 +1,6 @@
-//! Waiting for the effect of a change: signals of the daemon say when to look again.
+//! Waits for the effect of a change: reads the resource again at each signal of the daemon.
 
-use super::{Client, Error, NAME, PATH, path::path};
+use super::{DaemonClient, Error, NAME, PATH, path::path};
 use crate::{
     model::{ConditionType, Key, Namespace, Phase},
     operate::merge,
@@ -12,77 +12,74 @@ use zbus::{
     Connection, MatchRule, MessageStream, export::futures_core::Stream, fdo, message::Type,
 };
 
-/// What is waited for.
 #[derive(Clone, Copy, Debug)]
-pub enum Goal<'a> {
-    /// It is not there any more.
+pub enum WaitGoal<'a> {
+    /// The resource is deleted.
     Gone,
-    /// These fields are what the daemon has set up; `ready`: and it works.
+    /// The daemon has applied these fields, and with `ready` the resource is Ready.
     Applied {
-        /// The fields, as they were written.
+        /// The fields as they were written.
         change: &'a Value,
-        /// All its conditions hold.
+        /// Wait for the condition Ready in place of Configured.
         ready: bool,
     },
 }
 
-/// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waited {
-    /// It is so.
+pub enum WaitOutcome {
     Reached,
-    /// It is not so yet, and what is missing.
-    Late(String),
-    /// The daemon can not set it up, and why.
+    /// The time is over; with what is missing.
+    TimedOut(String),
+    /// The daemon cannot set the resource up; with the reason.
     Refused(String),
 }
 
-/// Time for a fault to pass: what the daemon can not set up it tries again each second.
-const FAULT: Duration = Duration::from_secs(3);
+/// Time for which an error must last: the daemon retries a failed resource every second.
+const FAULT_GRACE: Duration = Duration::from_secs(3);
 
-enum State {
+enum GoalState {
     Reached,
     Missing(String),
     Fault(String),
 }
 
-impl Client {
-    /// Waits until a resource is as wanted.
+impl DaemonClient {
+    /// Waits until a resource reaches a goal.
     pub fn wait(
         &self,
         namespace: &Namespace,
         key: &Key,
-        goal: Goal<'_>,
-        most: Duration,
-    ) -> Result<Waited, Error> {
+        goal: WaitGoal<'_>,
+        timeout: Duration,
+    ) -> Result<WaitOutcome, Error> {
         self.runtime.block_on(async {
-            let deadline = Instant::now() + most;
+            let deadline = Instant::now() + timeout;
             let path = path(namespace, key);
-            // Signals first: what changes after the look is not missed.
+            // Subscribe first: no change after the read is missed.
             let mut objects = signals(&self.connection, &path).await?;
             let mut fault: Option<(Instant, String)> = None;
             loop {
                 let seen = document(&self.connection, &path).await?;
-                let missing = match judge(goal, seen.as_ref()) {
-                    State::Reached => return Ok(Waited::Reached),
-                    State::Missing(text) => {
+                let missing = match evaluate(goal, seen.as_ref()) {
+                    GoalState::Reached => return Ok(WaitOutcome::Reached),
+                    GoalState::Missing(text) => {
                         fault = None;
                         text
                     }
-                    State::Fault(text) => {
+                    GoalState::Fault(text) => {
                         let since = fault.take().map_or_else(Instant::now, |(since, _)| since);
                         fault = Some((since, text.clone()));
                         text
                     }
                 };
                 let until = match &fault {
-                    Some((since, _)) => deadline.min(*since + FAULT),
+                    Some((since, _)) => deadline.min(*since + FAULT_GRACE),
                     None => deadline,
                 };
                 if timeout_at(until, objects.next()).await.is_err() {
                     return Ok(match fault {
-                        Some((_, text)) => Waited::Refused(text),
-                        None => Waited::Late(missing),
+                        Some((_, text)) => WaitOutcome::Refused(text),
+                        None => WaitOutcome::TimedOut(missing),
                     });
                 }
             }
@@ -90,17 +87,17 @@ impl Client {
     }
 }
 
-/// Signals that tell of a resource, or of the daemon itself.
+/// Signals of a resource, of the object manager, and of the owner of the bus name.
 struct Signals([MessageStream; 3]);
 
 impl Signals {
-    /// Waits for one. Cancel-safe: what was not taken stays.
+    /// Waits for a signal. Cancel-safe: signals stay queued.
     async fn next(&mut self) {
         std::future::poll_fn(|context| {
             let mut any = false;
             for stream in &mut self.0 {
-                // Several at once are one reason to look. After the last there is the end of the bus,
-                // which the look finds.
+                // All queued signals are one reason to read again. None is the end of the connection,
+                // which the read reports.
                 while let Poll::Ready(signal) = Pin::new(&mut *stream).poll_next(context) {
                     any = true;
                     if signal.is_none() {
@@ -139,7 +136,7 @@ async fn signals(connection: &Connection, path: &str) -> Result<Signals, Error> 
     ]))
 }
 
-/// The resource with its status, as the daemon shows it.
+/// The resource with its status from the daemon; none if it does not exist.
 async fn document(connection: &Connection, path: &str) -> Result<Option<Value>, Error> {
     let reply = connection
         .call_method(
@@ -158,8 +155,7 @@ async fn document(connection: &Connection, path: &str) -> Result<Option<Value>, 
             | fdo::Error::UnknownProperty(_)
             | fdo::Error::UnknownMethod(_) => return Ok(None),
             fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) => {
-                let text =
-                    "skupperd has ended meanwhile; what was written is effective when it runs";
+                let text = "skupperd stopped meanwhile; the change takes effect when it runs";
                 return Err(Error::Failed(text.to_owned()));
             }
             other => return Err(zbus::Error::from(other).into()),
@@ -171,15 +167,15 @@ async fn document(connection: &Connection, path: &str) -> Result<Option<Value>, 
     let text = String::try_from(value)?;
     serde_json::from_str(&text)
         .map(Some)
-        .map_err(|e| Error::Failed(format!("skupperd gives what is not JSON: {e}")))
+        .map_err(|e| Error::Failed(format!("skupperd returned invalid JSON: {e}")))
 }
 
-fn judge(goal: Goal<'_>, seen: Option<&Value>) -> State {
-    let unseen = || State::Missing("skupperd has not taken it up yet".to_owned());
+fn evaluate(goal: WaitGoal<'_>, seen: Option<&Value>) -> GoalState {
+    let unseen = || GoalState::Missing("skupperd has not applied it yet".to_owned());
     let (change, ready) = match goal {
-        Goal::Gone if seen.is_none() => return State::Reached,
-        Goal::Gone => return State::Missing("it is still there".to_owned()),
-        Goal::Applied { change, ready } => (change, ready),
+        WaitGoal::Gone if seen.is_none() => return GoalState::Reached,
+        WaitGoal::Gone => return GoalState::Missing("it still exists".to_owned()),
+        WaitGoal::Applied { change, ready } => (change, ready),
     };
     let Some(seen) = seen else {
         return unseen();
@@ -187,7 +183,7 @@ fn judge(goal: Goal<'_>, seen: Option<&Value>) -> State {
     let mut with = seen.clone();
     merge(&mut with, change);
     if with != *seen {
-        // As it was before, or a form of it that is refused.
+        // The version before the change, or a change that the daemon refused.
         return refused(seen).unwrap_or_else(unseen);
     }
     let wanted = if ready {
@@ -197,20 +193,20 @@ fn judge(goal: Goal<'_>, seen: Option<&Value>) -> State {
     };
     let found = condition(seen, wanted);
     if found.is_some_and(|c| c["status"] == "True") {
-        return State::Reached;
+        return GoalState::Reached;
     }
     refused(seen).unwrap_or_else(|| {
         let text = found.map_or(&seen["status"]["message"], |c| &c["message"]);
-        State::Missing(text.as_str().unwrap_or("it has no status yet").to_owned())
+        GoalState::Missing(text.as_str().unwrap_or("it has no status yet").to_owned())
     })
 }
 
-/// The daemon says that it can not set it up.
-fn refused(seen: &Value) -> Option<State> {
+/// The error if the daemon cannot set the resource up.
+fn refused(seen: &Value) -> Option<GoalState> {
     let configured = condition(seen, ConditionType::Configured)?;
     let wrong = configured["reason"] == Phase::Error.as_str();
     let text = configured["message"].as_str().unwrap_or_default();
-    wrong.then(|| State::Fault(text.to_owned()))
+    wrong.then(|| GoalState::Fault(text.to_owned()))
 }
 
 fn condition(seen: &Value, kind: ConditionType) -> Option<&Value> {
@@ -223,7 +219,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn seen(port: u16, configured: (&str, &str, &str), ready: (&str, &str)) -> Value {
+    fn listener_document(port: u16, configured: (&str, &str, &str), ready: (&str, &str)) -> Value {
         let (status, reason, message) = configured;
         json!({
             "spec": {"port": port, "host": "h"},
@@ -234,36 +230,45 @@ mod tests {
         })
     }
 
-    fn told(ready: bool, seen: Option<&Value>) -> String {
+    fn outcome(ready: bool, seen: Option<&Value>) -> String {
         let change = json!({"spec": {"port": 80}});
-        let goal = Goal::Applied {
+        let goal = WaitGoal::Applied {
             change: &change,
             ready,
         };
-        match judge(goal, seen) {
-            State::Reached => "reached".to_owned(),
-            State::Missing(text) => format!("missing: {text}"),
-            State::Fault(text) => format!("fault: {text}"),
+        match evaluate(goal, seen) {
+            GoalState::Reached => "reached".to_owned(),
+            GoalState::Missing(text) => format!("missing: {text}"),
+            GoalState::Fault(text) => format!("fault: {text}"),
         }
     }
 
     #[test]
-    fn what_is_waited_for_is_what_was_written() {
-        let not_yet = "missing: skupperd has not taken it up yet";
-        assert_eq!(told(false, None), not_yet);
+    fn waiting_ends_when_the_written_fields_are_applied() {
+        let not_yet = "missing: skupperd has not applied it yet";
+        assert_eq!(outcome(false, None), not_yet);
         let good = ("True", "Ready", "OK");
-        let pending = seen(80, good, ("False", "No matching connectors"));
-        assert_eq!(told(false, Some(&pending)), "reached");
+        let pending = listener_document(80, good, ("False", "No matching connectors"));
+        assert_eq!(outcome(false, Some(&pending)), "reached");
         assert_eq!(
-            told(true, Some(&pending)),
+            outcome(true, Some(&pending)),
             "missing: No matching connectors"
         );
-        // All is well, with the port that it had before.
-        assert_eq!(told(true, Some(&seen(79, good, ("True", "OK")))), not_yet);
-        assert_eq!(told(true, Some(&seen(80, good, ("True", "OK")))), "reached");
-        let fault = seen(80, ("False", "Error", "in use"), ("False", "in use"));
-        assert_eq!(told(true, Some(&fault)), "fault: in use");
-        assert!(matches!(judge(Goal::Gone, None), State::Reached));
-        assert!(matches!(judge(Goal::Gone, Some(&fault)), State::Missing(_)));
+        // Ready, but still with the old port.
+        assert_eq!(
+            outcome(true, Some(&listener_document(79, good, ("True", "OK")))),
+            not_yet
+        );
+        assert_eq!(
+            outcome(true, Some(&listener_document(80, good, ("True", "OK")))),
+            "reached"
+        );
+        let fault = listener_document(80, ("False", "Error", "in use"), ("False", "in use"));
+        assert_eq!(outcome(true, Some(&fault)), "fault: in use");
+        assert!(matches!(evaluate(WaitGoal::Gone, None), GoalState::Reached));
+        assert!(matches!(
+            evaluate(WaitGoal::Gone, Some(&fault)),
+            GoalState::Missing(_)
+        ));
     }
 }

@@ -1,12 +1,12 @@
-//! What the service manager is told: readiness, reloads, a line about how things stand, and signs of
-//! life from every event loop; and the limit of memory that it has set.
+//! The daemon as a service of systemd: notifications of readiness, reloads and status, the watchdog, and
+//! the memory limit.
 
 use crate::{
     model::Kind,
     observe::Health,
-    steer::{self, Kept},
-    store::Published,
-    sys::{MemoryLimit, Pressure, give_back_free_memory},
+    steer::{self, SteeringHandover},
+    store::ResourceSnapshot,
+    sys::{MemoryLimit, MemoryPressure, return_free_memory},
 };
 use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
 use std::{sync::Arc, time::Duration};
@@ -15,83 +15,82 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// Signs of life in each of the watchdog's times: one that is late or lost is no death.
-const SIGNS: u32 = 3;
-/// Changes within this time are told of together.
+/// Notifications in each watchdog interval: one may be late or lost.
+const PER_INTERVAL: u32 = 3;
+/// Changes within this time make one status.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Interval of looks at the memory in use. What can come in meanwhile has room in the last tenth.
-const LOOK: Duration = Duration::from_millis(50);
+/// Interval of memory checks. What arrives meanwhile fits in the last tenth of the limit.
+const CHECK: Duration = Duration::from_millis(50);
 
-/// Looks with memory being short from one attempt to give some back to the next: an attempt goes through
-/// all heaps.
-const GIVE_BACK: u32 = 20;
+/// Checks with short memory between two attempts to return free memory: an attempt walks all heaps.
+const RETURN_AFTER: u32 = 20;
 
-/// Says that memory is short from nine tenths of a limit on, and that it is not from eight tenths
-/// down, until dropped. Where there is no limit it ends at once.
-pub(super) async fn memory(pressure: Pressure) {
+/// Sets memory pressure at nine tenths of a limit and clears it below eight tenths, until dropped.
+/// Without a limit it returns at once.
+pub(super) async fn watch_memory(pressure: MemoryPressure) {
     let limits = MemoryLimit::of_process();
     if limits.is_empty() {
         return;
     }
-    let mut ticks = interval(LOOK);
+    let mut ticks = interval(CHECK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut short = 0;
     loop {
         ticks.tick().await;
-        // What ended connections had is otherwise kept, and memory stays short without anyone using it.
+        // The allocator would keep the memory of ended connections, and memory would stay short.
         short = if pressure.is_high() { short + 1 } else { 0 };
-        if short == GIVE_BACK {
-            give_back_free_memory();
+        if short == RETURN_AFTER {
+            return_free_memory();
             short = 0;
         }
         let tenths = if pressure.is_high() { 8 } else { 9 };
         let near = limits.iter().find_map(|limit| match limit.used() {
             Ok(used) => (used / tenths > limit.limit / 10).then_some((used, limit.limit)),
             Err(error) => {
-                tracing::debug!(%error, "memory in use");
+                tracing::debug!(%error, "cannot read memory in use");
                 None
             }
         });
         if pressure.set(near.is_some()) {
             match near {
                 Some((used, limit)) => {
-                    tracing::warn!(used, limit, "memory is short: new connections are refused");
+                    tracing::warn!(used, limit, "memory is short: refusing new connections");
                 }
-                None => tracing::info!("there is memory again: new connections are taken"),
+                None => tracing::info!("memory is sufficient again: accepting new connections"),
             }
         }
     }
 }
 
-/// Tells the service manager, where there is one.
-pub(super) fn tell(states: &[NotifyState]) {
+/// Notifies the service manager, if there is one.
+pub(super) fn notify_manager(states: &[NotifyState]) {
     if let Err(error) = notify(false, states) {
-        tracing::debug!(%error, "service manager was not told");
+        tracing::debug!(%error, "cannot notify service manager");
     }
 }
 
-/// Has the service manager throw away what it keeps and nobody has taken: what an earlier version or
-/// other options had it keep.
-pub(super) fn throw_away(kept: &Kept) {
-    for (name, _) in kept.descriptors.take(steer::is_kept) {
-        tracing::info!(name, "a kept socket that nobody wants is closed");
-        kept.keeper.forget(&name);
+/// Removes stored descriptors that no listener took: those of an earlier version, of other options or
+/// of resources that are gone.
+pub(super) fn discard_unclaimed(kept: &SteeringHandover) {
+    for (name, _) in kept.descriptors.take(steer::is_handover_name) {
+        tracing::info!(name, "closing stored socket without a listener");
+        kept.descriptor_store.remove(&name);
     }
 }
 
-/// Says that a reload has begun; [`NotifyState::Ready`] ends it.
-pub(super) fn reloading() {
-    // The time tells the manager that this answers its own request and not an earlier one.
+/// Begins a reload, which [`NotifyState::Ready`] ends.
+pub(super) fn notify_reloading() {
+    // By the time the manager tells an answer to its request from an earlier one.
     let now = crate::sys::monotonic().as_micros();
-    tell(&[
+    notify_manager(&[
         NotifyState::Reloading,
         NotifyState::Other(format!("MONOTONIC_USEC={now}")),
     ]);
 }
 
 /// One line about all namespaces.
-fn line(published: &Published) -> String {
+fn status_line(published: &ResourceSnapshot) -> String {
     let all = || published.values().flatten();
     let count = |kind: Kind| all().filter(|(key, _)| key.kind == kind).count();
     let ready = |kind: Kind| {
@@ -114,13 +113,13 @@ fn line(published: &Published) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// Says how things stand, and again when that changes, until dropped.
-pub(super) async fn status(mut published: watch::Receiver<Arc<Published>>) {
+/// Publishes the status line whenever it changes, until dropped.
+pub(super) async fn publish_status(mut published: watch::Receiver<Arc<ResourceSnapshot>>) {
     let mut last = String::new();
     loop {
-        let line = line(&published.borrow_and_update().clone());
+        let line = status_line(&published.borrow_and_update().clone());
         if line != last {
-            tell(&[NotifyState::Status(line.clone())]);
+            notify_manager(&[NotifyState::Status(line.clone())]);
             last = line;
         }
         tokio::time::sleep(SETTLE).await;
@@ -130,22 +129,22 @@ pub(super) async fn status(mut published: watch::Receiver<Arc<Published>>) {
     }
 }
 
-/// Feeds the watchdog for as long as every event loop answers, until dropped. Without a watchdog it
-/// ends at once.
-pub(super) async fn watchdog(health: Health) {
+/// Feeds the watchdog while every event loop answers, until dropped. Without a watchdog it returns at
+/// once.
+pub(super) async fn feed_watchdog(health: Health) {
     let Some(limit) = watchdog_enabled(false) else {
         return;
     };
-    let every = limit / SIGNS;
+    let every = limit / PER_INTERVAL;
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stuck = Vec::new();
     loop {
         ticks.tick().await;
-        // Asking takes this runtime's loop too: it is one of those that have to be alive.
+        // This loop has to run to feed the watchdog, so it need not be pinged.
         let silent = health.silent(every).await;
         if silent.is_empty() {
-            tell(&[NotifyState::Watchdog]);
+            notify_manager(&[NotifyState::Watchdog]);
         } else if silent != stuck {
             tracing::error!(threads = ?silent, "event loops do not answer");
         }
@@ -163,12 +162,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_line_counts_what_works_and_what_does_not() {
+    fn the_status_line_counts_ready_and_all_resources() {
         let entry = |kind: Kind, name: &str, status: &str| {
             let document = json!({"status": {"status": status}});
             (Key::new(kind, Name::new(name).unwrap()), Arc::new(document))
         };
-        assert_eq!(line(&Published::default()), "0 sites");
+        assert_eq!(status_line(&ResourceSnapshot::default()), "0 sites");
         let documents: Documents = [
             entry(Kind::Site, "a", "Ready"),
             entry(Kind::Link, "x", "Pending"),
@@ -176,9 +175,9 @@ mod tests {
             entry(Kind::Listener, "l", "Ready"),
         ]
         .into();
-        let published = Published::from([(Namespace::default_namespace(), documents)]);
+        let published = ResourceSnapshot::from([(Namespace::default_namespace(), documents)]);
         assert_eq!(
-            line(&published),
+            status_line(&published),
             "1 site, links up 1/2, listeners ready 1/1"
         );
     }

@@ -1,40 +1,53 @@
 //! One AMQP connection on its worker: streams on pooled links, messages, and the calls that the ends
-//! of streams make. The task that moves its bytes is in [`super::driver`].
+//! of streams make.
+//!
+//! [`LinkConnection`] is shared by its task ([`super::driver`]) and the streams on it; what changes is
+//! its [`ConnectionState`], which one of them borrows at a time. The state puts together the protocol
+//! engine, the socket with its records ([`Wire`]), and three parts that own what they know:
+//! [`StreamLinks`] for streams that leave, [`IncomingDeliveries`] for what comes in, and
+//! [`MessageLines`] for messages that wait for credit. The parts do bookkeeping; files of this folder
+//! send what follows from it.
+//!
+//! A connection calls the end of a stream while its state is borrowed. What the end wants done comes
+//! back as [`Effects`], which the driver carries out: no end borrows a connection in a call.
+//!
+//! It never decides where a stream goes: that is [`crate::worker`].
 
+mod deliveries;
 mod incoming;
 mod links;
+mod message_lines;
 mod outgoing;
+pub mod stream_end;
+mod stream_links;
 #[cfg(test)]
 mod tests;
 
-use super::wire::Wire;
+use super::{intake::Intake, wire::Wire};
 use crate::amqp::{
     connection::{Connection, DeliveryId, LinkId, SessionId},
     performative::{DeliveryState, Error as AmqpError},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+pub(crate) use deliveries::{Head, IncomingDeliveries, Recipient};
+use message_lines::MessageLines;
 use std::{
     cell::{Cell, RefCell, RefMut},
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     rc::Rc,
+    sync::Arc,
     task::Waker,
 };
+use stream_end::{Effects, End, StreamEvent};
+use stream_links::StreamLinks;
 
 /// Identifies a connection in this process.
 pub type ConnKey = u64;
 
-/// Free streaming links kept for reuse; as many as upstream's router keeps.
-const MAX_FREE_LINKS: usize = 128;
-/// Links attached ahead of need, so that a new stream does not wait a round trip for credit.
-const WARM_LINKS: usize = 16;
-/// Streaming links of one connection; the protocol engine's own limit is above this.
-const MAX_STREAMS: usize = 32_000;
-/// Credit given on every receiving link: upstream's link capacity.
+/// Credit given on every receiving link: that of Skupper's router.
 pub(crate) const CREDIT: u32 = 250;
-/// Messages that wait for credit on one link; on an edge's connection there may be one for each of its
-/// addresses.
-const MAX_LINE: usize = 1024;
-const MAX_EDGE_LINE: usize = 16 * 1024;
+/// The condition of a connection that is ended for what its peer uses.
+pub(crate) const RESOURCE_LIMIT: &str = "amqp:resource-limit-exceeded";
 /// Control frames the peer does not read in time, after which it is cut off.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 
@@ -47,7 +60,7 @@ pub enum Kind {
     Data,
     /// Role normal: an AMQP client on this host.
     Normal,
-    /// Role edge: streams, and links by which an edge says what it has and learns what there is.
+    /// Role edge: streams, and links on which an edge announces its consumers and learns of others.
     Edge,
 }
 
@@ -58,7 +71,6 @@ pub struct OutStream {
     pub(crate) delivery: DeliveryId,
 }
 
-/// An incoming stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InStream {
     pub(crate) link: LinkId,
@@ -93,37 +105,6 @@ impl Outcome {
     }
 }
 
-/// What a stream ends in: a TCP socket, another link, another worker.
-///
-/// Calls come from the task of a connection, which is borrowed for their time: an end reaches its
-/// connections through [`Conn::with`] and never borrows one directly.
-pub trait StreamEnd {
-    /// Payload of the incoming delivery.
-    fn data(&self, cur: Current<'_>, payload: Bytes);
-    /// The incoming delivery is complete, or its sender gave up.
-    fn end(&self, cur: Current<'_>, aborted: bool);
-    /// The batch that `data` and `end` were part of is over.
-    fn flush(&self, cur: Current<'_>);
-    /// The outgoing delivery that was waiting for a link has one now. No other connection may be
-    /// used from here.
-    fn opened(&self, conn: &mut Inner, out: OutStream);
-    /// The receiver of the outgoing delivery has passed on this many bytes in all.
-    fn acked(&self, conn: &mut Inner, offset: u64);
-    /// The receiver of the outgoing delivery is done with it.
-    fn outcome(&self, conn: &mut Inner, outcome: Outcome);
-    /// There is room to send again, after [`Inner::wait_writable`]. No other connection may be used
-    /// from here.
-    fn writable(&self, conn: &mut Inner);
-    /// A connection that the stream was on is gone.
-    fn lost(&self);
-}
-
-/// The connection whose task is calling, if it is one that calls.
-pub type Current<'a> = Option<&'a mut Inner>;
-
-/// An end as connections hold it.
-pub type End = Rc<dyn StreamEnd>;
-
 /// Somebody waiting for room in the outgoing buffer.
 pub enum Waiter {
     /// A task of its own.
@@ -133,30 +114,28 @@ pub enum Waiter {
 }
 
 /// A connection shared between its task and the streams on it.
-pub struct Conn {
-    /// Key of this connection.
+pub struct LinkConnection {
     pub key: ConnKey,
     /// Key of the link (its control connection) that this connection belongs to.
     pub group: ConnKey,
-    /// What it is for.
     pub kind: Kind,
     /// The site it belongs to.
     pub site: u32,
     /// Both sides speak the extensions between routers of our own kind.
     pub native: bool,
     /// Set when the connection is gone.
-    pub(super) closed: Cell<bool>,
-    inner: RefCell<Inner>,
+    pub(crate) closed: Cell<bool>,
+    state: RefCell<ConnectionState>,
 }
 
-impl Conn {
-    pub(super) fn new(
+impl LinkConnection {
+    pub(crate) fn new(
         key: ConnKey,
         group: ConnKey,
         kind: Kind,
         site: u32,
         native: bool,
-        inner: Inner,
+        state: ConnectionState,
     ) -> Rc<Self> {
         Rc::new(Self {
             key,
@@ -165,176 +144,90 @@ impl Conn {
             site,
             native,
             closed: Cell::new(false),
-            inner: RefCell::new(inner),
+            state: RefCell::new(state),
         })
     }
 
-    /// The connection's state. Not from within a callback of the same connection.
-    pub fn borrow(&self) -> RefMut<'_, Inner> {
-        self.inner.borrow_mut()
+    /// The connection's state. Not from [`stream_end::StreamEnd::event`].
+    pub fn borrow(&self) -> RefMut<'_, ConnectionState> {
+        self.state.borrow_mut()
     }
 
-    /// Still usable.
     pub fn is_open(&self) -> bool {
         !self.closed.get()
     }
-
-    /// Runs `f` on this connection, which may be the one whose task is calling.
-    pub fn with<R>(&self, cur: Current<'_>, f: impl FnOnce(&mut Inner) -> R) -> R {
-        match cur {
-            Some(inner) if inner.key == self.key => f(inner),
-            _ => f(&mut self.borrow()),
-        }
-    }
 }
 
-/// What came of trying to send.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendOutcome {
     /// This many bytes; 0 is the end of the source.
     Bytes(usize),
-    /// The buffer or the session window is full: [`Inner::wait_writable`].
+    /// The buffer or the session window is full: [`ConnectionState::wait_writable`].
     Full,
     /// The source has nothing now.
     Empty,
 }
 
-#[derive(Default)]
-pub(super) enum Outgoing {
-    #[default]
-    None,
-    /// Attached, without a stream.
-    Free,
-    Busy {
-        end: End,
-        delivery: DeliveryId,
-        /// Our last transfer is out.
-        ended: bool,
-        /// The peer has settled.
-        settled: bool,
-    },
-    /// A fixed link: control or messages.
-    Fixed,
-}
-
-#[derive(Default)]
-pub(super) enum Incoming {
-    #[default]
-    None,
-    /// Between deliveries.
-    Idle,
-    /// The head of a delivery is not complete yet, or it is a plain message.
-    Head {
-        delivery: DeliveryId,
-        settled: bool,
-        buf: BytesMut,
-        message: bool,
-    },
-    Stream {
-        end: End,
-        delivery: DeliveryId,
-        done: bool,
-    },
-    /// The rest of a delivery that nobody wants. Settled when it is complete: upstream's router never
-    /// sends the end of a delivery that was settled before, and its link stays blocked.
-    Discard {
-        delivery: DeliveryId,
-        outcome: Outcome,
-    },
-}
-
 /// State of a connection, borrowed by its task or by a stream's.
-pub struct Inner {
-    pub(super) key: ConnKey,
-    pub(super) amqp: Connection,
-    pub(super) wire: Wire,
-    pub(super) chunks: VecDeque<Bytes>,
-    pub(super) outgoing: Vec<Outgoing>,
-    pub(super) incoming: Vec<Incoming>,
-    free: Vec<LinkId>,
-    /// Links attached for streams, without credit yet.
-    pending: usize,
-    streams: usize,
-    waiting: VecDeque<(Bytes, End)>,
-    /// Messages that wait for credit, by link.
-    lines: HashMap<LinkId, VecDeque<Bytes>>,
-    max_line: usize,
+pub struct ConnectionState {
+    pub(crate) key: ConnKey,
+    pub(crate) amqp: Connection,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) wire: Wire,
+    /// Received, and not given to the protocol engine yet.
+    pub(crate) chunks: VecDeque<Bytes>,
+    pub(crate) stream_links: StreamLinks,
+    pub(crate) deliveries: IncomingDeliveries,
+    message_lines: MessageLines,
+    /// What ends have asked for, to be carried out by the driver.
+    pub(crate) effects: Effects,
     waiters: Vec<Waiter>,
-    pub(super) dirty: Vec<End>,
-    pub(super) waker: Option<Waker>,
-    /// Session that our streaming links are on.
-    session: Option<SessionId>,
+    pub(crate) waker: Option<Waker>,
     /// Session of an edge's own links that are no streams'.
     own_session: Option<SessionId>,
-    /// Sessions of the fixed links, by priority; empty without.
-    pub(super) fixed: Fixed,
+    pub(crate) fixed: FixedLinks,
+    /// Streaming links are marked as those of routers.
     data_capability: bool,
     next_name: u64,
-    /// Streams go over this connection.
-    carries_streams: bool,
     /// It ends when its last stream has.
-    pub(super) retire: bool,
+    pub(crate) retire: bool,
     /// Set by `fail`; the task ends the connection.
-    pub(super) failed: Option<AmqpError>,
+    pub(crate) failed: Option<AmqpError>,
 }
 
 /// The fixed links of a control connection.
 #[derive(Default)]
-pub(super) struct Fixed {
-    pub(super) control: Option<LinkId>,
+pub(crate) struct FixedLinks {
+    /// The control link that we receive on; control messages on other links are ignored.
+    pub(crate) control_in: Option<LinkId>,
+    pub(crate) control: Option<LinkId>,
     /// The core knows that control messages can be sent.
-    pub(super) reported: bool,
+    pub(crate) reported: bool,
     /// Message links by priority.
-    pub(super) data: [Option<LinkId>; 10],
+    pub(crate) data: [Option<LinkId>; 10],
 }
 
-fn slot<T: Default>(table: &mut Vec<T>, link: LinkId) -> &mut T {
-    let index = link.index();
-    if table.len() <= index {
-        table.resize_with(index + 1, T::default);
-    }
-    &mut table[index]
-}
-
-impl Inner {
-    pub(super) fn new(key: ConnKey, kind: Kind, amqp: Connection, wire: Wire) -> Self {
+impl ConnectionState {
+    pub(crate) fn new(key: ConnKey, kind: Kind, amqp: Connection, wire: Wire) -> Self {
         Self {
             key,
             amqp,
+            intake: Arc::default(),
             wire,
             chunks: VecDeque::new(),
-            outgoing: Vec::new(),
-            incoming: Vec::new(),
-            free: Vec::new(),
-            pending: 0,
-            streams: 0,
-            waiting: VecDeque::new(),
-            lines: HashMap::new(),
-            max_line: if kind == Kind::Edge {
-                MAX_EDGE_LINE
-            } else {
-                MAX_LINE
-            },
+            stream_links: StreamLinks::new(matches!(kind, Kind::Data | Kind::Edge)),
+            deliveries: IncomingDeliveries::default(),
+            message_lines: MessageLines::default(),
+            effects: Effects::default(),
             waiters: Vec::new(),
-            dirty: Vec::new(),
             waker: None,
-            session: None,
             own_session: None,
-            fixed: Fixed::default(),
+            fixed: FixedLinks::default(),
             data_capability: kind == Kind::Control,
             next_name: 0,
-            carries_streams: matches!(kind, Kind::Data | Kind::Edge),
             retire: false,
             failed: None,
         }
-    }
-
-    pub(super) fn out_link(&mut self, link: LinkId) -> &mut Outgoing {
-        slot(&mut self.outgoing, link)
-    }
-
-    pub(super) fn in_link(&mut self, link: LinkId) -> &mut Incoming {
-        slot(&mut self.incoming, link)
     }
 
     /// Wakes the connection's task to send what was queued.
@@ -346,83 +239,91 @@ impl Inner {
 
     /// Number of streams on this connection, both directions counted.
     pub fn streams(&self) -> usize {
-        self.streams
+        self.stream_links.streams() + self.deliveries.streams()
     }
 
     /// Moves the engine's control frames into the outgoing buffer, ahead of later transfers.
-    pub(super) fn drain_control(&mut self) {
+    pub(crate) fn drain_control(&mut self) {
         let control = self.amqp.output();
         if !control.is_empty() {
             let control = control.split();
             self.wire.out().put(&control);
         }
         if self.wire.out().backlog() > MAX_BACKLOG {
-            self.fail(
-                "amqp:resource-limit-exceeded",
-                "peer does not read what it asks for",
-            );
+            self.over_budget("peer does not read what it asks for");
         }
     }
 
+    /// Sends the engine's control frames at the task's next turn.
+    pub(crate) fn send_control(&mut self) {
+        self.drain_control();
+        self.kick();
+    }
+
     /// Ends the connection with this condition at the task's next turn.
-    pub(super) fn fail(&mut self, condition: &'static str, description: &str) {
+    pub(crate) fn fail(&mut self, condition: &'static str, description: &str) {
         if self.failed.is_none() {
             self.failed = Some(AmqpError::new(condition, description));
         }
         self.kick();
     }
 
-    /// Asks to be told when there is room to send again.
+    /// The peer makes us hold more than it may: the connection ends.
+    pub(crate) fn over_budget(&mut self, what: &str) {
+        let description = format!("over the memory budget of a connection: {what}");
+        self.fail(RESOURCE_LIMIT, &description);
+    }
+
+    /// Requests a wake-up when there is room to send again.
     pub fn wait_writable(&mut self, waiter: Waiter) {
         self.waiters.push(waiter);
     }
 
-    /// Tells everybody who waits that there is room.
-    pub(super) fn announce_room(&mut self) {
+    /// Wakes all that wait for room.
+    pub(crate) fn announce_room(&mut self) {
         if self.waiters.is_empty() || self.wire.out().is_full() {
             return;
         }
         for waiter in std::mem::take(&mut self.waiters) {
             match waiter {
                 Waiter::Task(waker) => waker.wake(),
-                Waiter::End(end) => end.writable(self),
+                Waiter::End(end) => {
+                    let mut effects = std::mem::take(&mut self.effects);
+                    end.event(StreamEvent::Writable(self), &mut effects);
+                    self.effects.put_before(effects);
+                }
             }
         }
     }
 
+    /// Does what ends have asked for, here and on other connections.
+    pub(crate) fn carry_out_effects(&mut self) {
+        while !self.effects.is_empty() {
+            let mut effects = std::mem::take(&mut self.effects);
+            effects.carry_out(Some(&mut *self));
+        }
+    }
+
     /// Ends of all streams on this connection, when it is gone.
-    pub(super) fn take_ends(&mut self) -> Vec<End> {
-        let mut ends: Vec<End> = self.waiting.drain(..).map(|(_, end)| end).collect();
-        for link in &mut self.outgoing {
-            if let Outgoing::Busy { end, .. } = std::mem::take(link) {
-                ends.push(end);
-            }
-        }
-        for link in &mut self.incoming {
-            if let Incoming::Stream { end, .. } = std::mem::take(link) {
-                ends.push(end);
-            }
-        }
+    pub(crate) fn take_ends(&mut self) -> Vec<End> {
+        let mut ends = self.stream_links.take_ends();
+        ends.append(&mut self.deliveries.take_ends());
         for waiter in std::mem::take(&mut self.waiters) {
             if let Waiter::Task(waker) = waiter {
                 waker.wake();
             }
         }
-        self.free.clear();
-        self.streams = 0;
         ends
     }
 
-    /// A streaming link of ours was detached by the peer.
-    pub(super) fn out_detached(&mut self, link: LinkId) -> Option<End> {
-        self.free.retain(|free| *free != link);
-        self.lines.remove(&link);
-        match std::mem::take(self.out_link(link)) {
-            Outgoing::Busy { end, .. } => {
-                self.streams = self.streams.saturating_sub(1);
-                Some(end)
-            }
-            _ => None,
+    /// The peer has detached a link. In the middle of a stream that is a reset to its application.
+    pub(crate) fn detached(&mut self, link: LinkId) {
+        self.message_lines.remove(link);
+        let outgoing = self.stream_links.detached(link);
+        let incoming = self.deliveries.detached(link);
+        for end in [outgoing, incoming].into_iter().flatten() {
+            end.event(StreamEvent::Ended { aborted: true }, &mut self.effects);
+            end.event(StreamEvent::BatchOver, &mut self.effects);
         }
     }
 }

@@ -1,290 +1,368 @@
 //! The task of a connection: moves its bytes, feeds the protocol engine, hands events to the ends of
-//! streams and to the worker.
+//! streams and to the worker, and carries out what the ends ask for.
 
-use super::{
-    conn::{Conn, InStream, Incoming, Inner, Kind, Outgoing},
-    wire::Received,
-    worker::Worker,
-};
+mod events;
+mod flush;
+mod incoming;
+
 use crate::amqp::{
-    connection::{DeliveryId, Event, LinkId},
-    message::{self, StreamParse},
+    connection::{Event, LinkId},
     performative::{Attach, Error as AmqpError, Role},
 };
-use bytes::{Bytes, BytesMut};
+use crate::link::names::{ROUTER_CONTROL, ROUTER_DATA};
+use crate::link::{
+    conn::{
+        ConnectionState, InStream, Kind, LinkConnection, OutStream, RESOURCE_LIMIT,
+        stream_end::{End, StreamEvent, deliver},
+    },
+    wire::ReceiveOutcome,
+};
+pub(crate) use events::{ConnectionEnd, ConnectionEvents, MessageOrigin};
+use flush::flush;
+pub(crate) use incoming::MAX_HEAD;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::time::Sleep;
 
-/// Longest head of a stream: annotations, properties and application properties. Upstream's are
-/// below 400 bytes.
-const MAX_HEAD: usize = 16 * 1024;
-/// Longest complete message: a mobile-address update for tens of thousands of addresses.
-const MAX_MESSAGE: usize = 4 * 1024 * 1024;
-/// Receives in one turn of the task, so that one busy link does not hold the worker.
-const TURNS: usize = 4;
-
-/// Why a connection ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// The peer closed it in order.
-    ByPeer(Option<String>),
-    /// We closed it.
-    ByUs(String),
-    /// The socket, TLS or the protocol failed.
-    Failed(String),
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::ByPeer(None) => f.write_str("closed by the peer"),
-            Self::ByPeer(Some(why)) => write!(f, "closed by the peer: {why}"),
-            Self::ByUs(why) | Self::Failed(why) => f.write_str(why),
-        }
-    }
-}
+/// Receives in one poll of the task, so that one busy link does not hold the worker.
+const RECEIVES: usize = 4;
+/// Time in which events are handled in one poll of the task: a peer can put ten thousand into one
+/// receive.
+const SLICE: Duration = Duration::from_millis(1);
+/// Events between two looks at the clock.
+const EVENTS: usize = 32;
 
 /// Runs a connection until it ends.
-pub(super) async fn run(worker: Rc<Worker>, conn: Rc<Conn>) -> Ended {
-    let mut timer: Option<Pin<Box<Sleep>>> = None;
-    let ended = poll_fn(|cx| turn(&worker, &conn, &mut timer, cx)).await;
-    finish(&worker, &conn, ended).await
+pub(crate) async fn run<W: ConnectionEvents>(
+    worker: Rc<W>,
+    conn: Rc<LinkConnection>,
+) -> ConnectionEnd {
+    let mut driver = Driver::new(worker, conn);
+    let reason = poll_fn(|cx| driver.poll_once(cx)).await;
+    driver.finish(reason).await
 }
 
-fn turn(
-    worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    timer: &mut Option<Pin<Box<Sleep>>>,
-    cx: &mut Context<'_>,
-) -> Poll<Ended> {
-    let mut guard = conn.borrow();
-    let inner = &mut *guard;
-    inner.waker = Some(cx.waker().clone());
-    if let Some(error) = inner.failed.take() {
-        let why = error.to_string();
-        inner.amqp.close(Some(error));
-        return Poll::Ready(Ended::ByUs(why));
-    }
-    let mut turns = 0;
-    loop {
-        match inner.wire.poll_recv(cx, &mut inner.chunks) {
-            Poll::Pending => break,
-            Poll::Ready(Err(e)) => return Poll::Ready(Ended::Failed(Inner::wire_failed(&e))),
-            Poll::Ready(Ok(received)) => {
-                if let Err(ended) = process(worker, conn, inner) {
-                    return Poll::Ready(ended);
-                }
-                if received == Received::End {
-                    return Poll::Ready(Ended::ByPeer(None));
-                }
-            }
-        }
-        turns += 1;
-        if turns == TURNS {
-            cx.waker().wake_by_ref();
-            break;
+struct Driver<W> {
+    worker: Rc<W>,
+    conn: Rc<LinkConnection>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The peer sends nothing any more.
+    peer_ended: bool,
+    /// Ends that got something in the batch that is being processed.
+    batch: Vec<End>,
+}
+
+impl<W: ConnectionEvents> Driver<W> {
+    fn new(worker: Rc<W>, conn: Rc<LinkConnection>) -> Self {
+        Self {
+            worker,
+            conn,
+            timer: None,
+            peer_ended: false,
+            batch: Vec::new(),
         }
     }
-    if inner.retire && inner.streams() == 0 {
-        let why = "another connection has taken over";
-        inner.amqp.close(None);
-        return Poll::Ready(Ended::ByUs(why.to_owned()));
+
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEnd> {
+        let conn = self.conn.clone();
+        let state = &mut *conn.borrow();
+        state.waker = Some(cx.waker().clone());
+        if let Some(error) = state.failed.take() {
+            if error.condition.as_str() == RESOURCE_LIMIT {
+                self.worker.over_budget(&conn, &error.to_string());
+            }
+            state.amqp.close(Some(error.clone()));
+            return Poll::Ready(ConnectionEnd::ByUs(error));
+        }
+        if let Poll::Ready(ended) = self.receive(state, cx) {
+            return Poll::Ready(ended);
+        }
+        if state.retire && state.streams() == 0 {
+            state.amqp.close(None);
+            return Poll::Ready(ConnectionEnd::Retired);
+        }
+        if let Err(why) = self.run_timers(state, cx) {
+            return Poll::Ready(ConnectionEnd::Failed(why));
+        }
+        flush(state, cx).map(|error| ConnectionEnd::Failed(crate::telemetry::chain(&error)))
     }
-    if let Err(why) = timers(inner, timer, cx) {
-        return Poll::Ready(Ended::Failed(why));
-    }
-    loop {
-        inner.drain_control();
-        let before = inner.wire.octets_out;
-        match inner.wire.poll_flush(cx) {
-            Poll::Ready(Ok(())) => {
-                // A turn that sent nothing must not put off the heartbeat.
-                if inner.wire.octets_out > before {
-                    inner.amqp.note_sent(Instant::now());
+
+    fn receive(
+        &mut self,
+        state: &mut ConnectionState,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionEnd> {
+        let mut receives = 0;
+        let end = Instant::now() + SLICE;
+        loop {
+            // Over its budget the connection is not read; what was read before is handled first.
+            if state.intake.wait(cx.waker()) {
+                return Poll::Pending;
+            }
+            if !state.chunks.is_empty()
+                && let Err(ended) = self.process(state, end)
+            {
+                return Poll::Ready(ended);
+            }
+            if self.peer_ended && state.chunks.is_empty() {
+                return Poll::Ready(ConnectionEnd::ByPeer(None));
+            }
+            if !state.chunks.is_empty() && !state.intake.is_full() {
+                yield_to_others(cx);
+                return Poll::Pending;
+            }
+            match state.wire.poll_recv(cx, &mut state.chunks) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(e)) => {
+                    return Poll::Ready(ConnectionEnd::Failed(crate::telemetry::chain(&e)));
                 }
-                inner.announce_room();
-                inner.open_waiting();
-                if inner.wire.is_flushed() && inner.amqp.output().is_empty() {
-                    return Poll::Pending;
+                Poll::Ready(Ok(received)) => {
+                    if let Err(ended) = self.process(state, end) {
+                        return Poll::Ready(ended);
+                    }
+                    if received == ReceiveOutcome::End {
+                        // What is left comes before the end.
+                        self.peer_ended = true;
+                        continue;
+                    }
                 }
             }
-            Poll::Ready(Err(e)) => return Poll::Ready(Ended::Failed(Inner::wire_failed(&e))),
-            Poll::Pending => {
-                inner.announce_room();
+            receives += 1;
+            if receives == RECEIVES {
+                yield_to_others(cx);
                 return Poll::Pending;
             }
         }
     }
-}
 
-fn timers(
-    inner: &mut Inner,
-    timer: &mut Option<Pin<Box<Sleep>>>,
-    cx: &mut Context<'_>,
-) -> Result<(), String> {
-    loop {
-        let Some(at) = inner.amqp.poll_timeout() else {
-            return Ok(());
-        };
-        let at = tokio::time::Instant::from_std(at);
-        let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        if sleep.deadline() > at || sleep.is_elapsed() {
-            sleep.as_mut().reset(at);
-        }
-        if sleep.as_mut().poll(cx).is_pending() {
-            return Ok(());
-        }
-        inner
-            .amqp
-            .handle_timeout(Instant::now())
-            .map_err(|e| e.to_string())?;
-        inner.wire.trim();
-    }
-}
-
-/// Feeds what was received to the engine and acts on its events.
-fn process(worker: &Rc<Worker>, conn: &Rc<Conn>, inner: &mut Inner) -> Result<(), Ended> {
-    let now = Instant::now();
-    while let Some(mut chunk) = inner.chunks.pop_front() {
+    fn run_timers(
+        &mut self,
+        state: &mut ConnectionState,
+        cx: &mut Context<'_>,
+    ) -> Result<(), String> {
         loop {
-            match inner.amqp.receive(&mut chunk, now) {
-                Ok(Some(event)) => handle(worker, conn, inner, event)?,
-                Ok(None) => break,
-                Err(e) => return Err(Ended::Failed(e.to_string())),
+            let Some(at) = state.amqp.poll_timeout() else {
+                return Ok(());
+            };
+            let at = tokio::time::Instant::from_std(at);
+            let sleep = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if sleep.deadline() > at || sleep.is_elapsed() {
+                sleep.as_mut().reset(at);
             }
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            state
+                .amqp
+                .handle_timeout(Instant::now())
+                .map_err(|e| e.to_string())?;
+            state.wire.trim();
         }
     }
-    for end in std::mem::take(&mut inner.dirty) {
-        end.flush(Some(inner));
-    }
-    Ok(())
-}
 
-fn handle(
-    worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    inner: &mut Inner,
-    event: Event,
-) -> Result<(), Ended> {
-    match event {
-        Event::Transfer {
-            link,
-            delivery,
-            first,
-            settled,
-            payload,
-            more,
-            aborted,
-        } => {
-            if first {
-                begin(inner, link, delivery, settled);
-            }
-            transfer(worker, conn, inner, link, payload, !more, aborted);
-        }
-        Event::Disposition {
-            link,
-            delivery,
-            settled,
-            state,
-        } => {
-            if matches!(inner.out_link(link), Outgoing::Fixed) {
-                worker.message_outcome(conn, link, delivery, settled, state.as_deref());
-            } else {
-                inner.disposed(link, delivery, settled, state.as_deref());
-            }
-        }
-        Event::Flow {
-            link,
-            credit,
-            drain,
-        } => {
-            if credit > 0 {
-                inner.link_ready(link);
-                inner.advance_line(link);
-                if inner.fixed.control == Some(link) && !inner.fixed.reported {
-                    inner.fixed.reported = true;
-                    worker.control_ready(conn);
+    /// Feeds what was received to the engine and acts on its events, until it is time to let others work.
+    fn process(&mut self, state: &mut ConnectionState, end: Instant) -> Result<(), ConnectionEnd> {
+        let now = Instant::now();
+        let mut events = 0;
+        'chunks: while let Some(mut chunk) = state.chunks.pop_front() {
+            loop {
+                events += 1;
+                let is_over = events % EVENTS == 0 && Instant::now() >= end;
+                if is_over || state.intake.is_full() {
+                    state.chunks.push_front(chunk);
+                    break 'chunks;
+                }
+                match state.amqp.receive(&mut chunk, now) {
+                    Ok(Some(event)) => self.handle(state, event)?,
+                    Ok(None) => break,
+                    Err(e) => return Err(ConnectionEnd::Failed(e.to_string())),
                 }
             }
-            let own = match conn.kind {
-                Kind::Normal => true,
-                Kind::Edge => matches!(inner.out_link(link), Outgoing::Fixed),
-                Kind::Control | Kind::Data => false,
-            };
-            if own {
-                worker.client_credit(conn, inner, link, credit, drain);
+        }
+        for end in self.batch.drain(..) {
+            end.event(StreamEvent::BatchOver, &mut state.effects);
+        }
+        state.carry_out_effects();
+        Ok(())
+    }
+
+    fn handle(&mut self, state: &mut ConnectionState, event: Event) -> Result<(), ConnectionEnd> {
+        match event {
+            Event::Transfer {
+                link,
+                delivery,
+                first,
+                settled,
+                payload,
+                more,
+                aborted,
+            } => {
+                let stream = InStream { link, delivery };
+                if first {
+                    state.deliveries.begin(stream, settled);
+                }
+                self.transfer(state, stream, payload, !more, aborted);
+            }
+            Event::Disposition {
+                link,
+                delivery,
+                settled,
+                state: outcome,
+            } => {
+                let outcome = outcome.as_deref();
+                if state.stream_links.is_fixed(link) {
+                    let conn = &self.conn;
+                    self.worker
+                        .message_settled(conn, link, delivery, settled, outcome);
+                } else {
+                    state.disposed(OutStream { link, delivery }, settled, outcome);
+                }
+            }
+            Event::Flow {
+                link,
+                credit,
+                drain,
+            } => self.credited(state, link, credit, drain),
+            Event::Window { .. } => {
+                state.open_waiting();
+                state.announce_room();
+            }
+            Event::Attach {
+                link,
+                remote_initiated,
+                attach,
+            } => {
+                if remote_initiated {
+                    self.attached(state, link, &attach);
+                }
+            }
+            Event::Detach { link, error, .. } => {
+                if let Some(error) = error {
+                    tracing::debug!(conn = self.conn.key, %error, "link detached by the peer");
+                }
+                if matches!(self.conn.kind, Kind::Normal | Kind::Edge) {
+                    let permit = state.intake.permit(0);
+                    self.worker.link_detached(&self.conn, link, permit);
+                }
+                state.detached(link);
+            }
+            Event::Close(error) => return Err(ConnectionEnd::ByPeer(error)),
+            Event::Open(_) | Event::Begin { .. } => {}
+            Event::End { session, error } => {
+                let conn = self.conn.key;
+                tracing::debug!(conn, ?session, error = ?error, "session ended by the peer");
             }
         }
-        Event::Window { .. } => {
-            inner.open_waiting();
-            inner.announce_room();
+        Ok(())
+    }
+
+    fn credited(&mut self, state: &mut ConnectionState, link: LinkId, credit: u32, drain: bool) {
+        if credit > 0 {
+            state.link_ready(link);
+            state.advance_line(link);
+            if state.fixed.control == Some(link) && !state.fixed.reported {
+                state.fixed.reported = true;
+                self.worker.control_ready(&self.conn);
+            }
         }
-        Event::Attach {
-            link,
-            remote_initiated,
-            attach,
-        } => {
-            attached(worker, conn, inner, link, remote_initiated, &attach);
-        }
-        Event::Detach { link, error, .. } => detached(worker, conn, inner, link, error.as_deref()),
-        Event::Close(error) => return Err(Ended::ByPeer(error.map(|e| e.to_string()))),
-        Event::Open(_) | Event::Begin { .. } => {}
-        Event::End { session, error } => {
-            tracing::debug!(conn = conn.key, ?session, error = ?error, "session ended by the peer");
+        let is_own = match self.conn.kind {
+            Kind::Normal => true,
+            Kind::Edge => state.stream_links.is_fixed(link),
+            Kind::Control | Kind::Data => false,
+        };
+        if is_own {
+            self.worker
+                .link_credit(&self.conn, state, link, credit, drain);
         }
     }
-    Ok(())
+
+    fn attached(&mut self, state: &mut ConnectionState, link: LinkId, attach: &Attach) {
+        let kind = self.conn.kind;
+        if kind == Kind::Normal || (kind == Kind::Edge && is_addressed(attach)) {
+            self.worker.link_attached(&self.conn, state, link, attach);
+            return;
+        }
+        // The peer's sender is our receiver and the other way round.
+        let receives = attach.role == Role::Sender;
+        let terminus = |name: &str| {
+            let has = |caps: &[crate::amqp::value::Symbol]| caps.iter().any(|c| c.as_str() == name);
+            attach.target.as_ref().is_some_and(|t| has(&t.capabilities))
+                || attach.source.as_ref().is_some_and(|s| has(&s.capabilities))
+        };
+        if terminus(ROUTER_CONTROL) && kind == Kind::Control {
+            state.accept(link, attach);
+            if receives {
+                state.deliveries.reset(link);
+                state.fixed.control_in = Some(link);
+            } else {
+                state.stream_links.set_fixed(link);
+                state.fixed.control = Some(link);
+            }
+        } else if receives {
+            state.accept(link, attach);
+            state.deliveries.reset(link);
+        } else if terminus(ROUTER_DATA) && kind == Kind::Control {
+            state.accept(link, attach);
+            state.stream_links.set_fixed(link);
+            // The peer attaches one for each priority, in order.
+            if let Some(slot) = state.fixed.data.iter_mut().find(|slot| slot.is_none()) {
+                *slot = Some(link);
+            }
+        } else {
+            let error = AmqpError::new("amqp:not-allowed", "no such source on this connection");
+            state.amqp.refuse_attach(link, error);
+        }
+    }
+
+    /// Tells the peer and everybody on the connection that it is over.
+    async fn finish(self, reason: ConnectionEnd) -> ConnectionEnd {
+        let conn = self.conn;
+        conn.closed.set(true);
+        // What ends have asked for on other connections.
+        conn.borrow().carry_out_effects();
+        let ends = conn.borrow().take_ends();
+        for end in ends {
+            deliver(&*end, StreamEvent::Lost);
+        }
+        self.worker.ended(&conn);
+        {
+            let mut state = conn.borrow();
+            if matches!(reason, ConnectionEnd::ByPeer(_)) {
+                state.amqp.close(None);
+            }
+            state.drain_control();
+        }
+        // A peer that does not read must not keep the socket: what is not sent in a second is lost.
+        let flush = poll_fn(|cx| {
+            let mut state = conn.borrow();
+            match state.wire.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    state.wire.close_notify().ok();
+                    state.wire.poll_flush(cx).map(drop)
+                }
+                other => other.map(drop),
+            }
+        });
+        tokio::time::timeout(Duration::from_secs(1), flush)
+            .await
+            .ok();
+        reason
+    }
 }
 
-fn attached(
-    worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    inner: &mut Inner,
-    link: LinkId,
-    remote_initiated: bool,
-    attach: &Attach,
-) {
-    if !remote_initiated {
-        return;
-    }
-    if conn.kind == Kind::Normal || (conn.kind == Kind::Edge && is_addressed(attach)) {
-        worker.client_attached(conn, inner, link, attach);
-        return;
-    }
-    // The peer's sender is our receiver and the other way round.
-    let receives = attach.role == Role::Sender;
-    let terminus = |name: &str| {
-        let has = |caps: &[crate::amqp::value::Symbol]| caps.iter().any(|c| c.as_str() == name);
-        attach.target.as_ref().is_some_and(|t| has(&t.capabilities))
-            || attach.source.as_ref().is_some_and(|s| has(&s.capabilities))
-    };
-    if terminus("qd.router") && conn.kind == Kind::Control {
-        inner.accept(link, attach);
-        if receives {
-            *inner.in_link(link) = Incoming::Idle;
-        } else {
-            *inner.out_link(link) = Outgoing::Fixed;
-            inner.fixed.control = Some(link);
-        }
-    } else if receives {
-        inner.accept(link, attach);
-        *inner.in_link(link) = Incoming::Idle;
-    } else if terminus("qd.router-data") && conn.kind == Kind::Control {
-        inner.accept(link, attach);
-        *inner.out_link(link) = Outgoing::Fixed;
-        // The peer attaches one for each priority, in order.
-        if let Some(place) = inner.fixed.data.iter_mut().find(|place| place.is_none()) {
-            *place = Some(link);
-        }
-    } else {
-        let error = AmqpError::new("amqp:not-allowed", "no such source on this connection");
-        inner.amqp.refuse_attach(link, error);
+/// Lets other tasks run, and the runtime look at sockets and timers. A task that wakes itself runs 61 times
+/// before that.
+fn yield_to_others(cx: &mut Context<'_>) {
+    let turn = std::pin::pin!(tokio::task::yield_now());
+    if turn.poll(cx).is_ready() {
+        cx.waker().wake_by_ref();
     }
 }
 
@@ -296,192 +374,5 @@ fn is_addressed(attach: &Attach) -> bool {
     }
 }
 
-fn detached(
-    worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    inner: &mut Inner,
-    link: LinkId,
-    error: Option<&AmqpError>,
-) {
-    if let Some(error) = error {
-        tracing::debug!(conn = conn.key, %error, "link detached by the peer");
-    }
-    if matches!(conn.kind, Kind::Normal | Kind::Edge) {
-        worker.client_detached(conn, link);
-    }
-    let outgoing = inner.out_detached(link);
-    let incoming = match std::mem::take(inner.in_link(link)) {
-        Incoming::Stream { end, .. } => Some(end),
-        _ => None,
-    };
-    // In the middle of a stream that is a reset to the application.
-    for end in [outgoing, incoming].into_iter().flatten() {
-        end.end(Some(inner), true);
-        end.flush(Some(inner));
-    }
-}
-
-fn begin(inner: &mut Inner, link: LinkId, delivery: DeliveryId, settled: bool) {
-    let previous = std::mem::replace(
-        inner.in_link(link),
-        Incoming::Head {
-            delivery,
-            settled,
-            buf: BytesMut::new(),
-            message: false,
-        },
-    );
-    if matches!(previous, Incoming::Stream { .. }) {
-        // The earlier stream is complete and only its settlement is missing, which its end does by
-        // delivery and not by link.
-        inner.stream_over();
-    }
-}
-
-fn transfer(
-    worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    inner: &mut Inner,
-    link: LinkId,
-    payload: Bytes,
-    last: bool,
-    aborted: bool,
-) {
-    match inner.in_link(link) {
-        Incoming::Stream { end, done, .. } => {
-            let end = end.clone();
-            *done |= last;
-            if !payload.is_empty() {
-                end.data(Some(inner), payload);
-            }
-            if last {
-                end.end(Some(inner), aborted);
-            }
-            dirty(inner, end);
-        }
-        Incoming::Head { .. } => head(worker, conn, inner, link, payload, last, aborted),
-        Incoming::Discard { .. } if last => inner.discarded(link),
-        Incoming::Discard { .. } | Incoming::Idle | Incoming::None => {}
-    }
-}
-
-fn dirty(inner: &mut Inner, end: super::conn::End) {
-    if !inner.dirty.last().is_some_and(|d| Rc::ptr_eq(d, &end)) {
-        inner.dirty.push(end);
-    }
-}
-
-fn head(
-    worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    inner: &mut Inner,
-    link: LinkId,
-    payload: Bytes,
-    last: bool,
-    aborted: bool,
-) {
-    let Incoming::Head {
-        delivery,
-        settled,
-        mut buf,
-        message,
-    } = std::mem::replace(inner.in_link(link), Incoming::Idle)
-    else {
-        return;
-    };
-    if aborted {
-        return;
-    }
-    // Streams are the rule on data connections; the head comes in one piece nearly always.
-    let whole = if buf.is_empty() {
-        payload
-    } else {
-        buf.extend_from_slice(&payload);
-        buf.split().freeze()
-    };
-    let stream = InStream { link, delivery };
-    let parsed = if message {
-        Ok(StreamParse::NotStream)
-    } else {
-        message::parse_stream_head(&whole)
-    };
-    match parsed {
-        Ok(StreamParse::Stream { head, raw_offset }) if !settled => {
-            let rest = whole.slice(raw_offset..);
-            inner.stream_started();
-            match worker.stream(conn, inner, stream, head, &rest) {
-                Ok(end) => {
-                    *inner.in_link(link) = Incoming::Stream {
-                        end: end.clone(),
-                        delivery,
-                        done: last,
-                    };
-                    if !rest.is_empty() {
-                        end.data(Some(inner), rest);
-                    }
-                    if last {
-                        end.end(Some(inner), false);
-                    }
-                    dirty(inner, end);
-                }
-                Err(outcome) => inner.refuse(stream, outcome, last),
-            }
-        }
-        // A complete delivery that is no stream is a message, with or without a body.
-        Ok(StreamParse::NotStream | StreamParse::NeedMore) if last => {
-            worker.message(conn, stream, settled, whole);
-        }
-        Ok(parsed) if !last => {
-            let message = !matches!(parsed, StreamParse::NeedMore);
-            let limit = if message { MAX_MESSAGE } else { MAX_HEAD };
-            if whole.len() > limit {
-                inner.fail(
-                    "amqp:resource-limit-exceeded",
-                    "message over the size limit",
-                );
-                return;
-            }
-            *inner.in_link(link) = Incoming::Head {
-                delivery,
-                settled,
-                buf: whole
-                    .try_into_mut()
-                    .unwrap_or_else(|b| BytesMut::from(&b[..])),
-                message,
-            };
-        }
-        _ => inner.refuse(stream, super::conn::Outcome::Rejected, last),
-    }
-}
-
-/// Tells the peer and everybody on the connection that it is over.
-async fn finish(worker: &Rc<Worker>, conn: &Rc<Conn>, ended: Ended) -> Ended {
-    conn.closed.set(true);
-    let ends = conn.borrow().take_ends();
-    for end in ends {
-        end.lost();
-    }
-    worker.conn_ended(conn);
-    {
-        let mut inner = conn.borrow();
-        if matches!(ended, Ended::ByPeer(Some(_)) | Ended::ByPeer(None)) {
-            inner.amqp.close(None);
-        }
-        inner.drain_control();
-    }
-    // A peer that does not read must not keep the socket: what is not sent in a second is lost.
-    let flush = poll_fn(|cx| {
-        let mut inner = conn.borrow();
-        match inner.wire.poll_flush(cx) {
-            Poll::Ready(Ok(())) => {
-                inner.wire.close_notify().ok();
-                inner.wire.poll_flush(cx).map(drop)
-            }
-            other => other.map(drop),
-        }
-    });
-    tokio::time::timeout(std::time::Duration::from_secs(1), flush)
-        .await
-        .ok();
-    ended
-}
+#[cfg(test)]
+mod tests;

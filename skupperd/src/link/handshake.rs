@@ -1,12 +1,12 @@
 //! From a TCP connection to an opened AMQP connection: TLS, SASL, open.
 
 use super::{
-    tls::{self, TlsError},
-    wire::{Parts, Received, Wire, WireError},
+    tls::{self, SecureSocket, TlsError},
+    wire::{Parts, ReceiveOutcome, Wire, WireError},
 };
 use crate::amqp::{
     connection::{Config, Connection, Event},
-    performative::Open,
+    performative::{Error, Open},
     sasl::{ANONYMOUS, EXTERNAL, Sasl, SaslError},
 };
 use crate::pki::Identity;
@@ -24,6 +24,8 @@ use tokio::net::TcpStream;
 
 /// Time for TLS, SASL and open together. A healthy peer takes three round trips.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which a refused peer may read why.
+const REFUSE: Duration = Duration::from_secs(1);
 /// Most plaintext a peer may send before its open is complete.
 const MAX_OPEN: usize = 64 * 1024;
 /// Capability that two routers of this project find each other by. Version 1: frames of
@@ -34,20 +36,16 @@ pub(crate) const NATIVE_FRAME: u32 = 128 * 1024;
 
 /// Why a connection did not come to be.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HandshakeError {
-    /// TLS.
+pub(crate) enum HandshakeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Socket or records.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// SASL.
     #[error("SASL failed")]
     Sasl(#[from] SaslError),
-    /// AMQP.
     #[error("AMQP open failed: {0}")]
     Amqp(String),
-    /// The peer closed.
     #[error("peer closed the connection before it was open")]
     Closed,
     /// Its access was taken back.
@@ -70,18 +68,37 @@ pub(crate) struct Established {
     pub(crate) peer: SocketAddr,
     /// Whose certificate the peer has shown.
     pub(crate) identity: Option<Identity>,
+    /// Name of the TLS group that the keys were exchanged with; empty without TLS.
+    pub(crate) key_exchange: &'static str,
+}
+
+impl Established {
+    /// Closes the connection with a condition, before it is given to a worker.
+    pub(crate) async fn refuse(mut self, error: Error) {
+        let close = async {
+            let mut wire = Wire::attach(self.parts)?;
+            self.amqp.close(Some(error));
+            flush(&mut wire, self.amqp.output()).await?;
+            wire.close_notify()?;
+            poll_fn(|cx| wire.poll_flush(cx)).await
+        };
+        // The peer may be gone, or not read: it is refused either way.
+        if let Ok(Err(error)) = tokio::time::timeout(REFUSE, close).await {
+            tracing::debug!(peer = %self.peer, %error, "cannot send refusal to peer");
+        }
+    }
 }
 
 /// Certificates that are not taken any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refused {
+pub struct RevokedCertificates {
     /// Serial numbers.
     pub serials: BTreeSet<String>,
-    /// Key identifiers of CAs, whoever they have signed for.
+    /// Key identifiers of CAs, whose certificates are all refused.
     pub authorities: BTreeSet<String>,
 }
 
-impl Refused {
+impl RevokedCertificates {
     /// This one is among them.
     pub fn contains(&self, identity: &Identity) -> bool {
         self.serials.contains(&identity.serial) || self.authorities.contains(&identity.authority)
@@ -89,14 +106,14 @@ impl Refused {
 }
 
 /// What is not taken any more, as known to the tasks that accept.
-pub(crate) type Revoked = Arc<ArcSwap<Refused>>;
+pub(crate) type RevocationList = Arc<ArcSwap<RevokedCertificates>>;
 
 /// How the transport is secured.
 pub(crate) enum Security {
     /// We dial: verify the peer's certificate for this name.
     Client(Arc<ClientConfig>, ServerName<'static>),
     /// We accept.
-    Server(Arc<ServerConfig>, Revoked),
+    Server(Arc<ServerConfig>, RevocationList),
     /// A local listener without TLS.
     None,
 }
@@ -112,21 +129,20 @@ pub(crate) async fn run(
         .unwrap_or(Err(HandshakeError::Timeout))
 }
 
-async fn establish(
+/// TLS is done, SASL has not begun.
+struct Authentication {
+    secured: SecureSocket,
+    sasl: Sasl,
+}
+
+async fn authenticate(
     socket: TcpStream,
     security: Security,
-    open: Config,
-) -> Result<Established, HandshakeError> {
-    let io = |source| WireError::Io {
-        op: "preparing the socket",
-        source,
-    };
-    let peer = socket.peer_addr().map_err(io)?;
-    let (parts, identity, early, mut sasl) = match security {
+) -> Result<Authentication, HandshakeError> {
+    let (secured, sasl) = match security {
         Security::Client(config, name) => {
             let secured = tls::connect(socket, config, name).await?;
-            let sasl = Sasl::client(&[EXTERNAL]);
-            (secured.parts, secured.identity, secured.early, sasl)
+            (secured, Sasl::client(&[EXTERNAL]))
         }
         Security::Server(config, revoked) => {
             let secured = tls::accept(socket, config).await?;
@@ -135,19 +151,42 @@ async fn establish(
             {
                 return Err(HandshakeError::Revoked(identity.clone()));
             }
-            let sasl = Sasl::server(&[EXTERNAL]);
-            (secured.parts, secured.identity, secured.early, sasl)
+            (secured, Sasl::server(&[EXTERNAL]))
         }
         Security::None => {
-            let socket = socket.into_std().map_err(io)?;
-            (
-                Parts::new(socket, None, BytesMut::new()),
-                None,
-                None,
-                Sasl::server(&[ANONYMOUS]),
-            )
+            let socket = socket.into_std().map_err(preparing)?;
+            let secured = SecureSocket {
+                parts: Parts::new(socket, None, BytesMut::new()),
+                identity: None,
+                key_exchange: "",
+                early: None,
+            };
+            (secured, Sasl::server(&[ANONYMOUS]))
         }
     };
+    Ok(Authentication { secured, sasl })
+}
+
+fn preparing(source: std::io::Error) -> WireError {
+    WireError::Io {
+        op: "preparing the socket",
+        source,
+    }
+}
+
+async fn establish(
+    socket: TcpStream,
+    security: Security,
+    open: Config,
+) -> Result<Established, HandshakeError> {
+    let peer = socket.peer_addr().map_err(preparing)?;
+    let Authentication { secured, mut sasl } = authenticate(socket, security).await?;
+    let SecureSocket {
+        parts,
+        identity,
+        key_exchange,
+        early,
+    } = secured;
     let native = open.capabilities.iter().any(|c| c.as_str() == NATIVE);
     let mut wire = Wire::attach(parts)?;
     let mut input = BytesMut::from(early.unwrap_or_default());
@@ -172,7 +211,7 @@ async fn establish(
                     }
                     let native = native && open.offers(NATIVE);
                     if native {
-                        amqp.set_native(NATIVE_FRAME);
+                        amqp.raise_max_frame_size(NATIVE_FRAME);
                     }
                     let parts = wire.detach();
                     return Ok(Established {
@@ -183,6 +222,7 @@ async fn establish(
                         native,
                         peer,
                         identity,
+                        key_exchange,
                     });
                 }
                 Ok(Some(Event::Close(error))) => {
@@ -220,7 +260,7 @@ async fn receive(wire: &mut Wire) -> Result<BytesMut, HandshakeError> {
                 all
             }));
         }
-        if received == Received::End {
+        if received == ReceiveOutcome::End {
             return Err(HandshakeError::Closed);
         }
     }

@@ -38,7 +38,7 @@ const HEADER_ROOM: usize = 128;
 
 /// One buffer of outgoing records.
 #[derive(Debug)]
-pub(super) struct OutBuf {
+pub(crate) struct OutBuf {
     framing: Framing,
     buf: Vec<u8>,
     /// Closed records: start of head, plaintext length.
@@ -182,7 +182,7 @@ impl OutBuf {
         }
     }
 
-    /// Ends the frame with `n` payload bytes that now stand in the spaces.
+    /// Ends the frame with `n` payload bytes, which are in the spaces.
     pub(super) fn commit(&mut self, mark: FrameMark, mut n: usize) {
         let size = mark.header + n;
         self.buf[mark.at..mark.at + 4].copy_from_slice(&(size as u32).to_be_bytes());
@@ -203,7 +203,7 @@ impl OutBuf {
         self.len = mark.len;
     }
 
-    /// Seals every record and gives the bytes to send; `seal` gets each record with its head and tail.
+    /// Seals every record and returns the bytes to send; `seal` gets each record with its head and tail.
     pub(super) fn seal<E>(
         &mut self,
         mut seal: impl FnMut(&mut [u8]) -> Result<(), E>,

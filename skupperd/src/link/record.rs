@@ -109,9 +109,8 @@ enum Kernel {
     Server(KernelConnection<ServerConnectionData>),
 }
 
-/// What the next record of the peer turned out to be.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
+pub(crate) enum RecordContent {
     /// Application data at this range of the buffer.
     Data(Range<usize>),
     /// A record of the TLS layer itself; nothing for the application.
@@ -223,7 +222,10 @@ impl Session {
 
     /// Opens the first record of `buf` in place. `None`: the record is not complete yet. Otherwise
     /// the bytes it took and what it was; ranges are relative to `buf`.
-    pub(crate) fn open(&mut self, buf: &mut [u8]) -> Result<Option<(usize, Opened)>, RecordError> {
+    pub(crate) fn open(
+        &mut self,
+        buf: &mut [u8],
+    ) -> Result<Option<(usize, RecordContent)>, RecordError> {
         let Some(&[content, _, _, hi, lo]) = buf.first_chunk::<HEAD>() else {
             return Ok(None);
         };
@@ -240,7 +242,7 @@ impl Session {
         };
         match content {
             // Middlebox compatibility (RFC 8446 appendix D.4): carries nothing.
-            CHANGE_CIPHER_SPEC => return Ok(Some((end, Opened::Nothing))),
+            CHANGE_CIPHER_SPEC => return Ok(Some((end, RecordContent::Nothing))),
             ALERT => return Err(RecordError::Alert(record.last().copied().unwrap_or(0))),
             _ => {}
         }
@@ -259,16 +261,16 @@ impl Session {
             .ok_or(RecordError::Malformed)?;
         let (inner, data) = (plain[last], &plain[..last]);
         match inner {
-            APPLICATION => Ok(Some((end, Opened::Data(HEAD..HEAD + last)))),
+            APPLICATION => Ok(Some((end, RecordContent::Data(HEAD..HEAD + last)))),
             ALERT => match data {
-                [_, 0] => Ok(Some((end, Opened::Closed))),
+                [_, 0] => Ok(Some((end, RecordContent::Closed))),
                 [_, code] => Err(RecordError::Alert(*code)),
                 _ => Err(RecordError::Malformed),
             },
             HANDSHAKE => {
                 let message = data.to_vec();
                 self.handshake(&message)?;
-                Ok(Some((end, Opened::Nothing)))
+                Ok(Some((end, RecordContent::Nothing)))
             }
             other => Err(RecordError::NotTls(other)),
         }

@@ -20,7 +20,7 @@ const MAX_HANDSHAKE: usize = 128 * 1024;
 
 /// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TlsError {
+pub(crate) enum TlsError {
     /// The socket failed or was closed.
     #[error("{op} during the TLS handshake")]
     Io {
@@ -46,10 +46,12 @@ pub(super) enum TlsError {
 
 /// A socket whose handshake is complete.
 #[derive(Debug)]
-pub(crate) struct Secured {
+pub(crate) struct SecureSocket {
     pub(crate) parts: Parts,
     /// Whose certificate the peer has shown.
     pub(crate) identity: Option<Identity>,
+    /// Name of the negotiated group, such as `X25519MLKEM768`.
+    pub(crate) key_exchange: &'static str,
     /// Application data that came along with the handshake's last message.
     pub(crate) early: Option<Bytes>,
 }
@@ -67,8 +69,9 @@ macro_rules! handshake {
                 Receive,
                 Done,
             }
-            let UnbufferedStatus { mut discard, state, .. } =
-                conn.process_tls_records(&mut incoming);
+            let UnbufferedStatus {
+                mut discard, state, ..
+            } = conn.process_tls_records(&mut incoming);
             let next = match state {
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     encode(&mut outgoing, |buf| data.encode(buf))?;
@@ -90,9 +93,11 @@ macro_rules! handshake {
                 Ok(ConnectionState::WriteTraffic(_)) => Next::Done,
                 Ok(_) => return Err(TlsError::Closed),
                 Err(e) => {
-                    // The alert says to the peer what was wrong; that it may not arrive changes nothing.
-                    if let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
-                        conn.process_tls_records(&mut [])
+                    // The alert names the error to the peer; it does not matter whether it arrives.
+                    if let UnbufferedStatus {
+                        state: Ok(ConnectionState::EncodeTlsData(mut data)),
+                        ..
+                    } = conn.process_tls_records(&mut [])
                     {
                         if encode(&mut outgoing, |buf| data.encode(buf)).is_ok() {
                             send(&socket, &mut outgoing).await.ok();
@@ -111,10 +116,25 @@ macro_rules! handshake {
         }
         let certificate = conn.peer_certificates().and_then(<[_]>::first);
         let identity = certificate.and_then(|c| identify(c));
-        let session = $into(conn.dangerous_into_kernel_connection().map_err(TlsError::Refused)?)?;
-        let socket = socket.into_std().map_err(|source| TlsError::Io { op: "detaching", source })?;
+        let group = conn.negotiated_key_exchange_group();
+        let key_exchange = group
+            .and_then(|group| group.name().as_str())
+            .unwrap_or_default();
+        let session = $into(
+            conn.dangerous_into_kernel_connection()
+                .map_err(TlsError::Refused)?,
+        )?;
+        let socket = socket.into_std().map_err(|source| TlsError::Io {
+            op: "detaching",
+            source,
+        })?;
         let early = (!early.is_empty()).then(|| Bytes::from(early));
-        Ok(Secured { parts: Parts::new(socket, Some(session), incoming), identity, early })
+        Ok(SecureSocket {
+            parts: Parts::new(socket, Some(session), incoming),
+            identity,
+            key_exchange,
+            early,
+        })
     }};
 }
 
@@ -123,7 +143,7 @@ pub(crate) async fn connect(
     socket: TcpStream,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-) -> Result<Secured, TlsError> {
+) -> Result<SecureSocket, TlsError> {
     let conn = UnbufferedClientConnection::new(config, name).map_err(TlsError::Refused)?;
     handshake!(socket, conn, Session::client)
 }
@@ -132,7 +152,7 @@ pub(crate) async fn connect(
 pub(crate) async fn accept(
     socket: TcpStream,
     config: Arc<ServerConfig>,
-) -> Result<Secured, TlsError> {
+) -> Result<SecureSocket, TlsError> {
     let conn = UnbufferedServerConnection::new(config).map_err(TlsError::Refused)?;
     handshake!(socket, conn, Session::server)
 }
@@ -196,3 +216,6 @@ async fn receive(socket: &TcpStream, incoming: &mut BytesMut) -> Result<(), TlsE
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

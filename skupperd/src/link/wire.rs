@@ -2,7 +2,7 @@
 
 use super::{
     outbuf::{Framing, OutBuf},
-    record::{self, Opened, RecordError, Session},
+    record::{self, RecordContent, RecordError, Session},
 };
 use crate::sys;
 use bytes::{Bytes, BytesMut};
@@ -22,7 +22,7 @@ const RECV_MAX: usize = 256 * 1024;
 
 /// Why a link's socket can not be used any more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     /// The socket failed.
     #[error("{op} failed")]
     Io {
@@ -46,7 +46,7 @@ fn io_error(op: &'static str) -> impl FnOnce(io::Error) -> WireError {
 
 /// What one receive brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
+pub(crate) enum ReceiveOutcome {
     /// Zero or more chunks were added.
     Chunks,
     /// The peer has closed its direction.
@@ -142,12 +142,12 @@ impl Wire {
         &mut self,
         cx: &mut Context<'_>,
         chunks: &mut VecDeque<Bytes>,
-    ) -> Poll<Result<Received, WireError>> {
+    ) -> Poll<Result<ReceiveOutcome, WireError>> {
         if self.open_all(chunks)? {
-            return Poll::Ready(Ok(Received::End));
+            return Poll::Ready(Ok(ReceiveOutcome::End));
         }
         if !chunks.is_empty() {
-            return Poll::Ready(Ok(Received::Chunks));
+            return Poll::Ready(Ok(ReceiveOutcome::Chunks));
         }
         loop {
             let mut guard = ready!(self.fd.poll_read_ready(cx)).map_err(io_error("polling"))?;
@@ -157,7 +157,7 @@ impl Wire {
                 Ok(0) if self.session.is_some() && !self.inbuf.is_empty() => {
                     return Poll::Ready(Err(WireError::Truncated));
                 }
-                Ok(0) => return Poll::Ready(Ok(Received::End)),
+                Ok(0) => return Poll::Ready(Ok(ReceiveOutcome::End)),
                 Ok(n) => {
                     self.octets_in += n as u64;
                     if n < room {
@@ -167,7 +167,11 @@ impl Wire {
                         self.want = (self.want * 2).min(RECV_MAX);
                     }
                     let end = self.open_all(chunks)?;
-                    return Poll::Ready(Ok(if end { Received::End } else { Received::Chunks }));
+                    return Poll::Ready(Ok(if end {
+                        ReceiveOutcome::End
+                    } else {
+                        ReceiveOutcome::Chunks
+                    }));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -194,12 +198,12 @@ impl Wire {
                 Ok(None) => break,
                 Ok(Some((used, opened))) => {
                     match opened {
-                        Opened::Data(range) => {
+                        RecordContent::Data(range) => {
                             ranges[count] = (done + range.start, done + range.end);
                             count += 1;
                         }
-                        Opened::Closed => closed = true,
-                        Opened::Nothing => {}
+                        RecordContent::Closed => closed = true,
+                        RecordContent::Nothing => {}
                     }
                     done += used;
                 }
@@ -296,7 +300,7 @@ impl Wire {
 
 #[cfg(test)]
 impl Wire {
-    pub(super) fn session_for_test(&mut self) -> &mut Session {
+    pub(crate) fn session_for_test(&mut self) -> &mut Session {
         self.session.as_mut().expect("a session")
     }
 }

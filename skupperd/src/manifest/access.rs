@@ -1,19 +1,19 @@
 //! Grants and tokens: raw fields to validated resources.
 
 use super::{
-    convert::{Outcome, Problem, field, optional, required},
+    checks::{Outcome, Problem, field, optional, required},
     raw,
 };
 use crate::model::{AccessGrant, AccessToken, Code, Spec, parse_duration};
 use std::time::Duration;
 
-/// Validity of a grant that names none, as the guides of upstream have it.
+/// Default validity of a grant, as in the guides of Skupper.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Longest code.
 const MAX_CODE: usize = 1024;
 
 pub(super) fn grant(spec: raw::AccessGrant) -> Outcome<Spec> {
-    // 0 is how upstream's own resources say that nothing was said.
+    // 0 is the unset value in resources of Skupper.
     let allowed = match spec.redemptions_allowed.unwrap_or(0) {
         0 => 1,
         n => u32::try_from(n).map_err(|_| {
@@ -27,7 +27,7 @@ pub(super) fn grant(spec: raw::AccessGrant) -> Outcome<Spec> {
         Some(text) => parse_duration(&text)
             .filter(|window| !window.is_zero())
             .ok_or_else(|| {
-                let text = format!("{text:?} is not a duration such as 15m or 1h30m");
+                let text = format!("{:?} is not a duration such as 15m or 1h30m", text.0);
                 field("spec.expirationWindow", text)
             })?,
     };
@@ -40,7 +40,7 @@ pub(super) fn grant(spec: raw::AccessGrant) -> Outcome<Spec> {
             .map(code)
             .transpose()?,
         issuer: optional(spec.issuer, "spec.issuer")?,
-        settings: spec.settings.unwrap_or_default(),
+        settings: spec.settings.unwrap_or_default().0,
     }))
 }
 
@@ -49,7 +49,7 @@ pub(super) fn token(spec: raw::AccessToken) -> Outcome<Spec> {
     if !url.starts_with("https://") {
         return Err(field("spec.url", "token url scheme must be https"));
     }
-    let ca = spec.ca.unwrap_or_default();
+    let ca = spec.ca.map(|ca| ca.0).unwrap_or_default();
     if ca.is_empty() {
         return Err(field("spec.ca", "token does not have a CA"));
     }
@@ -59,18 +59,18 @@ pub(super) fn token(spec: raw::AccessToken) -> Outcome<Spec> {
     let given = required(spec.code.filter(|c| !c.0.is_empty()), "spec.code")?;
     let cost = spec.link_cost.unwrap_or(1).max(1);
     Ok(Spec::AccessToken(AccessToken {
-        url,
+        url: url.0,
         code: code(given)?,
         ca,
         link_cost: u32::try_from(cost).map_err(|_| {
             let text = format!("{cost} is too large (at most {})", u32::MAX);
             field("spec.linkCost", text)
         })?,
-        settings: spec.settings.unwrap_or_default(),
+        settings: spec.settings.unwrap_or_default().0,
     }))
 }
 
-fn code(given: raw::Hidden) -> Result<Code, Problem> {
+fn code(given: raw::HiddenText) -> Result<Code, Problem> {
     if given.0.len() > MAX_CODE {
         let text = format!("is longer than {MAX_CODE} characters");
         return Err(field("spec.code", text));

@@ -1,10 +1,10 @@
 //! Connectors of two namespaces.
 
 use super::{
-    convert::{Outcome, checked, field, optional, port, tcp},
+    checks::{Outcome, checked, field, optional, port, settings, tcp},
     raw,
 };
-use crate::model::{AttachedConnector, AttachedConnectorBinding, Meta, Namespace, Spec};
+use crate::model::{AttachedConnector, AttachedConnectorBinding, Kind, Meta, Namespace, Spec};
 
 pub(super) fn connector(meta: &Meta, spec: raw::AttachedConnector) -> Outcome<Spec> {
     tcp(spec.kind.as_deref())?;
@@ -21,7 +21,7 @@ pub(super) fn connector(meta: &Meta, spec: raw::AttachedConnector) -> Outcome<Sp
         tls_credentials: optional(spec.tls_credentials, "spec.tlsCredentials")?,
         use_client_cert: spec.use_client_cert.unwrap_or_default(),
         include_not_ready: spec.include_not_ready_pods.unwrap_or_default(),
-        settings: spec.settings.unwrap_or_default(),
+        settings: settings(Kind::AttachedConnector, spec.settings)?,
     }))
 }
 
@@ -32,11 +32,11 @@ pub(super) fn binding(meta: &Meta, spec: raw::AttachedConnectorBinding) -> Outco
         connector_namespace,
         routing_key: checked(spec.routing_key, "spec.routingKey")?,
         expose_pods_by_name: spec.expose_pods_by_name.unwrap_or_default(),
-        settings: spec.settings.unwrap_or_default(),
+        settings: settings(Kind::AttachedConnectorBinding, spec.settings)?,
     }))
 }
 
-/// Within one namespace nobody has to agree with anybody.
+/// An error for the namespace of the resource itself.
 fn other(meta: &Meta, namespace: &Namespace, path: &str) -> Outcome<()> {
     if *namespace == meta.namespace {
         let text = "is the namespace of the resource itself: use a Connector";

@@ -1,93 +1,83 @@
 //! Raw fields to validated resources.
 
-use super::{access, attached, multikey, raw, secret};
+use super::{
+    access, attached,
+    checks::{Outcome, bad, checked, field, observer, optional, port, required, settings, tcp},
+    fields, multikey,
+    node::YamlNode,
+    raw, secret,
+};
 use crate::model::{
     AccessRole, Certificate, Connector, Endpoint, Host, Kind, Link, LinkAccess, Listener, Meta,
-    Name, Namespace, Observer, Resource, Role, RouterAccess, ServerHost, Site, SiteId, Spec,
-    SyntaxError, parse_port,
+    Name, Namespace, Resource, Role, RouterAccess, ServerHost, Site, SiteId, Spec,
 };
 use serde::de::DeserializeOwned;
 
 /// Longest common name, as X.520 has it (ub-common-name).
 const MAX_SUBJECT: usize = 64;
 
-pub(super) enum Problem {
-    /// Of the raw stage.
-    Yaml(serde_yaml::Error),
-    /// Path and reason.
-    Field(String, String),
-}
-
-impl From<serde_yaml::Error> for Problem {
-    fn from(e: serde_yaml::Error) -> Self {
-        Self::Yaml(e)
-    }
-}
-
-pub(super) fn field(path: &str, reason: impl Into<String>) -> Problem {
-    Problem::Field(path.to_owned(), reason.into())
-}
-
-pub(super) type Outcome<T> = Result<T, Problem>;
-
 /// Reads a document of a known kind. `namespace`: the one it must be of.
-pub(super) fn convert(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resource> {
-    let mut resource = read(kind, text, namespace)?;
+pub(super) fn convert(
+    kind: Kind,
+    root: &YamlNode,
+    namespace: Option<&Namespace>,
+) -> Outcome<Resource> {
+    let mut resource = read(kind, root, namespace)?;
     if kind.is_confidential() {
         secret::redact_annotations(&mut resource.meta.annotations);
     }
     Ok(resource)
 }
 
-fn read(kind: Kind, text: &str, namespace: Option<&Namespace>) -> Outcome<Resource> {
+fn read(kind: Kind, root: &YamlNode, namespace: Option<&Namespace>) -> Outcome<Resource> {
     match kind {
-        Kind::Site => with(text, namespace, site),
-        Kind::Link => with(text, namespace, |_, spec| link(required(spec, "spec")?)),
-        Kind::Listener => with(text, namespace, |_, spec| listener(required(spec, "spec")?)),
-        Kind::MultiKeyListener => with(text, namespace, |_, spec| {
+        Kind::Site => with(root, namespace, site),
+        Kind::Link => with(root, namespace, |_, spec| link(required(spec, "spec")?)),
+        Kind::Listener => with(root, namespace, |_, spec| listener(required(spec, "spec")?)),
+        Kind::MultiKeyListener => with(root, namespace, |_, spec| {
             multikey::listener(required(spec, "spec")?)
         }),
-        Kind::Connector => with(text, namespace, |_, spec| {
+        Kind::Connector => with(root, namespace, |_, spec| {
             connector(required(spec, "spec")?)
         }),
-        Kind::RouterAccess => with(text, namespace, |meta, spec| {
+        Kind::RouterAccess => with(root, namespace, |meta, spec| {
             router_access(meta, required(spec, "spec")?)
         }),
-        Kind::AccessGrant => with(text, namespace, |_, spec| {
+        Kind::AccessGrant => with(root, namespace, |_, spec| {
             access::grant(spec.unwrap_or_default())
         }),
-        Kind::AccessToken => with(text, namespace, |_, spec| {
+        Kind::AccessToken => with(root, namespace, |_, spec| {
             access::token(required(spec, "spec")?)
         }),
-        Kind::Certificate => with(text, namespace, |meta, spec| {
+        Kind::Certificate => with(root, namespace, |meta, spec| {
             certificate(meta, required(spec, "spec")?)
         }),
         Kind::Secret => {
-            let raw: raw::Secret = serde_yaml::from_str(text)?;
+            let raw: raw::Secret = fields::read(root)?;
             let spec = Spec::Secret(secret::convert(&raw)?);
             Ok(Resource {
                 meta: meta(required(raw.metadata, "metadata")?, namespace)?,
                 spec,
             })
         }
-        Kind::AttachedConnector => with(text, namespace, |meta, spec| {
+        Kind::AttachedConnector => with(root, namespace, |meta, spec| {
             attached::connector(meta, required(spec, "spec")?)
         }),
-        Kind::AttachedConnectorBinding => with(text, namespace, |meta, spec| {
+        Kind::AttachedConnectorBinding => with(root, namespace, |meta, spec| {
             attached::binding(meta, required(spec, "spec")?)
         }),
         Kind::SecuredAccess => {
-            with::<raw::SecuredAccess>(text, namespace, |_, _| Ok(Spec::Unserved(kind)))
+            with::<raw::SecuredAccess>(root, namespace, |_, _| Ok(Spec::Unserved(kind)))
         }
     }
 }
 
 fn with<S: DeserializeOwned>(
-    text: &str,
+    root: &YamlNode,
     namespace: Option<&Namespace>,
     convert: impl FnOnce(&Meta, Option<S>) -> Outcome<Spec>,
 ) -> Outcome<Resource> {
-    let object: raw::Object<S> = serde_yaml::from_str(text)?;
+    let object: raw::Object<S> = fields::read(root)?;
     let meta = meta(required(object.metadata, "metadata")?, namespace)?;
     let spec = convert(&meta, object.spec)?;
     Ok(Resource { meta, spec })
@@ -97,7 +87,7 @@ fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> Outcome<Meta> {
     let name = checked(raw.name, "metadata.name")?;
     let path = "metadata.namespace";
     let own = raw.namespace.filter(|n| !n.is_empty());
-    let own = own.map(|own| Namespace::new(own.clone()).map_err(|e| bad(path, &own, &e)));
+    let own = own.map(|own| Namespace::new(&*own).map_err(|e| bad(path, &own, &e)));
     let namespace = match (own.transpose()?, namespace) {
         (Some(own), Some(wanted)) if own != *wanted => {
             let text = format!(
@@ -114,58 +104,42 @@ fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> Outcome<Meta> {
     Ok(Meta {
         name,
         namespace,
-        uid: raw.uid.filter(|uid| !uid.is_empty()),
-        labels: raw.labels.unwrap_or_default(),
-        annotations: raw.annotations.unwrap_or_default(),
+        uid: raw.uid.map(|uid| uid.0).filter(|uid| !uid.is_empty()),
+        labels: raw.labels.unwrap_or_default().0,
+        annotations: raw.annotations.unwrap_or_default().0,
         generation: raw.generation.unwrap_or_default(),
     })
 }
 
-fn bad(path: &str, value: &str, error: &SyntaxError) -> Problem {
-    // A long value says no more than its beginning.
-    let shown: String = value.chars().take(64).collect();
-    let dots = if shown.len() < value.len() { ".." } else { "" };
-    field(path, format!("{shown:?}{dots}: {error}"))
-}
+/// Ways of other platforms to let links in, which Skupper knows.
+const PLATFORM_LINK_ACCESS: [&str; 8] = [
+    "route",
+    "loadbalancer",
+    "nodeport",
+    "local",
+    "ingress",
+    "ingress-nginx",
+    "contour-http-proxy",
+    "gateway",
+];
 
-pub(super) fn required<T>(value: Option<T>, path: &str) -> Outcome<T> {
-    value.ok_or_else(|| field(path, "is required"))
-}
-
-/// A text that must be there, of a type that checks it.
-pub(super) fn checked<T: std::str::FromStr<Err = SyntaxError>>(
-    value: Option<String>,
-    path: &str,
-) -> Outcome<T> {
-    let value = required(value.filter(|v| !v.is_empty()), path)?;
-    value.parse().map_err(|e| bad(path, &value, &e))
-}
-
-/// A text that may be missing or empty.
-pub(super) fn optional<T: std::str::FromStr<Err = SyntaxError>>(
-    value: Option<String>,
-    path: &str,
-) -> Outcome<Option<T>> {
-    let value = value.filter(|v| !v.is_empty());
-    value.map(|v| checked(Some(v), path)).transpose()
-}
-
-pub(super) fn port(value: Option<i64>, path: &str) -> Outcome<u16> {
-    parse_port(required(value, path)?).map_err(|e| field(path, e.to_string()))
-}
-
-fn one_of(value: &str, allowed: &[&str], path: &str) -> Problem {
-    let allowed = allowed.join(" ");
-    let text =
-        format!("value {value:?} not allowed. It should be one of this options: [{allowed}]");
-    field(path, text)
-}
-
-pub(super) fn tcp(kind: Option<&str>) -> Outcome<()> {
-    match kind {
-        None | Some("" | "tcp") => Ok(()),
-        Some(other) => Err(one_of(other, &["tcp"], "spec.type")),
+/// Ports are opened for a known word only: `no` and `off` are meant to open none, and YAML readers differ
+/// in whether they are words.
+fn link_access(word: Option<raw::Text>) -> Outcome<LinkAccess> {
+    let word = word.map(|word| word.0).unwrap_or_default();
+    if word.is_empty() || word.eq_ignore_ascii_case("none") {
+        return Ok(LinkAccess::None);
     }
+    if word == "default" || PLATFORM_LINK_ACCESS.contains(&word.as_str()) {
+        return Ok(LinkAccess::Enabled(word));
+    }
+    let platforms = PLATFORM_LINK_ACCESS.join(", ");
+    Err(field(
+        "spec.linkAccess",
+        format!(
+            "is {word:?}, but must be none or default (or, with the meaning of default, {platforms})"
+        ),
+    ))
 }
 
 fn site(meta: &Meta, spec: Option<raw::Site>) -> Outcome<Spec> {
@@ -174,10 +148,7 @@ fn site(meta: &Meta, spec: Option<raw::Site>) -> Outcome<Spec> {
     if edge && ha {
         return Err(field("spec.ha", "edge sites cannot have HA enabled"));
     }
-    let link_access = match spec.link_access {
-        Some(access) if !access.is_empty() && access != "none" => LinkAccess::Enabled(access),
-        _ => LinkAccess::None,
-    };
+    let link_access = link_access(spec.link_access)?;
     if edge && link_access.is_enabled() {
         let text = "Edge sites cannot accept incoming links from remote sites";
         return Err(field("spec.linkAccess", text));
@@ -192,16 +163,19 @@ fn site(meta: &Meta, spec: Option<raw::Site>) -> Outcome<Spec> {
         default_issuer: optional(spec.default_issuer, "spec.defaultIssuer")?,
         edge,
         ha,
-        settings: spec.settings.unwrap_or_default(),
+        settings: settings(Kind::Site, spec.settings)?,
     }))
 }
 
-fn role(name: Option<String>, path: &str) -> Outcome<Role> {
+fn role(name: Option<raw::Text>, path: &str) -> Outcome<Role> {
     let name = required(name.filter(|n| !n.is_empty()), path)?;
     Role::parse(&name).ok_or_else(|| {
         field(
             path,
-            format!("invalid role: {name} (valid roles: [edge inter-router])"),
+            format!(
+                "invalid role: {} (valid roles: [edge inter-router])",
+                &*name
+            ),
         )
     })
 }
@@ -224,11 +198,11 @@ fn link(spec: raw::Link) -> Outcome<Spec> {
             role: role(raw.name, &at("name"))?,
             host: checked(raw.host, &at("host"))?,
             port: port(Some(number), &at("port"))?,
-            group: raw.group.unwrap_or_default(),
+            group: raw.group.map(|group| group.0).unwrap_or_default(),
         });
     }
     let cost = spec.cost.unwrap_or(1);
-    // As upstream: what is less than the least is the least.
+    // As in Skupper: a cost below the minimum is the minimum.
     let cost = u32::try_from(cost.max(1)).map_err(|_| {
         field(
             "spec.cost",
@@ -239,18 +213,8 @@ fn link(spec: raw::Link) -> Outcome<Spec> {
         endpoints,
         tls_credentials: checked(spec.tls_credentials, "spec.tlsCredentials")?,
         cost,
-        settings: spec.settings.unwrap_or_default(),
+        settings: settings(Kind::Link, spec.settings)?,
     }))
-}
-
-pub(super) fn observer(text: Option<&str>) -> Outcome<Observer> {
-    match text {
-        None | Some("") => Ok(Observer::default()),
-        Some(text) => Observer::ALL
-            .into_iter()
-            .find(|o| o.as_str() == text)
-            .ok_or_else(|| one_of(text, &Observer::ALL.map(Observer::as_str), "spec.observer")),
-    }
 }
 
 fn listener(spec: raw::Listener) -> Outcome<Spec> {
@@ -263,7 +227,7 @@ fn listener(spec: raw::Listener) -> Outcome<Spec> {
         tls_credentials: optional(spec.tls_credentials, "spec.tlsCredentials")?,
         observer,
         expose_pods_by_name: spec.expose_pods_by_name.unwrap_or_default(),
-        settings: spec.settings.unwrap_or_default(),
+        settings: settings(Kind::Listener, spec.settings)?,
     }))
 }
 
@@ -298,11 +262,11 @@ fn connector(spec: raw::Connector) -> Outcome<Spec> {
         verify_hostname: spec.verify_hostname.unwrap_or_default(),
         include_not_ready: spec.include_not_ready_pods.unwrap_or_default(),
         expose_pods_by_name: spec.expose_pods_by_name.unwrap_or_default(),
-        settings: spec.settings.unwrap_or_default(),
+        settings: settings(Kind::Connector, spec.settings)?,
     }))
 }
 
-fn hosts(list: Option<Vec<String>>, path: &str) -> Outcome<Vec<Host>> {
+fn hosts(list: Option<Vec<raw::Text>>, path: &str) -> Outcome<Vec<Host>> {
     let list = list.unwrap_or_default().into_iter().enumerate();
     list.map(|(n, host)| checked(Some(host), &format!("{path}[{n}]")))
         .collect()
@@ -321,7 +285,7 @@ fn certificate(meta: &Meta, spec: raw::Certificate) -> Outcome<Spec> {
         None if signing => meta.name.clone(),
         None => return Err(field("spec.ca", "is required")),
     };
-    let subject = spec.subject.unwrap_or_default();
+    let subject = spec.subject.map(|subject| subject.0).unwrap_or_default();
     if subject.len() > MAX_SUBJECT {
         let text = format!("is longer than {MAX_SUBJECT} characters");
         return Err(field("spec.subject", text));
@@ -337,7 +301,7 @@ fn certificate(meta: &Meta, spec: raw::Certificate) -> Outcome<Spec> {
         client,
         server,
         signing,
-        settings: spec.settings.unwrap_or_default(),
+        settings: spec.settings.unwrap_or_default().0,
     }))
 }
 
@@ -377,6 +341,6 @@ fn router_access(meta: &Meta, spec: raw::RouterAccess) -> Outcome<Spec> {
         issuer: optional(spec.issuer, "spec.issuer")?,
         bind_host: optional(spec.bind_host, "spec.bindHost")?,
         subject_alternative_names: names,
-        settings: spec.settings.unwrap_or_default(),
+        settings: spec.settings.unwrap_or_default().0,
     }))
 }

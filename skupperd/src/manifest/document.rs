@@ -1,26 +1,32 @@
-//! One document to one resource, or to what is wrong with it.
+//! Reads one document as a resource, or reports its error.
 
 use super::{
-    Located, MAX_DOCUMENT_SIZE, ManifestError, Places,
-    convert::{Problem, convert},
-    locate, secret,
-    split::{Part, lines},
-    value,
+    KnownLines, LocatedResource, MAX_DOCUMENT_SIZE, ManifestError,
+    checks::Problem,
+    convert::convert,
+    field_error::FieldError,
+    lines::FieldLines,
+    node::{YamlNode, YamlValue},
+    secret,
+    split::{DocumentSpan, line_ends},
+    tree::{self, TreeError},
 };
 use crate::model::{Kind, Namespace};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{path::Path, sync::Arc};
 
-/// Characters shown of a name or path, and of a reason: a message is for people.
+/// Characters shown of a name or path, and of a reason: messages are read by people.
 const MAX_SHOWN: usize = 256;
 const MAX_REASON: usize = 1024;
 
-/// What is known of a document before it is a resource.
+/// A document on its way to a resource.
 struct Document<'a> {
     file: &'a Arc<Path>,
     text: &'a str,
-    /// Line where the text begins.
+    /// Line of the file where the text begins.
     first: usize,
+    /// Empty until the text is a tree.
+    lines: Option<FieldLines>,
     kind: Option<String>,
     name: Option<String>,
 }
@@ -28,14 +34,15 @@ struct Document<'a> {
 pub(super) fn read(
     file: &Arc<Path>,
     bytes: &[u8],
-    part: &Part,
+    part: &DocumentSpan,
     namespace: Option<&Namespace>,
-) -> Result<Located, ManifestError> {
+) -> Result<LocatedResource, ManifestError> {
     let bytes = bytes.get(part.body.clone()).unwrap_or_default();
     let mut document = Document {
         file,
         text: "",
         first: part.line,
+        lines: None,
         kind: None,
         name: None,
     };
@@ -45,7 +52,7 @@ pub(super) fn read(
     }
     document.text = std::str::from_utf8(bytes).map_err(|e| {
         let good = bytes.get(..e.valid_up_to()).unwrap_or_default();
-        let line = part.line + lines(good);
+        let line = part.line + line_ends(good);
         document.error_at(line, None, "document is not UTF-8")
     })?;
     if let Some((at, c)) = document
@@ -61,68 +68,68 @@ pub(super) fn read(
         let text = format!("character U+{:04X} is not allowed", u32::from(c));
         return Err(document.error_at(line, None, text));
     }
-    if value::is_too_deep(document.text) {
-        return Err(document.error(None, "document is nested too deeply"));
-    }
-    let mut tree = match value::tree(document.text) {
-        Ok(tree) => tree,
-        Err(e) => {
-            (document.kind, document.name) = value::identity(document.text);
-            return Err(document.yaml_error(&e));
-        }
-    };
-    let text_of = |path: &str| {
-        tree.pointer(path)
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
-    document.name = text_of("/metadata/name").filter(|name| !name.is_empty());
-    document.kind = text_of("/kind");
-    if !tree.is_object() {
+    let root = tree::parse(document.text).map_err(|e| {
+        let TreeError { error, kind, name } = *e;
+        (document.kind, document.name) = (kind, name);
+        document.field_error(&error)
+    })?;
+    document.lines = Some(FieldLines::of(&root));
+    let text_of = |node: Option<&YamlNode>| node?.as_text().map(str::to_owned);
+    let metadata = root.get("metadata");
+    document.name = text_of(metadata.and_then(|metadata| metadata.get("name")));
+    document.name = document.name.filter(|name| !name.is_empty());
+    document.kind = text_of(root.get("kind"));
+    if !matches!(root.value, YamlValue::Mapping(_)) {
         return Err(document.error(None, "document is not a resource"));
     }
     let Some(kind) = document.kind.as_deref() else {
-        return Err(document.error(Some("kind"), not_a_text(&tree, "kind")));
+        return Err(document.error(Some("kind"), not_a_text(&root, "kind")));
     };
     let Some(kind) = Kind::parse(kind) else {
         let text = format!("unknown kind {kind:?}");
         document.kind = None;
         return Err(document.error(Some("kind"), text));
     };
-    match tree.get("apiVersion").and_then(Value::as_str) {
+    match root.get("apiVersion").and_then(YamlNode::as_text) {
         Some(version) if version == kind.api_version() => {}
         Some(version) => {
             let text = format!("is {version:?}, but must be {:?}", kind.api_version());
             return Err(document.error(Some("apiVersion"), text));
         }
-        None => return Err(document.error(Some("apiVersion"), not_a_text(&tree, "apiVersion"))),
+        None => return Err(document.error(Some("apiVersion"), not_a_text(&root, "apiVersion"))),
     }
-    let converted = convert(kind, document.text, namespace);
-    if kind == Kind::Secret {
-        secret::redact(&mut tree);
-    }
-    let resource = converted.map_err(|e| match e {
-        Problem::Yaml(e) => document.yaml_error(&e),
+    let resource = convert(kind, &root, namespace).map_err(|e| match e {
+        Problem::Raw(e) => document.field_error(&e),
         Problem::Field(field, reason) => document.error(Some(&field), reason),
     })?;
-    let places = if kind == Kind::Secret {
-        Places::Name(document.line_of("metadata.name"))
-    } else {
-        Places::Text(Arc::from(document.text))
+    let mut shown = root.to_json();
+    if kind == Kind::Secret {
+        secret::redact(&mut shown);
+    } else if let Some(fields) = shown.as_object_mut() {
+        // Documents without a spec are refused, so this one has a spec to show.
+        let spec = fields.entry("spec").or_insert(Value::Null);
+        if spec.is_null() {
+            *spec = json!({});
+        }
+    }
+    let line = document.begin();
+    let field_lines = match document.lines {
+        Some(lines) if kind != Kind::Secret => KnownLines::Lines(Arc::new(lines)),
+        _ => KnownLines::Name(document.line_of("metadata.name")),
     };
-    Ok(Located {
+    Ok(LocatedResource {
         resource,
-        document: Arc::new(tree),
+        document: Arc::new(shown),
         file: Arc::clone(file),
-        line: document.begin(),
+        line,
         span: part.span.clone(),
         body: part.body.clone(),
         first: part.line,
-        places,
+        field_lines,
     })
 }
 
-/// What YAML allows (5.1 of its specification).
+/// Characters that YAML allows (5.1 of its specification).
 fn is_printable(c: char) -> bool {
     matches!(
         c,
@@ -131,21 +138,22 @@ fn is_printable(c: char) -> bool {
     )
 }
 
-fn not_a_text(tree: &Value, field: &str) -> &'static str {
-    match tree.get(field) {
-        None | Some(Value::Null) => "is required",
+fn not_a_text(root: &YamlNode, field: &str) -> &'static str {
+    match root.get(field).map(|node| &node.value) {
+        None | Some(YamlValue::Null) => "is required",
         Some(_) => "is not a string",
     }
 }
 
 impl Document<'_> {
-    /// Line of the first thing in the document.
+    /// Line of the file where the document's content begins.
     fn begin(&self) -> usize {
-        self.first + locate::blank_lines(self.text)
+        self.first + blank_lines(self.text)
     }
 
     fn line_of(&self, field: &str) -> usize {
-        locate::line_of(self.text, field).map_or_else(|| self.begin(), |n| self.first + n)
+        let line = self.lines.as_ref().and_then(|lines| lines.line_of(field));
+        line.map_or_else(|| self.begin(), |line| self.first + line)
     }
 
     fn error(&self, field: Option<&str>, reason: impl Into<String>) -> ManifestError {
@@ -173,157 +181,31 @@ impl Document<'_> {
         }
     }
 
-    fn yaml_error(&self, error: &serde_yaml::Error) -> ManifestError {
-        // What is wrong with a Secret may quote what is in it.
-        let quote = self.kind.as_deref() != Some("Secret");
-        let told = Told::of(&error.to_string(), quote);
-        // The end of a text is told as the line after it.
-        let last = self.text.lines().count().saturating_sub(1);
-        let at = error
-            .location()
-            .map(|at| self.first + at.line().saturating_sub(1).min(last));
-        let line = match (&told.field, at) {
-            // Of a value below its key the parser tells the value's line.
-            (Some(field), at) => locate::line_of(self.text, field)
-                .map(|n| self.first + n)
-                .or(at)
-                .unwrap_or_else(|| self.begin()),
-            (None, Some(at)) => at,
-            (None, None) => self.begin(),
-        };
-        self.error_at(line, told.field.as_deref(), told.reason)
+    fn field_error(&self, error: &FieldError) -> ManifestError {
+        // A message about a Secret may not quote what is in it.
+        let quotes = self.kind.as_deref() != Some("Secret");
+        let field = Some(error.field.as_str()).filter(|field| !field.is_empty());
+        let reason = error.reason(self.first, quotes);
+        self.error_at(self.first + error.line(), field, reason)
     }
 }
 
-/// What a deserializer's message tells: `spec.port: invalid type: string "x", expected i64 at line 7
-/// column 9`.
-struct Told {
-    field: Option<String>,
-    reason: String,
+/// Lines before the first that has anything but a comment on it.
+fn blank_lines(text: &str) -> usize {
+    let blank = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    text.lines()
+        .position(|line| !blank(line))
+        .unwrap_or_default()
 }
 
-impl Told {
-    fn of(message: &str, quote: bool) -> Self {
-        let text = &without_places(message);
-        let starts = [
-            "invalid ",
-            "unknown field ",
-            "duplicate field ",
-            "missing field ",
-            "aliases ",
-            "tags ",
-        ];
-        let starts = starts.iter().filter_map(|start| {
-            let at = text.find(start)?;
-            let path = text.get(..at)?;
-            (path.is_empty() || path.ends_with(": ")).then_some(at)
-        });
-        let Some(at) = starts.min() else {
-            return Self {
-                field: None,
-                reason: syntax(text),
-            };
-        };
-        let (path, reason) = text.split_at(at);
-        let path = path.trim_end_matches(": ");
-        let below = |name: &str| {
-            if path.is_empty() {
-                name.to_owned()
-            } else {
-                format!("{path}.{name}")
-            }
-        };
-        let named = |reason: &str| reason.split('`').nth(1).map(below);
-        if let Some(rest) = reason.strip_prefix("unknown field ") {
-            let known: Vec<&str> = rest.split('`').skip(3).step_by(2).collect();
-            return Self {
-                field: named(reason),
-                reason: format!("unknown field (known ones: {})", known.join(", ")),
-            };
-        }
-        if reason.starts_with("duplicate field ") {
-            return Self {
-                field: named(reason),
-                reason: "is there twice".to_owned(),
-            };
-        }
-        if reason.starts_with("missing field ") {
-            return Self {
-                field: named(reason),
-                reason: "is required".to_owned(),
-            };
-        }
-        let reason = if reason.starts_with("invalid ") {
-            mismatch(reason, quote)
-        } else {
-            reason.to_owned()
-        };
-        Self {
-            field: Some(path.to_owned()).filter(|p| !p.is_empty()),
-            reason,
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A message without ` at line 7 column 9`: these count from where the document begins.
-fn without_places(message: &str) -> String {
-    let mut parts = message.split(" at line ");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        let rest = rest.strip_prefix(" column ").unwrap_or(rest);
-        text.push_str(rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    }
-    text
-}
-
-/// `invalid type: string "x", expected i64` in words for people.
-fn mismatch(reason: &str, quote: bool) -> String {
-    let Some((found, expected)) = reason
-        .split_once(": ")
-        .and_then(|(_, rest)| rest.rsplit_once(", expected "))
-    else {
-        return if quote {
-            reason.to_owned()
-        } else {
-            "is not what it must be".to_owned()
-        };
-    };
-    let found = match found {
-        "map" => "a mapping".to_owned(),
-        "sequence" => "a list".to_owned(),
-        "unit value" => "nothing".to_owned(),
-        other => {
-            let (kind, value) = other.split_once(' ').unwrap_or((other, ""));
-            if quote && value.chars().count() <= 80 {
-                let value = value
-                    .replace('`', "")
-                    .replace(" as u128", "")
-                    .replace(" as i128", "");
-                format!("{kind} {value}").trim_end().to_owned()
-            } else {
-                kind.to_owned()
-            }
-        }
-    };
-    let expected = match expected {
-        "i64" | "u64" => "an integer",
-        "a map" => "a mapping",
-        "a sequence" => "a list",
-        other if other.starts_with("struct ") => "a mapping",
-        other => other,
-    };
-    if expected == "an integer" && found.starts_with("integer ") {
-        return format!("{found} is out of range");
-    }
-    format!("expected {expected}, found {found}")
-}
-
-/// What the scanner says, without the places that it names inside its texts.
-fn syntax(text: &str) -> String {
-    match text {
-        "recursion limit exceeded" => "document is nested too deeply".to_owned(),
-        "repetition limit exceeded" => "aliases make the document too large".to_owned(),
-        text => format!("not valid YAML: {text}"),
+    #[test]
+    fn a_document_begins_after_blank_lines_and_comments() {
+        assert_eq!(blank_lines("\n# x\n\na: 1\n"), 3);
+        assert_eq!(blank_lines("a: 1\n"), 0);
+        assert_eq!(blank_lines("\n\n"), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Resources to documents, in upstream's form.
+//! Resources to documents, in the form of Skupper.
 
 use crate::model::{Code, Observer, Resource, Secret, Spec, Strategy};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -36,7 +36,7 @@ pub fn document_of(resource: &Resource) -> Value {
     document
 }
 
-/// A document as YAML, fields in alphabetical order as upstream has them.
+/// A document as YAML, fields in alphabetical order as in Skupper.
 pub fn to_yaml(document: &impl Serialize) -> Result<String, serde_yaml::Error> {
     serde_yaml::to_string(document)
 }
@@ -76,13 +76,13 @@ fn attached(spec: &Spec) -> Value {
             "tlsCredentials": connector.tls_credentials,
             "useClientCert": connector.use_client_cert,
             "includeNotReadyPods": connector.include_not_ready,
-            "settings": connector.settings,
+            "settings": connector.settings.texts(),
         }),
         Spec::AttachedConnectorBinding(binding) => json!({
             "connectorNamespace": binding.connector_namespace,
             "routingKey": binding.routing_key,
             "exposePodsByName": binding.expose_pods_by_name,
-            "settings": binding.settings,
+            "settings": binding.settings.texts(),
         }),
         _ => Value::Null,
     }
@@ -119,7 +119,7 @@ fn fields(spec: &Spec) -> Value {
             "defaultIssuer": site.default_issuer,
             "edge": site.edge,
             "ha": site.ha,
-            "settings": site.settings,
+            "settings": site.settings.texts(),
         }),
         Spec::Link(link) => json!({
             "endpoints": link.endpoints.iter().map(|e| {
@@ -132,7 +132,7 @@ fn fields(spec: &Spec) -> Value {
             }).collect::<Vec<_>>(),
             "tlsCredentials": link.tls_credentials,
             "cost": Some(link.cost).filter(|cost| *cost != 1),
-            "settings": link.settings,
+            "settings": link.settings.texts(),
         }),
         Spec::Listener(listener) => json!({
             "routingKey": listener.routing_key,
@@ -143,7 +143,7 @@ fn fields(spec: &Spec) -> Value {
                 .filter(|o| *o != Observer::default())
                 .map(Observer::as_str),
             "exposePodsByName": listener.expose_pods_by_name,
-            "settings": listener.settings,
+            "settings": listener.settings.texts(),
         }),
         Spec::MultiKeyListener(listener) => json!({
             "host": listener.host,
@@ -157,7 +157,7 @@ fn fields(spec: &Spec) -> Value {
             "observer": Some(listener.observer)
                 .filter(|o| *o != Observer::default())
                 .map(Observer::as_str),
-            "settings": listener.settings,
+            "settings": listener.settings.texts(),
         }),
         Spec::Connector(connector) => json!({
             "routingKey": connector.routing_key,
@@ -169,7 +169,7 @@ fn fields(spec: &Spec) -> Value {
             "verifyHostname": connector.verify_hostname,
             "includeNotReadyPods": connector.include_not_ready,
             "exposePodsByName": connector.expose_pods_by_name,
-            "settings": connector.settings,
+            "settings": connector.settings.texts(),
         }),
         Spec::RouterAccess(access) => json!({
             "roles": access.roles.iter()
@@ -204,7 +204,7 @@ fn fields(spec: &Spec) -> Value {
     fields
 }
 
-/// Leaves out members that say nothing.
+/// Removes empty members.
 fn shorten(object: &mut Value) {
     if let Some(fields) = object.as_object_mut() {
         fields.retain(|_, value| match value {

@@ -1,10 +1,10 @@
 //! Listeners with several routing keys.
 
 use super::{
-    convert::{Outcome, checked, field, observer, optional, port, required},
+    checks::{Outcome, checked, field, observer, optional, port, required, settings},
     raw,
 };
-use crate::model::{MultiKeyListener, RoutingKey, Spec, Strategy};
+use crate::model::{Kind, MultiKeyListener, RoutingKey, Spec, Strategy};
 use std::collections::BTreeSet;
 
 const PRIORITY: &str = "spec.strategy.priority.routingKeys";
@@ -18,7 +18,7 @@ pub(super) fn listener(spec: raw::MultiKeyListener) -> Outcome<Spec> {
         tls_credentials: optional(spec.tls_credentials, "spec.tlsCredentials")?,
         require_client_cert: spec.require_client_cert.unwrap_or_default(),
         observer: observer(spec.observer.as_deref())?,
-        settings: spec.settings.unwrap_or_default(),
+        settings: settings(Kind::MultiKeyListener, spec.settings)?,
     }))
 }
 
@@ -32,7 +32,10 @@ fn strategy(raw: raw::Strategy) -> Outcome<Strategy> {
                 let path = format!("{WEIGHTED}.{key}");
                 let weight = u32::try_from(weight).ok().filter(|w| *w > 0);
                 let weight = weight.ok_or_else(|| field(&path, "weight value must be positive"))?;
-                Ok((checked::<RoutingKey>(Some(key), WEIGHTED)?, weight))
+                Ok((
+                    checked::<RoutingKey>(Some(raw::Text(key)), WEIGHTED)?,
+                    weight,
+                ))
             };
             let keys: Outcome<_> = keys.into_iter().map(key).collect();
             Ok(Strategy::Weighted(keys?))
@@ -48,7 +51,7 @@ fn strategy(raw: raw::Strategy) -> Outcome<Strategy> {
     }
 }
 
-fn by_priority(list: Vec<String>) -> Outcome<Strategy> {
+fn by_priority(list: Vec<raw::Text>) -> Outcome<Strategy> {
     count(list.len(), PRIORITY)?;
     let mut seen = BTreeSet::new();
     let mut keys = Vec::with_capacity(list.len());

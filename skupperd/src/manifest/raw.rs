@@ -1,31 +1,21 @@
-//! Resources as they are written: every field optional, none unknown.
+//! Documents as they are read: all fields are optional, unknown fields are errors.
 
 use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, Visitor},
 };
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::Deref};
 use zeroize::Zeroizing;
 
-pub(super) type Texts = BTreeMap<String, String>;
-
-/// Metadata. What Kubernetes adds to it is accepted and means nothing here.
+/// Metadata. Fields that only Kubernetes uses are accepted and ignored.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "fields that are accepted and mean nothing are read by nobody"
-)]
+#[expect(dead_code, reason = "ignored fields are never read")]
 pub(super) struct Metadata {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) name: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) namespace: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) uid: Option<String>,
-    #[serde(default, deserialize_with = "texts")]
+    pub(super) name: Option<Text>,
+    pub(super) namespace: Option<Text>,
+    pub(super) uid: Option<Text>,
     pub(super) labels: Option<Texts>,
-    #[serde(default, deserialize_with = "texts")]
     pub(super) annotations: Option<Texts>,
     pub(super) generation: Option<i64>,
     creation_timestamp: Option<IgnoredAny>,
@@ -40,7 +30,7 @@ pub(super) struct Metadata {
     cluster_name: Option<IgnoredAny>,
 }
 
-/// The outer form of every kind of Skupper's.
+/// A resource of Skupper.
 #[derive(Debug, Deserialize)]
 #[serde(
     rename_all = "camelCase",
@@ -49,7 +39,7 @@ pub(super) struct Metadata {
 )]
 #[expect(
     dead_code,
-    reason = "apiVersion and kind were looked at before; status is not input"
+    reason = "apiVersion and kind are read before; status is not input"
 )]
 pub(super) struct Object<S> {
     api_version: String,
@@ -59,287 +49,204 @@ pub(super) struct Object<S> {
     status: Option<IgnoredAny>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "serviceAccount has no meaning on a host")]
-pub(super) struct Site {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) link_access: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) default_issuer: Option<String>,
-    pub(super) ha: Option<bool>,
-    pub(super) edge: Option<bool>,
-    #[serde(default, deserialize_with = "text")]
-    service_account: Option<String>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
+/// Specs of kinds and their parts. All fields are optional: missing ones are reported as required where
+/// documents are converted.
+macro_rules! specs {
+    ($($(#[$attr:meta])* $name:ident {
+        $($(#[$field_attr:meta])* $field:ident: $type:ty,)*
+    })*) => {$(
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        $(#[$attr])*
+        pub(super) struct $name {
+            $($(#[$field_attr])* pub(super) $field: Option<$type>,)*
+        }
+    )*};
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Endpoint {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) name: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) host: Option<String>,
-    pub(super) port: Option<TextPort>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) group: Option<String>,
-}
+specs! {
+    #[expect(dead_code, reason = "serviceAccount has no meaning on a host")]
+    Site {
+        link_access: Text,
+        default_issuer: Text,
+        ha: bool,
+        edge: bool,
+        service_account: Text,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Link {
-    pub(super) endpoints: Option<Vec<Endpoint>>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) tls_credentials: Option<String>,
-    pub(super) cost: Option<i64>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    Endpoint {
+        name: Text,
+        host: Text,
+        port: TextPort,
+        group: Text,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Listener {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) routing_key: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) host: Option<String>,
-    pub(super) port: Option<i64>,
-    #[serde(rename = "type")]
-    #[serde(default, deserialize_with = "text")]
-    pub(super) kind: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) tls_credentials: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) observer: Option<String>,
-    pub(super) expose_pods_by_name: Option<bool>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    Link {
+        endpoints: Vec<Endpoint>,
+        tls_credentials: Text,
+        cost: i64,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct MultiKeyListener {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) host: Option<String>,
-    pub(super) port: Option<i64>,
-    pub(super) strategy: Option<Strategy>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) tls_credentials: Option<String>,
-    pub(super) require_client_cert: Option<bool>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) observer: Option<String>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    Listener {
+        routing_key: Text,
+        host: Text,
+        port: i64,
+        #[serde(rename = "type")]
+        kind: Text,
+        tls_credentials: Text,
+        observer: Text,
+        expose_pods_by_name: bool,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Strategy {
-    pub(super) priority: Option<Priority>,
-    pub(super) weighted: Option<Weighted>,
-}
+    MultiKeyListener {
+        host: Text,
+        port: i64,
+        strategy: Strategy,
+        tls_credentials: Text,
+        require_client_cert: bool,
+        observer: Text,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Priority {
-    #[serde(default, deserialize_with = "list")]
-    pub(super) routing_keys: Option<Vec<String>>,
-}
+    Strategy {
+        priority: Priority,
+        weighted: WeightedKeys,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Weighted {
-    pub(super) routing_keys: Option<BTreeMap<String, i64>>,
-}
+    Priority {
+        routing_keys: Vec<Text>,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Connector {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) routing_key: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) host: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) selector: Option<String>,
-    pub(super) port: Option<i64>,
-    #[serde(rename = "type")]
-    #[serde(default, deserialize_with = "text")]
-    pub(super) kind: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) tls_credentials: Option<String>,
-    pub(super) use_client_cert: Option<bool>,
-    pub(super) verify_hostname: Option<bool>,
-    pub(super) include_not_ready_pods: Option<bool>,
-    pub(super) expose_pods_by_name: Option<bool>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    WeightedKeys {
+        routing_keys: BTreeMap<String, i64>,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct AttachedConnector {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) site_namespace: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) selector: Option<String>,
-    pub(super) port: Option<i64>,
-    #[serde(rename = "type")]
-    #[serde(default, deserialize_with = "text")]
-    pub(super) kind: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) tls_credentials: Option<String>,
-    pub(super) use_client_cert: Option<bool>,
-    pub(super) include_not_ready_pods: Option<bool>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    Connector {
+        routing_key: Text,
+        host: Text,
+        selector: Text,
+        port: i64,
+        #[serde(rename = "type")]
+        kind: Text,
+        tls_credentials: Text,
+        use_client_cert: bool,
+        verify_hostname: bool,
+        include_not_ready_pods: bool,
+        expose_pods_by_name: bool,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct AttachedConnectorBinding {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) connector_namespace: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) routing_key: Option<String>,
-    pub(super) expose_pods_by_name: Option<bool>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    AttachedConnector {
+        site_namespace: Text,
+        selector: Text,
+        port: i64,
+        #[serde(rename = "type")]
+        kind: Text,
+        tls_credentials: Text,
+        use_client_cert: bool,
+        include_not_ready_pods: bool,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct AccessRole {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) name: Option<String>,
-    pub(super) port: Option<i64>,
-}
+    AttachedConnectorBinding {
+        connector_namespace: Text,
+        routing_key: Text,
+        expose_pods_by_name: bool,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "accessType is for other platforms")]
-pub(super) struct RouterAccess {
-    pub(super) roles: Option<Vec<AccessRole>>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) tls_credentials: Option<String>,
-    pub(super) generate_tls_credentials: Option<bool>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) issuer: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    access_type: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) bind_host: Option<String>,
-    #[serde(default, deserialize_with = "list")]
-    pub(super) subject_alternative_names: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    AccessRole {
+        name: Text,
+        port: i64,
+    }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct AccessGrant {
-    pub(super) redemptions_allowed: Option<i64>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) expiration_window: Option<String>,
-    pub(super) code: Option<Hidden>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) issuer: Option<String>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    #[expect(dead_code, reason = "accessType is for other platforms")]
+    RouterAccess {
+        roles: Vec<AccessRole>,
+        tls_credentials: Text,
+        generate_tls_credentials: bool,
+        issuer: Text,
+        access_type: Text,
+        bind_host: Text,
+        subject_alternative_names: Vec<Text>,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct AccessToken {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) url: Option<String>,
-    pub(super) code: Option<Hidden>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) ca: Option<String>,
-    pub(super) link_cost: Option<i64>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    AccessGrant {
+        redemptions_allowed: i64,
+        expiration_window: Text,
+        code: HiddenText,
+        issuer: Text,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Certificate {
-    #[serde(default, deserialize_with = "text")]
-    pub(super) ca: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub(super) subject: Option<String>,
-    #[serde(default, deserialize_with = "list")]
-    pub(super) hosts: Option<Vec<String>>,
-    pub(super) client: Option<bool>,
-    pub(super) server: Option<bool>,
-    pub(super) signing: Option<bool>,
-    #[serde(default, deserialize_with = "texts")]
-    pub(super) settings: Option<Texts>,
-}
+    AccessToken {
+        url: Text,
+        code: HiddenText,
+        ca: Text,
+        link_cost: i64,
+        settings: Texts,
+    }
 
-/// Another platform's way of exposing a port: kept, and of no use on a host.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "nothing is done with it")]
-pub(super) struct SecuredAccess {
-    ports: Option<Vec<SecuredPort>>,
-    #[serde(default, deserialize_with = "texts")]
-    selector: Option<Texts>,
-    #[serde(default, deserialize_with = "text")]
-    issuer: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    certificate: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    access_type: Option<String>,
-    #[serde(default, deserialize_with = "texts")]
-    settings: Option<Texts>,
-}
+    Certificate {
+        ca: Text,
+        subject: Text,
+        hosts: Vec<Text>,
+        client: bool,
+        server: bool,
+        signing: bool,
+        settings: Texts,
+    }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "nothing is done with it")]
-pub(super) struct SecuredPort {
-    #[serde(default, deserialize_with = "text")]
-    name: Option<String>,
-    port: Option<i64>,
-    target_port: Option<i64>,
-    #[serde(default, deserialize_with = "text")]
-    protocol: Option<String>,
+    /// Exposes a port on Kubernetes; stored without effect on a host.
+    #[expect(dead_code, reason = "the kind has no effect on a host")]
+    SecuredAccess {
+        ports: Vec<SecuredPort>,
+        selector: Texts,
+        issuer: Text,
+        certificate: Text,
+        access_type: Text,
+        settings: Texts,
+    }
+
+    #[expect(dead_code, reason = "the kind has no effect on a host")]
+    SecuredPort {
+        name: Text,
+        port: i64,
+        target_port: i64,
+        protocol: Text,
+    }
 }
 
 /// A core Secret has its data beside the metadata.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "what the kind is was looked at before")]
+#[expect(dead_code, reason = "apiVersion and kind are read before")]
 pub(super) struct Secret {
     api_version: String,
     kind: String,
     pub(super) metadata: Option<Metadata>,
     #[serde(rename = "type")]
-    #[serde(default, deserialize_with = "text")]
-    pub(super) secret_type: Option<String>,
+    pub(super) secret_type: Option<Text>,
     immutable: Option<bool>,
-    pub(super) data: Option<BTreeMap<String, Option<Hidden>>>,
-    pub(super) string_data: Option<BTreeMap<String, Option<Hidden>>>,
+    pub(super) data: Option<BTreeMap<String, Option<HiddenText>>>,
+    pub(super) string_data: Option<BTreeMap<String, Option<HiddenText>>>,
 }
 
-/// A text and nothing else: the parser would make texts of numbers.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<Text>::deserialize(deserializer)?.map(|text| text.0))
-}
+/// A YAML string. [`String`] would take numbers and booleans too.
+#[derive(Debug)]
+pub(super) struct Text(pub(super) String);
 
-fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Texts>, D::Error> {
-    let texts = Option::<BTreeMap<String, Text>>::deserialize(deserializer)?;
-    Ok(texts.map(|texts| texts.into_iter().map(|(key, text)| (key, text.0)).collect()))
-}
+impl Deref for Text {
+    type Target = str;
 
-fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    let list = Option::<Vec<Text>>::deserialize(deserializer)?;
-    Ok(list.map(|list| list.into_iter().map(|text| text.0).collect()))
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
-
-struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -363,7 +270,20 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// The port of an endpoint: a text, as upstream has it, or a number, as everybody else would.
+/// A mapping of YAML strings.
+#[derive(Debug, Default)]
+pub(super) struct Texts(pub(super) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = BTreeMap::<String, Text>::deserialize(deserializer)?;
+        Ok(Self(
+            texts.into_iter().map(|(key, text)| (key, text.0)).collect(),
+        ))
+    }
+}
+
+/// The port of an endpoint: a string, as in Skupper, or a number.
 #[derive(Debug)]
 pub(super) enum TextPort {
     Number(i64),
@@ -398,16 +318,16 @@ impl<'de> Deserialize<'de> for TextPort {
     }
 }
 
-/// A text that is shown to nobody and wiped when dropped.
-pub(super) struct Hidden(pub(super) Zeroizing<String>);
+/// A YAML string that is never shown, and is wiped when dropped.
+pub(super) struct HiddenText(pub(super) Zeroizing<String>);
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for HiddenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("hidden")
     }
 }
 
-impl<'de> Deserialize<'de> for Hidden {
+impl<'de> Deserialize<'de> for HiddenText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Text::deserialize(deserializer).map(|text| Self(Zeroizing::new(text.0)))
     }

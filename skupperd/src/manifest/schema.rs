@@ -1,5 +1,5 @@
-//! The fields that there are, told by the types that are read: a type is asked for itself with a
-//! deserializer that notes down what is wanted of it. So no list beside the types can be wrong.
+//! The fields of documents, derived from the types that are read: a deserializer records what each type
+//! requests. So no list can differ from the types.
 
 use super::{encode::PARTS, raw};
 use crate::model::{Details, Kind};
@@ -59,7 +59,7 @@ fn parts(field: Field) -> Vec<Field> {
 pub fn status_fields(kind: Kind) -> Vec<Field> {
     let probe = Probe::new("status");
     let found = Rc::clone(&probe.found);
-    // What comes out is of no interest: what was asked for is noted down.
+    // The result is ignored: the requests are recorded.
     let _ = Details::read_from(kind, probe);
     found.take()
 }
@@ -71,7 +71,7 @@ fn of<'de, T: Deserialize<'de>>() -> Vec<Field> {
     found.take()
 }
 
-/// Gives every type what it wants, and notes down where.
+/// Gives every type what it requests, and records its path.
 #[derive(Clone)]
 struct Probe {
     found: Rc<RefCell<Vec<Field>>>,
@@ -104,7 +104,7 @@ impl Probe {
 impl<'de> Deserializer<'de> for Probe {
     type Error = Error;
 
-    /// Texts of ours ask for anything, so that nothing else becomes one.
+    /// [`raw::Text`] requests anything, so that only strings become one.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         self.note("string");
         visitor.visit_str("")

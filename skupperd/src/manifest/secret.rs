@@ -1,7 +1,7 @@
 //! Secrets: their data, and their documents without it.
 
 use super::{
-    convert::{Problem, field},
+    checks::{Problem, field},
     raw,
 };
 use crate::model;
@@ -12,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// The type of Secret that must have a certificate with its key.
 const TLS: &str = "kubernetes.io/tls";
-/// Parts of a Secret that everybody may see.
+/// Public parts of a Secret.
 const PUBLIC: [&str; 3] = ["ca.crt", "tls.crt", "connect.json"];
 /// Where `kubectl apply` keeps a copy of the whole resource.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -64,9 +64,9 @@ fn part(raw: &raw::Secret, name: &str) -> Result<Zeroizing<String>, Problem> {
     Ok(text)
 }
 
-/// Where a part is, and what it says; empty when there is none.
+/// Path and text of a part; empty if there is none.
 fn text(raw: &raw::Secret, name: &str) -> Result<(String, Zeroizing<String>), Problem> {
-    let get = |data: &Option<BTreeMap<_, Option<raw::Hidden>>>| {
+    let get = |data: &Option<BTreeMap<_, Option<raw::HiddenText>>>| {
         let text = data.as_ref()?.get(name)?.as_ref()?;
         Some(text.0.clone()).filter(|text| !text.is_empty())
     };

@@ -1,7 +1,7 @@
 //! Rules between the resources of one namespace.
 
-use super::{Located, ManifestError};
-use crate::model::{Host, Key, Kind, Spec};
+use super::{LocatedResource, ManifestError};
+use crate::model::{Host, Key, Kind, Netns, Spec};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -13,17 +13,17 @@ use std::{
 /// so the order of `resources` (file, then line) decides.
 ///
 /// A Link without its Secret is no conflict: the Secret may come later.
-pub fn validate_set(resources: Vec<Located>) -> (Vec<Located>, Vec<ManifestError>) {
+pub fn validate_set(resources: Vec<LocatedResource>) -> (Vec<LocatedResource>, Vec<ManifestError>) {
     let mut errors = Vec::new();
     let mut good = distinct(resources, &mut errors);
     let edge = good
         .iter()
         .find(|l| matches!(&l.resource.spec, Spec::Site(s) if s.edge));
-    let edge = edge.map(|site| (site.resource.name().clone(), site.place()));
-    let mut taken: Vec<Taken> = Vec::new();
-    good.retain(|located| match conflict(located, edge.as_ref(), &taken) {
+    let edge = edge.map(|site| (site.resource.name().clone(), site.position()));
+    let mut claimed: Vec<ClaimedAddress> = Vec::new();
+    good.retain(|located| match conflict(located, edge.as_ref(), &claimed) {
         None => {
-            taken.extend(addresses(located));
+            claimed.extend(addresses(located));
             true
         }
         Some((field, reason)) => {
@@ -36,10 +36,10 @@ pub fn validate_set(resources: Vec<Located>) -> (Vec<Located>, Vec<ManifestError
 
 /// Takes out what can not become of what was there: the strategy of a MultiKeyListener keeps its kind.
 pub fn validate_change(
-    before: &[Located],
-    resources: Vec<Located>,
-) -> (Vec<Located>, Vec<ManifestError>) {
-    let strategy = |l: &Located| match &l.resource.spec {
+    before: &[LocatedResource],
+    resources: Vec<LocatedResource>,
+) -> (Vec<LocatedResource>, Vec<ManifestError>) {
+    let strategy = |l: &LocatedResource| match &l.resource.spec {
         Spec::MultiKeyListener(listener) => Some(listener.strategy.as_str()),
         _ => None,
     };
@@ -62,7 +62,7 @@ pub fn validate_change(
     (good, errors)
 }
 
-fn error(located: &Located, field: &str, reason: String) -> ManifestError {
+fn error(located: &LocatedResource, field: &str, reason: String) -> ManifestError {
     ManifestError {
         file: Arc::clone(&located.file),
         line: located.line_of(field),
@@ -74,7 +74,10 @@ fn error(located: &Located, field: &str, reason: String) -> ManifestError {
 }
 
 /// The first of every name, and the first Site.
-fn distinct(resources: Vec<Located>, errors: &mut Vec<ManifestError>) -> Vec<Located> {
+fn distinct(
+    resources: Vec<LocatedResource>,
+    errors: &mut Vec<ManifestError>,
+) -> Vec<LocatedResource> {
     let mut names: BTreeMap<Key, String> = BTreeMap::new();
     let mut site: Option<String> = None;
     let mut good = Vec::with_capacity(resources.len());
@@ -98,10 +101,10 @@ fn distinct(resources: Vec<Located>, errors: &mut Vec<ManifestError>) -> Vec<Loc
                     site = Some(format!(
                         "{} at {}",
                         located.resource.name(),
-                        located.place()
+                        located.position()
                     ));
                 }
-                new.insert(located.place());
+                new.insert(located.position());
             }
         }
         good.push(located);
@@ -110,73 +113,74 @@ fn distinct(resources: Vec<Located>, errors: &mut Vec<ManifestError>) -> Vec<Loc
 }
 
 fn conflict(
-    located: &Located,
+    located: &LocatedResource,
     edge: Option<&(crate::model::Name, String)>,
-    taken: &[Taken],
+    claimed: &[ClaimedAddress],
 ) -> Option<(String, String)> {
-    if let (Spec::RouterAccess(_), Some((site, place))) = (&located.resource.spec, edge) {
+    if let (Spec::RouterAccess(_), Some((site, position))) = (&located.resource.spec, edge) {
         let text = format!(
-            "Edge sites cannot accept incoming links from remote sites (site {site} at {place})"
+            "Edge sites cannot accept incoming links from remote sites (site {site} at {position})"
         );
         return Some(("kind".to_owned(), text));
     }
     let mine = addresses(located);
     let pairs = mine
         .iter()
-        .flat_map(|new| taken.iter().map(move |old| (new, old)));
+        .flat_map(|new| claimed.iter().map(move |old| (new, old)));
     let (new, old) = pairs.into_iter().find(|(new, old)| new.overlaps(old))?;
     let host = old.host.as_ref().map_or("all addresses", |h| h.as_str());
     let text = format!(
         "port {} is already mapped for host {host:?} ({} at {})",
-        new.port, old.key, old.place
+        new.port, old.key, old.position
     );
     Some((new.field.clone(), text))
 }
 
-/// Setting of a listener: the network namespace that it is in.
-pub const NETNS: &str = "network-namespace";
-
 /// An address that a resource listens on.
-struct Taken {
+struct ClaimedAddress {
     /// All of the host's when there is none.
     host: Option<Host>,
     port: u16,
-    /// Network namespace, as a listener names it; none for the daemon's.
-    netns: Option<String>,
+    /// `None` is the daemon's network namespace.
+    netns: Option<Netns>,
     field: String,
     key: Key,
-    place: String,
+    position: String,
 }
 
-fn addresses(located: &Located) -> Vec<Taken> {
-    let taken = |host: Option<Host>, port, field: String| Taken {
+fn addresses(located: &LocatedResource) -> Vec<ClaimedAddress> {
+    let claimed = |host: Option<Host>, port, field: String| ClaimedAddress {
         host,
         port,
         netns: None,
         field,
         key: located.key(),
-        place: located.place(),
+        position: located.position(),
     };
     match &located.resource.spec {
-        Spec::Listener(l) => vec![Taken {
-            netns: l.settings.get(NETNS).cloned(),
-            ..taken(Some(l.host.clone()), l.port, "spec.port".to_owned())
+        Spec::Listener(l) => vec![ClaimedAddress {
+            netns: l.settings.network_namespace.clone(),
+            ..claimed(Some(l.host.clone()), l.port, "spec.port".to_owned())
         }],
         Spec::MultiKeyListener(l) => {
-            vec![taken(Some(l.host.clone()), l.port, "spec.port".to_owned())]
+            vec![claimed(
+                Some(l.host.clone()),
+                l.port,
+                "spec.port".to_owned(),
+            )]
         }
         Spec::RouterAccess(access) => {
             let roles = access.roles.iter().enumerate();
             let field = |n: usize| format!("spec.roles[{n}].port");
             roles
-                .map(|(n, r)| taken(access.bind_host.clone(), r.port, field(n)))
+                .map(|(n, r)| claimed(access.bind_host.clone(), r.port, field(n)))
                 .collect()
         }
         _ => Vec::new(),
     }
 }
 
-impl Taken {
+impl ClaimedAddress {
     fn overlaps(&self, other: &Self) -> bool {
         self.port == other.port
             && self.netns == other.netns
@@ -195,13 +199,13 @@ fn hosts_overlap(a: Option<&Host>, b: Option<&Host>) -> bool {
     }
     let (these, those) = (known(a), known(b));
     if these.is_empty() || those.is_empty() {
-        // Nobody knows what a name stands for; all addresses of a family may be among it.
+        // A name may resolve to any address of a family.
         return these.iter().chain(&those).any(IpAddr::is_unspecified);
     }
     these.iter().any(|a| those.iter().any(|b| same(*a, *b)))
 }
 
-/// Addresses that a host certainly stands for.
+/// Addresses that a host resolves to for certain.
 fn known(host: &Host) -> Vec<IpAddr> {
     match host.ip() {
         Some(ip) => vec![ip.to_canonical()],

@@ -1,31 +1,33 @@
-//! A file to its documents, to the byte.
+//! Splits a file into its documents and knows the bytes of each.
+//!
+//! No YAML parser is needed for that, so that a document with a syntax error hides none of the
+//! documents beside it, and [`crate::store::Editor`] can replace one and leave the others as they are.
 
 use serde::de::IgnoredAny;
 use std::ops::Range;
 
-/// A document of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    /// Bytes with the separator before it.
+pub(super) struct DocumentSpan {
+    /// Bytes of the document with the separator before it.
     pub(super) span: Range<usize>,
-    /// Bytes without.
+    /// Bytes of the document without the separator.
     pub(super) body: Range<usize>,
-    /// Line where the body begins, from 1.
+    /// Line of the file where the body begins, from 1.
     pub(super) line: usize,
 }
 
-/// Documents in order; those without anything in them are left out.
+/// The documents of a file in order, without those that are empty or have only comments.
 ///
-/// A line that begins with `---` or `...` separates, wherever it stands: YAML allows it inside no
-/// scalar. Texts of JSON may follow each other without any separator.
-pub(super) fn documents(bytes: &[u8]) -> Vec<Part> {
+/// A line that begins with `---` or `...` separates documents wherever it is: YAML allows it in no
+/// scalar. JSON texts may follow each other without a separator.
+pub(super) fn documents(bytes: &[u8]) -> Vec<DocumentSpan> {
     let mut parts = Vec::new();
     let mark = if bytes.starts_with(b"\xef\xbb\xbf") {
         3
     } else {
         0
     };
-    let mut part = Part {
+    let mut part = DocumentSpan {
         span: 0..0,
         body: mark..0,
         line: 1,
@@ -41,7 +43,7 @@ pub(super) fn documents(bytes: &[u8]) -> Vec<Part> {
             part.body.end = at;
             parts.push(part);
             // What follows on the separator's line belongs to the document.
-            part = Part {
+            part = DocumentSpan {
                 span: at..at,
                 body: at + 3..at,
                 line,
@@ -60,8 +62,7 @@ pub(super) fn documents(bytes: &[u8]) -> Vec<Part> {
         .collect()
 }
 
-/// Ends of lines.
-pub(super) fn lines(text: &[u8]) -> usize {
+pub(super) fn line_ends(text: &[u8]) -> usize {
     text.split(|c| *c == b'\n').count() - 1
 }
 
@@ -77,8 +78,8 @@ fn is_blank(text: &[u8]) -> bool {
     })
 }
 
-/// A part that is one text of JSON after the other, taken apart; any other part as it is.
-fn json_texts(bytes: &[u8], part: Part) -> Vec<Part> {
+/// Splits a part of a file that is one JSON text after the other; leaves any other part whole.
+fn json_texts(bytes: &[u8], part: DocumentSpan) -> Vec<DocumentSpan> {
     let body = bytes.get(part.body.clone()).unwrap_or_default();
     if body.trim_ascii_start().first() != Some(&b'{') {
         return vec![part];
@@ -89,7 +90,7 @@ fn json_texts(bytes: &[u8], part: Part) -> Vec<Part> {
     while let Some(text) = texts.next() {
         match text {
             Ok(_) => ends.push(texts.byte_offset()),
-            // Flow style that is no JSON, or what is wrong with the last text.
+            // YAML's flow style, or an error in the last text.
             Err(_) => {
                 whole = false;
                 break;
@@ -100,7 +101,7 @@ fn json_texts(bytes: &[u8], part: Part) -> Vec<Part> {
         return vec![part];
     }
     if let (false, Some(last)) = (whole, ends.last()) {
-        // A comment after a text is YAML's: then this is no sequence of texts.
+        // JSON has no comments: one after the text makes this a document of YAML.
         if body.get(*last..).is_some_and(is_blank) {
             return vec![part];
         }
@@ -118,12 +119,12 @@ fn json_texts(bytes: &[u8], part: Part) -> Vec<Part> {
             part.body.start + from
         };
         let to = part.body.start + end;
-        texts.push(Part {
+        texts.push(DocumentSpan {
             span: span_from..to,
             body: part.body.start + from..to,
             line,
         });
-        line += lines(body.get(from..end).unwrap_or_default());
+        line += line_ends(body.get(from..end).unwrap_or_default());
         from = end;
     }
     texts.retain(|part| !is_blank(bytes.get(part.body.clone()).unwrap_or_default()));
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_separator() {
+    fn a_separator_is_at_the_beginning_of_a_line() {
         let text = "key: |\n  ---\n  -----BEGIN X-----\n---x: 1\n";
         assert_eq!(bodies(text), [(1, text)]);
     }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_json_in_a_row() {
+    fn json_texts_may_follow_each_other() {
         let text = "{\"a\": 1}\n{\"b\":\n2}\n\n{\"c\": [\n";
         let found = bodies(text);
         assert_eq!(found[0], (1, "{\"a\": 1}"));
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_nothing() {
+    fn empty_documents_are_left_out() {
         for text in ["", "\n\n", "---\n", "# only\n---\n# comments\n", "...\n"] {
             assert!(documents(text.as_bytes()).is_empty(), "{text:?}");
         }

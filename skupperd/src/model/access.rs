@@ -1,6 +1,6 @@
 //! Grants, and the tokens that are redeemed for them.
 
-use super::{Name, Settings};
+use super::{Name, SettingTexts};
 use std::{fmt, time::Duration};
 use zeroize::Zeroizing;
 
@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 pub struct Code(Zeroizing<String>);
 
 impl Code {
-    /// A code.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
@@ -53,7 +52,7 @@ pub struct AccessGrant {
     /// Issuer of the credentials; the site's when it names none.
     pub issuer: Option<Name>,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: SettingTexts,
 }
 
 /// What a remote site fetches its credentials with.
@@ -68,7 +67,7 @@ pub struct AccessToken {
     /// Cost of the link that comes of it.
     pub link_cost: u32,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: SettingTexts,
 }
 
 #[cfg(test)]

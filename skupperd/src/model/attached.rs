@@ -1,13 +1,12 @@
 //! Connectors whose servers are another namespace's: one side offers them, the other takes them.
 
-use super::{Name, Namespace, RoutingKey, Selector, Settings};
+use super::{ConnectorSettings, Name, Namespace, RoutingKey, Selector, Settings};
 
 /// The side of the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachedConnector {
     /// Namespace whose site may have them.
     pub site_namespace: Namespace,
-    /// The servers.
     pub selector: Selector,
     /// Port that they listen on; 0 for whatever they listen on.
     pub port: u16,
@@ -18,7 +17,7 @@ pub struct AttachedConnector {
     /// Offered even while they are not known to be well, or their unit is not ready.
     pub include_not_ready: bool,
     /// Advanced options, those of a connector.
-    pub settings: Settings,
+    pub settings: Settings<ConnectorSettings>,
 }
 
 /// The side of the site.
@@ -26,10 +25,9 @@ pub struct AttachedConnector {
 pub struct AttachedConnectorBinding {
     /// Namespace that may offer servers.
     pub connector_namespace: Namespace,
-    /// Routing key.
     pub routing_key: RoutingKey,
     /// An address for each pod, on platforms that have some.
     pub expose_pods_by_name: bool,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: Settings<ConnectorSettings>,
 }

@@ -1,4 +1,4 @@
-//! Status fields of each kind, in upstream's form.
+//! Status fields of each kind, as in Skupper.
 
 use super::Kind;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,27 +13,16 @@ pub enum Details {
     #[default]
     #[serde(serialize_with = "nothing")]
     None,
-    /// Site
     Site(SiteDetails),
-    /// Link
     Link(LinkDetails),
-    /// Listener
     Listener(ListenerDetails),
-    /// MultiKeyListener
     MultiKeyListener(MultiKeyListenerDetails),
-    /// Connector
     Connector(ConnectorDetails),
-    /// RouterAccess
     RouterAccess(AccessDetails),
-    /// AccessGrant
     AccessGrant(GrantDetails),
-    /// AccessToken
     AccessToken(TokenDetails),
-    /// Certificate
     Certificate(CertificateDetails),
-    /// AttachedConnector
     AttachedConnector(AttachedConnectorDetails),
-    /// AttachedConnectorBinding
     AttachedConnectorBinding(BindingDetails),
 }
 
@@ -90,7 +79,6 @@ details! {
     AttachedConnector(AttachedConnectorDetails), AttachedConnectorBinding(BindingDetails)
 }
 
-/// Of a Site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SiteDetails {
@@ -117,7 +105,6 @@ pub struct IncomingRecord {
     /// Identity of the site on the other side; empty while it is not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_site_id: String,
-    /// Its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_site_name: String,
     /// Where it came from.
@@ -147,10 +134,9 @@ pub struct CertificateRecord {
 pub struct EndpointStatus {
     /// `<router access>-<role>`
     pub name: String,
-    /// Host.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
-    /// Port, a text as upstream has it.
+    /// Port; a text, as in Skupper.
     pub port: String,
     /// Group, for several routers of one site.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -161,14 +147,10 @@ pub struct EndpointStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SiteRecord {
-    /// Identity.
     pub id: String,
-    /// Name.
     pub name: String,
-    /// Namespace.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
-    /// Platform.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub platform: String,
     /// Version of its software.
@@ -186,7 +168,6 @@ pub struct SiteRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LinkRecord {
-    /// Name.
     pub name: String,
     /// Identity of the site on the other side.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -194,7 +175,6 @@ pub struct LinkRecord {
     /// Name of the site on the other side.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_site_name: String,
-    /// It is up.
     pub operational: bool,
 }
 
@@ -202,7 +182,6 @@ pub struct LinkRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceRecord {
-    /// Routing key.
     pub routing_key: String,
     /// Names of connectors there.
     pub connectors: Vec<String>,
@@ -210,14 +189,12 @@ pub struct ServiceRecord {
     pub listeners: Vec<String>,
 }
 
-/// Of a Link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LinkDetails {
     /// Identity of the site on the other side; empty while it is not known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_site_id: String,
-    /// Its name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub remote_site_name: String,
     /// End of the validity of our certificate there (RFC 3339).
@@ -229,12 +206,14 @@ pub struct LinkDetails {
     /// Since when it is up (RFC 3339).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub up_since: String,
+    /// TLS group of the key exchange, such as `X25519MLKEM768` (post-quantum) or `X25519`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key_exchange: String,
     /// What went wrong last, be it over or not.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_failure: String,
 }
 
-/// Of a Listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListenerDetails {
@@ -255,7 +234,6 @@ pub struct ListenerDetails {
     pub tls_handshake_failures: u64,
 }
 
-/// Of a MultiKeyListener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MultiKeyListenerDetails {
@@ -307,7 +285,6 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// Of a Connector.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConnectorDetails {
@@ -324,7 +301,6 @@ pub struct ConnectorDetails {
     pub last_failure: String,
 }
 
-/// Of an AttachedConnector.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AttachedConnectorDetails {
@@ -350,9 +326,7 @@ pub struct BindingDetails {
 pub struct SelectedPod {
     /// What it is: a unit, a control group, an executable or a user.
     pub name: String,
-    /// Address.
     pub ip: String,
-    /// Port.
     pub port: u16,
 }
 
@@ -360,7 +334,6 @@ pub struct SelectedPod {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HealthRecord {
-    /// It is well.
     pub ready: bool,
     /// Why not.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -379,7 +352,6 @@ pub struct AccessDetails {
     pub certificate_expiration_time: String,
 }
 
-/// Of a Certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CertificateDetails {

@@ -5,7 +5,6 @@ use std::fmt;
 
 /// A kind of resource, in the order in which resources are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each is the kind of that name")]
 pub enum Kind {
     Site,
     Connector,
@@ -23,7 +22,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds.
     pub const ALL: [Self; 13] = [
         Self::Site,
         Self::Connector,
@@ -78,6 +76,18 @@ impl Kind {
         matches!(self, Self::Secret | Self::AccessGrant | Self::AccessToken)
     }
 
+    /// Resources are set in the order of their ranks, and removed in the opposite one:
+    /// clients are accepted when links and servers are in place.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::RouterAccess => 1,
+            Self::Link => 2,
+            Self::Connector | Self::AttachedConnectorBinding => 3,
+            Self::Listener | Self::MultiKeyListener => 4,
+            _ => 0,
+        }
+    }
+
     /// This version of the daemon acts on it. Others are kept and say so in their status.
     pub fn is_served(self) -> bool {
         matches!(
@@ -107,14 +117,11 @@ impl fmt::Display for Kind {
 /// Kind and name: what identifies a resource in its namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Kind.
     pub kind: Kind,
-    /// Name.
     pub name: Name,
 }
 
 impl Key {
-    /// A key.
     pub fn new(kind: Kind, name: Name) -> Self {
         Self { kind, name }
     }

@@ -1,55 +1,64 @@
 //! Resources: what describes them, and what they say.
 
 use super::{
-    AccessGrant, AccessToken, AttachedConnector, AttachedConnectorBinding, EDGE_PORT, Host,
-    INTER_ROUTER_PORT, Key, Kind, Name, Namespace, RoutingKey, Secret, ServerHost, SiteId,
+    AccessGrant, AccessToken, AttachedConnector, AttachedConnectorBinding, ConnectorSettings,
+    EDGE_PORT, Host, INTER_ROUTER_PORT, Key, Kind, LinkSettings, ListenerSettings, Name, Namespace,
+    RoutingKey, Secret, ServerHost, SettingTexts, Settings, SiteId, SiteSettings,
 };
 use std::{collections::BTreeMap, fmt};
-
-/// Advanced options of a resource; unknown ones mean nothing.
-pub type Settings = BTreeMap<String, String>;
 
 /// A validated resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// What describes it.
     pub meta: Meta,
-    /// What it says.
     pub spec: Spec,
 }
 
 impl Resource {
-    /// Kind.
     pub fn kind(&self) -> Kind {
         self.spec.kind()
     }
 
-    /// Name.
     pub fn name(&self) -> &Name {
         &self.meta.name
     }
 
-    /// Kind and name.
     pub fn key(&self) -> Key {
         Key {
             kind: self.kind(),
             name: self.meta.name.clone(),
         }
     }
+
+    /// Credentials that the user wrote, for any use. `None` for those that came with a token: whoever
+    /// issued the token has chosen their name, so they are no issuer, server or trust store.
+    pub fn user_secret(&self) -> Option<&Secret> {
+        match &self.spec {
+            Spec::Secret(secret) if self.meta.redeemed_token().is_none() => Some(secret),
+            _ => None,
+        }
+    }
+
+    /// Credentials that came with a token, for the links of that token alone, and the token's mark.
+    pub fn redeemed_secret(&self) -> Option<(&str, &Secret)> {
+        match &self.spec {
+            Spec::Secret(secret) => Some((self.meta.redeemed_token()?, secret)),
+            _ => None,
+        }
+    }
 }
 
-/// What describes a resource and has no effect on what runs.
+/// Annotation of a Link and its Secret that came with an access token: the mark of that token.
+pub const REDEEMED_TOKEN: &str = "skupper.io/redeemed-token";
+
+/// What describes a resource. Only the annotation [`REDEEMED_TOKEN`] has an effect on what runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meta {
-    /// Name.
     pub name: Name,
-    /// Namespace.
     pub namespace: Namespace,
     /// Identity given by whoever made it.
     pub uid: Option<String>,
-    /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
     pub annotations: BTreeMap<String, String>,
     /// Count of changes, when whoever made it counts them.
     pub generation: i64,
@@ -67,41 +76,33 @@ impl Meta {
             generation: 0,
         }
     }
+
+    /// Mark of the access token that it came with.
+    pub fn redeemed_token(&self) -> Option<&str> {
+        self.annotations.get(REDEEMED_TOKEN).map(String::as_str)
+    }
 }
 
 /// What a resource says, by kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spec {
-    /// Site
     Site(Site),
-    /// Link
     Link(Link),
-    /// Listener
     Listener(Listener),
-    /// MultiKeyListener
     MultiKeyListener(MultiKeyListener),
-    /// Connector
     Connector(Connector),
-    /// RouterAccess
     RouterAccess(RouterAccess),
-    /// AccessGrant
     AccessGrant(AccessGrant),
-    /// AccessToken
     AccessToken(AccessToken),
-    /// Secret
     Secret(Secret),
-    /// Certificate
     Certificate(Certificate),
-    /// AttachedConnector
     AttachedConnector(AttachedConnector),
-    /// AttachedConnectorBinding
     AttachedConnectorBinding(AttachedConnectorBinding),
     /// A kind of Skupper's that this version does not act on.
     Unserved(Kind),
 }
 
 impl Spec {
-    /// Kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Site(_) => Kind::Site,
@@ -137,10 +138,9 @@ pub struct Certificate {
     /// An issuer: its result is the CA of its name.
     pub signing: bool,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: SettingTexts,
 }
 
-/// A site.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Site {
     /// Identity given by the user (`metadata.uid`).
@@ -154,13 +154,12 @@ pub struct Site {
     /// Two routers, on platforms that can.
     pub ha: bool,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: Settings<SiteSettings>,
 }
 
 /// Whether links may come in, and how the resource puts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkAccess {
-    /// They may not.
     #[default]
     None,
     /// They may. The text is `default`, or a way of other platforms, which means the same here.
@@ -199,7 +198,6 @@ impl Role {
             .find(|role| role.as_str() == text)
     }
 
-    /// Its default port.
     pub fn default_port(self) -> u16 {
         match self {
             Self::InterRouter => INTER_ROUTER_PORT,
@@ -217,17 +215,13 @@ impl fmt::Display for Role {
 /// Where a link can be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Role.
     pub role: Role,
-    /// Host.
     pub host: Host,
-    /// Port.
     pub port: u16,
     /// Group, for several routers of one site; empty when there is one.
     pub group: String,
 }
 
-/// A link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Where to dial, in order of preference; at least one.
@@ -237,12 +231,11 @@ pub struct Link {
     /// Cost, at least 1.
     pub cost: u32,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: Settings<LinkSettings>,
 }
 
 /// What is looked for in the traffic of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the value of that name")]
 pub enum Observer {
     #[default]
     Auto,
@@ -252,7 +245,6 @@ pub enum Observer {
 }
 
 impl Observer {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Auto, Self::None, Self::Http1, Self::Http2];
 
     /// As a manifest writes it.
@@ -269,11 +261,9 @@ impl Observer {
 /// A listener of TCP connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Routing key.
     pub routing_key: RoutingKey,
     /// Address or host name to listen on.
     pub host: Host,
-    /// Port.
     pub port: u16,
     /// Server credentials; with them the listener speaks TLS.
     pub tls_credentials: Option<Name>,
@@ -282,7 +272,7 @@ pub struct Listener {
     /// A listener for each pod, on platforms that have some.
     pub expose_pods_by_name: bool,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: Settings<ListenerSettings>,
 }
 
 /// A listener with several routing keys.
@@ -290,7 +280,6 @@ pub struct Listener {
 pub struct MultiKeyListener {
     /// Address or host name to listen on.
     pub host: Host,
-    /// Port.
     pub port: u16,
     /// How a connection gets its routing key.
     pub strategy: Strategy,
@@ -301,7 +290,7 @@ pub struct MultiKeyListener {
     /// What is looked for in its traffic.
     pub observer: Observer,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: Settings<ListenerSettings>,
 }
 
 /// How a connection of a listener with several routing keys gets one: at least one, none twice.
@@ -339,9 +328,7 @@ impl Strategy {
 /// A connector of TCP connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connector {
-    /// Routing key.
     pub routing_key: RoutingKey,
-    /// Host of the server.
     pub host: ServerHost,
     /// Port of the server; 0 where none is needed, at a Unix socket, and for any of a workload's.
     pub port: u16,
@@ -356,15 +343,13 @@ pub struct Connector {
     /// An address for each pod, on platforms that have some.
     pub expose_pods_by_name: bool,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: Settings<ConnectorSettings>,
 }
 
 /// A role that a RouterAccess accepts, and its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessRole {
-    /// Role.
     pub role: Role,
-    /// Port.
     pub port: u16,
 }
 
@@ -384,5 +369,5 @@ pub struct RouterAccess {
     /// Further names in the server certificate.
     pub subject_alternative_names: Vec<Host>,
     /// Advanced options.
-    pub settings: Settings,
+    pub settings: SettingTexts,
 }

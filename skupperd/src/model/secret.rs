@@ -19,9 +19,7 @@ pub struct Secret {
 /// An HTTP proxy for links that go out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// Host.
     pub host: String,
-    /// Port.
     pub port: u16,
     /// User name and password.
     pub login: Option<(String, Zeroizing<String>)>,

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v36_selectors_are_read_and_written() {
+    fn selectors_are_read_and_written() {
         for (text, written) in [
             ("unit=nginx.service", "unit=nginx.service"),
             ("unit/nginx.service", "unit=nginx.service"),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn v36_what_selects_nothing_on_a_host_is_refused() {
+    fn a_selector_without_a_meaning_on_a_host_is_rejected() {
         for bad in [
             "app=web",
             "unit",

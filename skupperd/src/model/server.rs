@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v47_unix_sockets_are_hosts_of_servers() {
+    fn a_unix_socket_is_a_host_of_a_server() {
         let good: ServerHost = "unix:/run/app/app.sock".parse().unwrap();
         assert_eq!(good.unix(), Some(Path::new("/run/app/app.sock")));
         assert_eq!(good.to_string(), "unix:/run/app/app.sock");

@@ -69,18 +69,14 @@ impl fmt::Display for ConditionType {
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConditionStatus {
-    /// It does.
     True,
-    /// It does not.
     False,
-    /// Nobody can tell.
     Unknown,
 }
 
 /// State of a resource, and reason of a condition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// Works.
     Ready,
     /// Waits for something.
     #[default]
@@ -109,7 +105,6 @@ impl fmt::Display for Phase {
 /// State of a condition, without its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It holds.
     True,
     /// It holds, and there is something to say of it.
     Noted(String),
@@ -153,9 +148,7 @@ pub struct Condition {
     /// What it is about.
     #[serde(rename = "type")]
     pub kind: ConditionType,
-    /// Whether it holds.
     pub status: ConditionStatus,
-    /// Why.
     pub reason: Phase,
     /// Why, in words.
     #[serde(default)]
@@ -180,7 +173,6 @@ pub struct Status<D = Details> {
     /// Fields of the kind.
     #[serde(flatten)]
     pub details: D,
-    /// State.
     #[serde(default)]
     pub status: Phase,
     /// State, in words.
@@ -252,7 +244,6 @@ impl Draft {
         Self::new(kind, false).with(ConditionType::Configured, State::Noted(text))
     }
 
-    /// Sets a condition.
     #[must_use]
     pub fn with(mut self, kind: ConditionType, state: State) -> Self {
         match self.conditions.iter_mut().find(|(k, _)| *k == kind) {

@@ -19,16 +19,13 @@ const MAX_SITE_ID: usize = 128;
 /// Why a text is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SyntaxError {
-    /// There is nothing.
     #[error("value must not be empty")]
     Empty,
     /// There is too much of it.
     #[error("value is longer than {0} characters")]
     TooLong(usize),
-    /// It does not match.
     #[error("value does not match this regular expression: {0}")]
     Pattern(&'static str),
-    /// It is no host.
     #[error("a valid IP address or hostname is expected")]
     Host,
     /// It is no path of a Unix socket.
@@ -43,7 +40,6 @@ pub enum SyntaxError {
     /// It is no identity of a site.
     #[error("only letters, digits and the characters - . _ are allowed")]
     SiteId,
-    /// It is no port.
     #[error("{0} is not a port (1..65535)")]
     Port(i64),
 }
@@ -78,13 +74,11 @@ pub fn check_name(text: &str) -> Result<(), SyntaxError> {
     labels(text)
 }
 
-/// Routing keys.
 fn check_routing_key(text: &str) -> Result<(), SyntaxError> {
     length(text, MAX_ROUTING_KEY)?;
     labels(text)
 }
 
-/// Names of namespaces.
 pub fn check_namespace(text: &str) -> Result<(), SyntaxError> {
     length(text, MAX_LABEL)?;
     if label(text) {
@@ -150,7 +144,6 @@ macro_rules! checked_text {
                 Ok(Self(text))
             }
 
-            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -225,7 +218,6 @@ macro_rules! checked_text {
 }
 
 checked_text! {
-    /// Name of a namespace.
     Namespace, check_namespace
 }
 checked_text! {
@@ -270,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c18_names() {
+    fn names_are_checked_as_kubernetes_does() {
         for good in [
             "a",
             "a-b",
@@ -300,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn s19_namespaces() {
+    fn a_namespace_is_one_dns_label() {
         assert!(Namespace::new("east-1").is_ok() && Namespace::new("n".repeat(63)).is_ok());
         for bad in [
             "Bad_Name",
@@ -318,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn v14_hosts() {
+    fn a_host_is_an_address_or_a_dns_name() {
         let good = [
             "localhost",
             "a-b.c",
@@ -365,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn v15_ports() {
+    fn a_port_is_between_1_and_65535() {
         assert_eq!(parse_port(1), Ok(1));
         assert_eq!(parse_port(65_535), Ok(65_535));
         for bad in [0, -1, 65_536, 70_000, i64::MAX, i64::MIN] {

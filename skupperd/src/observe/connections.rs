@@ -1,20 +1,24 @@
-//! Connections and services as JSON, with the names that upstream's network observer has for them.
+//! Connections, requests and services as JSON, with the field names of Skupper's network observer.
 
-use super::clients::Attribution;
-use crate::link::ledger::{Query, Record, RequestRecord, ServiceKey, Side, Totals, Which};
+use super::attribution::ClientAttribution;
+use crate::flows::{FlowFilter, Query, Record, RequestRecord, ServiceKey, Side, Totals};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
 
-/// Connections that are shown unless more or fewer are asked for.
-const SHOWN: usize = 100;
-/// Most that are shown.
-const MOST: usize = 10_000;
+/// Limit of a query without one.
+const DEFAULT_LIMIT: usize = 100;
+/// Largest limit.
+const MAX_LIMIT: usize = 10_000;
 
-/// Reads the query of a request for connections: `limit`, `state` and `namespace`.
-pub(super) fn query(text: &str) -> Result<Query, String> {
+/// Parses the parameters `limit`, `state` and `namespace`.
+///
+/// # Errors
+///
+/// The parameter that is invalid, and why.
+pub(super) fn parse_query(text: &str) -> Result<Query, String> {
     let mut query = Query {
-        limit: SHOWN,
+        limit: DEFAULT_LIMIT,
         ..Query::default()
     };
     for (name, value) in text.split('&').filter_map(|part| part.split_once('=')) {
@@ -23,25 +27,24 @@ pub(super) fn query(text: &str) -> Result<Query, String> {
                 let limit: i64 = value
                     .parse()
                     .map_err(|_| format!("limit: {value:?} is not a number"))?;
-                // As upstream has it, a negative one is for all.
-                query.limit = usize::try_from(limit).unwrap_or(MOST).min(MOST);
+                // As in the Go implementation, a negative limit means all.
+                query.limit = usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT);
             }
             "state" => {
-                query.which = match value {
-                    "all" => Which::All,
-                    "active" => Which::Active,
-                    "terminated" => Which::Terminated,
+                query.filter = match value {
+                    "all" => FlowFilter::All,
+                    "active" => FlowFilter::Active,
+                    "terminated" => FlowFilter::Terminated,
                     _ => return Err(format!("state: {value:?} is not all, active or terminated")),
                 }
             }
             "namespace" => query.namespace = Some(value.to_owned()),
-            _ => return Err(format!("there is no parameter {name:?}")),
+            _ => return Err(format!("unknown parameter {name:?}")),
         }
     }
     Ok(query)
 }
 
-/// A list as upstream's API gives it.
 pub(super) fn list(results: Vec<Value>) -> Value {
     json!({"count": results.len(), "results": results})
 }
@@ -50,21 +53,21 @@ fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
 }
 
-fn passed(time: Option<Duration>) -> Option<u64> {
+fn duration_micros(time: Option<Duration>) -> Option<u64> {
     time.map(|t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// Host and port of an address; what is none is a host, as the path of a Unix socket.
-fn parts(addr: &str) -> (String, String) {
+/// Host and port of an address. Anything else is a host without a port, as the path of a Unix socket.
+fn host_and_port(addr: &str) -> (String, String) {
     match addr.parse::<SocketAddr>() {
         Ok(addr) => (addr.ip().to_string(), addr.port().to_string()),
         Err(_) => (addr.to_owned(), String::new()),
     }
 }
 
-/// Connections with the processes of their clients, where those are of this host.
-pub(super) fn connections(records: &[Record], attribution: &Attribution) -> Vec<Value> {
-    let clients = attribution.of(records);
+/// Connections, with the process and user of each client of this host.
+pub(super) fn connections(records: &[Record], attribution: &ClientAttribution) -> Vec<Value> {
+    let clients = attribution.clients_of(records);
     let all = records.iter().zip(clients).map(|(record, client)| {
         let mut shown = connection(record);
         shown["sourceProcessName"] = json!(client.as_ref().map_or("", |c| &c.name));
@@ -74,17 +77,17 @@ pub(super) fn connections(records: &[Record], attribution: &Attribution) -> Vec<
     all.collect()
 }
 
-/// A connection. Times are microseconds since the epoch, lengths of time microseconds.
+/// Times are in microseconds since the epoch, durations in microseconds.
 fn connection(record: &Record) -> Value {
-    let (here, there) = (&*record.site, &record.served.site);
+    let (here, there) = (&*record.site, &record.server.site);
     let (source, dest) = match record.side {
         Side::Listener => (here, there),
         Side::Connector => (there, here),
     };
     let client = record.client.map(|c| c.to_string()).unwrap_or_default();
-    let (source_host, source_port) = parts(&client);
-    let (dest_host, dest_port) = parts(&record.served.server);
-    let (proxy_host, proxy_port) = parts(&record.served.proxy);
+    let (source_host, source_port) = host_and_port(&client);
+    let (dest_host, dest_port) = host_and_port(&record.server.server);
+    let (proxy_host, proxy_port) = host_and_port(&record.server.proxy);
     json!({
         "identity": record.id,
         "peerIdentity": record.peer_id,
@@ -92,7 +95,7 @@ fn connection(record: &Record) -> Value {
         "namespace": here.namespace,
         "startTime": micros(record.start),
         "endTime": record.end.map_or(0, micros),
-        "duration": passed(Some(record.duration)),
+        "duration": duration_micros(Some(record.duration)),
         "sourceSiteId": source.id,
         "sourceSiteName": source.name,
         "destSiteId": dest.id,
@@ -100,7 +103,7 @@ fn connection(record: &Record) -> Value {
         "routingKey": &*record.routing_key,
         "protocol": "tcp",
         "listener": &*record.entity,
-        "connector": record.served.connector,
+        "connector": record.server.connector,
         "sourceHost": source_host,
         "sourcePort": source_port,
         "destHost": dest_host,
@@ -109,25 +112,24 @@ fn connection(record: &Record) -> Value {
         "proxyPort": proxy_port,
         "octetCount": record.sent,
         "octetReverseCount": record.received,
-        "openLatency": passed(record.opened),
-        "latency": passed(record.answered),
-        "traceRouters": record.served.trace,
+        "openLatency": duration_micros(record.opened),
+        "latency": duration_micros(record.answered),
+        "traceRouters": record.server.trace,
         "endReason": record.ending,
         "requestCount": record.requests,
     })
 }
 
-/// An HTTP request that was observed.
 pub(super) fn request(record: &RequestRecord) -> Value {
     let (of, seen) = (&record.connection, &record.exchange);
-    let (source, dest) = (&*of.site, &of.served.site);
+    let (source, dest) = (&*of.site, &of.server.site);
     json!({
         "identity": record.id,
         "connectionId": of.id,
         "namespace": source.namespace,
         "startTime": micros(record.start),
         "endTime": micros(record.end),
-        "duration": passed(Some(seen.duration)),
+        "duration": duration_micros(Some(seen.duration)),
         "sourceSiteId": source.id,
         "sourceSiteName": source.name,
         "destSiteId": dest.id,
@@ -136,13 +138,13 @@ pub(super) fn request(record: &RequestRecord) -> Value {
         "protocol": seen.protocol.as_str(),
         "streamId": (seen.stream != 0).then_some(seen.stream),
         "listener": &*of.entity,
-        "connector": of.served.connector,
+        "connector": of.server.connector,
         "method": seen.method,
         "status": seen.status.map(|status| status.to_string()),
         "octetCount": seen.sent,
         "octetReverseCount": seen.received,
-        "latency": passed(seen.latency),
-        "traceRouters": of.served.trace,
+        "latency": duration_micros(seen.latency),
+        "traceRouters": of.server.trace,
     })
 }
 
@@ -153,7 +155,6 @@ fn side(side: Side) -> &'static str {
     }
 }
 
-/// What a service has carried.
 pub(super) fn service((key, totals): (&ServiceKey, &Totals)) -> Value {
     json!({
         "namespace": key.here.namespace,
@@ -176,24 +177,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_says_which_connections_and_how_many() {
-        let default = query("").unwrap();
-        assert_eq!((default.limit, default.which), (SHOWN, Which::All));
-        let some = query("limit=5&state=active&namespace=east").unwrap();
-        assert_eq!((some.limit, some.which), (5, Which::Active));
+    fn a_query_selects_and_limits_connections() {
+        let default = parse_query("").unwrap();
+        assert_eq!(
+            (default.limit, default.filter),
+            (DEFAULT_LIMIT, FlowFilter::All)
+        );
+        let some = parse_query("limit=5&state=active&namespace=east").unwrap();
+        assert_eq!((some.limit, some.filter), (5, FlowFilter::Active));
         assert_eq!(some.namespace.as_deref(), Some("east"));
-        assert_eq!(query("limit=-1").unwrap().limit, MOST);
+        assert_eq!(parse_query("limit=-1").unwrap().limit, MAX_LIMIT);
         for bad in ["limit=x", "limit=", "state=old", "page=2"] {
-            assert!(query(bad).is_err(), "{bad}");
+            assert!(parse_query(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn an_address_has_a_host_and_maybe_a_port() {
+    fn addresses_are_split_into_host_and_port() {
         let text = |host: &str, port: &str| (host.to_owned(), port.to_owned());
-        assert_eq!(parts("10.0.0.1:80"), text("10.0.0.1", "80"));
-        assert_eq!(parts("[::1]:80"), text("::1", "80"));
-        assert_eq!(parts("unix:/run/s"), text("unix:/run/s", ""));
-        assert_eq!(parts(""), text("", ""));
+        assert_eq!(host_and_port("10.0.0.1:80"), text("10.0.0.1", "80"));
+        assert_eq!(host_and_port("[::1]:80"), text("::1", "80"));
+        assert_eq!(host_and_port("unix:/run/s"), text("unix:/run/s", ""));
+        assert_eq!(host_and_port(""), text("", ""));
     }
 }

@@ -1,9 +1,9 @@
-//! The console: one page that draws what the API says. It is one file without outside resources, and
-//! its policy lets a browser run and ask for nothing else.
+//! The console: one page that draws what the API reports. It is one file without outside resources,
+//! and its content security policy lets the browser load and run nothing else.
 //!
-//! Names come from other sites: the script makes text of them, never markup, and the policy has the
-//! browser refuse markup from scripts. A page of another origin that has its name resolve to this
-//! host is told from this one by the `Host` that its browser sends.
+//! Names come from other sites: the script inserts them as text, never as markup, and the policy
+//! makes the browser refuse markup from scripts. Against DNS rebinding, requests are answered only
+//! under names that always mean this host: the browser sends the name in `Host`.
 
 use aws_lc_rs::{constant_time, digest, rand};
 use base64::{Engine, engine::general_purpose};
@@ -14,13 +14,13 @@ use hyper::{
 };
 use std::{net::IpAddr, sync::LazyLock};
 
-/// The page, put together from its parts.
-struct Page {
+/// The page with style and script in place.
+struct ConsolePage {
     html: String,
     policy: String,
 }
 
-static PAGE: LazyLock<Page> = LazyLock::new(|| {
+static PAGE: LazyLock<ConsolePage> = LazyLock::new(|| {
     let (style, script) = (
         include_str!("console/style.css"),
         include_str!("console/script.js"),
@@ -39,15 +39,14 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| {
     let html = include_str!("console/page.html")
         .replace("{{style}}", style)
         .replace("{{script}}", script);
-    Page { html, policy }
+    ConsolePage { html, policy }
 });
 
-/// The page as HTML.
 pub fn page() -> &'static str {
     &PAGE.html
 }
 
-/// Headers that every answer to a browser has.
+/// Headers of every response to a browser.
 pub fn headers() -> [(http::HeaderName, &'static str); 6] {
     let name = http::HeaderName::from_static;
     [
@@ -60,10 +59,10 @@ pub fn headers() -> [(http::HeaderName, &'static str); 6] {
     ]
 }
 
-/// The request is for this host by a name that is always its own.
+/// Whether the request names this host by `localhost` or a loopback address.
 pub fn is_for_this_host<B>(request: &Request<B>) -> bool {
-    let named = request.headers().get_all(HOST).iter().collect::<Vec<_>>();
-    let [host] = named[..] else {
+    let hosts = request.headers().get_all(HOST).iter().collect::<Vec<_>>();
+    let [host] = hosts[..] else {
         return false;
     };
     let host = host.to_str().unwrap_or_default();
@@ -77,27 +76,33 @@ pub fn is_for_this_host<B>(request: &Request<B>) -> bool {
 }
 
 /// Length of a token in bytes.
-const TOKEN: usize = 24;
+const TOKEN_LENGTH: usize = 24;
 
-/// What a reader has to show. The page has it from the fragment of its address, which browsers send
-/// to nobody.
+/// The refusal of a request without the token.
+pub const TOKEN_MISSING: &str =
+    "the token is missing; open the URL that `skupper console` prints\n";
+/// The refusal of a request under another name than this host's own.
+pub const FOREIGN_NAME: &str =
+    "the console is served under this host's own names only; use localhost\n";
+
+/// The bearer token of a reader. It is in the fragment of the page's URL, which browsers do not send.
 #[derive(Clone)]
-pub struct Token(String);
+pub struct ConsoleToken(String);
 
-impl Token {
-    /// A new one; none where the system has no random numbers.
+impl ConsoleToken {
+    /// `None` when the system has no random numbers.
     pub fn new() -> Option<Self> {
-        let mut bytes = [0; TOKEN];
+        let mut bytes = [0; TOKEN_LENGTH];
         rand::fill(&mut bytes).ok()?;
         Some(Self(general_purpose::URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// The address of the page with it.
+    /// The URL of the page with the token, and a newline.
     pub fn url(&self, addr: std::net::SocketAddr) -> String {
         format!("http://{addr}/#{}\n", self.0)
     }
 
-    /// A request shows it.
+    /// Whether the headers of a request have the token.
     pub fn is_shown(&self, headers: &HeaderMap) -> bool {
         let shown = headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
         let shown = shown.and_then(|value| value.strip_prefix(b"Bearer "));
@@ -116,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn o9_only_names_that_are_always_this_host_are_its_own() {
+    fn only_names_that_always_mean_this_host_are_accepted() {
         for own in [
             "localhost",
             "LOCALHOST:8080",
@@ -146,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn o9_a_token_is_shown_whole_or_not_at_all() {
-        let token = Token::new().unwrap();
+    fn only_the_whole_token_is_accepted() {
+        let token = ConsoleToken::new().unwrap();
         let shows = |value: &str| {
             let value = value.parse().unwrap();
             token.is_shown(&HeaderMap::from_iter([(AUTHORIZATION, value)]))
@@ -157,14 +162,14 @@ mod tests {
         assert!(!shows("Bearer "));
         assert!(!shows(&token.0));
         assert!(!token.is_shown(&HeaderMap::new()));
-        assert_ne!(token.0, Token::new().unwrap().0);
+        assert_ne!(token.0, ConsoleToken::new().unwrap().0);
     }
 
     #[test]
-    fn o9_the_page_needs_nothing_from_outside_and_makes_no_markup_of_names() {
+    fn the_page_loads_nothing_from_outside_and_makes_no_markup_of_names() {
         let page = page();
-        assert!(!page.contains("{{"), "a part is missing");
-        // The name of a format; nothing is fetched by it.
+        assert!(!page.contains("{{"), "a placeholder is left");
+        // The XML namespace of SVG; nothing is fetched by it.
         let addresses = page.replace("http://www.w3.org/2000/svg", "");
         for outside in ["http:", "https:", "//cdn", "@import", "url("] {
             assert!(!addresses.contains(outside), "{outside}");

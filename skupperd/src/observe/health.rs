@@ -1,43 +1,43 @@
-//! Whether every event loop still turns.
+//! Health of the event loops.
 
-use crate::link::{
-    core::CoreSender,
-    worker::{Command, Senders},
+use crate::{
+    core::{CoreHandle, CoreRequest},
+    messages::{Command, Senders},
 };
 use std::time::Duration;
-use tokio::{sync::oneshot, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 
-/// Asks the event loops.
+/// Pings the event loops of the core and of the workers.
 #[derive(Clone)]
 pub struct Health {
     workers: Senders,
-    core: CoreSender,
+    core: CoreHandle,
 }
 
 impl Health {
-    /// Health of these.
-    pub fn new(workers: Senders, core: CoreSender) -> Self {
+    pub fn new(workers: Senders, core: CoreHandle) -> Self {
         Self { workers, core }
     }
 
-    /// The threads that do not answer within this time. Whoever waits for this is on a loop of its
-    /// own, which answers by that.
+    /// The threads that do not answer within this time. The main loop is not pinged: it runs this.
     pub async fn silent(&self, limit: Duration) -> Vec<String> {
-        let mut asked = JoinSet::new();
-        for worker in 0..self.workers.count() {
-            let (answer, answered) = oneshot::channel();
-            self.workers.send(worker, Command::Ping(answer));
-            asked.spawn(async move {
-                let alive = matches!(timeout(limit, answered).await, Ok(Ok(_)));
+        let mut pings = JoinSet::new();
+        let answers = self.workers.ask_all(Command::Ping);
+        for (worker, replied) in answers.into_iter().enumerate() {
+            pings.spawn(async move {
+                let alive = matches!(timeout(limit, replied).await, Ok(Ok(_)));
                 (!alive).then(|| format!("worker-{worker}"))
             });
         }
         let core = self.core.clone();
-        asked.spawn(async move {
-            let alive = matches!(timeout(limit, core.call(|_| ())).await, Ok(Some(())));
+        pings.spawn(async move {
+            let alive = matches!(
+                timeout(limit, core.ask(CoreRequest::Ping)).await,
+                Ok(Ok(()))
+            );
             (!alive).then(|| "core".to_owned())
         });
-        let mut silent: Vec<String> = asked.join_all().await.into_iter().flatten().collect();
+        let mut silent: Vec<String> = pings.join_all().await.into_iter().flatten().collect();
         silent.sort();
         silent
     }

@@ -1,14 +1,15 @@
-//! Taking over a site that upstream's tools have set up on this host: its directory as it is, with its
-//! identity, its CAs, so that what other sites were given stays good, its ports and its links.
+//! `system adopt`: the resources of a site that Skupper's own tools set up on this host.
+//!
+//! They keep its ID, its CAs, its ports and its links, so that the credentials of other sites stay valid.
 
 use super::{
     OperateError, Outcome,
-    bundle::{portable, secret_document},
-    edit::good,
+    bundle::{secret_document, without_identity},
     invalid,
+    resources::valid_resources,
 };
 use crate::{
-    manifest::Located,
+    manifest::LocatedResource,
     model::{Key, Kind, Name, Spec},
     pki,
     store::{NamespaceDir, read_text},
@@ -16,107 +17,109 @@ use crate::{
 use serde_json::Value;
 use std::{collections::BTreeMap, io, path::Path};
 
-/// The resources of an upstream site's directory, `namespaces/<name>`, for this namespace. Nothing in
-/// the directory is changed.
-pub fn adopted(namespace: &NamespaceDir, dir: &Path) -> Outcome<Vec<Value>> {
+/// The resources of a directory `namespaces/<name>` of Skupper, for this namespace. Changes nothing in it.
+pub fn adopt(namespace: &NamespaceDir, dir: &Path) -> Outcome<Vec<Value>> {
     let input = dir.join("input");
     if !input.join("resources").is_dir() && !dir.join("runtime/resources").is_dir() {
         return Err(invalid(format!(
-            "{}: neither input/resources nor runtime/resources is in it: name the directory of a \
-             namespace",
+            "{}: has neither input/resources nor runtime/resources; give the directory of a namespace",
             dir.display()
         )));
     }
-    let mut taken: BTreeMap<Key, Value> = BTreeMap::new();
-    let given = good(&namespace.with_input(&input), &[])?;
-    for located in &given {
-        // It was redeemed when the site was started: what came of it is in the running state.
+    let mut resources: BTreeMap<Key, Value> = BTreeMap::new();
+    let supplied = valid_resources(&namespace.with_input(&input), &[])?;
+    for located in &supplied {
+        // Skupper redeemed it when it started the site: its Link is in the runtime directory.
         if located.resource.kind() != Kind::AccessToken {
-            taken.insert(located.key(), kept(located));
+            resources.insert(located.key(), with_identity(located));
         }
     }
     let running = namespace.with_input(&dir.join("runtime/resources"));
-    // Upstream's own port of role normal is none of ours.
-    let running = good(&running, &[Kind::RouterAccess])?;
-    let site = given.iter().chain(&running).find_map(site_name);
-    let site = site.ok_or_else(|| invalid(format!("{}: there is no Site in it", dir.display())))?;
+    // Skupper's RouterAccess of role normal is for its own tools.
+    let running = valid_resources(&running, &[Kind::RouterAccess])?;
+    let site = supplied.iter().chain(&running).find_map(site_name);
+    let site = site.ok_or_else(|| invalid(format!("{}: contains no Site", dir.display())))?;
     for located in &running {
         let wanted = match &located.resource.spec {
             Spec::Site(_) | Spec::Link(_) | Spec::Secret(_) => true,
-            // The ports that other sites know.
+            // The ports that other sites dial.
             Spec::RouterAccess(_) => *located.resource.name() == *site,
             _ => false,
         };
         if wanted {
-            let document = taken.entry(located.key());
-            document.or_insert_with(|| kept(located));
+            let document = resources.entry(located.key());
+            document.or_insert_with(|| with_identity(located));
         }
     }
-    // A file goes before a Secret of its name, and what the user gave before what upstream made.
+    // Files take precedence over a Secret of their name, and the user's over those that Skupper made.
     let files = [
-        (dir.join("runtime/issuers"), pki::OF_CA),
-        (input.join("issuers"), pki::OF_CA),
-        (input.join("certs"), pki::OF_END),
+        (dir.join("runtime/issuers"), pki::CA_FILES),
+        (input.join("issuers"), pki::CA_FILES),
+        (input.join("certs"), pki::END_ENTITY_FILES),
     ];
     for (dir, needed) in files {
-        for (name, secret) in pki::given_files(&dir, needed)? {
+        for (name, secret) in pki::supplied_credentials(&dir, needed)? {
             let document = secret_document(namespace, &name, secret);
-            taken.insert(Key::new(Kind::Secret, name), document);
+            resources.insert(Key::new(Kind::Secret, name), document);
         }
     }
-    profiles(namespace, dir, &mut taken)?;
+    profiles(namespace, dir, &mut resources)?;
     let key = Key::new(Kind::Site, site);
-    if let (Some(id), Some(document)) = (identity(dir)?, taken.get_mut(&key)) {
+    if let (Some(id), Some(document)) = (identity(dir)?, resources.get_mut(&key)) {
         document["metadata"]["uid"] = id.into();
     }
-    Ok(taken.into_values().collect())
+    Ok(resources.into_values().collect())
 }
 
-fn site_name(located: &Located) -> Option<Name> {
+fn site_name(located: &LocatedResource) -> Option<Name> {
     match located.resource.spec {
         Spec::Site(_) => Some(located.resource.name().clone()),
         _ => None,
     }
 }
 
-/// The document for another namespace, with the identity that others know.
-fn kept(located: &Located) -> Value {
-    let mut document = portable(located);
+/// The document for another namespace, with its ID.
+fn with_identity(located: &LocatedResource) -> Value {
+    let mut document = without_identity(located);
     if let Some(uid) = &located.resource.meta.uid {
         document["metadata"]["uid"] = uid.as_str().into();
     }
     document
 }
 
-/// Links whose Secret is not among the resources have their credentials in files.
-fn profiles(namespace: &NamespaceDir, dir: &Path, taken: &mut BTreeMap<Key, Value>) -> Outcome<()> {
-    let links = taken.iter().filter(|(key, _)| key.kind == Kind::Link);
+/// Adds Secrets for links whose credentials are in files.
+fn profiles(
+    namespace: &NamespaceDir,
+    dir: &Path,
+    resources: &mut BTreeMap<Key, Value>,
+) -> Outcome<()> {
+    let links = resources.iter().filter(|(key, _)| key.kind == Kind::Link);
     let credentials = links.filter_map(|(_, link)| link["spec"]["tlsCredentials"].as_str());
     let missing: Vec<Name> = credentials
         .filter_map(|name| Name::new(name).ok())
-        .filter(|name| !taken.contains_key(&Key::new(Kind::Secret, name.clone())))
+        .filter(|name| !resources.contains_key(&Key::new(Kind::Secret, name.clone())))
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let profiles = pki::given_files(&dir.join("runtime/certs"), &[])?;
+    let profiles = pki::supplied_credentials(&dir.join("runtime/certs"), &[])?;
     for name in missing {
         let profile = profiles
             .iter()
             .find(|(of, _)| of.strip_suffix("-profile") == Some(&name));
         let (_, secret) = profile.ok_or_else(|| {
             invalid(format!(
-                "{}: there is no Secret {name:?} for a Link, nor runtime/certs/{name}-profile",
+                "{}: contains neither Secret {name} of a Link nor runtime/certs/{name}-profile",
                 dir.display()
             ))
         })?;
         let document = secret_document(namespace, &name, secret.clone());
-        taken.insert(Key::new(Kind::Secret, name), document);
+        resources.insert(Key::new(Kind::Secret, name), document);
     }
     Ok(())
 }
 
-/// The site's identity, which upstream keeps in the router's configuration only.
+/// The site's ID, which Skupper keeps in the router's configuration only.
 fn identity(dir: &Path) -> Outcome<Option<String>> {
     let path = dir.join("runtime/router/skrouterd.json");
     let text = match read_text(&path) {
@@ -161,11 +164,11 @@ mod tests {
     fn adopt(dir: &Path) -> Outcome<Vec<Value>> {
         let layout = Layout::root(dir);
         let name = Namespace::new("old").unwrap();
-        adopted(&layout.namespace(&name), dir)
+        super::adopt(&layout.namespace(&name), dir)
     }
 
     #[test]
-    fn an_upstream_site_comes_with_its_identity_ports_links_and_cas() {
+    fn an_adopted_site_keeps_its_id_ports_links_and_cas() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         assert!(

@@ -1,9 +1,9 @@
-//! What a site needs to be set up elsewhere: its resources, free of what belongs to this place.
+//! The resources of a site for another host, without what belongs to this one.
 
-use super::{OperateError, Outcome, edit::good, invalid};
+use super::{OperateError, Outcome, invalid, resources::valid_resources};
 use crate::{
     access,
-    manifest::{Located, document_of},
+    manifest::{LocatedResource, document_of},
     model::{Kind, Meta, Name, Resource, Secret, Spec},
     pki,
     store::NamespaceDir,
@@ -12,26 +12,24 @@ use crate::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// A site that can be set up elsewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bundle {
-    /// Its name.
     pub site: String,
-    /// All resources, keys and codes included.
+    /// All resources, with keys and codes.
     pub documents: Vec<Value>,
 }
 
-/// The resources of a namespace for another host. Tokens are redeemed now, because they end soon:
-/// what comes out is good for one site. Credentials in directories become Secrets.
+/// The resources of a namespace for another host. Tokens expire soon, so they are redeemed now: the
+/// bundle is good for one site. Credentials in directories become Secrets.
 pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
-    let resources = good(namespace, &[])?;
+    let resources = valid_resources(namespace, &[])?;
     let site = resources.iter().find_map(|l| match l.resource.spec {
         Spec::Site(_) => Some(l.resource.name().to_string()),
         _ => None,
     });
     let site = site.ok_or_else(|| {
         invalid(format!(
-            "there is no Site in {}",
+            "no Site in {}",
             namespace.input_resources().display()
         ))
     })?;
@@ -40,21 +38,21 @@ pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
     for located in resources {
         let name = located.resource.name().clone();
         match &located.resource.spec {
-            Spec::Secret(_) => drop(secrets.insert(name, portable(&located))),
+            Spec::Secret(_) => drop(secrets.insert(name, without_identity(&located))),
             Spec::AccessToken(token) => {
                 let redeemed = access::redeem(token, &name, &site, namespace.name()).await;
                 let redeemed = redeemed.map_err(|e| {
-                    OperateError::Failed(format!("redeeming AccessToken {name}: {}", chain(&e)))
+                    OperateError::Failed(format!("cannot redeem AccessToken {name}: {}", chain(&e)))
                 })?;
-                documents.extend(redeemed.iter().map(portable));
+                documents.extend(redeemed.iter().map(without_identity));
             }
-            _ => documents.push(portable(&located)),
+            _ => documents.push(without_identity(&located)),
         }
     }
-    // A directory goes before a Secret of its name.
+    // A directory takes precedence over a Secret of its name.
     let input = namespace.input();
-    let issuers = pki::given_files(&input.join("issuers"), pki::OF_CA)?;
-    let certs = pki::given_files(&input.join("certs"), pki::OF_END)?;
+    let issuers = pki::supplied_credentials(&input.join("issuers"), pki::CA_FILES)?;
+    let certs = pki::supplied_credentials(&input.join("certs"), pki::END_ENTITY_FILES)?;
     for (name, secret) in issuers.into_iter().chain(certs) {
         let document = secret_document(namespace, &name, secret);
         secrets.insert(name, document);
@@ -63,7 +61,7 @@ pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
     Ok(Bundle { site, documents })
 }
 
-/// A Secret's document, key included.
+/// The document of a Secret, with its key.
 pub(super) fn secret_document(namespace: &NamespaceDir, name: &Name, secret: Secret) -> Value {
     document_of(&Resource {
         meta: Meta::new(name.clone(), namespace.name().clone()),
@@ -71,11 +69,10 @@ pub(super) fn secret_document(namespace: &NamespaceDir, name: &Name, secret: Sec
     })
 }
 
-/// A document without what ties it to its place: the namespace, and an identity that two sites must
-/// not share.
-pub(super) fn portable(located: &Located) -> Value {
+/// A document without its namespace, and without the ID that two sites must not share.
+pub(super) fn without_identity(located: &LocatedResource) -> Value {
     let mut document = match located.resource.kind() {
-        // As it was written it lacks the key.
+        // The document as it was read has no key.
         Kind::Secret => document_of(&located.resource),
         _ => (*located.document).clone(),
     };
@@ -107,13 +104,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_this_place_is_in_a_bundle() {
+    fn a_bundle_has_no_namespace_and_no_site_id() {
         let dir = tempfile::tempdir().unwrap();
         assert!(
             bundled(dir.path())
                 .unwrap_err()
                 .to_string()
-                .contains("no Site")
+                .contains("no Site in")
         );
         let site = "apiVersion: skupper.io/v2alpha1\nkind: Site\n\
                     metadata: {name: west, namespace: default, \
@@ -149,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_the_input_is_said_and_nothing_is_bundled() {
+    fn invalid_input_is_reported_and_nothing_is_bundled() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("resources")).unwrap();
         fs::write(dir.path().join("resources/bad.yaml"), "kind: Site\n").unwrap();

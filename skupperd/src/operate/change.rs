@@ -1,6 +1,6 @@
-//! Changes to a resource that keep what they do not speak of.
+//! Creating and changing resources. A change keeps all fields that it does not name.
 
-use super::{Outcome, edit, invalid};
+use super::{Outcome, invalid, resources};
 use crate::{
     manifest::{parse, to_yaml},
     model::Kind,
@@ -9,7 +9,7 @@ use crate::{
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Merges a change into what there is, as RFC 7386 has it: null takes a field away.
+/// Merges a change into a document (RFC 7386): null removes a field.
 pub fn merge(into: &mut Value, change: &Value) {
     let Some(fields) = change.as_object() else {
         *into = change.clone();
@@ -26,81 +26,96 @@ pub fn merge(into: &mut Value, change: &Value) {
     }
 }
 
-/// Writes a resource whole, over the one of its name if there is one. Gives the file.
+/// Writes a whole resource, in place of the one of its name. Returns the file.
 pub fn create(namespace: &NamespaceDir, document: &Value) -> Outcome<PathBuf> {
     let text = check(namespace, document)?;
-    let written = edit::apply(namespace, Path::new("-"), &text)?;
+    let written = resources::apply(namespace, Path::new("-"), &text)?;
     let path = written.into_iter().next().map(|(_, path)| path);
-    path.ok_or_else(|| invalid("there is no resource in the document"))
+    path.ok_or_else(|| invalid("the document has no resource"))
 }
 
-/// The text of a resource that would be read without complaint.
+/// The text of a resource, checked as the daemon checks what it reads.
 pub fn check(namespace: &NamespaceDir, document: &Value) -> Outcome<String> {
     let text = to_yaml(document)?;
     for read in parse(Path::new("-"), text.as_bytes(), Some(namespace.name())) {
-        read.map_err(|e| invalid(format!("refused: {e}")))?;
+        read.map_err(|e| invalid(without_path(&e.to_string())))?;
     }
     Ok(text)
 }
 
-/// Changes a resource: `change` is merged into it, and everything else stays as it was written. Gives
-/// the file, or nothing where there is no such resource.
+/// A document that a command makes has no file, which errors would begin with.
+fn without_path(error: &str) -> String {
+    let rest = error
+        .strip_prefix("-:")
+        .and_then(|rest| rest.split_once(": "));
+    rest.map_or(error, |(_, rest)| rest).to_owned()
+}
+
+/// Merges `change` into a resource. Returns the file; none if the resource does not exist.
 pub fn update(
     namespace: &NamespaceDir,
     kind: Kind,
     name: &str,
     change: &Value,
 ) -> Outcome<Option<PathBuf>> {
-    // What says which resource it is, and what it was told by the daemon, is not for changing.
+    // Kind and status are not part of what a user can change.
     if let Some(field) = change.as_object().and_then(|c| {
         c.keys()
             .find(|f| !["metadata", "spec"].contains(&f.as_str()))
     }) {
-        return Err(invalid(format!("{field}: can not be changed")));
+        return Err(invalid(format!("{field}: cannot be changed")));
     }
     let mut editor = namespace.edit()?;
-    let Some(found) = edit::find(namespace, kind, name)? else {
+    let Some(found) = resources::find(namespace, kind, name)? else {
         return Ok(None);
     };
     let mut document = (*found.document).clone();
     merge(&mut document, change);
     if document["metadata"]["name"] != *name {
-        return Err(invalid("metadata.name: can not be changed"));
+        return Err(invalid("metadata.name: cannot be changed"));
     }
     if kind == Kind::MultiKeyListener && strategy(&document) != strategy(&found.document) {
         return Err(invalid(
-            "spec.strategy: strategy cannot be changed; delete the resource and create it anew",
+            "spec.strategy: strategy cannot be changed; delete the resource and create it again",
         ));
     }
-    sensible(namespace, kind, &document, change)?;
+    check_change(namespace, kind, &document, change)?;
     check(namespace, &document)?;
-    Ok(Some(edit::write(&mut editor, &document)?))
+    Ok(Some(resources::write(&mut editor, &document)?))
 }
 
-/// Kinds of strategy that a document names.
+/// Which strategies a document has: priority, weighted.
 fn strategy(document: &Value) -> [bool; 2] {
     ["priority", "weighted"].map(|kind| document["spec"]["strategy"][kind].is_object())
 }
 
-/// What no document says by itself and nobody can mean.
-fn sensible(namespace: &NamespaceDir, kind: Kind, document: &Value, change: &Value) -> Outcome<()> {
+/// Checks that need more than the document itself.
+fn check_change(
+    namespace: &NamespaceDir,
+    kind: Kind,
+    document: &Value,
+    change: &Value,
+) -> Outcome<()> {
     let credentials = change
         .pointer("/spec/tlsCredentials")
         .and_then(Value::as_str);
     match (kind, credentials) {
         (Kind::Site, _) => edge_without_access(document),
-        (Kind::Link, Some(name)) if edit::find(namespace, Kind::Secret, name)?.is_none() => {
-            Err(invalid(format!("there is no Secret {name:?}")))
+        (Kind::Link, Some(name)) if resources::find(namespace, Kind::Secret, name)?.is_none() => {
+            Err(invalid(format!(
+                "secret {name} does not exist in namespace {}",
+                namespace.name()
+            )))
         }
         _ => Ok(()),
     }
 }
 
-/// A site that links to others only has no access for links.
+/// Checks that an edge site does not accept links.
 pub fn edge_without_access(site: &Value) -> Outcome<()> {
     let access = site.pointer("/spec/linkAccess").and_then(Value::as_str);
     if site["spec"]["edge"] == true && !matches!(access, None | Some("none" | "")) {
-        let text = "an edge site has no link access: name --edge or --enable-link-access";
+        let text = "an edge site accepts no links: use either --edge or --enable-link-access";
         return Err(invalid(text));
     }
     Ok(())
@@ -113,7 +128,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_change_keeps_what_it_does_not_speak_of() {
+    fn a_change_keeps_fields_that_it_does_not_name() {
         let mut value = json!({"spec": {"a": 1, "b": {"c": 2, "d": 3}, "e": "x"}});
         merge(
             &mut value,
@@ -124,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_of_one_resource_and_makes_sense() {
+    fn a_change_of_kind_name_or_to_an_edge_with_access_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let namespace = Layout::root(root.path()).namespace(&Namespace::default_namespace());
         let site = json!({
@@ -136,10 +151,10 @@ mod tests {
             let done = update(&namespace, Kind::Site, "a", &change);
             done.unwrap_err().to_string()
         };
-        assert_eq!(refused(json!({"kind": "Link"})), "kind: can not be changed");
+        assert_eq!(refused(json!({"kind": "Link"})), "kind: cannot be changed");
         let renamed = json!({"metadata": {"name": "b"}});
-        assert_eq!(refused(renamed), "metadata.name: can not be changed");
-        assert!(refused(json!({"spec": {"edge": true}})).contains("an edge site has no link"));
+        assert_eq!(refused(renamed), "metadata.name: cannot be changed");
+        assert!(refused(json!({"spec": {"edge": true}})).contains("an edge site accepts no links"));
         assert!(
             update(&namespace, Kind::Site, "b", &json!({}))
                 .unwrap()
@@ -149,7 +164,9 @@ mod tests {
         update(&namespace, Kind::Site, "a", &change)
             .unwrap()
             .unwrap();
-        let found = edit::find(&namespace, Kind::Site, "a").unwrap().unwrap();
+        let found = resources::find(&namespace, Kind::Site, "a")
+            .unwrap()
+            .unwrap();
         let expected = json!({"linkAccess": "none", "settings": {"x": "y"}});
         assert_eq!(found.document["spec"], expected);
     }

@@ -1,15 +1,15 @@
-//! Static links: credentials and ports of this site, for another one to apply.
+//! `link generate`: a Link with credentials for this site, for another site to apply.
 
-use super::{Outcome, edit, invalid};
+use super::{OperateError, Outcome, invalid, no_site, resources};
 use crate::{
     access::link_documents,
     model::{AccessRole, Endpoint, Host, Kind, Link, Name, Role, Settings, Spec, check_host},
     pki,
-    reconcile::{host_names, named_hosts, reachable},
+    reconcile::{host_names, reachable},
     store::NamespaceDir,
 };
 
-/// A link access of this site: issuer, host names and ports.
+/// Where this site accepts links: CA, host names and ports.
 struct Access {
     issuer: Name,
     credentials: Name,
@@ -17,32 +17,30 @@ struct Access {
     ports: Vec<AccessRole>,
 }
 
-/// What a link for another site is to be like.
 #[derive(Clone, Debug, Default)]
-pub struct LinkWish {
-    /// Host by which the other site reaches this one; this host's own address without.
+pub struct LinkOptions {
+    /// Host at which the other site reaches this one [default: an address of this host].
     pub host: Option<String>,
-    /// Cost; 1 without.
+    /// Cost [default: 1].
     pub cost: Option<u32>,
-    /// Name of the link; `link-<site>` without.
+    /// Name of the link [default: `link-<site>`].
     pub name: Option<String>,
 }
 
-/// A Link and its Secret, to be applied at another site. Each call makes credentials of their own.
-pub fn generate(namespace: &NamespaceDir, wish: LinkWish) -> Outcome<String> {
-    let LinkWish {
+/// A Link and its Secret for another site to apply. Each call issues new credentials.
+pub fn generate(namespace: &NamespaceDir, options: LinkOptions) -> Outcome<String> {
+    let LinkOptions {
         mut host,
         cost,
         name,
-    } = wish;
+    } = options;
     let _editor = namespace.edit()?;
     let loaded = namespace.load()?.resources;
     let site = loaded.iter().find_map(|l| match &l.resource.spec {
         Spec::Site(site) => Some((l.resource.name().clone(), site.clone())),
         _ => None,
     });
-    let (site_name, site) =
-        site.ok_or_else(|| invalid("there is no active site in this namespace"))?;
+    let (site_name, site) = site.ok_or_else(no_site)?;
     let site_issuer = site
         .default_issuer
         .clone()
@@ -69,8 +67,8 @@ pub fn generate(namespace: &NamespaceDir, wish: LinkWish) -> Outcome<String> {
         }
         None if site.link_access.is_enabled() => {
             let ports = opened_ports(namespace, &site_name)?;
-            let named = named_hosts(&site.settings).map_err(invalid)?;
-            // What the site names is what it wants to be dialled by, whatever it is.
+            let named = &site.settings.link_access_hosts;
+            // The names of the site go before addresses that are found here.
             host = host.or_else(|| named.first().map(ToString::to_string));
             Access {
                 issuer: site_issuer,
@@ -81,30 +79,34 @@ pub fn generate(namespace: &NamespaceDir, wish: LinkWish) -> Outcome<String> {
         }
         None => {
             let text = "this site is not enabled for link access, there are no links created";
-            return Err(invalid(text));
+            return Err(OperateError::Invalid(vec![
+                text.to_owned(),
+                format!("Enable it with: skupper site update {site_name} --enable-link-access"),
+            ]));
         }
     };
     let host = pick_host(host, &access)?;
+    let is_named = name.is_some();
     let name = name.unwrap_or_else(|| format!("link-{site_name}"));
     let name = Name::new(name).map_err(|e| invalid(format!("link name is not valid: {e}")))?;
-    let secret_of = |name: &Name| {
-        loaded.iter().find_map(|l| match &l.resource.spec {
-            Spec::Secret(secret) if l.resource.name() == name => Some(secret),
-            _ => None,
-        })
-    };
+    let secret_of = |name: &Name| resources::user_secret(&loaded, name);
     let issuer = pki::issuer_for(namespace, &access.issuer, secret_of(&access.issuer), None);
-    let mut secret = pki::issue_client(&issuer?, &name)?;
-    // Where the user supplied what the port shows, its CA is what the other site must know.
+    let subject = if is_named {
+        pki::Subject::Exact(&name)
+    } else {
+        pki::Subject::Numbered(&name)
+    };
+    let mut secret = pki::issue_client(&issuer?, subject)?;
+    // The other site must trust the CA of the certificate that the port presents.
     let shown = &access.credentials;
-    let given = pki::given_server(namespace, shown, secret_of(shown))?;
-    let wished = loaded.iter().find_map(|l| match &l.resource.spec {
+    let supplied = pki::supplied_server(namespace, shown, secret_of(shown))?;
+    let requested_ca = loaded.iter().find_map(|l| match &l.resource.spec {
         Spec::Certificate(certificate) if l.resource.name() == shown => Some(&certificate.ca),
         _ => None,
     });
-    if let Some(given) = given {
-        secret.ca = given.ca;
-    } else if let Some(ca) = wished {
+    if let Some(supplied) = supplied {
+        secret.ca = supplied.ca;
+    } else if let Some(ca) = requested_ca {
         let issuer = pki::issuer_for(namespace, ca, secret_of(ca), None)?;
         secret.ca = issuer.certificate().to_owned();
     }
@@ -119,14 +121,14 @@ pub fn generate(namespace: &NamespaceDir, wish: LinkWish) -> Outcome<String> {
         endpoints: access.ports.iter().map(endpoint).collect(),
         tls_credentials: name.clone(),
         cost: cost.unwrap_or(1),
-        settings: Settings::new(),
+        settings: Settings::default(),
     };
     Ok(link_documents(&name, link, secret)?)
 }
 
-/// Ports the daemon has opened for the site's own access; the usual ones where it has not run yet.
+/// Ports that the daemon opened for the site's own access; the default ports before its first run.
 fn opened_ports(namespace: &NamespaceDir, site: &str) -> Outcome<Vec<AccessRole>> {
-    let all = edit::documents(namespace, Kind::RouterAccess)?;
+    let all = resources::documents(namespace, Kind::RouterAccess)?;
     let access = all.iter().find(|v| v["metadata"]["name"] == site);
     let roles = access.and_then(|v| v["spec"]["roles"].as_array());
     let port_of = |role: Role| {
@@ -142,7 +144,7 @@ fn opened_ports(namespace: &NamespaceDir, site: &str) -> Outcome<Vec<AccessRole>
     Ok(vec![port_of(Role::InterRouter), port_of(Role::Edge)])
 }
 
-/// A host that a remote site can really use.
+/// A host at which a remote site can reach this one.
 fn pick_host(asked: Option<String>, access: &Access) -> Outcome<String> {
     if let Some(host) = asked {
         check_host(&host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
@@ -151,6 +153,6 @@ fn pick_host(asked: Option<String>, access: &Access) -> Outcome<String> {
     reachable(&access.hosts)
         .or_else(|| reachable(&host_names()))
         .ok_or_else(|| {
-            invalid("no address of this host can be reached by others: name one with --host")
+            invalid("no address of this host is reachable from other hosts: give one with --host")
         })
 }

@@ -1,52 +1,50 @@
-//! Taking back what a remote site was given.
+//! Revoking the certificates of a remote site.
 
-use super::{Outcome, edit, invalid};
+use super::{Outcome, invalid, no_site, resources};
 use crate::{
-    model::{Kind, Name, Site, SiteDetails, Spec, Status},
+    manifest::settings::REVOKED_CERTIFICATES,
+    model::{Kind, Name, SerialNumber, Site, SiteDetails, Spec, Status},
     pki::{self, Identity},
-    reconcile::{REVOKED, revoked},
     store::NamespaceDir,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A certificate that is not taken any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revoked {
-    /// Serial number.
+pub struct RevokedCertificate {
     pub serial: String,
     /// Common name.
     pub subject: String,
-    /// It was so before.
+    /// It had been revoked before.
     pub before: bool,
 }
 
-/// Adds the certificates of `name` to those that the site does not take any more.
-pub fn revoke(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<Revoked>> {
+/// Adds the certificates of `name` to the site's list of revoked ones.
+pub fn revoke(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<RevokedCertificate>> {
     let mut editor = namespace.edit()?;
     let loaded = editor.load()?.resources;
     let site = loaded.iter().find_map(|l| match &l.resource.spec {
         Spec::Site(site) => Some((l, site)),
         _ => None,
     });
-    let (located, site) =
-        site.ok_or_else(|| invalid("there is no active site in this namespace"))?;
+    let (located, site) = site.ok_or_else(no_site)?;
     let found = certificates(namespace, name, site, &loaded)?;
     if found.is_empty() {
         let text = format!(
-            "There is no certificate of {name:?}: neither a link that is up nor anything that was \
-             issued here has that name, identity, subject or serial number"
+            "no certificate of {name:?} found: no incoming link and no certificate issued here has this \
+             site name, site ID, subject or serial number"
         );
         return Err(invalid(text));
     }
-    let mut all = revoked(&site.settings).map_err(invalid)?;
-    let before = all.clone();
+    let revoked = site.settings.revoked_certificates.iter();
+    let before: BTreeSet<String> = revoked.map(ToString::to_string).collect();
+    let mut all = before.clone();
     all.extend(found.keys().cloned());
-    // As it was written, with one field more.
+    // The document as it was written, with one more field.
     let mut document = (*located.document).clone();
     let list: Vec<String> = all.iter().cloned().collect();
-    document["spec"]["settings"][REVOKED] = list.join(",").into();
-    edit::write(&mut editor, &document)?;
-    let revoked = |(serial, subject)| Revoked {
+    document["spec"]["settings"][REVOKED_CERTIFICATES] = list.join(",").into();
+    resources::write(&mut editor, &document)?;
+    let revoked = |(serial, subject)| RevokedCertificate {
         before: before.contains(&serial),
         serial,
         subject,
@@ -54,15 +52,15 @@ pub fn revoke(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<Revoked>> {
     Ok(found.into_iter().map(revoked).collect())
 }
 
-/// Serial numbers and subjects of certificates that go by a name.
+/// Serial numbers and subjects of the certificates that a name refers to.
 fn certificates(
     namespace: &NamespaceDir,
     name: &str,
     site: &Site,
-    loaded: &[crate::manifest::Located],
+    loaded: &[crate::manifest::LocatedResource],
 ) -> Outcome<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
-    let serial = pki::canonical(name);
+    let serial = SerialNumber::parse(name).map(String::from);
     for value in namespace.statuses(Kind::Site)?.values() {
         let Some(status) = value.get("status") else {
             continue;

@@ -1,33 +1,31 @@
-//! Grants and tokens.
+//! Issuing access grants and tokens, and redeeming tokens.
 
-use super::{OperateError, Outcome, edit, invalid};
+use super::{OperateError, Outcome, invalid, no_site, resources};
 use crate::{
     access,
     manifest::{document_of, parse, to_yaml},
     model::{
-        AccessToken, Code, GrantDetails, Kind, Meta, Name, Phase, Resource, Settings, Spec, Status,
-        check_name,
+        AccessToken, Code, GrantDetails, Kind, Meta, Name, Phase, Resource, SettingTexts, Spec,
+        Status, check_name,
     },
     pki,
-    reconcile::{store_redeemed, token_mark},
+    reconcile::store_redeemed,
     store::NamespaceDir,
     telemetry::chain,
 };
 use serde_json::{Value, json};
 use std::{path::Path, time::Duration};
 
-/// What a grant is to be like.
 #[derive(Clone, Debug)]
-pub struct GrantWish {
-    /// Name of the grant, the token and the link; made up without.
+pub struct GrantOptions {
+    /// Name of the grant, the token and the link [default: random].
     pub name: Option<String>,
-    /// Number of sites that may redeem it.
     pub redemptions_allowed: u32,
-    /// Time it is good for.
+    /// Time for which it can be redeemed.
     pub expiration_window: Duration,
 }
 
-/// The site of the namespace, and whether links can come in.
+/// The site of the namespace, and whether it accepts links.
 pub fn site(namespace: &NamespaceDir) -> Outcome<Option<(Name, bool)>> {
     let loaded = namespace.load()?.resources;
     let explicit = loaded
@@ -42,16 +40,15 @@ pub fn site(namespace: &NamespaceDir) -> Outcome<Option<(Name, bool)>> {
     }))
 }
 
-/// Writes a grant; the daemon then serves it. Gives its name.
-pub fn grant(namespace: &NamespaceDir, wish: GrantWish) -> Outcome<Name> {
-    let (site, open) =
-        site(namespace)?.ok_or_else(|| invalid("there is no active site in this namespace"))?;
+/// Writes a grant, which the daemon then serves. Returns its name.
+pub fn grant(namespace: &NamespaceDir, options: GrantOptions) -> Outcome<Name> {
+    let (site, open) = site(namespace)?.ok_or_else(no_site)?;
     if !open {
-        return Err(invalid(
-            "link access is not enabled for this site: skupper site update --enable-link-access",
-        ));
+        return Err(invalid(format!(
+            "link access is not enabled for this site: skupper site update {site} --enable-link-access"
+        )));
     }
-    let name = match wish.name {
+    let name = match options.name {
         Some(name) => name,
         None => {
             let random = pki::new_code()?;
@@ -62,9 +59,10 @@ pub fn grant(namespace: &NamespaceDir, wish: GrantWish) -> Outcome<Name> {
     check_name(&name).map_err(|e| invalid(format!("token name is not valid: {e}")))?;
     let name = Name::new(name)?;
     let mut editor = namespace.edit()?;
-    if edit::find(namespace, Kind::AccessGrant, &name)?.is_some() {
+    if resources::find(namespace, Kind::AccessGrant, &name)?.is_some() {
         return Err(invalid(format!(
-            "There is already a grant with the name {name:?}"
+            "access-grant {name} already exists in namespace {}: choose another name",
+            namespace.name()
         )));
     }
     let document = json!({
@@ -72,18 +70,20 @@ pub fn grant(namespace: &NamespaceDir, wish: GrantWish) -> Outcome<Name> {
         "kind": Kind::AccessGrant.as_str(),
         "metadata": { "name": name },
         "spec": {
-            "redemptionsAllowed": wish.redemptions_allowed,
-            "expirationWindow": format!("{}s", wish.expiration_window.as_secs_f64()),
+            "redemptionsAllowed": options.redemptions_allowed,
+            "expirationWindow": format!("{}s", options.expiration_window.as_secs_f64()),
         },
     });
-    edit::write(&mut editor, &document)?;
+    resources::write(&mut editor, &document)?;
     Ok(name)
 }
 
-/// What a grant's document with status says: that it is served, or why not yet.
-pub fn granted(name: &Name, document: Option<&Value>) -> Outcome<Result<GrantDetails, String>> {
+/// The details of a grant that is served, or why it is not served yet.
+pub fn grant_state(name: &Name, document: Option<&Value>) -> Outcome<Result<GrantDetails, String>> {
     let Some(status) = document.and_then(|v| v.get("status")) else {
-        return Ok(Err("skupperd has not seen it; is it running?".to_owned()));
+        return Ok(Err(
+            "skupperd has not read it yet: is skupperd running?".to_owned()
+        ));
     };
     let status: Status<GrantDetails> = serde_json::from_value(status.clone())?;
     match status.status {
@@ -96,7 +96,7 @@ pub fn granted(name: &Name, document: Option<&Value>) -> Outcome<Result<GrantDet
     }
 }
 
-/// The token of a grant that is served, as a document.
+/// The token of a served grant, as a document.
 pub fn token(
     namespace: &NamespaceDir,
     name: Name,
@@ -110,23 +110,23 @@ pub fn token(
             code: Code::new(grant.code),
             ca: grant.ca,
             link_cost: cost,
-            settings: Settings::new(),
+            settings: SettingTexts::new(),
         }),
     };
     Ok(to_yaml(&document_of(&token))?)
 }
 
-/// The one token in a text. `path`: of the file, or `-`.
-fn read(path: &Path, text: &str) -> Outcome<(Name, AccessToken)> {
+/// The only token in a text. `path`: of the file, or `-`.
+fn read_token(path: &Path, text: &str) -> Outcome<(Name, AccessToken)> {
     let mut documents = parse(path, text.as_bytes(), None);
     let (first, more) = (documents.pop(), documents.len());
     let path = path.display();
     let located = match (first, more) {
         (Some(Ok(located)), 0) => located,
         (Some(Err(error)), 0) => return Err(invalid(error.to_string())),
-        (None, _) => return Err(invalid(format!("{path}: there is no token in it"))),
+        (None, _) => return Err(invalid(format!("{path}: contains no token"))),
         _ => {
-            let text = format!("{path}: there is more than a token in it");
+            let text = format!("{path}: contains more than one token");
             return Err(invalid(text));
         }
     };
@@ -139,24 +139,46 @@ fn read(path: &Path, text: &str) -> Outcome<(Name, AccessToken)> {
     }
 }
 
-/// Redeems the token in a text: the Link that it gives is in the namespace afterwards. Gives its name.
+/// Redeems the token in a text for the site of the namespace and writes its Link and Secret. Returns the
+/// name of the Link.
 pub async fn redeem(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcome<Name> {
-    let (name, token) = read(path, text)?;
+    let (name, token) = read_token(path, text)?;
     for kind in [Kind::Link, Kind::Secret] {
-        if edit::find(namespace, kind, &name)?.is_some() {
-            let text = format!("There is already a {kind} with the name {name:?} in the namespace");
+        if resources::find(namespace, kind, &name)?.is_some() {
+            let text = format!(
+                "{} {name} already exists in namespace {}: delete it to redeem the token again",
+                kind.as_str().to_lowercase(),
+                namespace.name()
+            );
             return Err(invalid(text));
         }
     }
-    // Where there is no site, the namespace says who asks, as upstream's command does.
-    let site = site(namespace)?.map(|(name, _)| name.to_string());
-    let subject = site.unwrap_or_else(|| namespace.name().to_string());
+    // A mistyped namespace would use up a token that counts once.
+    let Some((subject, _)) = site(namespace)? else {
+        let namespace = namespace.name();
+        return Err(OperateError::Invalid(vec![
+            format!("there is no active site in namespace {namespace}: the token was not used"),
+            format!("Create one with: skupper -n {namespace} site create NAME"),
+        ]));
+    };
     let documents = access::redeem(&token, &name, &subject, namespace.name()).await;
-    let documents = documents.map_err(|e| OperateError::Failed(chain(&e)))?;
-    store_redeemed(namespace, &documents, &token_mark(&token)).map_err(|e| {
+    let documents = documents.map_err(|e| OperateError::Failed(with_hint(chain(&e))))?;
+    store_redeemed(namespace, &documents).map_err(|e| {
         OperateError::Failed(format!(
-            "the token was redeemed, and its link could not be written: {e}"
+            "redeemed the token, but cannot write its link: {e}"
         ))
     })?;
     Ok(name)
+}
+
+/// What to do about the responses of a grant server that refuses a token, whose texts are Skupper's.
+fn with_hint(error: String) -> String {
+    let hint = if error.contains("HTTP Response 404") {
+        "The token expired, was already redeemed, or its grant was deleted: ask for a new token"
+    } else if error.contains("HTTP Response 429") {
+        "The other site received too many wrong codes: try again in some minutes"
+    } else {
+        return error;
+    };
+    format!("{error}\n{hint}")
 }

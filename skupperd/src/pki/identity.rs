@@ -1,25 +1,26 @@
-//! Who a certificate is of, and the list of those that were issued.
+//! Identities of certificates, and the list of those that an issuer has signed.
 
 use super::PkiError;
-use crate::store::{PRIVATE, lock, read_text};
+use crate::{
+    model::SerialNumber,
+    store::{append_line, lock, read_text},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::OpenOptions,
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    collections::BTreeSet,
+    fs::File,
+    io,
     path::{Path, PathBuf},
 };
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
-/// What tells a certificate from others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Serial number in lower-case hexadecimal: unique among those of one issuer.
     pub serial: String,
     /// Common name: of the site it was issued to, or of the link.
     pub subject: String,
-    /// End of its validity.
     pub expires: Timestamp,
     /// Key identifier of the CA that has signed it, in lower-case hexadecimal; empty when the
     /// certificate does not say.
@@ -27,12 +28,14 @@ pub struct Identity {
     pub authority: String,
 }
 
-/// Who a certificate (DER) is of; none when it does not read as one.
+/// The identity in a certificate (DER); `None` when it is not valid.
 pub fn identify(der: &[u8]) -> Option<Identity> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let name = certificate.subject().iter_common_name().next();
     Some(Identity {
-        serial: canonical(&hex(certificate.raw_serial())).unwrap_or_default(),
+        serial: SerialNumber::parse(&hex::encode(certificate.raw_serial()))
+            .map(String::from)
+            .unwrap_or_default(),
         subject: name
             .and_then(|n| n.as_str().ok())
             .unwrap_or_default()
@@ -42,16 +45,12 @@ pub fn identify(der: &[u8]) -> Option<Identity> {
             .iter_extensions()
             .find_map(|e| match e.parsed_extension() {
                 ParsedExtension::AuthorityKeyIdentifier(id) => {
-                    id.key_identifier.as_ref().map(|k| hex(k.0))
+                    id.key_identifier.as_ref().map(|k| hex::encode(k.0))
                 }
                 _ => None,
             })
             .unwrap_or_default(),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Key identifier of a CA (PEM), by which what it has signed refers to it.
@@ -61,78 +60,89 @@ pub(super) fn authority(pem: &str) -> Option<String> {
     certificate
         .iter_extensions()
         .find_map(|e| match e.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(hex(id.0)),
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(hex::encode(id.0)),
             _ => None,
         })
 }
 
-/// The same of the first certificate in a PEM text.
+/// The identity in the first certificate of a PEM text.
 pub fn identify_pem(pem: &str) -> Option<Identity> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
     identify(&pem.contents)
 }
 
-/// A serial number however people and programs write it: case, colons and leading zeros do not count.
-pub fn canonical(serial: &str) -> Option<String> {
-    let digits: String = serial.chars().filter(|c| *c != ':').collect();
-    let digits = digits.trim_start_matches('0').to_ascii_lowercase();
-    let good =
-        !digits.is_empty() && digits.len() <= 40 && digits.bytes().all(|c| c.is_ascii_hexdigit());
-    good.then_some(digits)
-}
-
-fn list(dir: &Path) -> PathBuf {
+fn issued_file(dir: &Path) -> PathBuf {
     dir.join("issued.jsonl")
 }
 
-/// Notes that an issuer has signed a certificate, for whoever wants to take it back one day.
-pub(super) fn note(dir: &Path, identity: &Identity) -> Result<(), PkiError> {
-    let path = list(dir);
-    let fail = |source| PkiError::File {
-        op: "writing",
-        path: path.clone(),
-        source,
-    };
-    let _turn = lock(&dir.join(".lock"), true).map_err(fail)?;
-    let mut line = serde_json::to_vec(identity).map_err(|e| fail(e.into()))?;
-    line.push(b'\n');
-    let mut options = OpenOptions::new();
-    let file = options.create(true).append(true).mode(PRIVATE).open(&path);
-    let written = file.and_then(|mut file| {
-        file.write_all(&line)?;
-        file.sync_data()
-    });
-    written.map_err(fail)
+/// What an issuer has signed, locked against other writers.
+pub(super) struct IssuedRecord {
+    path: PathBuf,
+    subjects: BTreeSet<String>,
+    _lock: File,
 }
 
-/// What an issuer has signed, in order. A line that was cut short by a crash is passed over.
+impl IssuedRecord {
+    pub(super) fn lock(dir: &Path) -> Result<Self, PkiError> {
+        let path = issued_file(dir);
+        let lock = lock(&dir.join(".lock"), true).map_err(fail("writing", &path))?;
+        let now = Timestamp::now();
+        let valid = issued(dir)?.into_iter().filter(|i| i.expires > now);
+        Ok(Self {
+            path,
+            subjects: valid.map(|i| i.subject).collect(),
+            _lock: lock,
+        })
+    }
+
+    /// The name, or the name with the lowest number from 2 on that no valid certificate has.
+    pub(super) fn free_subject(&self, name: &str) -> String {
+        let mut subject = name.to_owned();
+        let mut number = 2_u64;
+        while self.subjects.contains(&subject) {
+            subject = format!("{name}-{number}");
+            number += 1;
+        }
+        subject
+    }
+
+    /// Records a signed certificate, so that it can be revoked later.
+    pub(super) fn append(&self, identity: &Identity) -> Result<(), PkiError> {
+        let line = serde_json::to_vec(identity);
+        let line = line.map_err(|e| fail("writing", &self.path)(e.into()))?;
+        append_line(&self.path, &line).map_err(fail("writing", &self.path))
+    }
+}
+
+fn fail(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PkiError {
+    let path = path.to_owned();
+    move |source| PkiError::File { op, path, source }
+}
+
+/// What an issuer has signed, in order. A line that a crash cut short is skipped.
 pub fn issued(dir: &Path) -> Result<Vec<Identity>, PkiError> {
-    let path = list(dir);
+    let path = issued_file(dir);
     match read_text(&path) {
         Ok(text) => Ok(text
             .lines()
             .filter_map(|l| serde_json::from_str(l).ok())
             .collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(PkiError::File {
-            op: "reading",
-            path,
-            source,
-        }),
+        Err(e) => Err(fail("reading", &path)(e)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki::{ensure_issuer, issue_client};
+    use crate::pki::{Subject, ensure_issuer, issue_client};
 
     #[test]
-    fn what_is_issued_is_listed_and_recognised() {
+    fn issued_certificates_are_listed_and_recognised() {
         let dir = tempfile::tempdir().unwrap();
         let issuer = ensure_issuer(dir.path(), "ca").unwrap();
         let secrets: Vec<_> = ["west", "north"]
-            .map(|name| issue_client(&issuer, name).unwrap())
+            .map(|name| issue_client(&issuer, Subject::Numbered(name)).unwrap())
             .into();
         let listed = issued(dir.path()).unwrap();
         let shown: Vec<_> = secrets
@@ -142,21 +152,28 @@ mod tests {
         assert_eq!(listed, shown);
         assert_eq!(listed[0].subject, "west");
         assert_ne!(listed[0].serial, listed[1].serial);
-        std::fs::write(list(dir.path()), "{\"serial\": \"12").unwrap();
+        std::fs::write(issued_file(dir.path()), "{\"serial\": \"12").unwrap();
         assert_eq!(issued(dir.path()).unwrap(), []);
     }
 
     #[test]
-    fn serials_are_read_as_people_write_them() {
-        assert_eq!(canonical("00:AB:0c").as_deref(), Some("ab0c"));
-        assert_eq!(canonical("ab0c").as_deref(), Some("ab0c"));
-        for bad in ["", "0", "xyz", "12 34", &"1".repeat(41)] {
-            assert_eq!(canonical(bad), None, "{bad}");
+    fn each_client_certificate_has_a_subject_of_its_own_and_serves_no_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let issuer = ensure_issuer(dir.path(), "ca").unwrap();
+        let mut subjects = Vec::new();
+        for _ in 0..3 {
+            let secret = issue_client(&issuer, Subject::Numbered("west")).unwrap();
+            subjects.push(identify_pem(&secret.certificate).unwrap().subject);
+            let (_, pem) = x509_parser::pem::parse_x509_pem(secret.certificate.as_bytes()).unwrap();
+            let certificate = pem.parse_x509().unwrap();
+            let usage = certificate.extended_key_usage().unwrap().unwrap().value;
+            assert!(usage.client_auth && !usage.server_auth && !usage.any);
         }
+        assert_eq!(subjects, ["west", "west-2", "west-3"]);
     }
 
     #[test]
-    fn noise_is_nobody() {
+    fn invalid_certificates_have_no_identity() {
         assert_eq!(identify(b"noise"), None);
         assert_eq!(
             identify_pem("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),

@@ -1,18 +1,22 @@
-//! CAs: one of our own is made on first need and replaced with an overlap, in which what the old one
-//! has signed is still good.
+//! CAs of a site: made on first need, replaced when they are due, and trusted for an overlap afterwards.
 //!
-//! In the overlap both ends recognise each other whichever CA they know: those who let others in trust
-//! both CAs, and show a certificate of the new CA along with one that the old CA has given to it. The
-//! old key is needed for that once and is gone afterwards.
+//! [`ensure_issuer`] and [`rotated_issuer`] are the only ways to one; both hold the lock of its
+//! directory, since the daemon and the command may come first at the same time. Files there: `tls.crt`,
+//! `tls.key`, `retired.json` (CAs in their overlap), `issued.jsonl` (what it signed).
+//!
+//! In the overlap peers recognise each other whichever of the two CAs they know: servers trust clients
+//! of both, and present a certificate of the new CA together with a cross certificate, which the old CA
+//! has signed for the new one. The old key is needed for that once and is removed. A replacement is
+//! first written to a journal, `rotation.json`: after a crash the next call finishes it.
 
 use super::{
     PkiError,
-    identity::identify_pem,
-    issue::{DAYS, EARLY, RENEW_DAYS, params, read, save},
+    identity::{identify_pem, issued},
+    template::{DAYS, EARLY, RENEW_DAYS, params, read, save},
 };
 use crate::{
-    model::Secret,
-    store::{PRIVATE, lock, write_file},
+    model::{Secret, SiteSettings},
+    store::{PRIVATE, lock, remove_file, write_file},
 };
 use jiff::Timestamp;
 use rcgen::{BasicConstraints, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
@@ -20,12 +24,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use zeroize::Zeroizing;
-
-/// Time in which a CA and the one before it are both trusted, when nothing else is asked for.
-pub const OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A CA and its key.
 #[derive(Clone)]
@@ -34,70 +35,75 @@ pub struct Issuer {
     name: String,
     certificate: String,
     key: Zeroizing<String>,
-    retired: Vec<Retired>,
-    /// The user supplied it: it is not ours to replace.
-    given: bool,
+    retired: Vec<RetiredCa>,
+    /// The user supplied it: it is never replaced.
+    is_supplied: bool,
 }
 
-/// A CA that signs nothing any more.
+/// A CA that signs no more and is trusted until its overlap ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retired {
-    /// Its certificate (PEM).
+pub struct RetiredCa {
+    /// PEM.
     pub certificate: String,
-    /// What it has signed for the CA after it.
+    /// Certificate (PEM) that it has signed for the CA after it.
     pub cross: String,
-    /// When the CA after it was made, more exactly than that one's certificate can say.
+    /// When the CA after it was made; certificates count in whole seconds.
     pub replaced: Timestamp,
-    /// When what it has signed stops being good.
+    /// End of the overlap.
     pub until: Timestamp,
 }
 
-/// When CAs of our own are replaced.
+/// When the site's own CAs are replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Those that were made before this time are; nothing happens while it lies ahead.
+    /// CAs made before this time are replaced, once it has come.
     pub before: Option<Timestamp>,
-    /// How long a replaced one is trusted.
+    /// How long a replaced CA is trusted.
     pub overlap: Duration,
 }
 
-impl Default for Rotation {
-    fn default() -> Self {
+impl Rotation {
+    pub fn of(settings: &SiteSettings) -> Self {
         Self {
-            before: None,
-            overlap: OVERLAP,
+            before: settings.rotate_issuers_before,
+            overlap: settings.issuer_overlap,
         }
     }
 }
 
-/// A replacement on its way into the files: written first and as a whole, so that a crash between two
-/// of them loses neither CA.
+impl Default for Rotation {
+    fn default() -> Self {
+        Self::of(&SiteSettings::default())
+    }
+}
+
+/// The journal of a replacement, written before any other file, so that a crash loses neither CA.
 #[derive(Serialize, Deserialize)]
-struct Step {
+struct RotationJournal {
     certificate: String,
     key: Zeroizing<String>,
-    retired: Vec<Retired>,
+    retired: Vec<RetiredCa>,
 }
 
 impl Issuer {
-    /// A CA that the user supplied. `dir`: where what it signs is noted.
-    pub(super) fn given(dir: PathBuf, name: &str, secret: Secret) -> Self {
+    /// A CA that the user supplied. What it signs is recorded in `dir`.
+    pub(super) fn supplied(dir: PathBuf, name: &str, secret: Secret) -> Self {
         Self {
             dir,
             name: name.to_owned(),
             certificate: secret.certificate,
             key: secret.key,
             retired: Vec::new(),
-            given: true,
+            is_supplied: true,
         }
     }
 
-    /// Its certificate (PEM).
+    /// PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// Its certificate, and no key.
+    /// The certificates without the key.
     pub fn public(&self) -> Secret {
         Secret {
             ca: self.trusted(),
@@ -106,20 +112,24 @@ impl Issuer {
         }
     }
 
-    /// CAs it has replaced, the last one last.
-    pub fn retired(&self) -> &[Retired] {
+    /// Whether the user supplied it.
+    pub fn is_supplied(&self) -> bool {
+        self.is_supplied
+    }
+
+    /// CAs that it has replaced, the latest one last.
+    pub fn retired(&self) -> &[RetiredCa] {
         &self.retired
     }
 
-    /// End of its validity.
     pub fn expires(&self) -> Option<Timestamp> {
         Some(validity(&self.certificate)?.1)
     }
 
-    /// When it, or what it trusts, changes next by itself.
-    pub fn changes(&self) -> Option<Timestamp> {
+    /// When it is replaced, or an overlap ends: the earlier of the two.
+    pub fn next_change(&self) -> Option<Timestamp> {
         let month = jiff::SignedDuration::from_secs(RENEW_DAYS * 24 * 3600);
-        let expires = self.expires().filter(|_| !self.given);
+        let expires = self.expires().filter(|_| !self.is_supplied);
         let replaced = expires.and_then(|e| e.checked_sub(month).ok());
         self.overlapping().map(|r| r.until).chain(replaced).min()
     }
@@ -128,12 +138,12 @@ impl Issuer {
         &self.dir
     }
 
-    fn overlapping(&self) -> impl Iterator<Item = &Retired> {
+    fn overlapping(&self) -> impl Iterator<Item = &RetiredCa> {
         let now = Timestamp::now();
         self.retired.iter().filter(move |r| r.until > now)
     }
 
-    /// Certificates (PEM) of the CAs whose clients are good: this one, and those in their overlap.
+    /// Certificates (PEM) of the CAs whose clients are trusted: this one and those in their overlap.
     pub fn trusted(&self) -> String {
         let retired = self.overlapping().map(|r| r.certificate.as_str());
         [self.certificate.as_str()]
@@ -142,9 +152,9 @@ impl Issuer {
             .collect()
     }
 
-    /// Certificates (PEM) that lead from this CA to those in their overlap.
+    /// Cross certificates (PEM) of the CAs in their overlap, the latest one first.
     pub(super) fn cross(&self) -> String {
-        // The later ones first: a chain is read from its leaf.
+        // A chain is read from its leaf.
         let mut chain: Vec<&str> = self.overlapping().map(|r| r.cross.as_str()).collect();
         chain.reverse();
         chain.concat()
@@ -159,25 +169,47 @@ impl Issuer {
         rcgen::Issuer::from_ca_cert_pem(&self.certificate, key).map_err(fail)
     }
 
-    /// It is to be replaced by now.
-    fn is_due(&self, rotation: &Rotation) -> bool {
+    /// When it was made.
+    fn made(&self) -> Option<Timestamp> {
+        if let Some(last) = self.retired.last() {
+            return Some(last.replaced);
+        }
+        let (begin, _) = validity(&self.certificate)?;
+        let early = jiff::SignedDuration::from_secs(EARLY);
+        begin.checked_add(early).ok()
+    }
+
+    /// Whether the clock of this host is behind the time from which the CA is valid: the clock is wrong
+    /// now, or was when the CA was made.
+    pub fn is_ahead_of_clock(&self) -> bool {
+        validity(&self.certificate).is_some_and(|(begin, _)| begin > Timestamp::now())
+    }
+
+    /// The time, for what the CA signs: that of this host's clock, or when the CA was made if the clock
+    /// is behind. A certificate that follows a wrong clock would have expired when the clock is right.
+    pub(super) fn clock(&self) -> Timestamp {
         let now = Timestamp::now();
-        let Some(validity) = validity(&self.certificate) else {
+        match self.made() {
+            Some(made) if self.is_ahead_of_clock() => made.max(now),
+            _ => now,
+        }
+    }
+
+    fn is_due(&self, rotation: &Rotation) -> bool {
+        if self.is_ahead_of_clock() {
+            // A clock says nothing about a CA that remote sites trust: it may be right again in a minute,
+            // like that of a board without a battery. A CA that nobody has yet may be made anew.
+            return issued(&self.dir).is_ok_and(|all| all.is_empty()) && self.retired.is_empty();
+        }
+        let now = Timestamp::now();
+        let Some((_, end)) = validity(&self.certificate) else {
             return false;
         };
-        let made = match self.retired.last() {
-            Some(last) => last.replaced,
-            None => validity
-                .0
-                .saturating_add(jiff::SignedDuration::from_secs(EARLY))
-                .unwrap_or(now),
-        };
+        let made = self.made().unwrap_or(now);
         let asked = rotation
             .before
             .is_some_and(|before| before <= now && made < before);
-        let left = validity.1.as_second() - now.as_second();
-        // One made while the clock was ahead is not good before that time comes.
-        asked || left < RENEW_DAYS * 24 * 3600 || validity.0 > now
+        asked || end.as_second() - now.as_second() < RENEW_DAYS * 24 * 3600
     }
 }
 
@@ -189,32 +221,32 @@ fn validity(pem: &str) -> Option<(Timestamp, Timestamp)> {
     Some((time(validity.not_before)?, time(validity.not_after)?))
 }
 
-/// The CA in `dir`; made when there is none.
+/// The CA in `dir`, made if there is none.
 pub fn ensure_issuer(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
-    let _turn = turn(dir)?;
+    let _lock = lock_dir(dir)?;
     load(dir, name)
 }
 
-/// The CA in `dir`, replaced when its time has come.
+/// The CA in `dir`, made if there is none, and replaced if it is due.
 pub fn rotated_issuer(dir: &Path, name: &str, rotation: &Rotation) -> Result<Issuer, PkiError> {
-    let _turn = turn(dir)?;
+    let _lock = lock_dir(dir)?;
     let issuer = load(dir, name)?;
     if !issuer.is_due(rotation) {
         return Ok(issuer);
     }
-    replace(&issuer, rotation.overlap)?;
+    begin_rotation(&issuer, rotation.overlap)?;
     let fresh = load(dir, name)?;
     tracing::warn!(
         issuer = name,
         serial = identify_pem(&fresh.certificate).map(|i| i.serial),
         trusted_until = fresh.retired.last().map(|r| r.until.to_string()),
-        "CA is replaced; give remote sites new credentials before the old one's end"
+        "CA replaced; give remote sites new credentials before the old CA's overlap ends"
     );
     Ok(fresh)
 }
 
-/// The daemon and the command may be the first at the same time: one makes it, the other waits.
-fn turn(dir: &Path) -> Result<fs::File, PkiError> {
+/// The daemon and the command may come first at the same time: one makes the CA, the other waits.
+fn lock_dir(dir: &Path) -> Result<fs::File, PkiError> {
     let path = dir.join(".lock");
     lock(&path, true).map_err(|source| PkiError::File {
         op: "locking",
@@ -224,12 +256,12 @@ fn turn(dir: &Path) -> Result<fs::File, PkiError> {
 }
 
 fn load(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
-    finish(dir)?;
+    finish_rotation(dir)?;
     let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
     // The key is written last: without it nothing was signed.
     if !key.exists() {
-        let (pem, pair) = make(name)?;
-        save(dir, &of_ca(pem, Zeroizing::new(pair.serialize_pem())))?;
+        let (pem, pair) = generate_ca(name)?;
+        save(dir, &ca_secret(pem, Zeroizing::new(pair.serialize_pem())))?;
     }
     Ok(Issuer {
         certificate: read(&certificate)?,
@@ -237,11 +269,11 @@ fn load(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
         retired: read_json(&dir.join("retired.json"))?.unwrap_or_default(),
         dir: dir.to_owned(),
         name: name.to_owned(),
-        given: false,
+        is_supplied: false,
     })
 }
 
-fn of_ca(certificate: String, key: Zeroizing<String>) -> Secret {
+fn ca_secret(certificate: String, key: Zeroizing<String>) -> Secret {
     Secret {
         ca: certificate.clone(),
         certificate,
@@ -251,17 +283,14 @@ fn of_ca(certificate: String, key: Zeroizing<String>) -> Secret {
 }
 
 fn ca_params(name: &str) -> Result<rcgen::CertificateParams, rcgen::Error> {
-    let mut params = params(
-        name,
-        &[],
-        Some(Duration::from_secs(DAYS.unsigned_abs() * 86_400)),
-    )?;
+    let validity = Duration::from_secs(DAYS.unsigned_abs() * 86_400);
+    let mut params = params(name, &[], Some(validity), SystemTime::now())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 
-fn make(name: &str) -> Result<(String, KeyPair), PkiError> {
+fn generate_ca(name: &str) -> Result<(String, KeyPair), PkiError> {
     let fail = |source| PkiError::Issue {
         name: name.to_owned(),
         source,
@@ -271,48 +300,49 @@ fn make(name: &str) -> Result<(String, KeyPair), PkiError> {
     Ok((made.map_err(fail)?.pem(), pair))
 }
 
-/// A new CA in the place of `old`, which goes on being trusted for `overlap`.
-fn replace(old: &Issuer, overlap: Duration) -> Result<(), PkiError> {
+/// Writes the journal of a new CA in the place of `old`, which stays trusted for `overlap`.
+fn begin_rotation(old: &Issuer, overlap: Duration) -> Result<(), PkiError> {
     let fail = |source| PkiError::Issue {
         name: old.name.clone(),
         source,
     };
     let now = Timestamp::now();
-    // A name of its own: who does not know it says "unknown issuer" and not "bad signature".
+    // A new name, so that a peer that does not know it reports "unknown issuer", not "bad signature".
     let name = format!("{} {now:.0}", old.name);
-    let (certificate, pair) = make(&name)?;
+    let (certificate, pair) = generate_ca(&name)?;
     let mut params = ca_params(&name).map_err(fail)?;
     params.use_authority_key_identifier_extension = true;
     let cross = params.signed_by(&pair, &old.signer()?).map_err(fail)?.pem();
-    let until = now.saturating_add(overlap);
+    // By a clock that is behind, it would be over when the clock is right again.
+    let until = old.clock().saturating_add(overlap);
     let mut retired = old.retired.clone();
-    retired.push(Retired {
+    retired.push(RetiredCa {
         certificate: old.certificate.clone(),
         cross,
         replaced: now,
         until: until.unwrap_or(Timestamp::MAX),
     });
-    let step = Step {
+    let journal = RotationJournal {
         certificate,
         key: Zeroizing::new(pair.serialize_pem()),
         retired,
     };
-    write_json(&journal(&old.dir), &step)
+    write_json(&journal_file(&old.dir), &journal)
 }
 
-fn journal(dir: &Path) -> PathBuf {
+fn journal_file(dir: &Path) -> PathBuf {
     dir.join("rotation.json")
 }
 
-/// Puts a replacement in place that was decided on, now or before a crash.
-fn finish(dir: &Path) -> Result<(), PkiError> {
-    let path = journal(dir);
-    let Some(step) = read_json::<Step>(&path)? else {
+/// Carries out the replacement in the journal, begun just now or before a crash.
+fn finish_rotation(dir: &Path) -> Result<(), PkiError> {
+    let path = journal_file(dir);
+    let Some(journal) = read_json::<RotationJournal>(&path)? else {
         return Ok(());
     };
-    write_json(&dir.join("retired.json"), &step.retired)?;
-    save(dir, &of_ca(step.certificate, step.key))?;
-    fs::remove_file(&path).map_err(|source| PkiError::File {
+    write_json(&dir.join("retired.json"), &journal.retired)?;
+    save(dir, &ca_secret(journal.certificate, journal.key))?;
+    remove_file(&path).map_err(|source| PkiError::File {
         op: "removing",
         path,
         source,

@@ -1,4 +1,4 @@
-//! Credentials as rustls configurations: TLS 1.3, certificates on both sides.
+//! rustls configurations for links (TLS 1.3, certificates on both sides) and for redeeming tokens.
 
 use super::PkiError;
 use crate::model::Secret;
@@ -14,7 +14,9 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// AES-128 first: as safe on a link, and a third cheaper than the library's first choice.
+/// Prefers AES-128: as safe on a link as AES-256, and a third cheaper. Prefers X25519MLKEM768, so that
+/// traffic recorded today cannot be read by a quantum computer later; a client sends a share of X25519
+/// beside it, so that a peer without it (OpenSSL before 3.5) needs no further round trip.
 fn provider() -> Arc<CryptoProvider> {
     let suites = vec![
         aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
@@ -23,12 +25,18 @@ fn provider() -> Arc<CryptoProvider> {
     ];
     Arc::new(CryptoProvider {
         cipher_suites: suites,
+        kx_groups: vec![
+            aws_lc_rs::kx_group::X25519MLKEM768,
+            aws_lc_rs::kx_group::X25519,
+            aws_lc_rs::kx_group::SECP256R1,
+            aws_lc_rs::kx_group::SECP384R1,
+        ],
         ..aws_lc_rs::default_provider()
     })
 }
 
-/// What TLS says of a peer, in words. Where time is the matter, with what the clock of this host says:
-/// an operator then sees which of two clocks is off.
+/// The text of a TLS error. If a certificate's validity is the reason, it tells the time of this host
+/// too, so that an operator sees which of two clocks is wrong.
 pub fn explain(error: &rustls::Error) -> String {
     use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
     let (when, is, time) = match error {
@@ -51,8 +59,8 @@ pub fn explain(error: &rustls::Error) -> String {
     )
 }
 
-/// A certificate was refused for a reason that time, or a clock that is set, may end.
-pub fn passes_with_time(error: &rustls::Error) -> bool {
+/// A certificate was refused because of its validity, which time or a corrected clock may resolve.
+pub fn may_be_clock_skew(error: &rustls::Error) -> bool {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     let rustls::Error::InvalidCertificate(why) = error else {
         return false;
@@ -63,7 +71,7 @@ pub fn passes_with_time(error: &rustls::Error) -> bool {
     )
 }
 
-pub(super) struct Parts {
+pub(super) struct TlsMaterial {
     pub(super) roots: Arc<RootCertStore>,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
@@ -100,15 +108,15 @@ pub(super) fn roots(name: &str, pem: &str) -> Result<Arc<RootCertStore>, PkiErro
     Ok(Arc::new(roots))
 }
 
-pub(super) fn parts(name: &str, secret: &Secret) -> Result<Parts, PkiError> {
+pub(super) fn tls_material(name: &str, secret: &Secret) -> Result<TlsMaterial, PkiError> {
     let roots = roots(name, &secret.ca)?;
     let key = PrivateKeyDer::from_pem_slice(secret.key.as_bytes())
         .map_err(|e| malformed("tls.key", name, e.to_string()))?;
     let chain = certificates("tls.crt", name, &secret.certificate)?;
-    Ok(Parts { roots, chain, key })
+    Ok(TlsMaterial { roots, chain, key })
 }
 
-/// The key is that of the certificate.
+/// Whether the key belongs to the certificate.
 pub(super) fn key_matches(name: &str, secret: &Secret) -> Result<bool, PkiError> {
     let key = PrivateKeyDer::from_pem_slice(secret.key.as_bytes())
         .map_err(|e| malformed("tls.key", name, e.to_string()))?;
@@ -123,13 +131,13 @@ pub(super) fn key_matches(name: &str, secret: &Secret) -> Result<bool, PkiError>
     }
 }
 
-/// For accepting links: the peer must have a certificate of the same CA.
+/// For accepting links: the peer must present a certificate of the credentials' CA.
 pub fn server_config(name: &str, secret: &Secret) -> Result<Arc<ServerConfig>, PkiError> {
     let unusable = |source| PkiError::Unusable {
         name: name.into(),
         source,
     };
-    let Parts { roots, chain, key } = parts(name, secret)?;
+    let TlsMaterial { roots, chain, key } = tls_material(name, secret)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(|e| unusable(rustls::Error::General(e.to_string())))?;
@@ -139,19 +147,19 @@ pub fn server_config(name: &str, secret: &Secret) -> Result<Arc<ServerConfig>, P
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(unusable)?;
-    // The record layer takes the keys over; links live long, tickets would be for nothing.
+    // The record layer takes over the keys; links live too long for session tickets to be of use.
     config.enable_secret_extraction = true;
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
-/// For dialling links: the peer must have a certificate of the CA, for the host that is dialled.
+/// For dialling links: the peer must present a certificate of the CA for the host that is dialled.
 pub fn client_config(name: &str, secret: &Secret) -> Result<Arc<ClientConfig>, PkiError> {
     let unusable = |source| PkiError::Unusable {
         name: name.into(),
         source,
     };
-    let Parts { roots, chain, key } = parts(name, secret)?;
+    let TlsMaterial { roots, chain, key } = tls_material(name, secret)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?
@@ -163,13 +171,13 @@ pub fn client_config(name: &str, secret: &Secret) -> Result<Arc<ClientConfig>, P
     Ok(Arc::new(config))
 }
 
-/// For those who redeem tokens: whoever has a code needs no certificate.
+/// For the grant server: clients prove themselves by the code and present no certificate.
 pub fn grant_config(name: &str, secret: &Secret) -> Result<Arc<ServerConfig>, PkiError> {
     let unusable = |source| PkiError::Unusable {
         name: name.into(),
         source,
     };
-    let Parts { chain, key, .. } = parts(name, secret)?;
+    let TlsMaterial { chain, key, .. } = tls_material(name, secret)?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(unusable)?
@@ -179,7 +187,7 @@ pub fn grant_config(name: &str, secret: &Secret) -> Result<Arc<ServerConfig>, Pk
     Ok(Arc::new(config))
 }
 
-/// For redeeming a token: its own CA and no other, no certificate of ours.
+/// For redeeming a token: trusts the token's CA only, and presents no certificate.
 pub fn token_config(ca: &str) -> Result<Arc<ClientConfig>, PkiError> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])

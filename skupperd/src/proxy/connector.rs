@@ -4,52 +4,60 @@ use super::{
     Cut, Proxy,
     flow::{self, Flow},
     head,
-    local::{self, About},
-    tcp::{NATIVE_END, Sending, TcpEnd},
+    local::{self, ClientInfo},
+    tcp::TcpEnd,
 };
 use crate::{
     amqp::{
         message::{MessageHead, Properties},
         value::Value,
     },
+    flows::FlowSide,
     link::{
-        conn::{Conn, ConnKey, End, Outcome},
-        ledger::Served,
-        origin::{ALPN, ORIGIN, Origin},
-        worker::{Arrived, Worker},
+        conn::{
+            ConnKey, LinkConnection, Outcome,
+            stream_end::{End, StreamReply},
+        },
+        flow_window::SendPhase,
+        names::NATIVE_END,
     },
     router::Target,
+    service::origin::{ALPN, ORIGIN, Origin},
+    worker::{IncomingStream, Worker},
 };
+use bytes::Bytes;
 use std::rc::{Rc, Weak};
 
 impl Proxy {
-    pub(super) fn serve(&self, worker: &Rc<Worker>, arrived: Arrived) -> Result<End, Outcome> {
-        let Arrived {
+    pub(super) fn serve(
+        &self,
+        worker: &Rc<Worker>,
+        stream: IncomingStream,
+    ) -> Result<End, Outcome> {
+        let IncomingStream {
             site,
             head,
-            up,
-            back,
+            source,
+            reply_conn,
             link,
-            ..
-        } = arrived;
-        let (Some(proxy), Some(back)) = (self.this.upgrade(), back) else {
+        } = stream;
+        let (Some(proxy), Some(reply_conn)) = (self.this.upgrade(), reply_conn) else {
             return Err(Outcome::Released);
         };
-        // Without an address for answers no connection can be made of it.
+        // Answers need an address.
         if head.properties.reply_to.is_none() {
             return Err(Outcome::Rejected);
         }
         let flow = self.server_flow(worker, site, &head);
-        let end = TcpEnd::new(None, self.count(), flow.share());
-        end.st.borrow_mut().up = Some(up);
-        end.peer(&head);
+        let end = TcpEnd::new(None, self.count_open(), flow.share());
+        end.receive_from(source, &head);
         let server = Server {
             proxy,
             worker: worker.clone(),
             site,
             link,
-            head: *head,
-            back,
+            head,
+            reply_conn,
             end: end.clone(),
             flow,
         };
@@ -63,8 +71,8 @@ struct Server {
     worker: Rc<Worker>,
     site: u32,
     link: ConnKey,
-    head: MessageHead,
-    back: Rc<Conn>,
+    head: Box<MessageHead>,
+    reply_conn: Rc<LinkConnection>,
     end: Rc<TcpEnd>,
     flow: Flow,
 }
@@ -77,24 +85,24 @@ impl Server {
         };
         let mut tried = Vec::new();
         let text = |name| self.head.application_property(name).and_then(Value::as_str);
-        let about = About {
+        let client = ClientInfo {
             origin: text(ORIGIN).and_then(Origin::parse),
             protocol: text(ALPN).map(str::to_owned),
             site: flow::origin(&self.head),
         };
         while let Some(target) = self.next(&key, &tried) {
             let near = &self.proxy.acceleration;
-            match local::connect(near, &self.worker, self.site, &key, target, &about).await {
+            match local::connect(near, &self.worker, self.site, &key, target, &client).await {
                 Ok((server, in_use)) => {
                     let served = in_use.served(&server);
                     self.end.connected(server);
                     self.proxy
                         .own(target, Rc::downgrade(&self.end) as Weak<dyn Cut>);
                     self.answer(&served);
-                    let client = flow::other_end(&self.head);
-                    self.flow.served(Served {
-                        site: client.site,
-                        trace: client.trace,
+                    let client_side = flow::other_end(&self.head);
+                    self.flow.set_server(FlowSide {
+                        site: client_side.site,
+                        trace: client_side.trace,
                         ..served
                     });
                     self.end.run().await;
@@ -102,7 +110,7 @@ impl Server {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(routing_key = key, %error, "connector refused");
+                    tracing::debug!(routing_key = key, %error, "connector refused connection");
                     tried.push(target);
                 }
             }
@@ -110,18 +118,19 @@ impl Server {
                 return self.end.close(true);
             }
         }
-        self.elsewhere();
+        self.reroute();
     }
 
     /// The connector of this host with the fewest connections, of those that were not tried.
     fn next(&self, key: &str, tried: &[u64]) -> Option<u64> {
-        let candidates = super::candidates(&self.worker, self.site, key);
+        let view = self.worker.view(self.site)?;
+        let candidates = view.local_candidates(key);
         let left = candidates.into_iter().filter(|c| !tried.contains(&c.id));
         left.min_by_key(|c| c.in_use).map(|c| c.id)
     }
 
     /// Opens the stream back to the client.
-    fn answer(&self, served: &Served) {
+    fn answer(&self, served: &FlowSide) {
         let Some(view) = self.worker.view(self.site) else {
             return;
         };
@@ -129,36 +138,35 @@ impl Server {
             to: self.head.properties.reply_to.clone(),
             ..Properties::default()
         };
-        let native = self.back.native && self.head.application_property(NATIVE_END).is_some();
-        let about = native.then(|| flow::about(&view, Some(served)));
+        let native = self.reply_conn.native && self.head.application_property(NATIVE_END).is_some();
+        let flow_fields = native.then(|| flow::end_field(&view, Some(served)));
         let head = head::encode(
             &view.routes,
             properties,
             native,
-            about.into_iter().collect(),
+            flow_fields.into_iter().collect(),
         );
-        {
-            let mut st = self.end.st.borrow_mut();
-            st.next = Some(self.back.clone());
-            st.sending = Sending::Open;
-        }
-        if self.back.is_open() {
-            let shared: End = self.end.clone();
-            let out = self.back.borrow().open(head, &shared);
-            self.end.st.borrow_mut().out = out;
-        }
+        let replay = Bytes::new();
+        self.end
+            .open_stream(&self.reply_conn, head, SendPhase::Open, replay);
     }
 
-    /// No server of this host takes the connection: another router's may.
-    fn elsewhere(self) {
-        let up = self.end.st.borrow_mut().up.take();
-        let Some(up) = up else {
+    /// Passes the stream on: no server of this host accepts the connection.
+    fn reroute(self) {
+        let Some(source) = self.end.take_source() else {
             return self.end.close(true);
         };
-        match self.worker.pass_on(self.site, self.link, self.head, up) {
+        let stream = IncomingStream {
+            site: self.site,
+            head: self.head,
+            source,
+            reply_conn: None,
+            link: self.link,
+        };
+        match self.worker.route_stream(stream, false) {
             Ok(to) => self.end.delegate(to),
-            Err((up, outcome)) => {
-                up.settle(None, outcome);
+            Err((source, outcome)) => {
+                source.reply_now(StreamReply::Outcome(outcome));
                 self.end.close(false);
             }
         }

@@ -1,29 +1,28 @@
-//! Records of connections, where the proxy has what is to be said in them: how each begins, who
-//! serves it, and what a bridge moves.
+//! What the proxy writes into the records of connections: how each begins, who serves it, and the
+//! bytes that a bridge moves.
 
 use super::{
     Proxy,
-    http::{self, Look, Observer},
+    http::{self, ExpectedProtocol, Observer},
     stream::Stream,
 };
 use crate::{
     amqp::{message::MessageHead, value::Value},
-    link::{
-        ledger::{Begin, Ending, Entry, Served, Side, SiteName},
-        origin::{ORIGIN, Origin},
-        view::SiteView,
-        worker::Worker,
-    },
+    flows::{Begin, Ending, Entry, FlowSide, Side, SiteName, site_name},
+    messages::AcceptedClient,
     model,
     router::Target,
+    service::{
+        origin::{ORIGIN, Origin},
+        view::SiteView,
+    },
+    worker::Worker,
 };
 use std::{
     cell::RefCell,
     io::{self, IoSlice, IoSliceMut},
-    net::TcpStream,
     ops::Deref,
     rc::Rc,
-    sync::Arc,
     time::Instant,
 };
 
@@ -34,44 +33,49 @@ pub(super) const END: &str = "io.skupper.end";
 /// Stands for an address that there is none of.
 const NONE: &str = "-";
 
-/// The record of a connection, and who looks for requests on it.
-pub(super) struct Watched {
+/// The record of a connection, and the observer of its requests.
+pub(super) struct FlowRecorder {
     entry: Entry,
     observer: RefCell<Option<Box<Observer>>>,
 }
 
-impl Watched {
-    fn new(entry: Entry, look: Option<Look>) -> Rc<Self> {
-        let observer = RefCell::new(look.map(|look| Box::new(Observer::new(look))));
+impl FlowRecorder {
+    fn new(entry: Entry, expected: Option<ExpectedProtocol>) -> Rc<Self> {
+        let observer = RefCell::new(expected.map(|expected| Box::new(Observer::new(expected))));
         Rc::new(Self { entry, observer })
     }
 
-    /// These bytes have passed.
-    pub(super) fn saw(&self, from: http::Speaker, bytes: &[u8]) {
+    /// Shows bytes that have passed to the observer.
+    pub(super) fn observe(&self, from: http::Speaker, bytes: &[u8]) {
         let mut watching = self.observer.borrow_mut();
         let Some(observer) = &mut *watching else {
             return;
         };
         let now = Instant::now();
-        let tell = &mut |exchange| self.entry.exchanged(exchange);
-        if let Err(over) = observer.see(from, bytes, now, tell) {
-            observer.finish(now, tell);
+        let on_exchange = &mut |exchange| self.entry.exchanged(exchange);
+        if let Err(over) = observer.observe(from, bytes, now, on_exchange) {
+            observer.finish(now, on_exchange);
             over.inspect(|why| self.entry.unseen(*why));
             *watching = None;
         }
     }
 
-    /// So many bytes were read into these pieces; none when the way has ended.
-    pub(super) fn has_read(&self, from: http::Speaker, pieces: &[IoSliceMut<'_>], mut n: usize) {
+    /// Shows `n` bytes that were read into these pieces; 0 is the end of the direction.
+    pub(super) fn observe_read(
+        &self,
+        from: http::Speaker,
+        pieces: &[IoSliceMut<'_>],
+        mut n: usize,
+    ) {
         if self.observer.borrow().is_none() {
             return;
         }
         if n == 0 {
-            return self.saw_end(from);
+            return self.observe_end(from);
         }
         for piece in pieces {
             let part = n.min(piece.len());
-            self.saw(from, &piece[..part]);
+            self.observe(from, &piece[..part]);
             n -= part;
             if n == 0 {
                 return;
@@ -79,15 +83,14 @@ impl Watched {
         }
     }
 
-    /// One way has ended in order.
-    pub(super) fn saw_end(&self, from: http::Speaker) {
+    /// A direction has ended without an error.
+    pub(super) fn observe_end(&self, from: http::Speaker) {
         if let Some(observer) = &mut *self.observer.borrow_mut() {
             observer.end(from, Instant::now(), &mut |e| self.entry.exchanged(e));
         }
     }
 
-    /// It is over.
-    fn over(&self) {
+    fn finish(&self) {
         if let Some(mut observer) = self.observer.take() {
             observer.finish(Instant::now(), &mut |e| self.entry.exchanged(e));
         }
@@ -95,7 +98,7 @@ impl Watched {
     }
 }
 
-impl Deref for Watched {
+impl Deref for FlowRecorder {
     type Target = Entry;
 
     fn deref(&self) -> &Entry {
@@ -104,56 +107,52 @@ impl Deref for Watched {
 }
 
 /// The record of a connection, finished when its owner has no more to do with it.
-pub(super) struct Flow(Rc<Watched>);
+pub(super) struct Flow(Rc<FlowRecorder>);
 
 impl Flow {
     /// For the others that have a part in the connection.
-    pub(super) fn share(&self) -> Rc<Watched> {
+    pub(super) fn share(&self) -> Rc<FlowRecorder> {
         self.0.clone()
     }
 }
 
 impl Deref for Flow {
-    type Target = Watched;
+    type Target = FlowRecorder;
 
-    fn deref(&self) -> &Watched {
+    fn deref(&self) -> &FlowRecorder {
         &self.0
     }
 }
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        self.0.over();
+        self.0.finish();
     }
 }
 
 impl Proxy {
-    /// A client was accepted.
-    pub(super) fn client_flow(
-        &self,
-        worker: &Worker,
-        site: u32,
-        listener: u64,
-        routing_key: &Arc<str>,
-        client: &TcpStream,
-    ) -> Flow {
-        let view = worker.view(site);
-        let listener = view.as_ref().and_then(|v| v.listeners.get(&listener));
-        let look = listener.and_then(|listener| look(listener.observer));
-        let client = client.peer_addr().ok();
+    pub(super) fn client_flow(&self, worker: &Worker, accepted: &AcceptedClient) -> Flow {
+        let view = worker.view(accepted.site);
+        let listener = view
+            .as_ref()
+            .and_then(|v| v.listeners.get(&accepted.listener));
+        let expected = listener.and_then(|listener| expected_protocol(listener.observer));
+        let client = accepted.socket.peer_addr().ok();
         let begin = Begin {
             side: Side::Listener,
             source: view.as_ref().map(|v| v.source.clone()).unwrap_or_default(),
             site: view.as_ref().map(|v| v.site.clone()).unwrap_or_default(),
             entity: listener.map(|l| l.name.clone()).unwrap_or_default(),
-            routing_key: routing_key.clone(),
+            routing_key: accepted.routing_key.clone(),
             client: client.map(|c| (c.ip().to_canonical(), c.port()).into()),
             peer_id: String::new(),
         };
-        Flow(Watched::new(self.ledger.begin(worker.index, begin), look))
+        Flow(FlowRecorder::new(
+            self.flow_log.begin(worker.index, begin),
+            expected,
+        ))
     }
 
-    /// A client's stream has come in for a connector.
     pub(super) fn server_flow(&self, worker: &Worker, site: u32, head: &MessageHead) -> Flow {
         let key = match head.to().map(Target::parse) {
             Some(Target::Mobile(key)) => key,
@@ -172,17 +171,20 @@ impl Proxy {
                 .map(|origin| origin.client),
             peer_id: peer.and_then(Value::as_str).unwrap_or_default().to_owned(),
         };
-        // Requests are told of where their clients are.
-        Flow(Watched::new(self.ledger.begin(worker.index, begin), None))
+        // The site of the client reports requests.
+        Flow(FlowRecorder::new(
+            self.flow_log.begin(worker.index, begin),
+            None,
+        ))
     }
 }
 
-fn look(observer: model::Observer) -> Option<Look> {
+fn expected_protocol(observer: model::Observer) -> Option<ExpectedProtocol> {
     match observer {
         model::Observer::None => None,
-        model::Observer::Auto => Some(Look::Auto),
-        model::Observer::Http1 => Some(Look::Http1),
-        model::Observer::Http2 => Some(Look::Http2),
+        model::Observer::Auto => Some(ExpectedProtocol::Auto),
+        model::Observer::Http1 => Some(ExpectedProtocol::Http1),
+        model::Observer::Http2 => Some(ExpectedProtocol::Http2),
     }
 }
 
@@ -190,10 +192,10 @@ fn text<'a>(head: &'a MessageHead, name: &str) -> Option<&'a str> {
     head.application_property(name).and_then(Value::as_str)
 }
 
-/// What the other end is told of this one: the site and, at the connector's, its server.
-pub(super) fn about(view: &SiteView, server: Option<&Served>) -> (&'static str, String) {
+/// Property of a stream's head with the site of this end and, at a connector, its server.
+pub(super) fn end_field(view: &SiteView, server: Option<&FlowSide>) -> (&'static str, String) {
     let mut end = format!("{}/{}", view.site.id, view.site.name);
-    if let Some(Served {
+    if let Some(FlowSide {
         connector,
         proxy,
         server,
@@ -206,13 +208,13 @@ pub(super) fn about(view: &SiteView, server: Option<&Served>) -> (&'static str, 
     (END, end)
 }
 
-/// What the head of the other end's stream says of that end.
-pub(super) fn other_end(head: &MessageHead) -> Served {
-    let router = |id: &str| id.split_once('/').map_or(id, |(_, id)| id).to_owned();
-    let trace = head.annotations.trace.iter().map(|id| router(id));
-    let mut served = Served {
+/// Reads the other end from the head of its stream.
+pub(super) fn other_end(head: &MessageHead) -> FlowSide {
+    let trace = head.annotations.trace.iter();
+    let trace = trace.map(|id| router(id).to_owned());
+    let mut served = FlowSide {
         trace: trace.collect(),
-        ..Served::default()
+        ..FlowSide::default()
     };
     match text(head, END) {
         Some(end) => {
@@ -226,8 +228,9 @@ pub(super) fn other_end(head: &MessageHead) -> Served {
             served.server = parts.next().unwrap_or_default();
         }
         None => {
-            let ingress = head.annotations.ingress.as_deref().map(router);
-            served.site = ingress.map_or_else(SiteName::default, |id| SiteName::of_router(&id));
+            let ingress = head.annotations.ingress.as_deref();
+            served.site =
+                ingress.map_or_else(SiteName::default, |id| SiteName::of_router(router(id)));
         }
     }
     served
@@ -237,33 +240,40 @@ pub(super) fn other_end(head: &MessageHead) -> Served {
 pub(super) fn origin(head: &MessageHead) -> Option<String> {
     let annotations = &head.annotations;
     let first = annotations.ingress.as_ref().or(annotations.trace.first())?;
-    let id = first.split_once('/').map_or(&**first, |(_, id)| id);
-    Some(SiteName::of_router(id).name)
+    Some(site_name(router(first)).to_owned())
 }
 
-/// A connector of this site and its server.
-pub(super) fn here(connector: &str, target: String, server: &Stream) -> Served {
+/// The id of a router, without its area.
+fn router(id: &str) -> &str {
+    id.split_once('/').map_or(id, |(_, id)| id)
+}
+
+pub(super) fn here(connector: &str, target: String, server: &Stream) -> FlowSide {
     let address = |addr: io::Result<std::net::SocketAddr>| addr.map(|a| a.to_string());
     let socket = server.socket();
-    Served {
+    FlowSide {
         connector: connector.to_owned(),
         // A Unix socket has no such addresses.
         server: address(socket.peer_addr()).unwrap_or(target),
         proxy: address(socket.local_addr()).unwrap_or_default(),
-        ..Served::default()
+        ..FlowSide::default()
     }
 }
 
-/// One side of a bridge: what is moved at the client's is counted, and who fails first is noted.
-pub(super) struct Counted<'a> {
+/// One side of a bridge. Bytes of the client's side are counted, and the side that fails first is recorded.
+pub(super) struct CountedStream<'a> {
     stream: &'a Stream,
-    flow: &'a Watched,
+    flow: &'a FlowRecorder,
     client: bool,
 }
 
-impl<'a> Counted<'a> {
+impl<'a> CountedStream<'a> {
     /// The client's side, and the server's.
-    pub(super) fn both(client: &'a Stream, server: &'a Stream, flow: &'a Watched) -> [Self; 2] {
+    pub(super) fn both(
+        client: &'a Stream,
+        server: &'a Stream,
+        flow: &'a FlowRecorder,
+    ) -> [Self; 2] {
         [(client, true), (server, false)].map(|(stream, client)| Self {
             stream,
             flow,
@@ -278,7 +288,7 @@ impl<'a> Counted<'a> {
                 true => http::Speaker::Client,
                 false => http::Speaker::Server,
             };
-            self.flow.has_read(from, pieces, n);
+            self.flow.observe_read(from, pieces, n);
         }
         self.note(read, Entry::read)
     }
@@ -306,7 +316,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-impl Deref for Counted<'_> {
+impl Deref for CountedStream<'_> {
     type Target = Stream;
 
     fn deref(&self) -> &Stream {
@@ -318,6 +328,7 @@ impl Deref for Counted<'_> {
 mod tests {
     use super::*;
     use crate::amqp::message::RouterAnnotations;
+    use std::sync::Arc;
 
     fn head(end: Option<String>) -> MessageHead {
         let property = end.map(|end| (Value::from(END), Value::from(end)));
@@ -333,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_our_own_kind_tell_each_other_what_they_are() {
+    fn native_ends_exchange_sites_and_servers() {
         let view = SiteView {
             site: Arc::new(SiteName {
                 namespace: "default".to_owned(),
@@ -342,13 +353,13 @@ mod tests {
             }),
             ..SiteView::default()
         };
-        let server = Served {
+        let server = FlowSide {
             connector: "db".to_owned(),
             server: "unix:/run/with blank/s".to_owned(),
-            ..Served::default()
+            ..FlowSide::default()
         };
         for served in [None, Some(server)] {
-            let (_, end) = about(&view, served.as_ref());
+            let (_, end) = end_field(&view, served.as_ref());
             let read = other_end(&head(Some(end)));
             assert_eq!(
                 (&*read.site.id, &*read.site.name, &*read.site.namespace),
@@ -364,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn of_another_kind_of_router_the_name_of_its_site_is_known() {
+    fn the_site_name_of_a_foreign_router_is_derived() {
         let read = other_end(&head(None));
         assert_eq!(
             (&*read.site.id, &*read.site.name),

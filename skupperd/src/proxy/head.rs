@@ -8,19 +8,19 @@ use crate::{
         },
         value::Value,
     },
-    link::NATIVE_END,
+    link::names::NATIVE_END,
     router::Routes,
 };
 use bytes::{Bytes, BytesMut};
 
 /// Encodes the head of a stream that begins at the router of these routes, with the addresses it goes
-/// to and is answered at. `native`: this end acknowledges in small steps. `about`: what the other end
-/// is told of the client.
+/// to and is answered at. `native`: this end acknowledges in small steps. `flow_fields`: what the other
+/// end is told of this one.
 pub(super) fn encode(
     routes: &Routes,
     properties: Properties,
     native: bool,
-    about: Vec<(&'static str, String)>,
+    flow_fields: Vec<(&'static str, String)>,
 ) -> Bytes {
     // What an edge sends enters the network at its interior router.
     let own = match &routes.mesh {
@@ -31,8 +31,8 @@ pub(super) fn encode(
     if native {
         application_properties.push((Value::from(NATIVE_END), Value::Uint(1)));
     }
-    let about = about.into_iter();
-    application_properties.extend(about.map(|(k, v)| (Value::from(k), Value::from(v))));
+    let flow_fields = flow_fields.into_iter();
+    application_properties.extend(flow_fields.map(|(k, v)| (Value::from(k), Value::from(v))));
     let head = MessageHead {
         annotations: RouterAnnotations {
             flags: FLAG_STREAMING | FLAG_DISABLE_Q2,

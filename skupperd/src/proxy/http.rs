@@ -1,20 +1,21 @@
-//! What HTTP requests pass through a connection, told from copies of its bytes.
+//! Reports the HTTP requests of a connection from copies of its bytes.
 //!
-//! Sans-I/O: an [`Observer`] is shown slices as they pass, in any pieces, and tells of each request
-//! when it is over. It owns no payload, changes nothing and keeps a bounded amount of state; what it
-//! does not understand ends the observation and not the connection.
+//! Sans-I/O: an [`Observer`] is shown slices as they pass, in any pieces, and reports each request
+//! when it is over. It owns no payload, changes nothing and keeps a bounded amount of state; bytes that
+//! it cannot parse end the observation and not the connection.
 
 mod h1;
 mod h2;
 mod hpack;
+mod request;
 
-use crate::link::ledger::{Exchange, Unseen};
+use crate::flows::{Exchange, ObserveError};
 use std::time::Instant;
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Methods that are told by their names: RFC 9110, 5789 and those of WebDAV (4918, 3253, 5323).
+/// Methods that are reported by their names: RFC 9110, 5789 and those of WebDAV (4918, 3253, 5323).
 const METHODS: [&str; 18] = [
     "GET",
     "HEAD",
@@ -40,8 +41,8 @@ const OTHER: &str = "OTHER";
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// Whatever the client's first bytes look like.
+pub(crate) enum ExpectedProtocol {
+    /// The protocol of the client's first bytes.
     Auto,
     /// HTTP/1
     Http1,
@@ -49,24 +50,24 @@ pub(crate) enum Look {
     Http2,
 }
 
-/// Who has sent what is shown.
+/// Sender of observed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Speaker {
     Client,
     Server,
 }
 
-/// Where requests are told that are over.
-pub(crate) type Told<'a> = &'a mut dyn FnMut(Exchange);
+/// Called with each request that is over.
+pub(crate) type OnExchange<'a> = &'a mut dyn FnMut(Exchange);
 
-enum State {
+enum ObserverState {
     /// The client's first bytes.
-    First(Look, Vec<u8>),
+    First(ExpectedProtocol, Vec<u8>),
     H1(h1::Connection),
     H2(Box<h2::Connection>),
 }
 
-/// What the first bytes say.
+/// Protocol that the first bytes belong to.
 enum Guess {
     More,
     H1,
@@ -74,25 +75,25 @@ enum Guess {
     Neither,
 }
 
-/// Nothing more is to be seen: with a reason when it began as something that is observed.
-pub(crate) type Over = Option<Unseen>;
+/// Why observation ended; `None` for connections without HTTP.
+pub(crate) type ConnectionEnd = Option<ObserveError>;
 
 /// Observes one connection.
-pub(crate) struct Observer(State);
+pub(crate) struct Observer(ObserverState);
 
-fn guess(look: Look, first: &[u8]) -> Guess {
+fn guess(expected: ExpectedProtocol, first: &[u8]) -> Guess {
     let begins = |whole: &[u8]| whole.starts_with(first) || first.starts_with(whole);
-    if look != Look::Http1 && begins(PREFACE) {
+    if expected != ExpectedProtocol::Http1 && begins(PREFACE) {
         return match first.len() < PREFACE.len() {
             true => Guess::More,
             false => Guess::H2,
         };
     }
-    match look {
-        // A parser says better what is wrong.
-        Look::Http1 => Guess::H1,
-        Look::Http2 => Guess::H2,
-        Look::Auto => {
+    match expected {
+        // The parser reports what is malformed.
+        ExpectedProtocol::Http1 => Guess::H1,
+        ExpectedProtocol::Http2 => Guess::H2,
+        ExpectedProtocol::Auto => {
             let word = first.iter().position(|b| *b == b' ');
             let word = &first[..word.unwrap_or(first.len())];
             let whole = word.len() < first.len();
@@ -110,27 +111,29 @@ fn guess(look: Look, first: &[u8]) -> Guess {
 }
 
 impl Observer {
-    pub(crate) fn new(look: Look) -> Self {
-        Self(State::First(look, Vec::new()))
+    pub(crate) fn new(expected: ExpectedProtocol) -> Self {
+        Self(ObserverState::First(expected, Vec::new()))
     }
 
-    /// Shows bytes that have passed. An error: nothing more is seen here.
-    pub(crate) fn see(
+    /// Reads bytes that have passed. An error ends the observation.
+    pub(crate) fn observe(
         &mut self,
         from: Speaker,
         mut data: &[u8],
         now: Instant,
-        told: Told<'_>,
-    ) -> Result<(), Over> {
-        if let State::First(look, first) = &mut self.0 {
+        on_exchange: OnExchange<'_>,
+    ) -> Result<(), ConnectionEnd> {
+        if let ObserverState::First(expected, first) = &mut self.0 {
             // HTTP's servers wait for their clients.
             if from == Speaker::Server {
-                return match (data.is_empty(), *look) {
+                return match (data.is_empty(), *expected) {
                     (true, _) => Ok(()),
                     // HTTP/2's may send their settings at once.
-                    (false, Look::Http2) => self.begin(Guess::H2, now, told, (from, data)),
-                    (false, Look::Auto) => Err(None),
-                    (false, Look::Http1) => Err(Some(Unseen::Malformed)),
+                    (false, ExpectedProtocol::Http2) => {
+                        self.begin(Guess::H2, now, on_exchange, (from, data))
+                    }
+                    (false, ExpectedProtocol::Auto) => Err(None),
+                    (false, ExpectedProtocol::Http1) => Err(Some(ObserveError::Malformed)),
                 };
             }
             let part = data.len().min(PREFACE.len() - first.len());
@@ -140,13 +143,13 @@ impl Observer {
             if first.is_empty() {
                 return Ok(());
             }
-            let guess = guess(*look, first);
-            return self.begin(guess, now, told, (from, data));
+            let guess = guess(*expected, first);
+            return self.begin(guess, now, on_exchange, (from, data));
         }
         match &mut self.0 {
-            State::First(..) => Ok(()),
-            State::H1(h1) => h1.see(from, data, now, told),
-            State::H2(h2) => h2.see(from, data, now, told),
+            ObserverState::First(..) => Ok(()),
+            ObserverState::H1(h1) => h1.observe(from, data, now, on_exchange),
+            ObserverState::H2(h2) => h2.observe(from, data, now, on_exchange),
         }
         .map_err(Some)
     }
@@ -155,39 +158,39 @@ impl Observer {
         &mut self,
         guess: Guess,
         now: Instant,
-        told: Told<'_>,
+        on_exchange: OnExchange<'_>,
         (from, rest): (Speaker, &[u8]),
-    ) -> Result<(), Over> {
+    ) -> Result<(), ConnectionEnd> {
         let next = match guess {
             Guess::More => return Ok(()),
             Guess::Neither => return Err(None),
-            Guess::H1 => State::H1(h1::Connection::default()),
-            Guess::H2 => State::H2(Box::default()),
+            Guess::H1 => ObserverState::H1(h1::Connection::default()),
+            Guess::H2 => ObserverState::H2(Box::default()),
         };
-        if let State::First(_, first) = std::mem::replace(&mut self.0, next) {
-            self.see(Speaker::Client, &first, now, told)?;
+        if let ObserverState::First(_, first) = std::mem::replace(&mut self.0, next) {
+            self.observe(Speaker::Client, &first, now, on_exchange)?;
         }
-        self.see(from, rest, now, told)
+        self.observe(from, rest, now, on_exchange)
     }
 
-    /// One way has ended in order.
-    pub(crate) fn end(&mut self, from: Speaker, now: Instant, told: Told<'_>) {
-        if let State::H1(h1) = &mut self.0 {
-            h1.end(from, now, told);
+    /// A direction has ended without an error.
+    pub(crate) fn end(&mut self, from: Speaker, now: Instant, on_exchange: OnExchange<'_>) {
+        if let ObserverState::H1(h1) = &mut self.0 {
+            h1.end(from, now, on_exchange);
         }
     }
 
-    /// The connection is over, or its observation is: what has begun is told as far as it came.
-    pub(crate) fn finish(&mut self, now: Instant, told: Told<'_>) {
+    /// Reports the requests that are not over when the connection or its observation ends.
+    pub(crate) fn finish(&mut self, now: Instant, on_exchange: OnExchange<'_>) {
         match &mut self.0 {
-            State::First(..) => {}
-            State::H1(h1) => h1.finish(now, told),
-            State::H2(h2) => h2.finish(now, told),
+            ObserverState::First(..) => {}
+            ObserverState::H1(h1) => h1.finish(now, on_exchange),
+            ObserverState::H2(h2) => h2.finish(now, on_exchange),
         }
     }
 }
 
-/// A method as it is told; none: it can not be one.
+/// The name that a method is reported by; `None` if it is not a method.
 fn method(name: &[u8]) -> Option<&'static str> {
     if let Some(known) = METHODS.iter().find(|m| m.as_bytes() == name) {
         return Some(known);

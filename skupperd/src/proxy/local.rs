@@ -2,19 +2,19 @@
 
 use super::{
     Cut, Proxy,
-    flow::{self, Counted, Watched},
+    flow::{self, CountedStream, FlowRecorder},
     stream::Stream,
     tls,
 };
 use crate::{
-    link::{
-        ledger::{Ending, Served},
+    flows::{Ending, FlowSide},
+    service::{
         origin::{Origin, header},
         view::{ConnectorTarget, TargetHost},
-        worker::Worker,
     },
     steer::accel::Acceleration,
     sys,
+    worker::Worker,
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
@@ -29,10 +29,11 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Time for one attempt to connect to a server.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes moved at once.
 const CHUNK: usize = 128 * 1024;
+
+/// Time for each attempt to connect to a server, without a TLS handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// One buffer for all bridges of a worker: what a socket does not take at once is kept apart.
@@ -43,8 +44,8 @@ thread_local! {
 pub(super) struct InUse(Arc<ConnectorTarget>);
 
 impl InUse {
-    /// What is to be said of it.
-    pub(super) fn served(&self, server: &Stream) -> Served {
+    /// The record of this side of the connection.
+    pub(super) fn served(&self, server: &Stream) -> FlowSide {
         let target = &self.0;
         flow::here(&target.name, target.host.to_string(), server)
     }
@@ -56,13 +57,13 @@ impl Drop for InUse {
     }
 }
 
-/// What a server is told of the client it is for.
+/// The client of a connection, as its server needs it.
 #[derive(Debug, Default)]
-pub(super) struct About {
+pub(super) struct ClientInfo {
     pub(super) origin: Option<Origin>,
-    /// What the listener has agreed on with it.
+    /// Application protocol (ALPN) that the listener has negotiated.
     pub(super) protocol: Option<String>,
-    /// The site that it is of, by name.
+    /// Name of its site.
     pub(super) site: Option<String>,
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn connect(
     site: u32,
     key: &str,
     target: u64,
-    about: &About,
+    client: &ClientInfo,
 ) -> io::Result<(Stream, InUse)> {
     let target = worker
         .targets(site, key)
@@ -81,10 +82,10 @@ pub(super) async fn connect(
         .find(|t| t.id == target);
     let target = target.ok_or_else(|| io::Error::other("connector is gone"))?;
     if let Some(sites) = &target.sites
-        && !sites.serve(about.site.as_deref())
+        && !sites.may(client.site.as_deref())
     {
-        if let Some(unsaid) = sites.deny() {
-            let (connector, site) = (&target.name, about.site.as_deref().unwrap_or("unknown"));
+        if let Some(unsaid) = sites.denied.note(Instant::now()) {
+            let (connector, site) = (&target.name, client.site.as_deref().unwrap_or("unknown"));
             tracing::warn!(
                 connector,
                 routing_key = key,
@@ -96,27 +97,27 @@ pub(super) async fn connect(
         let why = "the connector is not for clients of this site";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
-    // Counted from the attempt on: connections that are being made are load too.
+    // CountedStream from the attempt on: connections that are being made are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
     let in_use = InUse(target.clone());
-    match furnish(acceleration, &target, about).await {
+    match open_server(acceleration, &target, client).await {
         Ok(stream) => {
             target.connections.fetch_add(1, Ordering::Relaxed);
             if target.trouble.over() {
-                tracing::info!(connector = target.name, "server takes connections again");
-                worker.tell_changed();
+                tracing::info!(connector = target.name, "server accepts connections again");
+                worker.notify_changed();
             }
             Ok((stream, in_use))
         }
         Err(error) => {
-            note(worker, &target, &error);
+            report_failure(worker, &target, &error);
             Err(error)
         }
     }
 }
 
-/// A connection to a server failed: says so in the status and, now and then, in the log.
-fn note(worker: &Worker, target: &ConnectorTarget, error: &io::Error) {
+/// Reports a failed connection in the status and, rate-limited, in the log.
+fn report_failure(worker: &Worker, target: &ConnectorTarget, error: &io::Error) {
     let server = match target.host {
         TargetHost::Unix(_) => target.host.to_string(),
         _ => format!("{} port {}", target.host, target.port),
@@ -124,29 +125,29 @@ fn note(worker: &Worker, target: &ConnectorTarget, error: &io::Error) {
     let why = format!("{server}: {error}");
     if let Some(unsaid) = target.failures.note(Instant::now()) {
         let connector = &target.name;
-        tracing::warn!(connector, why, unsaid, "connecting to a server failed");
+        tracing::warn!(connector, why, unsaid, "cannot connect to server");
     }
     if target.trouble.failed(&why) {
-        worker.tell_changed();
+        worker.notify_changed();
     }
 }
 
-/// A connection as the server expects it: it is told of its client, and spoken with in TLS.
-async fn furnish(
+/// Opens a connection with the PROXY protocol and TLS if the connector asks for them.
+async fn open_server(
     acceleration: &Arc<Acceleration>,
     target: &ConnectorTarget,
-    about: &About,
+    client: &ClientInfo,
 ) -> io::Result<Stream> {
     let near = target.accelerated.load(Ordering::Relaxed);
     let socket = dial(target, near.then_some(acceleration)).await?;
     let socket = sys::watch(socket)?;
-    if let Some(version) = target.proxy_protocol {
-        send(&socket, &header(version, about.origin.as_ref())).await?;
+    if let Some(version) = target.settings.proxy_protocol {
+        send(&socket, &header(version, client.origin.as_ref())).await?;
     }
     let Some(tls) = &target.tls else {
         return Ok(Stream::plain(acceleration, socket));
     };
-    let secured = tls::connect(socket, tls, about.protocol.as_deref()).await;
+    let secured = tls::connect(socket, tls, client.protocol.as_deref()).await;
     let secured = secured.map_err(|e| io::Error::new(e.kind(), format!("TLS handshake: {e}")))?;
     Ok(Stream::Tls(Box::new(secured)))
 }
@@ -160,23 +161,28 @@ async fn send(socket: &AsyncFd<TcpStream>, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 async fn dial(target: &ConnectorTarget, near: Option<&Arc<Acceleration>>) -> io::Result<TcpStream> {
+    let timeout = CONNECT_TIMEOUT;
     match &target.host {
-        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port), near).await,
+        TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port), near, timeout).await,
         TargetHost::Name(name) => {
             let mut last = io::Error::new(io::ErrorKind::NotFound, "host name has no address");
             for addr in tokio::net::lookup_host((name.as_str(), target.port)).await? {
-                match attempt(addr, near).await {
+                match attempt(addr, near, timeout).await {
                     Ok(socket) => return Ok(socket),
                     Err(e) => last = e,
                 }
             }
             Err(last)
         }
-        TargetHost::Unix(path) => super::unix::connect(path).await,
+        TargetHost::Unix(path) => super::unix::connect(path, timeout).await,
     }
 }
 
-async fn attempt(addr: SocketAddr, near: Option<&Arc<Acceleration>>) -> io::Result<TcpStream> {
+async fn attempt(
+    addr: SocketAddr,
+    near: Option<&Arc<Acceleration>>,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
     sys::prepare(SockRef::from(&socket))?;
@@ -189,7 +195,7 @@ async fn attempt(addr: SocketAddr, near: Option<&Arc<Acceleration>>) -> io::Resu
         Err(e) => return Err(e),
     }
     let watched = sys::watch(TcpStream::from(socket))?;
-    let ready = tokio::time::timeout(TIMEOUT, watched.writable()).await;
+    let ready = tokio::time::timeout(timeout, watched.writable()).await;
     drop(ready.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??);
     let socket = watched.into_inner();
     match socket.take_error()? {
@@ -198,7 +204,7 @@ async fn attempt(addr: SocketAddr, near: Option<&Arc<Acceleration>>) -> io::Resu
     }
 }
 
-/// A loopback port that nobody listens on can connect to itself by chance; that is no server.
+/// A socket that connects to a loopback port without a listener can connect to itself by chance.
 fn self_connected(socket: TcpStream, addr: SocketAddr) -> io::Result<TcpStream> {
     let loopback = match addr.ip() {
         IpAddr::V4(ip) => ip.is_loopback(),
@@ -211,21 +217,21 @@ fn self_connected(socket: TcpStream, addr: SocketAddr) -> io::Result<TcpStream> 
 }
 
 #[derive(Default)]
-struct Way {
+struct Direction {
     /// Read and not written yet.
     rest: Vec<u8>,
     eof: bool,
     done: bool,
 }
 
-/// Tells a connection without an end of its own that its listener or connector is gone.
+/// Ends a connection without a [`TcpEnd`](super::tcp::TcpEnd) when its listener or connector is removed.
 #[derive(Default)]
-pub(super) struct Gate {
+pub(super) struct CutSignal {
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Cut for Gate {
+impl Cut for CutSignal {
     fn cut(&self) {
         self.cut.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
@@ -234,7 +240,7 @@ impl Cut for Gate {
     }
 }
 
-impl Gate {
+impl CutSignal {
     /// Waits for `work`; none when the listener goes first.
     pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
@@ -257,24 +263,24 @@ pub(super) async fn bridge(
     client: &Stream,
     server: &Stream,
     first: &[u8],
-    flow: &Watched,
+    flow: &FlowRecorder,
 ) {
-    let [client, server] = &Counted::both(client, server, flow);
-    let gate = Rc::new(Gate::default());
+    let [client, server] = &CountedStream::both(client, server, flow);
+    let cut_signal = Rc::new(CutSignal::default());
     for owner in owners {
-        proxy.own(owner, Rc::downgrade(&gate) as Weak<dyn Cut>);
+        proxy.own(owner, Rc::downgrade(&cut_signal) as Weak<dyn Cut>);
     }
-    let mut there = Way {
+    let mut there = Direction {
         rest: first.to_vec(),
-        ..Way::default()
+        ..Direction::default()
     };
-    let mut back = Way::default();
+    let mut back = Direction::default();
     let result = poll_fn(|cx| {
-        if gate.cut.get() {
+        if cut_signal.cut.get() {
             flow.end(Ending::Removed);
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        *gate.waker.borrow_mut() = Some(cx.waker().clone());
+        *cut_signal.waker.borrow_mut() = Some(cx.waker().clone());
         pump(cx, client, server, &mut there)?;
         pump(cx, server, client, &mut back)?;
         if there.done && back.done {
@@ -293,49 +299,48 @@ pub(super) async fn bridge(
     if result.is_err() {
         for stream in [client, server] {
             // A reset of one side is passed on to the other.
-            let socket = SockRef::from(stream.socket());
-            drop(socket.set_linger(Some(Duration::ZERO)));
+            sys::reset(stream.socket().into());
         }
     }
 }
 
 fn pump(
     cx: &mut Context<'_>,
-    from: &Counted<'_>,
-    to: &Counted<'_>,
-    way: &mut Way,
+    from: &CountedStream<'_>,
+    to: &CountedStream<'_>,
+    direction: &mut Direction,
 ) -> io::Result<()> {
-    if way.done {
+    if direction.done {
         return Ok(());
     }
     if let Poll::Ready(sent) = to.poll_flush(cx) {
         sent?;
     }
-    // So many chunks a turn: the others on this worker have theirs in between.
+    // A limited number of chunks per poll, so that other tasks of this worker can run.
     for _ in 0..4 {
-        while !way.rest.is_empty() {
+        while !direction.rest.is_empty() {
             let Poll::Ready(guard) = to.poll_write_ready(cx) else {
                 return Ok(());
             };
             let mut guard = guard?;
-            match to.write(&[IoSlice::new(&way.rest)]) {
-                Ok(n) => drop(way.rest.drain(..n)),
+            match to.write(&[IoSlice::new(&direction.rest)]) {
+                Ok(n) => drop(direction.rest.drain(..n)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
-        if way.eof {
+        if direction.eof {
             return match to.shutdown() {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    // What waits goes first.
+                    // Unsent bytes go first.
                     match to.poll_flush(cx)? {
                         Poll::Pending => Ok(()),
                         Poll::Ready(()) => continue,
                     }
                 }
                 ended => {
-                    way.done = true;
+                    direction.done = true;
                     ended
                 }
             };
@@ -346,7 +351,7 @@ fn pump(
         let mut guard = guard?;
         SCRATCH.with_borrow_mut(|scratch| match from.read(&mut [IoSliceMut::new(scratch)]) {
             Ok(0) => {
-                way.eof = true;
+                direction.eof = true;
                 Ok(())
             }
             Ok(n) => {
@@ -357,7 +362,7 @@ fn pump(
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
                     other => other?,
                 };
-                way.rest.extend_from_slice(&scratch[sent..n]);
+                direction.rest.extend_from_slice(&scratch[sent..n]);
                 Ok(())
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

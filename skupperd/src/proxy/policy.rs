@@ -1,20 +1,16 @@
-//! Letting clients in, or not: by the users that their programs run as.
+//! Admits clients to listeners by the users that their programs run as.
 
 use crate::{
-    link::{ends::Front, origin::Origin},
-    steer::listening::user_of,
+    netlink::listeners::user_of,
+    service::{origin::Origin, policy::ListenerPolicy},
+    sys,
 };
-use socket2::SockRef;
-use std::{
-    io,
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::{io, net::TcpStream, time::Instant};
 
-/// Whether a listener lets this client in. One that it does not is reset, which is what a client is told
-/// where nobody listens, as far as one that is connected already can be told.
-pub(super) fn lets_in(front: &Front, routing_key: &str, client: &TcpStream) -> bool {
-    let Some(users) = &front.users else {
+/// Whether the policy admits this client. A denied client is reset: the closest to a refused connection
+/// that an accepted one can get.
+pub(super) fn admit(policy: &ListenerPolicy, routing_key: &str, client: &TcpStream) -> bool {
+    let Some(users) = &policy.users else {
         return true;
     };
     let asked = Origin::of(client).map(|of| (of, user_of(of.client, of.listener)));
@@ -23,7 +19,7 @@ pub(super) fn lets_in(front: &Front, routing_key: &str, client: &TcpStream) -> b
         Some((_, Err(error))) => (None, Some(error)),
         None => (None, None),
     };
-    if users.lets_in(user) {
+    if users.may(user.as_ref()) {
         return true;
     }
     if let Some(unsaid) = users.denied.note(Instant::now()) {
@@ -42,7 +38,6 @@ pub(super) fn lets_in(front: &Front, routing_key: &str, client: &TcpStream) -> b
             "client denied by policy"
         );
     }
-    // Fails for a client that is gone, to whom it is all one.
-    drop(SockRef::from(client).set_linger(Some(Duration::ZERO)));
+    sys::reset(client.into());
     false
 }

@@ -20,16 +20,16 @@ pub(super) enum Stream {
 
 /// Something can be read, or be tried to be.
 pub(super) enum Readable<'a> {
-    /// The socket says so.
+    /// By the socket.
     Socket(AsyncFdReadyGuard<'a, TcpStream>),
-    /// The socket says so, of which a short read need not be the last.
+    /// By the socket; a short read need not be the last.
     Short(AsyncFdReadyGuard<'a, TcpStream>),
     /// It has been read from the socket already.
     Waiting,
 }
 
 impl Readable<'_> {
-    /// A read said that there is nothing.
+    /// A read has found nothing.
     pub(super) fn clear_ready(&mut self) {
         match self {
             Self::Socket(guard) | Self::Short(guard) => guard.clear_ready(),
@@ -52,9 +52,9 @@ pub(super) struct Writable<'a> {
 }
 
 impl Writable<'_> {
-    /// A write said that there is no room.
+    /// A write has found no room.
     pub(super) fn clear_ready(&mut self) {
-        // It may not have been the socket that said so.
+        // TLS, not the socket, may have had no room.
         if !self.hop.is_some_and(Hop::is_shut) {
             self.guard.clear_ready();
         }
@@ -78,7 +78,6 @@ impl Stream {
         }
     }
 
-    /// The socket itself.
     pub(super) fn socket(&self) -> &TcpStream {
         self.watched().get_ref()
     }

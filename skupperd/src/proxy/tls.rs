@@ -4,8 +4,8 @@
 //! way could send: it is an error, and the other side of the connection is reset.
 
 use crate::{
-    link::ends::{BackTls, FrontTls},
     pki::explain,
+    service::tls::{ConnectorTls, ListenerTls},
 };
 use rustls::{
     ClientConnection, Connection,
@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Time for a handshake: a client that says nothing has its socket for no longer.
+/// Timeout of a handshake; a silent client holds its socket no longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Sealed bytes that wait for the socket.
 const UNSENT: usize = 128 * 1024;
@@ -54,7 +54,7 @@ impl Tls {
         String::from_utf8(protocol.to_vec()).ok()
     }
 
-    /// True: reading gives something without the socket being ready. Answers of TLS itself that
+    /// True: there is data to read without the socket being ready. Answers of TLS itself that
     /// could not be sent are sent on the way.
     pub(super) fn poll_waiting(&self, cx: &mut Context<'_>) -> io::Result<bool> {
         if let Poll::Ready(sent) = self.poll_flush(cx) {
@@ -190,7 +190,7 @@ async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Resul
 }
 
 /// A listener's handshake with a client. Not connected: it has gone without a word.
-pub(super) async fn accept(socket: AsyncFd<TcpStream>, tls: &FrontTls) -> io::Result<Tls> {
+pub(super) async fn accept(socket: AsyncFd<TcpStream>, tls: &ListenerTls) -> io::Result<Tls> {
     in_time(async {
         let accepted = hello(&socket).await?;
         let config = tls.config.load().answer(&accepted.client_hello());
@@ -201,7 +201,7 @@ pub(super) async fn accept(socket: AsyncFd<TcpStream>, tls: &FrontTls) -> io::Re
     .await
 }
 
-/// The first message of a client, which tells what to answer with.
+/// The first message of a client, by which the configuration is chosen.
 async fn hello(socket: &AsyncFd<TcpStream>) -> io::Result<Accepted> {
     let mut acceptor = Acceptor::default();
     let mut silent = true;
@@ -237,7 +237,7 @@ fn closed() -> io::Error {
 /// A connector's handshake with a server. `protocol`: what its client has agreed on.
 pub(super) async fn connect(
     socket: AsyncFd<TcpStream>,
-    tls: &BackTls,
+    tls: &ConnectorTls,
     protocol: Option<&str>,
 ) -> io::Result<Tls> {
     let (config, name) = tls.config.load().ask(protocol);
@@ -259,7 +259,7 @@ async fn finish(socket: AsyncFd<TcpStream>, mut conn: Connection) -> io::Result<
             return Err(closed());
         }
         if let Err(error) = conn.process_new_packets() {
-            // The alert says to the peer what was wrong; that it may not arrive changes nothing.
+            // The alert names the error to the peer; it does not matter whether it arrives.
             drop(send(&socket, &mut conn));
             return Err(refused(error));
         }

@@ -14,13 +14,11 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Time for a server to take a connection off its queue.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Interval of attempts while the queue is full: nothing tells when it is not any more.
+/// Interval of attempts while the queue is full: the kernel does not report when it has room.
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// Connects to the server at a path.
-pub(super) async fn connect(path: &Path) -> io::Result<TcpStream> {
+/// Connects to the server at a path, which has until `timeout` to take connections off its queue.
+pub(super) async fn connect(path: &Path, timeout: Duration) -> io::Result<TcpStream> {
     let address = SockAddr::unix(path)?;
     let begin = Instant::now();
     loop {
@@ -30,7 +28,7 @@ pub(super) async fn connect(path: &Path) -> io::Result<TcpStream> {
             // A stream socket is read, written and shut down in one way, whatever its family.
             Ok(()) => return Ok(TcpStream::from(OwnedFd::from(socket))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                if begin.elapsed() > TIMEOUT {
+                if begin.elapsed() > timeout {
                     let text = "the server does not take connections off its queue";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
@@ -41,7 +39,7 @@ pub(super) async fn connect(path: &Path) -> io::Result<TcpStream> {
     }
 }
 
-/// What the system says, with what there is to do about it.
+/// The system's error, with advice.
 fn explained(path: &Path, error: io::Error) -> io::Error {
     let uid = sys::user();
     let text = match error.kind() {
@@ -77,12 +75,14 @@ mod tests {
     use super::*;
     use std::os::unix::net::{UnixDatagram, UnixListener};
 
+    const SOON: Duration = Duration::from_secs(5);
+
     async fn refused(path: &Path) -> String {
-        connect(path).await.unwrap_err().to_string()
+        connect(path, SOON).await.unwrap_err().to_string()
     }
 
     #[tokio::test]
-    async fn v47_what_keeps_a_connection_from_a_socket_is_explained() {
+    async fn a_failed_connection_to_a_unix_socket_is_explained() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         assert_eq!(refused(&path).await, "there is no such socket");
@@ -94,7 +94,7 @@ mod tests {
         drop(datagrams);
         std::fs::remove_file(&path).unwrap();
         let server = UnixListener::bind(&path).unwrap();
-        connect(&path).await.unwrap();
+        connect(&path, SOON).await.unwrap();
         drop(server);
         assert_eq!(refused(&path).await, "no server listens on the socket");
     }

@@ -1,24 +1,38 @@
-//! What this host is known by, and what names mean.
+//! This host: its names and addresses, name resolution, and ports to listen on.
 
-use crate::sys;
+use super::error::ReconcileError;
+use crate::{model::Host, steer::Plain, sys};
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
 };
 
-pub(super) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+/// Ports tried when the usual one is taken.
+const PORT_TRIES: u16 = 200;
+/// Group of a site's endpoints: it has one router.
+pub(super) const ROUTER_GROUP: &str = "skupper-router";
+
+/// The addresses of a listener's `host`: an address or a name.
+pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ReconcileError> {
+    let addrs = look_up(host, port).await;
+    addrs.map_err(|e| ReconcileError::field("host", e))
+}
+
+async fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, ReconcileError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
-    let addrs: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    let failed = |e| ReconcileError::failed("look up", host, e);
+    let found = tokio::net::lookup_host((host, port)).await;
+    let addrs: Vec<SocketAddr> = found.map_err(failed)?.collect();
     if addrs.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no address"));
+        return Err(failed(io::Error::other("no address")));
     }
     Ok(addrs)
 }
 
-/// The host that others can really use: an address rather than a name, which may mean nothing
-/// elsewhere, and never one that is this host to everybody.
+/// The first host that other machines can use: an address rather than a name, which may mean nothing
+/// elsewhere, and never one that means this host everywhere.
 pub(crate) fn reachable(hosts: &[String]) -> Option<String> {
     let usable = |host: &&String| match host.parse::<IpAddr>() {
         Ok(ip) => !ip.is_unspecified() && !ip.is_loopback(),
@@ -50,4 +64,49 @@ pub(crate) fn host_names() -> Vec<String> {
             .map(|ip| ip.to_string()),
     );
     names
+}
+
+/// Listens on a port of one host or of all addresses; with `search` on the next free one when it is
+/// taken.
+pub(super) async fn open_port(
+    host: Option<&Host>,
+    port: u16,
+    search: bool,
+) -> Result<(u16, Vec<TcpListener>), ReconcileError> {
+    let tries = if search { PORT_TRIES } else { 1 };
+    let mut last = None;
+    for port in (0..tries).filter_map(|n| port.checked_add(n)) {
+        let addrs = match host {
+            None => vec![
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
+            ],
+            Some(host) => {
+                let found = resolve(host, port).await;
+                found.map_err(|e| ReconcileError::field("bindHost", e))?
+            }
+        };
+        let mut sockets = Vec::new();
+        let mut failed = None;
+        for addr in addrs {
+            match Plain.open(addr, 1) {
+                Ok(bound) => sockets.extend(bound),
+                // A host without IPv6 serves IPv4.
+                Err(_) if addr.is_ipv6() && host.is_none() && !has_ipv6() => {}
+                Err(e) => failed = Some(e),
+            }
+        }
+        match failed {
+            None => return Ok((port, sockets)),
+            Some(error) => last = Some((port, error)),
+        }
+    }
+    Err(match last {
+        Some((port, error)) => ReconcileError::failed("listen on port", port, error),
+        None => ReconcileError::Missing(format!("no port from {port} on is free")),
+    })
+}
+
+fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }

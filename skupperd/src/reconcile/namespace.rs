@@ -1,191 +1,115 @@
-//! One namespace: what is wanted, what was applied, what came of it.
+//! One namespace: its resources, what was applied of them, and what failed.
+//!
+//! A sync has three parts. [`NamespaceState::load`] reads the resources. [`NamespaceState::attach`] adds
+//! the offers and bindings that cross namespaces. [`NamespaceState::sync`] carries out the plan and
+//! issues and redeems what is not part of it. A failed step is kept with its error until it succeeds or
+//! the resource is gone; the next sync tries it again. Statuses are written apart, see `report`.
+//!
+//! It is used by the loop only, on the main thread.
 
 use super::{
-    attached::{Attachments, Bound, attached_name},
-    certificates::Certificates,
-    execute::Executor,
-    grants::Grants,
-    settings::{self, PROXY, SERVICE_ADDRESSES, named_hosts},
-    tokens::{FROM, Tokens},
+    attachments::{Attachments, BindingStatus},
+    desired::{AppliedState, DesiredState},
+    error::ReconcileError,
+    kind::{self, NamespaceCredentials, attached_connector, listener, router_access, site},
+    plan::{Action, plan},
+    rights::Rights,
+    runtime::{RedeemedSecret, SiteRuntime},
 };
 use crate::{
-    access::Doors,
-    link::core::CoreSender,
-    manifest::{Located, ManifestError},
-    model::{AccessRole, Key, Kind, Listener, Name, Role, RouterAccess, Settings, Spec},
-    pki,
-    plan::{Action, LinkSecrets, Picture, plan},
-    steer::routes::Routes,
-    store::{Loader, NamespaceDir, StatusDir, StoreError},
-    telemetry::{LogLevels, chain},
+    access::GrantSockets,
+    core::CoreHandle,
+    manifest::{LocatedResource, ManifestError},
+    model::{Key, Kind, Name, Secret, ServicePrefix, Site, Spec},
+    netlink::local_routes::Routes,
+    store::{ForeignPath, Loader, NamespaceDir, StatusDir, StoreError},
+    telemetry::{self, LogLevels},
 };
+use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
 
-/// The state.
-pub struct NamespaceState {
+pub(super) struct NamespaceState {
     pub(super) namespace: NamespaceDir,
     loader: Loader,
     pub(super) statuses: StatusDir,
-    pub(super) resources: Vec<Located>,
+    pub(super) resources: Vec<LocatedResource>,
     pub(super) errors: Vec<ManifestError>,
-    /// What is refused now and stays as it was.
-    pub(super) held: BTreeMap<Key, ManifestError>,
-    applied: Picture,
-    /// What could not be applied, and why.
-    pub(super) failures: BTreeMap<Key, String>,
-    pub(super) executor: Executor,
-    pub(super) certificates: Certificates,
-    pub(super) grants: Grants,
-    pub(super) tokens: Tokens,
-    /// What the namespaces of this host say of each other.
+    /// Documents that are invalid now, whose last valid version stays.
+    pub(super) stale: BTreeMap<Key, ManifestError>,
+    /// Set when others than root and the daemon run the namespace.
+    foreign: Option<ForeignPath>,
+    applied: AppliedState,
+    /// What could not be applied.
+    pub(super) failures: BTreeMap<Key, ReconcileError>,
+    pub(super) runtime: SiteRuntime,
+    pub(super) issued: NamespaceCredentials,
+    /// Of all namespaces of this host.
     pub(super) attachments: Arc<Attachments>,
-}
-
-/// Name under which the port of the grant server is remembered.
-const GRANT_PORT_OF: &str = "grant-server";
-
-/// Key of the RouterAccess that stands for a site's `linkAccess`.
-pub(super) fn access_of_site(site: &Name) -> Name {
-    site.clone()
 }
 
 impl NamespaceState {
     pub(super) fn new(
         namespace: NamespaceDir,
-        trunk: usize,
-        poke: Arc<Notify>,
+        core: CoreHandle,
+        workers: usize,
+        redeemed: &Arc<Notify>,
         routes: Arc<Routes>,
-        doors: Doors,
+        grant_sockets: GrantSockets,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
-            executor: Executor::new(namespace.clone(), trunk, routes),
-            certificates: Certificates::new(namespace.clone()),
-            grants: Grants::new(namespace.clone(), poke.clone(), doors),
-            tokens: Tokens::new(namespace.clone(), poke),
+            runtime: SiteRuntime::new(core, namespace.clone(), workers, routes),
+            issued: NamespaceCredentials::new(&namespace, redeemed, grant_sockets),
             loader: Loader::new(namespace.clone()),
             namespace,
             resources: Vec::new(),
             errors: Vec::new(),
-            held: BTreeMap::new(),
-            applied: Picture::default(),
+            stale: BTreeMap::new(),
+            foreign: None,
+            applied: AppliedState::default(),
             failures: BTreeMap::new(),
             attachments: Arc::default(),
         })
     }
 
-    /// Something is to be tried again.
+    /// Whether the next sync has something to try again.
     pub(super) fn has_failures(&self) -> bool {
-        !self.failures.is_empty()
-            || self.certificates.has_failures()
-            || self.grants.has_failures()
-            || self.tokens.has_failures()
+        !self.failures.is_empty() || self.issued.has_failures()
     }
 
-    /// What the site's settings want logged.
+    /// When a certificate is to be renewed.
+    pub(super) fn renewal(&self) -> Option<Timestamp> {
+        let due = [self.runtime.renewal(), self.issued.renewal()];
+        due.into_iter().flatten().min()
+    }
+
+    /// What the site's settings ask to be logged.
     pub(super) fn logging(&self) -> LogLevels {
+        // The log is that of all namespaces.
+        if self.runtime.rights.ensure().is_err() {
+            return LogLevels::new();
+        }
         let site = self.resources.iter().find_map(|l| match &l.resource.spec {
             Spec::Site(site) => Some(site),
             _ => None,
         });
-        // What is wrong in them is in the site's status.
-        let levels = site.and_then(|site| settings::logging(&site.settings).ok());
-        levels.unwrap_or_default()
+        site.map(|site| telemetry::levels_of(&site.settings.log_rules))
+            .unwrap_or_default()
     }
 
-    /// There are listeners in other network namespaces.
-    pub(super) fn has_placed(&self) -> bool {
-        self.executor.placements.any()
+    pub(super) fn has_netns_listeners(&self) -> bool {
+        self.runtime.netns_listeners.any()
     }
 
-    /// Forgets listeners whose network namespaces are gone, and says whether there were any: they
-    /// are to be set again.
-    pub(super) fn lose_placed(&mut self) -> bool {
-        let lost = self.executor.placements.lost();
-        for name in &lost {
-            self.applied.listeners.remove(name);
-        }
+    /// Forgets listeners whose network namespaces are gone, so that the next sync sets them again.
+    /// Returns whether there were any.
+    pub(super) fn forget_lost_netns_listeners(&mut self) -> bool {
+        let lost = listener::take_lost(&mut self.runtime);
+        lost.iter().for_each(|key| self.applied.forget(key));
         !lost.is_empty()
     }
 
-    /// The running site's id in the core.
-    pub(super) fn site(&self) -> Option<u32> {
-        self.executor.site
-    }
-
-    fn wanted(&self) -> Picture {
-        let mut picture = Picture::default();
-        let secrets = &self.executor.secrets;
-        for located in &self.resources {
-            let name = located.resource.name().clone();
-            match &located.resource.spec {
-                Spec::Site(site) => picture.site = Some((name, site.clone())),
-                Spec::Listener(listener) => {
-                    picture.listeners.insert(name, listener.clone());
-                }
-                Spec::MultiKeyListener(listener) => {
-                    picture.multikeys.insert(name, listener.clone());
-                }
-                Spec::Connector(connector) => {
-                    picture.connectors.insert(name, connector.clone());
-                }
-                Spec::AttachedConnectorBinding(_) => {
-                    let connector = self.attachments.connector(self.namespace.name(), &name);
-                    picture.attached.extend(connector.map(|c| (name, c)));
-                }
-                Spec::Link(link) => {
-                    let secret = |name: &str| {
-                        let found = secrets.iter().find(|(known, _)| ***known == *name);
-                        found.map(|(_, secret)| secret.clone())
-                    };
-                    // The user's own go before Secrets.
-                    let name_of = &link.tls_credentials;
-                    let given = pki::given_certificate(&self.namespace, name_of);
-                    let given = given.map_err(|e| chain(&e));
-                    let needed = LinkSecrets {
-                        credentials: given.map(|given| given.or_else(|| secret(name_of))),
-                        proxy: link.settings.get(PROXY).and_then(|name| secret(name)),
-                    };
-                    picture.links.insert(name, (link.clone(), needed));
-                }
-                Spec::RouterAccess(access) => {
-                    picture.accesses.insert(name, access.clone());
-                }
-                Spec::AccessGrant(_)
-                | Spec::AccessToken(_)
-                | Spec::Secret(_)
-                | Spec::Certificate(_)
-                | Spec::AttachedConnector(_)
-                | Spec::Unserved(_) => {}
-            }
-        }
-        if let Some((name, site)) = &picture.site
-            && site.link_access.is_enabled()
-        {
-            let roles = [Role::InterRouter, Role::Edge].map(|role| AccessRole {
-                role,
-                port: role.default_port(),
-            });
-            let name = access_of_site(name);
-            picture
-                .accesses
-                .entry(name.clone())
-                .or_insert_with(|| RouterAccess {
-                    roles: roles.to_vec(),
-                    tls_credentials: name,
-                    supplied_only: false,
-                    issuer: site.default_issuer.clone(),
-                    bind_host: None,
-                    // Where they make no sense, the site says so.
-                    subject_alternative_names: named_hosts(&site.settings).unwrap_or_default(),
-                    settings: BTreeMap::new(),
-                });
-        }
-        picture
-    }
-
-    /// Reads the manifests.
     pub(super) fn load(&mut self) -> Result<(), StoreError> {
         let loaded = self.loader.load()?;
         for error in loaded.errors.iter().filter(|e| !self.errors.contains(e)) {
@@ -193,306 +117,191 @@ impl NamespaceState {
         }
         self.resources = loaded.resources;
         self.errors = loaded.errors;
-        self.held = loaded.held;
+        self.stale = loaded.stale;
+        self.foreign = loaded.foreign;
         Ok(())
     }
 
-    /// Says what this namespace offers to others, and what it takes of others.
+    /// Adds this namespace's offers, bindings and service addresses.
     pub(super) fn attach(&self, attachments: &mut Attachments) {
-        let namespace = self.namespace.name();
-        for located in &self.resources {
-            let name = located.resource.name();
-            match &located.resource.spec {
-                Spec::AttachedConnector(offer) => attachments.offer(namespace, name, offer),
-                Spec::AttachedConnectorBinding(binding) => {
-                    attachments.bind(namespace, name, binding);
+        let site = self.resources.iter().find_map(|l| match &l.resource.spec {
+            Spec::Site(site) => Some(site),
+            _ => None,
+        });
+        let prefix = site.and_then(|site| site.settings.service_addresses);
+        if let Some(prefix) = prefix.filter(|_| self.foreign.is_none()) {
+            attachments.take_prefix(self.namespace.name(), prefix);
+        }
+        attached_connector::attach(self.namespace.name(), &self.resources, attachments);
+    }
+
+    /// State of this site's bindings, for the namespaces of the offers.
+    pub(super) fn binding_statuses(&self) -> impl Iterator<Item = (Name, BindingStatus)> {
+        attached_connector::binding_states(&self.resources, &self.runtime, &self.failures)
+    }
+
+    pub(super) async fn sync(&mut self, attachments: Arc<Attachments>) {
+        self.attachments = attachments;
+        self.set_rights();
+        self.runtime.secrets = user_secrets(&self.resources);
+        self.runtime.redeemed = redeemed_secrets(&self.resources);
+        self.issued
+            .sync_certificates(&self.resources, &mut self.runtime);
+        let desired = kind::desired(&self.resources, &self.runtime, &self.attachments);
+        if service_addresses(desired.site.as_ref()) != service_addresses(self.applied.site.as_ref())
+        {
+            self.forget_named_listeners(&desired);
+        }
+        for action in plan(&desired, &self.applied) {
+            self.step(&desired, action).await;
+        }
+        if let Err(error) = self.runtime.apply_listener_changes().await {
+            self.log_stopping(&error);
+        }
+        self.runtime.publish_service_names(&desired);
+        self.failures.retain(|key, _| match key.kind {
+            Kind::Site => desired.site.is_some(),
+            _ => desired.resources.contains_key(key),
+        });
+        self.refresh_credentials(&desired).await;
+        let (resources, runtime) = (&self.resources, &mut self.runtime);
+        self.issued.sync_access(resources, &desired, runtime).await;
+    }
+
+    /// Whoever can write to the namespace decides what its resources may ask for. Where that changes,
+    /// everything is set again.
+    fn set_rights(&mut self) {
+        let taken = self.attachments.prefixes_of_others(self.namespace.name());
+        let rights = Rights::new(self.foreign.clone(), taken);
+        if rights == self.runtime.rights {
+            return;
+        }
+        if let Err(why) = rights.ensure() {
+            let namespace = self.namespace.name();
+            tracing::info!(%namespace, why, "rights of the daemon are not used for namespace");
+        }
+        self.applied.outdate();
+        self.runtime.netns_listeners.set_rights(rights.clone());
+        self.runtime.rights = rights;
+    }
+
+    /// Carries out one step. A failed step leaves the old state undefined: it is forgotten, so that the
+    /// next sync retries.
+    async fn step(&mut self, desired: &DesiredState, action: Action) {
+        let runtime = &mut self.runtime;
+        let result = match &action {
+            Action::StartSite => site::start(runtime, desired).await,
+            Action::UpdateSite => site::update(runtime, desired).await,
+            Action::StopSite => site::stop(runtime).await,
+            Action::Set(key) => kind::set(runtime, desired, key).await,
+            Action::Remove(key) => kind::remove(runtime, key).await,
+        };
+        match (action, result) {
+            (Action::StopSite, result) => {
+                self.applied = AppliedState::default();
+                if let Err(error) = result {
+                    self.log_stop(&error);
                 }
-                _ => {}
+            }
+            (Action::StartSite | Action::UpdateSite, result) => {
+                let Some((name, _)) = &desired.site else {
+                    return;
+                };
+                let key = Key::new(Kind::Site, name.clone());
+                match result {
+                    Ok(()) => {
+                        self.failures.remove(&key);
+                        self.applied.site.clone_from(&desired.site);
+                        self.applied.site_outdated = false;
+                    }
+                    Err(error) => self.fail(key, error),
+                }
+            }
+            (Action::Set(key) | Action::Remove(key), Ok(())) => {
+                self.failures.remove(&key);
+                self.applied.record(&key, desired);
+            }
+            (Action::Set(key) | Action::Remove(key), Err(error)) => {
+                self.applied.forget(&key);
+                self.fail(key, error);
             }
         }
     }
 
-    /// Bindings of this site with what there is to say of their servers.
-    pub(super) fn bound(&self) -> impl Iterator<Item = (Name, Bound)> {
-        let binding = |located: &Located| {
-            let key = located.key();
-            let bound = || Bound {
-                standing: self.executor.workloads.standing(&attached_name(&key.name)),
-                failure: self.failures.get(&key).cloned(),
-            };
-            (key.kind == Kind::AttachedConnectorBinding).then(|| (key.name.clone(), bound()))
-        };
-        self.resources.iter().filter_map(binding)
-    }
-
-    /// Applies what has changed.
-    pub(super) async fn sync(
-        &mut self,
-        core: &CoreSender,
-        attachments: Arc<Attachments>,
-    ) -> Result<(), StoreError> {
-        self.attachments = attachments;
-        self.executor.secrets = self
-            .resources
-            .iter()
-            .filter_map(|l| match &l.resource.spec {
-                Spec::Secret(secret) => Some((l.resource.name().clone(), secret.clone())),
-                _ => None,
-            })
-            .collect();
-        self.sync_certificates();
-        let wanted = self.wanted();
-        let addresses = |picture: &Picture| {
-            let (_, site) = picture.site.as_ref()?;
-            site.settings.get(SERVICE_ADDRESSES).cloned()
-        };
-        if addresses(&wanted) != addresses(&self.applied) {
-            // Their names stand for other addresses from now on.
-            let listeners = &mut self.applied.listeners;
-            let stays = |name: &Name, listener: &Listener| {
-                listener.host.ip().is_some() || !wanted.listeners.contains_key(name)
-            };
-            listeners.retain(|name, listener| stays(name, listener));
-        }
-        for action in plan(&wanted, &self.applied) {
-            self.step(core, &wanted, action).await;
-        }
-        if let Err(error) = self.executor.finish(core).await {
-            tracing::debug!(namespace = %self.namespace.name(), error, "listeners");
-        }
-        self.executor.publish_names(&wanted);
-        self.failures.retain(|key, _| match key.kind {
-            Kind::Listener => wanted.listeners.contains_key(&key.name),
-            Kind::MultiKeyListener => wanted.multikeys.contains_key(&key.name),
-            Kind::Connector => wanted.connectors.contains_key(&key.name),
-            Kind::AttachedConnectorBinding => wanted.attached.contains_key(&key.name),
-            Kind::Link => wanted.links.contains_key(&key.name),
-            Kind::RouterAccess => wanted.accesses.contains_key(&key.name),
-            _ => wanted.site.is_some(),
+    /// Listeners whose host is a name get another address when the service addresses change.
+    fn forget_named_listeners(&mut self, desired: &DesiredState) {
+        let resources = &mut self.applied.resources;
+        resources.retain(|key, item| {
+            !listener::has_named_host(item) || !desired.resources.contains_key(key)
         });
-        let failed = self.executor.refresh(&wanted);
-        if let Err(error) = self.executor.retire(core).await {
-            tracing::debug!(namespace = %self.namespace.name(), error, "retired CAs");
-        }
-        let (applied, open) = (&self.applied.accesses, &self.executor.accesses);
-        self.failures.retain(|key, _| {
-            let good = open.contains_key(&key.name) && applied.contains_key(&key.name);
-            key.kind != Kind::RouterAccess || !good || failed.contains_key(&key.name)
-        });
-        for (name, error) in failed {
-            self.failed(key(Kind::RouterAccess, &name), error);
-        }
-        self.refresh_ends(&wanted);
-        self.sync_access(&wanted).await;
-        Ok(())
     }
 
-    /// Credentials of listeners and connectors that have changed.
-    fn refresh_ends(&mut self, wanted: &Picture) {
-        let failed = self.executor.refresh_ends(wanted);
-        let applied = &self.applied;
-        self.failures.retain(|key, _| {
-            let good = match key.kind {
-                Kind::Listener => applied.listeners.contains_key(&key.name),
-                Kind::MultiKeyListener => applied.multikeys.contains_key(&key.name),
-                Kind::Connector => applied.connectors.contains_key(&key.name),
-                Kind::AttachedConnectorBinding => applied.attached.contains_key(&key.name),
-                _ => false,
-            };
-            !good
-        });
-        for (key, error) in failed {
-            self.failed(key, error);
+    /// Replaces credentials that were renewed or changed on disk. What cannot be replaced stays in use
+    /// and is reported.
+    async fn refresh_credentials(&mut self, desired: &DesiredState) {
+        let mut refreshed = router_access::refresh(&mut self.runtime, desired);
+        if let Err(error) = router_access::retire_authorities(&mut self.runtime).await {
+            self.log_stopping(&error);
+        }
+        refreshed.extend(self.runtime.refresh_service_tls(desired));
+        for (key, result) in refreshed {
+            match result {
+                Err(error) => self.fail(key, error),
+                Ok(()) if self.applied.resources.contains_key(&key) => {
+                    self.failures.remove(&key);
+                }
+                Ok(()) => {}
+            }
         }
     }
 
-    /// Credentials by wish, beside those that the user supplies.
-    fn sync_certificates(&mut self) {
-        let certificates = self
-            .resources
-            .iter()
-            .filter_map(|l| match &l.resource.spec {
-                Spec::Certificate(certificate) => Some((l.resource.name().clone(), certificate)),
-                _ => None,
-            })
-            .collect();
-        let nothing = Settings::new();
-        let settings = self.resources.iter().find_map(|l| match &l.resource.spec {
-            Spec::Site(site) => Some(&site.settings),
-            _ => None,
-        });
-        let settings = settings.unwrap_or(&nothing);
-        let secrets = &mut self.executor.secrets;
-        let made = self.certificates.sync(&certificates, settings, secrets);
-        for (name, secret) in made {
-            secrets.entry(name).or_insert(secret);
-        }
-    }
-
-    /// When something is to be renewed.
-    pub(super) fn renewal(&self) -> Option<jiff::Timestamp> {
-        let due = [self.executor.renewal(), self.certificates.renewal()];
-        due.into_iter().flatten().min()
-    }
-
-    fn failed(&mut self, key: Key, error: String) {
+    fn fail(&mut self, key: Key, error: ReconcileError) {
         if self.failures.get(&key) != Some(&error) {
-            tracing::error!(
-                namespace = %self.namespace.name(),
-                resource = %key,
-                error,
-                "{error}"
-            );
+            let (namespace, error) = (self.namespace.name(), error.text());
+            tracing::error!(%namespace, resource = %key, error, "cannot apply resource");
         }
         self.failures.insert(key, error);
     }
 
-    /// Grants and tokens.
-    async fn sync_access(&mut self, wanted: &Picture) {
-        let (mut grants, mut tokens) = (BTreeMap::new(), BTreeMap::new());
-        for located in &self.resources {
-            let name = located.resource.name().clone();
-            match &located.resource.spec {
-                Spec::AccessGrant(grant) => drop(grants.insert(name, grant.clone())),
-                Spec::AccessToken(token) => drop(tokens.insert(name, token.clone())),
-                _ => {}
-            }
-        }
-        let port = self.executor.port(GRANT_PORT_OF);
-        self.grants.port = self.grants.port.or(port);
-        self.grants
-            .sync(
-                grants,
-                wanted,
-                &self.executor.accesses,
-                &self.executor.secrets,
-            )
-            .await;
-        if let Some(port) = self.grants.port
-            && let Err(error) = self.executor.keep_port(GRANT_PORT_OF, port)
-        {
-            tracing::error!(namespace = %self.namespace.name(), error, "grant server");
-        }
-        let resources = &self.resources;
-        let holder = |name: &Name| {
-            let kinds = [Kind::Link, Kind::Secret];
-            let same =
-                |l: &&Located| kinds.contains(&l.resource.kind()) && l.resource.name() == name;
-            let annotations = &resources.iter().find(same)?.resource.meta.annotations;
-            Some(annotations.get(FROM).cloned().unwrap_or_default())
-        };
-        let site = wanted.site.as_ref().map(|(name, _)| name);
-        self.tokens.sync(&tokens, holder, site);
+    fn log_stop(&self, error: &ReconcileError) {
+        let (namespace, error) = (self.namespace.name(), error.text());
+        tracing::warn!(%namespace, error, "cannot stop site cleanly");
     }
 
-    async fn step(&mut self, core: &CoreSender, wanted: &Picture, action: Action) {
-        let result = self.executor.execute(core, wanted, &action).await;
-        let (key, applied) = match &action {
-            Action::StartSite | Action::UpdateSite => {
-                let Some((name, _)) = &wanted.site else {
-                    return;
-                };
-                (key(Kind::Site, name), true)
-            }
-            Action::StopSite => {
-                self.applied = Picture::default();
-                return;
-            }
-            Action::SetListener(n) => (key(Kind::Listener, n), true),
-            Action::RemoveListener(n) => (key(Kind::Listener, n), false),
-            Action::SetMultiKey(n) => (key(Kind::MultiKeyListener, n), true),
-            Action::RemoveMultiKey(n) => (key(Kind::MultiKeyListener, n), false),
-            Action::SetConnector(n) => (key(Kind::Connector, n), true),
-            Action::RemoveConnector(n) => (key(Kind::Connector, n), false),
-            Action::SetAttached(n) => (key(Kind::AttachedConnectorBinding, n), true),
-            Action::RemoveAttached(n) => (key(Kind::AttachedConnectorBinding, n), false),
-            Action::SetLink(n) => (key(Kind::Link, n), true),
-            Action::RemoveLink(n) => (key(Kind::Link, n), false),
-            Action::SetAccess(n) => (key(Kind::RouterAccess, n), true),
-            Action::RemoveAccess(n) => (key(Kind::RouterAccess, n), false),
-        };
-        let name = &key.name;
-        match result {
-            Ok(()) => {
-                self.failures.remove(&key);
-                match key.kind {
-                    Kind::Site => self.applied.site = wanted.site.clone(),
-                    Kind::Listener => {
-                        copy(
-                            &wanted.listeners,
-                            &mut self.applied.listeners,
-                            name,
-                            applied,
-                        );
-                    }
-                    Kind::MultiKeyListener => {
-                        copy(
-                            &wanted.multikeys,
-                            &mut self.applied.multikeys,
-                            name,
-                            applied,
-                        );
-                    }
-                    Kind::Connector => {
-                        copy(
-                            &wanted.connectors,
-                            &mut self.applied.connectors,
-                            name,
-                            applied,
-                        );
-                    }
-                    Kind::AttachedConnectorBinding => {
-                        copy(&wanted.attached, &mut self.applied.attached, name, applied);
-                    }
-                    Kind::Link => copy(&wanted.links, &mut self.applied.links, name, applied),
-                    _ => copy(&wanted.accesses, &mut self.applied.accesses, name, applied),
-                }
-            }
-            Err(error) => {
-                // It is not what was applied before either: the next look tries again.
-                match key.kind {
-                    Kind::Listener => drop(self.applied.listeners.remove(name)),
-                    Kind::MultiKeyListener => drop(self.applied.multikeys.remove(name)),
-                    Kind::Connector => drop(self.applied.connectors.remove(name)),
-                    Kind::AttachedConnectorBinding => drop(self.applied.attached.remove(name)),
-                    Kind::Link => drop(self.applied.links.remove(name)),
-                    Kind::RouterAccess => drop(self.applied.accesses.remove(name)),
-                    _ => {}
-                }
-                self.failed(key, error);
-            }
-        }
+    fn log_stopping(&self, error: &ReconcileError) {
+        let (namespace, error) = (self.namespace.name(), error.text());
+        tracing::debug!(%namespace, error, "cannot reach the core");
     }
 
-    /// Ends the site; the namespace is gone.
-    pub(super) async fn stop(mut self, core: &CoreSender) {
-        let wanted = Picture::default();
-        if self
-            .executor
-            .execute(core, &wanted, &Action::StopSite)
-            .await
-            .is_err()
-        {
-            tracing::debug!(namespace = %self.namespace.name(), "site had ended");
+    /// Stops the site of a namespace that is gone.
+    pub(super) async fn stop(mut self) {
+        if let Err(error) = site::stop(&mut self.runtime).await {
+            self.log_stop(&error);
         }
     }
 }
 
-fn key(kind: Kind, name: &Name) -> Key {
-    Key {
-        kind,
-        name: name.clone(),
-    }
+fn user_secrets(resources: &[LocatedResource]) -> BTreeMap<Name, Secret> {
+    let secret = |l: &LocatedResource| {
+        let secret = l.resource.user_secret()?;
+        Some((l.resource.name().clone(), secret.clone()))
+    };
+    resources.iter().filter_map(secret).collect()
 }
 
-fn copy<T: Clone>(
-    from: &BTreeMap<Name, T>,
-    to: &mut BTreeMap<Name, T>,
-    name: &Name,
-    applied: bool,
-) {
-    match from.get(name).filter(|_| applied) {
-        Some(item) => drop(to.insert(name.clone(), item.clone())),
-        None => drop(to.remove(name)),
-    }
+fn redeemed_secrets(resources: &[LocatedResource]) -> BTreeMap<Name, RedeemedSecret> {
+    let secret = |l: &LocatedResource| {
+        let (token, secret) = l.resource.redeemed_secret()?;
+        let redeemed = RedeemedSecret {
+            token: token.to_owned(),
+            secret: secret.clone(),
+        };
+        Some((l.resource.name().clone(), redeemed))
+    };
+    resources.iter().filter_map(secret).collect()
+}
+
+fn service_addresses(site: Option<&(Name, Site)>) -> Option<ServicePrefix> {
+    let (_, site) = site?;
+    site.settings.service_addresses
 }

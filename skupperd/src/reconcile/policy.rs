@@ -1,84 +1,59 @@
-//! Settings that say who may use a listener or a connector.
+//! Who may use a listener or a connector, by its settings.
 
+use super::error::ReconcileError;
 use crate::{
-    link::policy::{Sites, Users},
-    model::{Settings, check_name},
+    model::{ConnectorSettings, ListenerSettings, UserRef},
+    service::allowed::{AllowedSites, AllowedUsers},
     sys,
 };
 use std::sync::Arc;
 
-/// Setting of a listener: users of this host whose programs it lets in, by name or number, apart by
-/// commas.
-pub(super) const USERS: &str = "allow-users";
-/// Setting of a connector: sites whose clients it serves, by name, apart by commas.
-pub(super) const SITES: &str = "allow-sites";
-
-/// Whom a listener lets in; none for everybody.
-pub(super) fn users(settings: &Settings) -> Result<Option<Users>, String> {
-    let Some(text) = settings.get(USERS) else {
+/// Users allowed to connect; `None` allows everyone.
+pub(super) fn users(settings: &ListenerSettings) -> Result<Option<AllowedUsers>, ReconcileError> {
+    let Some(allowed) = &settings.allow_users else {
         return Ok(None);
     };
-    let user = |word: &str| match word.parse() {
-        Ok(number) => Ok(number),
-        Err(_) => match sys::user_named(word) {
-            Ok(Some(number)) => Ok(number),
-            Ok(None) => Err(wrong(USERS, &format!("there is no user {word:?}"))),
-            Err(e) => Err(wrong(USERS, &format!("looking up {word}: {e}"))),
+    let id = |user: &UserRef| match user {
+        UserRef::Id(id) => Ok(*id),
+        UserRef::Name(name) => match sys::user_named(name) {
+            Ok(Some(id)) => Ok(id),
+            Ok(None) => Err(format!("there is no user {name:?}")),
+            Err(e) => Err(format!("cannot look up user {name:?}: {e}")),
         },
     };
-    let users: Result<Vec<u32>, String> = words(USERS, text)?.into_iter().map(user).collect();
-    Ok(Some(Users::new(users?)))
+    let ids: Result<Vec<u32>, String> = allowed.iter().map(id).collect();
+    let ids = ids.map_err(|why| ReconcileError::setting("allow-users", why))?;
+    Ok(Some(AllowedUsers::new(ids)))
 }
 
-/// Whose clients a connector serves; none for everybody's.
-pub(super) fn sites(settings: &Settings) -> Result<Option<Arc<Sites>>, String> {
-    let Some(text) = settings.get(SITES) else {
-        return Ok(None);
-    };
-    let site = |word: &str| match check_name(word) {
-        Ok(()) => Ok(word.to_owned()),
-        Err(e) => Err(wrong(SITES, &format!("{word:?}: {e}"))),
-    };
-    let sites: Result<Vec<String>, String> = words(SITES, text)?.into_iter().map(site).collect();
-    Ok(Some(Arc::new(Sites::new(sites?))))
-}
-
-/// What is named. Nobody at all is more likely a mistake than meant.
-fn words<'a>(key: &str, text: &'a str) -> Result<Vec<&'a str>, String> {
-    let words = text.split(',').map(str::trim);
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    if words.is_empty() {
-        return Err(wrong(key, "it names nobody"));
-    }
-    Ok(words)
-}
-
-fn wrong(key: &str, why: &str) -> String {
-    format!("spec.settings[{key}]: {why}")
+/// Sites whose clients are served; `None` serves all.
+pub(super) fn sites(settings: &ConnectorSettings) -> Option<Arc<AllowedSites>> {
+    let names = settings.allow_sites.as_ref()?.iter();
+    let names = names.map(ToString::to_string).collect();
+    Some(Arc::new(AllowedSites::new(names)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn with(key: &str, value: &str) -> Settings {
-        [(key.to_owned(), value.to_owned())].into_iter().collect()
+    fn allowing(users: &[UserRef]) -> ListenerSettings {
+        ListenerSettings {
+            allow_users: Some(users.to_vec()),
+            ..ListenerSettings::default()
+        }
     }
 
     #[test]
-    fn r18_what_names_nobody_is_an_error() {
-        assert!(users(&Settings::new()).unwrap().is_none());
-        let named = users(&with(USERS, "root, 1000,")).unwrap().unwrap();
-        assert_eq!(named.allowed, [0, 1000]);
-        for bad in ["", " , ", "no such user", "-1"] {
-            let why = users(&with(USERS, bad)).unwrap_err();
-            assert!(why.starts_with("spec.settings[allow-users]: "), "{why}");
-        }
-        let named = sites(&with(SITES, "west,east")).unwrap().unwrap();
-        assert_eq!(named.allowed, ["east", "west"]);
-        for bad in [",", "no such/site"] {
-            let why = sites(&with(SITES, bad)).unwrap_err();
-            assert!(why.starts_with("spec.settings[allow-sites]: "), "{why}");
-        }
+    fn users_are_looked_up() {
+        assert!(users(&ListenerSettings::default()).unwrap().is_none());
+        let named = [UserRef::Name("root".to_owned()), UserRef::Id(1000)];
+        let allowed = users(&allowing(&named)).unwrap();
+        assert_eq!(allowed, Some(AllowedUsers::new(vec![0, 1000])));
+        let nobody = [UserRef::Name("no such user".to_owned())];
+        assert_eq!(
+            users(&allowing(&nobody)).unwrap_err().text(),
+            "spec.settings[allow-users]: there is no user \"no such user\""
+        );
     }
 }

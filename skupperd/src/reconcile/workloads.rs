@@ -1,61 +1,63 @@
-//! Connectors with a selector: which servers they have now.
+//! Connectors with a selector: the servers that they have now.
 
 use crate::{
-    link::{core::ConnectorSpec, view::TargetHost},
+    core::ConnectorSpec,
     model::SelectedPod,
-    workload::{Asking, Found, Server, Unit, Wish},
+    service::view::TargetHost,
+    workload::{SystemdUnit, UnitStateReader, WorkloadMatch, WorkloadQuery, WorkloadServer},
 };
 use std::collections::BTreeMap;
 
-/// What the status of a connector begins with that nothing was found for.
+/// Start of the status of a connector without servers.
 pub(super) const NO_SERVERS: &str = "No servers: ";
-/// State of a unit that ends: it gets no more connections, whatever the connector says.
-const ENDING: &str = "deactivating";
+/// State of a unit that stops: it gets no more connections, whatever the connector says.
+const STOPPING: &str = "deactivating";
 
-/// A connector with a selector.
-struct Held {
-    wish: Wish,
-    /// What it has of each server, but the server itself.
+struct TrackedConnector {
+    query: WorkloadQuery,
+    /// For each server, with the address to be filled in.
     template: ConnectorSpec,
-    found: Option<Found>,
+    found: Option<WorkloadMatch>,
     /// Servers that are not ready, with the states of their units.
-    unready: Vec<(Server, String)>,
-    /// Servers as they were set last.
-    set: Option<Vec<Server>>,
-    /// Servers that have gone still have connections.
+    unready: Vec<(WorkloadServer, String)>,
+    /// Servers that the core was given last.
+    set: Option<Vec<WorkloadServer>>,
+    /// Servers that are gone still have connections.
     busy: bool,
 }
 
-/// How a connector with a selector stands.
+/// The servers of a connector with a selector, for its status.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// Its servers.
+pub(super) struct SelectorStatus {
     pub(super) servers: Vec<SelectedPod>,
-    /// Why it has none; none when it has.
+    /// Why it has no servers; `None` when it has some.
     pub(super) missing: Option<String>,
 }
 
-/// Those of one namespace, by their names in the core.
+/// The connectors with selectors of one namespace, by their names in the core.
 #[derive(Default)]
-pub(super) struct Workloads(BTreeMap<String, Held>);
+pub(super) struct Workloads(BTreeMap<String, TrackedConnector>);
 
 impl Workloads {
     /// Adds a connector or changes it.
-    pub(super) fn set(&mut self, wish: Wish, template: ConnectorSpec) {
+    pub(super) fn set(&mut self, query: WorkloadQuery, template: ConnectorSpec) {
         let name = template.name.clone();
-        let known = self.0.remove(&name).filter(|held| held.wish == wish);
+        let known = self
+            .0
+            .remove(&name)
+            .filter(|tracked| tracked.query == query);
         let (found, unready) = known
-            .map(|held| (held.found, held.unready))
+            .map(|tracked| (tracked.found, tracked.unready))
             .unwrap_or_default();
-        let held = Held {
-            wish,
+        let tracked = TrackedConnector {
+            query,
             template,
             found,
             unready,
             set: None,
             busy: false,
         };
-        self.0.insert(name, held);
+        self.0.insert(name, tracked);
     }
 
     pub(super) fn remove(&mut self, name: &str) {
@@ -66,73 +68,81 @@ impl Workloads {
         self.0.clear();
     }
 
-    /// What is to be looked for.
-    pub(super) fn wishes(&self) -> impl Iterator<Item = &Wish> {
-        self.0.values().map(|held| &held.wish)
+    /// What to look for.
+    pub(super) fn queries(&self) -> impl Iterator<Item = &WorkloadQuery> {
+        self.0.values().map(|tracked| &tracked.query)
     }
 
-    /// Units that servers have.
-    pub(super) fn units(&self) -> impl Iterator<Item = &Unit> {
-        let servers = self.0.values().flat_map(|held| &held.found);
+    /// Units of the servers.
+    pub(super) fn units(&self) -> impl Iterator<Item = &SystemdUnit> {
+        let servers = self.0.values().flat_map(|tracked| &tracked.found);
         let servers = servers.flat_map(|found| &found.servers);
         servers.filter_map(|server| server.unit.as_ref())
     }
 
-    /// Takes what was found for the wishes. True: it is not what was found before.
-    pub(super) fn found(&mut self, found: &mut impl Iterator<Item = Found>) -> bool {
+    /// Takes what was found, in the order of [`Self::queries`]. Returns whether it has changed.
+    pub(super) fn found(&mut self, found: &mut impl Iterator<Item = WorkloadMatch>) -> bool {
         let mut changed = false;
-        for held in self.0.values_mut() {
+        for tracked in self.0.values_mut() {
             let now = found.next();
-            changed |= held.found != now;
-            held.found = now;
+            changed |= tracked.found != now;
+            tracked.found = now;
         }
         changed
     }
 
-    /// The connectors whose servers are to be set, with all of them.
-    pub(super) fn due(&mut self, asking: &Asking) -> Vec<(String, Vec<ConnectorSpec>)> {
+    /// Connectors whose servers the core is to be given, each with all of its servers.
+    pub(super) fn due(
+        &mut self,
+        unit_states: &UnitStateReader,
+    ) -> Vec<(String, Vec<ConnectorSpec>)> {
         let mut due = Vec::new();
-        for (name, held) in &mut self.0 {
-            let Some(found) = &held.found else { continue };
-            held.unready.clear();
+        for (name, tracked) in &mut self.0 {
+            let Some(found) = &tracked.found else {
+                continue;
+            };
+            tracked.unready.clear();
             let mut servers = Vec::new();
             for server in &found.servers {
-                let why = server.unit.as_ref().and_then(|unit| asking.unready(unit));
+                let why = server
+                    .unit
+                    .as_ref()
+                    .and_then(|unit| unit_states.unready_state(unit));
                 match why {
-                    Some(why) if why == ENDING || !held.template.include_not_ready => {
-                        held.unready.push((server.clone(), why));
+                    Some(why) if why == STOPPING || !tracked.template.include_not_ready => {
+                        tracked.unready.push((server.clone(), why));
                     }
                     _ => servers.push(server.clone()),
                 }
             }
-            if held.busy || held.set.as_ref() != Some(&servers) {
-                if held.set.as_ref().is_none_or(|before| *before != servers) {
+            if tracked.busy || tracked.set.as_ref() != Some(&servers) {
+                if tracked.set.as_ref().is_none_or(|before| *before != servers) {
                     let addrs: Vec<_> = servers.iter().map(|s| s.addr).collect();
-                    tracing::info!(connector = name, selector = %held.wish.selector, ?addrs, "servers");
+                    tracing::info!(connector = name, selector = %tracked.query.selector, ?addrs, "servers of selector changed");
                 }
                 let specs = servers.iter().map(|server| ConnectorSpec {
                     host: TargetHost::Ip(server.addr.ip()),
                     port: server.addr.port(),
-                    ..held.template.clone()
+                    ..tracked.template.clone()
                 });
                 due.push((name.clone(), specs.collect()));
-                held.set = Some(servers);
+                tracked.set = Some(servers);
             }
         }
         due
     }
 
-    /// Takes whether servers that have gone from a connector still have connections.
+    /// `busy`: servers that are gone still have connections.
     pub(super) fn was_set(&mut self, name: &str, busy: bool) {
-        if let Some(held) = self.0.get_mut(name) {
-            held.busy = busy;
+        if let Some(tracked) = self.0.get_mut(name) {
+            tracked.busy = busy;
         }
     }
 
-    /// How a connector stands; none for one without a selector.
-    pub(super) fn standing(&self, name: &str) -> Option<Standing> {
-        let held = self.0.get(name)?;
-        let servers = held.set.iter().flatten();
+    /// `None` for a connector without a selector.
+    pub(super) fn selector_status(&self, name: &str) -> Option<SelectorStatus> {
+        let tracked = self.0.get(name)?;
+        let servers = tracked.set.iter().flatten();
         let servers: Vec<SelectedPod> = servers
             .map(|server| SelectedPod {
                 name: server.name.clone(),
@@ -140,7 +150,7 @@ impl Workloads {
                 port: server.addr.port(),
             })
             .collect();
-        let missing = match (&held.found, held.unready.first()) {
+        let missing = match (&tracked.found, tracked.unready.first()) {
             _ if !servers.is_empty() => None,
             (None, _) => Some("No servers yet".to_owned()),
             (Some(_), Some((server, state))) => {
@@ -153,6 +163,6 @@ impl Workloads {
             }
             (Some(found), None) => Some(format!("{NO_SERVERS}{}", found.missing)),
         };
-        Some(Standing { servers, missing })
+        Some(SelectorStatus { servers, missing })
     }
 }

@@ -1,6 +1,6 @@
-//! The immutable picture of the network that data-plane workers choose by.
+//! The immutable snapshot of routes that data-plane workers choose by.
 
-use super::{ConnId, Origins};
+use super::paths::Origins;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
@@ -8,6 +8,9 @@ use std::{
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
+
+/// A link to a neighbour or an edge, by the driver's key of its control connection.
+pub type ConnId = u64;
 
 /// How deliveries to an address are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +24,7 @@ pub enum Treatment {
 }
 
 impl Treatment {
-    /// As upstream numbers it.
+    /// By skupper-router's numbers (`qd_address_treatment_t`).
     pub fn from_wire(n: i64) -> Self {
         match n {
             0 | 1 => Self::Multicast,
@@ -30,7 +33,7 @@ impl Treatment {
         }
     }
 
-    /// As upstream numbers it.
+    /// By the same numbers.
     pub fn to_wire(self) -> i64 {
         match self {
             Self::Multicast => 1,
@@ -39,7 +42,7 @@ impl Treatment {
         }
     }
 
-    /// What an address has by its name, as Skupper configures routers.
+    /// The treatment of an address by its name, as Skupper configures routers: `mc` is multicast.
     pub fn of(address: &str) -> Self {
         if address == "mc" || address.starts_with("mc/") || address.starts_with("mc.") {
             Self::Multicast
@@ -49,7 +52,6 @@ impl Treatment {
     }
 }
 
-/// The way to another router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterRoute {
     /// Link to send on.
@@ -58,51 +60,48 @@ pub struct RouterRoute {
     pub next_hop_id: String,
     /// Sum of link costs.
     pub cost: u32,
-    /// Routers whose messages for it are ours to pass on; our own always are.
-    pub valid_origins: Arc<Origins>,
+    /// Routers whose messages for it this router passes on; its own it always may.
+    pub valid_origins: Origins,
 }
 
-/// A router that has consumers of an address.
+/// A router or an edge that has consumers of an address.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    /// The router.
     pub router: Arc<str>,
     /// Sum of link costs to it.
     pub cost: u32,
     /// Link to send on.
     pub next_hop: ConnId,
-    /// It is an edge that is served here.
+    /// An edge that is served here.
     pub edge: bool,
-    valid_origins: Arc<Origins>,
+    valid_origins: Origins,
     outstanding: Arc<AtomicU32>,
 }
 
-/// An address that somebody on the network consumes.
+/// The consumers of an address on the network.
 #[derive(Clone, Debug)]
 pub struct AddressRoute {
-    /// How it is spread.
     pub treatment: Treatment,
     /// Consumers on this router.
     pub local: bool,
     /// Other routers with consumers, nearest first.
     pub remotes: Vec<Remote>,
-    turn: Arc<AtomicUsize>,
+    /// Where a search begins: equal candidates take turns.
+    rotation: Arc<AtomicUsize>,
 }
 
-/// The picture.
+/// Routes of this router to all other routers, addresses and edges.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// This router.
     pub self_id: String,
     /// Other routers that can be reached.
     pub routers: Arc<BTreeMap<String, RouterRoute>>,
-    /// Addresses by name.
     pub addresses: HashMap<Arc<str>, Arc<AddressRoute>>,
     /// Links towards edges, by id.
     pub edges: Arc<HashMap<String, ConnId>>,
-    /// This router is an edge, and this its mesh.
+    /// The mesh of this edge. `None`: an interior router.
     pub mesh: Option<Arc<str>>,
-    /// An edge's link for everything that is not here.
+    /// Of an edge: the link for everything that is not local.
     pub uplink: Option<ConnId>,
 }
 
@@ -111,16 +110,15 @@ pub struct Routes {
 pub struct LocalCandidate {
     /// The caller's name for it.
     pub id: u64,
-    /// Connections it has.
     pub in_use: u32,
 }
 
-/// Who is out of the question for a delivery.
+/// Candidates that a delivery must not go to.
 #[derive(Clone, Debug, Default)]
 pub struct Exclude {
-    /// Links that refused it or that it came from.
+    /// Links that the delivery came from or that released it.
     pub links: Vec<ConnId>,
-    /// Local consumers that refused it.
+    /// Local consumers that released it.
     pub locals: Vec<u64>,
     /// All edges that are served here.
     pub edges: bool,
@@ -138,12 +136,12 @@ impl Drop for Outstanding {
     }
 }
 
-/// Where a delivery goes.
+/// The consumer chosen for a delivery.
 #[derive(Debug)]
 pub enum Choice {
-    /// To this consumer here.
+    /// A consumer on this router.
     Local(u64),
-    /// To another router.
+    /// A consumer of another router or of an edge.
     Remote {
         /// Link to send on.
         link: ConnId,
@@ -152,7 +150,7 @@ pub enum Choice {
         /// Held until the delivery is settled.
         outstanding: Outstanding,
     },
-    /// Nobody can take it.
+    /// There is no candidate.
     None,
 }
 
@@ -188,19 +186,19 @@ impl Remote {
             cost,
             next_hop,
             edge: false,
-            valid_origins: Arc::default(),
+            valid_origins: Origins::default(),
             outstanding,
         }
     }
 
     fn eligible(&self, origin: Option<&str>, exclude: &Exclude) -> bool {
-        let out = match self.edge {
+        let excluded = match self.edge {
             true => exclude.edges,
             false => exclude.routers,
         };
-        // An edge is the end of the way, wherever that began.
-        let on_the_way = || origin.is_none_or(|origin| self.valid_origins.contains(origin));
-        !out && !exclude.links.contains(&self.next_hop) && (self.edge || on_the_way())
+        // An edge passes nothing on: any origin is valid.
+        let is_valid = || origin.is_none_or(|origin| self.valid_origins.contains(origin));
+        !excluded && !exclude.links.contains(&self.next_hop) && (self.edge || is_valid())
     }
 
     fn take(&self) -> Choice {
@@ -214,12 +212,12 @@ impl Remote {
 }
 
 impl AddressRoute {
-    pub(super) fn new(treatment: Treatment, turn: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(treatment: Treatment, rotation: Arc<AtomicUsize>) -> Self {
         Self {
             treatment,
             local: false,
             remotes: Vec::new(),
-            turn,
+            rotation,
         }
     }
 
@@ -231,11 +229,10 @@ impl AddressRoute {
         origin: Option<&str>,
         exclude: &Exclude,
     ) -> Choice {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let start = self.rotation.fetch_add(1, Ordering::Relaxed);
         let mut local: Option<LocalCandidate> = None;
-        // Starting at another place each time lets equal ones share.
         for i in 0..locals.len() {
-            let candidate = locals[(turn + i) % locals.len()];
+            let candidate = locals[(start + i) % locals.len()];
             let better = local.is_none_or(|best| {
                 self.treatment == Treatment::Balanced && candidate.in_use < best.in_use
             });
@@ -245,7 +242,7 @@ impl AddressRoute {
         }
         let mut best: Option<(&Remote, u64)> = None;
         for i in 0..self.remotes.len() {
-            let remote = &self.remotes[(turn + i) % self.remotes.len()];
+            let remote = &self.remotes[(start + i) % self.remotes.len()];
             if !remote.eligible(origin, exclude) {
                 continue;
             }
@@ -277,26 +274,28 @@ impl AddressRoute {
         self.remotes.iter().any(|remote| remote.edge)
     }
 
-    /// Links a multicast goes out on: each next hop once, for routers that the origin is valid for.
-    pub fn spread(&self, origin: Option<&str>, exclude: &Exclude) -> BTreeSet<ConnId> {
+    /// Links a multicast goes out on: each next hop once, for routers that the origin is valid for. Of
+    /// the core, not of workers: the tree of the origin may have to be computed.
+    pub fn multicast_links(&self, origin: Option<&str>, exclude: &Exclude) -> BTreeSet<ConnId> {
+        if let (Some(origin), Some(remote)) = (origin, self.remotes.iter().find(|r| !r.edge)) {
+            remote.valid_origins.compute(origin);
+        }
         let eligible = self.remotes.iter().filter(|r| r.eligible(origin, exclude));
         eligible.map(|r| r.next_hop).collect()
     }
 }
 
 impl Routes {
-    /// Link towards a router by its id.
-    pub fn towards(&self, router: &str) -> Option<ConnId> {
+    pub fn link_towards(&self, router: &str) -> Option<ConnId> {
         let known = self.routers.get(router).map(|r| r.next_hop);
         known.or(self.uplink)
     }
 
-    /// Link towards an edge by its id.
-    pub fn towards_edge(&self, id: &str) -> Option<ConnId> {
+    pub fn link_towards_edge(&self, id: &str) -> Option<ConnId> {
         self.edges.get(id).copied().or(self.uplink)
     }
 
-    /// Beginning of addresses that only this router has.
+    /// The prefix of addresses that belong to this router alone.
     pub fn own_prefix(&self) -> String {
         let id = &self.self_id;
         match self.mesh {
@@ -306,33 +305,22 @@ impl Routes {
     }
 }
 
-/// An address as the `to` of a message says it.
+/// The forms of an address in the `to` of a message (`iterator.c` of skupper-router).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// For whoever receives it: `_local/…`.
+    /// For the router that receives it: `_local/…`.
     Local(&'a str),
     /// For a router: `_topo/<area>/<id>/…`.
-    Router {
-        /// Its id.
-        id: &'a str,
-        /// The rest.
-        rest: &'a str,
-    },
+    Router { id: &'a str, rest: &'a str },
     /// For every router: `_topo/<area>/all/…`.
     All(&'a str),
     /// For an edge: `_edge/<id>/…`.
-    Edge {
-        /// Its id.
-        id: &'a str,
-        /// The rest.
-        rest: &'a str,
-    },
+    Edge { id: &'a str, rest: &'a str },
     /// A mobile address: a routing key.
     Mobile(&'a str),
 }
 
 impl<'a> Target<'a> {
-    /// Reads an address.
     pub fn parse(to: &'a str) -> Self {
         let path = to.strip_prefix("amqp:").unwrap_or(to);
         let path = match path.strip_prefix("//") {

@@ -1,6 +1,7 @@
 //! Many routers in one process, on simulated time.
 
 mod edges;
+mod hostile;
 mod network;
 mod properties;
 mod scale;

@@ -1,8 +1,8 @@
 //! Acceleration: the bytes of a connection between a program of this host and the daemon go from
-//! socket to socket, without TCP in between.
+//! socket to socket, bypassing TCP.
 //!
-//! It is for listeners and connectors that ask for it. Nothing is loaded before one does: a host
-//! where none does has no program of ours at its connections.
+//! Only for listeners and connectors that ask for it. The BPF programs are loaded when the first
+//! one does, so other hosts run no program on their connections.
 
 mod diag;
 mod hop;
@@ -15,133 +15,136 @@ mod system;
 
 pub use hop::Hop;
 #[cfg(not(feature = "ebpf"))]
-use none::{Kernel, start};
+use none::{LoadedPrograms, start};
 #[cfg(feature = "ebpf")]
 pub use programs::{Hops, Programs, Rules};
 #[cfg(feature = "ebpf")]
-use system::{Kernel, start};
+use system::{LoadedPrograms, start};
 
-use super::place::{Network, Place, Ports};
+use super::bind_range::{BindRange, Network, Ports};
 use crate::telemetry;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
     net::TcpStream,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
-/// Bytes that may wait unread at either end: what they hold of memory, beside TCP's own buffers.
+/// Bytes that may wait unread at either end. They use memory beside TCP's own buffers.
 pub const AHEAD: u64 = 512 * 1024;
-/// Bytes without any the other way after which a direction is a stream, and left to TCP. Round trips
-/// gain at any size (the short way takes 0.52 to 0.70 of the time from 64 bytes to 128 KiB), streams
-/// lose (2.0 in pieces of 64 bytes to 4 KiB, 1.3 from 8 to 32 KiB): `round_trips_and_streams_by_size`
-/// in `level2_hop`. It is above those sizes, and what a stream loses until then is some milliseconds.
+/// Bytes in one direction, without any in the other, after which the direction is a stream and
+/// falls back to TCP. Round trips gain at any size (0.52 to 0.70 of the time of TCP from 64 bytes
+/// to 128 KiB), streams lose (2.0 in pieces of 64 bytes to 4 KiB, 1.3 from 8 to 32 KiB); measured
+/// by `round_trips_and_streams_by_size`. The value is above those sizes; until it is reached a
+/// stream loses some milliseconds.
 pub const STREAK: u64 = 256 * 1024;
 
-/// In place of a port: all that are not named, as the programs have it.
+/// Port number of "all other ports" in the maps of the BPF programs.
 const ALL_PORTS: u16 = 0;
 
 /// Why connections are not accelerated.
 #[derive(Debug, thiserror::Error)]
-pub enum NotAccelerated {
-    /// So it is wished.
+pub enum AccelerationUnavailable {
+    /// Switched off by the configuration.
     #[error("switched off")]
     Off,
-    /// No listener and no connector has asked for it.
+    /// No listener or connector asks for it.
     #[error("no listener and no connector asks for it")]
     Unused,
-    /// This program can not.
+    /// Built without eBPF.
     #[error("built without eBPF")]
     NotBuilt,
-    /// The process may not.
+    /// Missing capabilities.
     #[error("missing {0}")]
     Missing(String),
-    /// Older kernels do not count what waits at a socket, and may lose or hold back bytes.
+    /// Older kernels do not count unread bytes of a socket, and may lose or hold back bytes.
     #[error("Linux {0} is too old: it takes 6.18, which counts what waits unread at a socket")]
     Kernel(String),
-    /// Connections are told apart by it.
+    /// The BPF programs attach to a cgroup.
     #[error("no cgroup v2 is mounted")]
     NoCgroup,
-    /// The system has no such thing, or not for us.
+    /// The kernel refused.
     #[cfg(feature = "ebpf")]
     #[error(transparent)]
     Refused(#[from] super::bpf::BpfError),
-    /// The system could not be asked.
+    /// A system call failed.
     #[error(transparent)]
     System(#[from] io::Error),
 }
 
-/// What has happened since the start.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HopTotals {
-    /// Messages that went the short way.
+    /// Messages that bypassed TCP.
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Sockets taken up, two of each connection.
+    /// Accelerated sockets, two for each connection.
     pub sockets: u64,
-    /// Directions that were left for TCP: streams, and those whose reader was behind.
+    /// Directions that fell back to TCP: streams, and those with a slow reader.
     pub bulk: u64,
-    /// Directions that TCP carries from the start, because it had sent something already or the
-    /// other socket was not there.
+    /// Directions that TCP carried from the start, because it had already sent something or the
+    /// other socket was not registered.
     pub late: u64,
 }
 
-/// How it stands, for people to look at.
+/// Status of acceleration, as users see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Standing {
-    /// Whether connections are accelerated that ask for it.
+pub struct AccelerationStatus {
+    /// Whether acceleration is in operation.
     pub enabled: bool,
-    /// Why not; none if they are.
+    /// Why not; `None` if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What has happened since the start.
+    /// Counts since the start.
     #[serde(flatten)]
     pub totals: HopTotals,
 }
 
-/// Listeners by where they are, with whether their connections are accelerated there.
-type Told = BTreeMap<(Network, u16), (u64, bool)>;
+/// Addresses and ports with their listener, and whether its connections are accelerated.
+type AcceleratedListeners = BTreeMap<(Network, u16), (u64, bool)>;
 
 /// Acceleration of this process's connections.
 pub struct Acceleration {
-    /// Whether it is possible, as far as that is known without trying.
-    possible: Result<(), NotAccelerated>,
-    kernel: OnceLock<Result<Kernel, NotAccelerated>>,
-    /// The kernel is told when the programs are loaded, and of what changes from then on.
-    told: Mutex<Told>,
+    /// Whether the system meets the requirements, as far as that is known without trying.
+    possible: Result<(), AccelerationUnavailable>,
+    kernel: OnceLock<Result<LoadedPrograms, AccelerationUnavailable>>,
+    /// Copied to the BPF programs when they are loaded; changes are passed on from then on.
+    listeners: Mutex<AcceleratedListeners>,
     caught_up: OnceLock<()>,
 }
 
 impl Acceleration {
-    /// Acceleration for those who ask, or for nobody.
     pub fn new(wanted: bool) -> Arc<Self> {
         Arc::new(Self {
             possible: if wanted {
                 possible()
             } else {
-                Err(NotAccelerated::Off)
+                Err(AccelerationUnavailable::Off)
             },
             kernel: OnceLock::new(),
-            told: Mutex::default(),
+            listeners: Mutex::default(),
             caught_up: OnceLock::new(),
         })
     }
 
-    /// Loads the programs at the first call, and says if they are there.
+    /// Loads the programs on the first call. Returns whether they are loaded.
     pub fn enable(&self) -> bool {
         self.load().is_some()
     }
 
-    fn load(&self) -> Option<&Kernel> {
+    fn load(&self) -> Option<&LoadedPrograms> {
         self.possible.as_ref().ok()?;
         let kernel = self.kernel.get_or_init(|| {
             let started = start();
             match &started {
-                Ok(_) => tracing::info!("acceleration is on for those that ask for it"),
+                Ok(_) => tracing::info!(
+                    "acceleration is on for listeners and connectors that ask for it"
+                ),
                 Err(why) => {
                     let why = telemetry::chain(why);
                     tracing::warn!(why, "acceleration is off");
@@ -150,109 +153,110 @@ impl Acceleration {
             started
         });
         self.caught_up.get_or_init(|| {
-            for ((to, port), (_, on)) in &*self.told() {
-                self.tell(*to, *port, Some(*on));
+            for ((to, port), (_, on)) in &*self.listeners() {
+                self.update_programs(*to, *port, Some(*on));
             }
         });
         kernel.as_ref().ok()
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> MutexGuard<'_, AcceleratedListeners> {
+        self.listeners.lock()
     }
 
-    /// Tells the programs, if they are loaded.
-    fn tell(&self, to: Network, port: u16, on: Option<bool>) {
-        // Of all ports it is told where they are: none of those is accelerated.
+    /// Updates the map of the BPF programs, if they are loaded.
+    fn update_programs(&self, to: Network, port: u16, on: Option<bool>) {
+        // Listeners on all ports are entered too, but their connections are not accelerated.
         let on = on.map(|on| on || port == ALL_PORTS);
         if let Some(kernel) = self.kernel()
             && let Err(error) = kernel.listen(to, port, on)
         {
             let error = telemetry::chain(&error);
-            tracing::warn!(%to, port, error, "accelerating a listener");
+            tracing::warn!(%to, port, error, "cannot set acceleration of listener");
         }
     }
 
-    fn kernel(&self) -> Option<&Kernel> {
+    fn kernel(&self) -> Option<&LoadedPrograms> {
         self.kernel.get()?.as_ref().ok()
     }
 
     /// Whether connections are accelerated, or why not.
-    pub fn state(&self) -> Result<(), &NotAccelerated> {
+    pub fn state(&self) -> Result<(), &AccelerationUnavailable> {
         self.possible.as_ref()?;
         match self.kernel.get() {
             Some(kernel) => kernel.as_ref().map(drop),
-            None => Err(&NotAccelerated::Unused),
+            None => Err(&AccelerationUnavailable::Unused),
         }
     }
 
-    /// How it stands.
-    pub fn standing(&self) -> Standing {
+    pub fn status(&self) -> AccelerationStatus {
         let state = self.state();
-        Standing {
+        AccelerationStatus {
             enabled: state.is_ok(),
             reason: state.err().map(|why| telemetry::chain(why)),
             totals: self.totals().unwrap_or_default(),
         }
     }
 
-    /// What has happened; none when nothing is accelerated.
+    /// `None` if the programs are not loaded.
     pub fn totals(&self) -> Option<HopTotals> {
-        let failed = |error: &NotAccelerated| {
-            tracing::warn!(error = telemetry::chain(error), "acceleration");
+        let failed = |error: &AccelerationUnavailable| {
+            tracing::warn!(
+                error = telemetry::chain(error),
+                "cannot read counters of acceleration"
+            );
         };
         self.kernel()?.totals().inspect_err(failed).ok()
     }
 
-    /// From now on, new connections to a listener are accelerated or not where it has a single port
-    /// of an address or of all addresses; elsewhere they are not. `steered`: the kernel gives us all
-    /// of them; by sockets of their own a more specific address of another program may come before
-    /// that of all addresses, so that is not accelerated.
-    pub fn listen(&self, listener: u64, place: Place, steered: bool, on: bool) {
+    /// Sets whether new connections to a listener are accelerated. Only possible for a single port
+    /// of one address, or of all addresses if `steered`: with its own sockets, another program may
+    /// have a more specific address than the listener.
+    pub fn listen(&self, listener: u64, range: BindRange, steered: bool, on: bool) {
         if self.possible.is_err() {
             return;
         }
-        let network = place.network;
-        let on = on && fits(place, steered).is_ok();
+        let network = range.network;
+        let on = on && fits(range, steered).is_ok();
         if on {
             self.load();
         }
-        for port in ports(place) {
-            match self.told().entry((network, port)) {
-                // It names the port, or it can not be open there as well.
+        for port in ports(range) {
+            match self.listeners().entry((network, port)) {
+                // Another listener has the entry, and this one does not ask for acceleration.
                 Entry::Occupied(held) if held.get().0 != listener && !on => continue,
                 Entry::Occupied(mut held) => drop(held.insert((listener, on))),
                 Entry::Vacant(free) => drop(free.insert((listener, on))),
             }
-            self.tell(network, port, Some(on));
+            self.update_programs(network, port, Some(on));
         }
     }
 
-    /// A listener is not there any more.
-    pub fn unlisten(&self, listener: u64, place: Place) {
-        for port in ports(place) {
-            if let Entry::Occupied(held) = self.told().entry((place.network, port))
+    /// Removes the entries of a closed listener.
+    pub fn unlisten(&self, listener: u64, range: BindRange) {
+        for port in ports(range) {
+            if let Entry::Occupied(held) = self.listeners().entry((range.network, port))
                 && held.get().0 == listener
             {
                 held.remove();
-                self.tell(place.network, port, None);
+                self.update_programs(range.network, port, None);
             }
         }
     }
 
-    /// Has a socket of ours accelerated that is about to connect.
+    /// Registers a socket of the daemon for acceleration, before it connects.
     pub fn connecting(&self, socket: SockRef<'_>) {
         let Some(kernel) = self.load() else { return };
-        let told = socket.cookie().map_err(NotAccelerated::System);
-        if let Err(error) = told.and_then(|cookie| kernel.connecting(cookie)) {
+        let cookie = socket.cookie().map_err(AccelerationUnavailable::System);
+        if let Err(error) = cookie.and_then(|cookie| kernel.connecting(cookie)) {
             tracing::debug!(
                 error = telemetry::chain(&error),
-                "accelerating a connection"
+                "cannot accelerate connection"
             );
         }
     }
 
-    /// The hop of a connection of ours that is accelerated.
+    /// The daemon's end of a connection, if it is accelerated.
     pub fn hop(self: &Arc<Self>, socket: &TcpStream) -> Option<Hop> {
         let kernel = self.kernel()?;
         let (ours, theirs) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
@@ -260,22 +264,23 @@ impl Acceleration {
         taken.then(|| Hop::new(self.clone(), ours, theirs))
     }
 
-    /// Whether nothing waits at other programs' sockets that would be lost with the daemon's end.
+    /// Whether the daemon may exit: unread bytes at sockets of other programs would be lost with
+    /// it.
     pub fn is_settled(&self) -> bool {
         let Some(kernel) = self.kernel() else {
             return true;
         };
         let unread = kernel.taken_up().into_iter().any(|(at, from)| {
-            // What can not be asked about is closed.
+            // An error means that the socket is closed.
             diag::unread(at, from).is_ok_and(|bytes| bytes > 0)
         });
         !unread
     }
 }
 
-/// Whether connections to a place can be accelerated, or why not.
-pub fn fits(place: Place, steered: bool) -> Result<(), &'static str> {
-    match (place.ports, place.network.bindable()) {
+/// Whether connections to a range can be accelerated, or why not.
+pub fn fits(range: BindRange, steered: bool) -> Result<(), &'static str> {
+    match (range.ports, range.network.bindable()) {
         (Ports::Range(..) | Ports::All, _) => Err("not for ranges of ports"),
         (Ports::One(_), None) => Err("not for prefixes of addresses"),
         (Ports::One(_), Some(address)) if address.is_unspecified() && !steered => {
@@ -285,19 +290,18 @@ pub fn fits(place: Place, steered: bool) -> Result<(), &'static str> {
     }
 }
 
-/// Each port of a place, or what stands for all.
-fn ports(place: Place) -> impl Iterator<Item = u16> {
-    let all = (place.ports == Ports::All).then_some(ALL_PORTS);
-    place.ports.each().chain(all)
+/// Each port of a range, or the number for all ports.
+fn ports(range: BindRange) -> impl Iterator<Item = u16> {
+    let all = (range.ports == Ports::All).then_some(ALL_PORTS);
+    range.ports.each().chain(all)
 }
 
 #[cfg(feature = "ebpf")]
-fn possible() -> Result<(), NotAccelerated> {
+fn possible() -> Result<(), AccelerationUnavailable> {
     system::possible()
 }
 
-/// Whether this system has what it takes: it is not asked.
 #[cfg(not(feature = "ebpf"))]
-fn possible() -> Result<(), NotAccelerated> {
-    Err(NotAccelerated::NotBuilt)
+fn possible() -> Result<(), AccelerationUnavailable> {
+    Err(AccelerationUnavailable::NotBuilt)
 }

@@ -1,16 +1,18 @@
-//! The BPF programs of `skupper-ebpf` in the kernel: a `sk_lookup` program gives connections to
+//! Loads the steering program of `skupper-ebpf`: an `sk_lookup` program assigns connections to
 //! accept sockets by destination, without a socket for each destination.
 
-use super::pins::{self, Home, PinError, Pinned};
+pub use super::bpf_error::BpfError;
+use super::pins::{self, Home, PinDir, PinError};
 use crate::{sys, telemetry};
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfLoader,
     maps::{
         Array, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues, SockMap, lpm_trie::Key,
     },
     programs::{Program, ProgramError, ProgramInfo, SkLookup, links::FdLink},
     util::nr_cpus,
 };
+use parking_lot::{Mutex, MutexGuard};
 use skupper_ebpf::{Binding, Counters, Destination, FIRST, FIXED_BITS, LAYOUT};
 use std::{
     fs::File,
@@ -22,66 +24,38 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skupper-ebpf"));
 
-/// The maps that are pinned, by the names that programs know them by, which are also their files'.
+/// Pinned maps. Their names in the programs are also their file names.
 const MAPS: [&str; 3] = ["BINDINGS", "SOCKETS", "COUNTERS"];
-/// Other files of a directory of pins: the program, what attaches it, and whose work they are.
+/// Other files of a pin directory: the program, its attachment, and the release that made them.
 const PROGRAM: &str = "PROGRAM";
 const LINK: &str = "LINK";
 const STATE: &str = "STATE";
-/// Words of the state.
+/// Indexes of the state map.
 const STATE_LAYOUT: u32 = 0;
 const STATE_RELEASE: u32 = 1;
 
-/// What was there when pinned programs were opened.
+/// What an instance found when it opened its pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
+pub enum PinState {
     Nothing,
-    /// What an earlier process has left; it goes on.
+    /// Pins of the same release, which stay in use.
     Same,
-    /// Another version of the program; it was replaced on the maps as they are.
+    /// Another release of the program, which was replaced; its maps stay.
     OtherProgram,
-    /// Nothing that could be gone on with: all of it is replaced. What is there stays attached until
-    /// [`Steering::settle`].
+    /// Incompatible pins, which were replaced. They stay attached until [`Steering::settle`].
     Other,
 }
 
-/// The kernel refused something about the BPF programs.
-#[derive(Debug, thiserror::Error)]
-#[error("eBPF: {op}")]
-pub struct BpfError {
-    /// What was being done.
-    pub op: &'static str,
-    #[source]
-    source: Box<EbpfError>,
-}
-
-impl BpfError {
-    pub(super) fn of<E: Into<EbpfError>>(op: &'static str) -> impl FnOnce(E) -> Self {
-        move |source| Self {
-            op,
-            source: Box::new(source.into()),
-        }
-    }
-
-    fn pin(op: &'static str) -> impl FnOnce(aya::pin::PinError) -> Self {
-        move |error| {
-            let error = MapError::PinError { name: None, error };
-            Self::of(op)(error)
-        }
-    }
-}
-
-/// The programs' counters, which any thread may read.
+/// Counters of the programs, readable by any thread.
 pub struct Counts(Mutex<PerCpuArray<MapData, Counters>>);
 
 impl Counts {
-    /// What has happened to the connections of the bindings with this slot.
+    /// Sum of the counters of a slot.
     pub fn of(&self, slot: u32) -> Result<Counters, BpfError> {
         let of_each_cpu = self.locked().get(&slot, 0);
         let of_each_cpu = of_each_cpu.map_err(BpfError::of("reading the counters"))?;
@@ -94,7 +68,7 @@ impl Counts {
             }))
     }
 
-    /// Begins anew with the bindings of this slot.
+    /// Resets the counters of a slot.
     pub fn clear(&self, slot: u32) -> Result<(), BpfError> {
         let failed = "clearing a counter";
         let cpus = nr_cpus().map_err(|(_, e)| BpfError::of(failed)(MapError::IoError(e)))?;
@@ -105,20 +79,19 @@ impl Counts {
     }
 
     fn locked(&self) -> MutexGuard<'_, PerCpuArray<MapData, Counters>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
-/// Programs that are loaded and attached to a network namespace. Dropping this detaches them, unless
-/// they are pinned.
+/// A program attached to a network namespace. Dropping this detaches it, unless it is pinned.
 pub struct Steering {
     bindings: LpmTrie<MapData, Destination, Binding>,
     sockets: SockMap<MapData>,
     counts: Arc<Counts>,
-    // Holds the program and its attachment.
+    // Keeps the program and its attachment.
     _programs: Ebpf,
-    pinned: Option<(Home, String, Pinned)>,
-    /// Held until what was replaced is removed.
+    pinned: Option<(Home, String, PinDir)>,
+    /// Lock on replaced pins until they are removed.
     replaced: Option<File>,
 }
 
@@ -129,8 +102,7 @@ impl Steering {
         Self::load_by(&mut EbpfLoader::new(), netns)
     }
 
-    /// The same, where connections to all listeners are counted together: it takes no memory for each
-    /// of them.
+    /// Like [`Self::load`], with one counter for all listeners, which saves memory.
     pub fn load_small(netns: BorrowedFd<'_>) -> Result<Self, BpfError> {
         let mut loader = EbpfLoader::new();
         Self::load_by(loader.map_max_entries(MAPS[2], FIRST), netns)
@@ -143,30 +115,30 @@ impl Steering {
         Self::of(programs)
     }
 
-    /// The same as [`Self::load`], with programs that go on when this is dropped: those that this instance has left, or
-    /// new ones. `lock` is what an earlier process had got from [`Self::lock`].
+    /// Like [`Self::load`], with a pinned program that outlives this value: the instance's existing
+    /// one or a new one. `lock` is the previous process's descriptor of [`Self::lock`].
     pub fn open(
         netns: BorrowedFd<'_>,
         home: &Home,
         instance: &str,
         lock: Option<OwnedFd>,
-    ) -> Result<(Self, Found), PinError> {
+    ) -> Result<(Self, PinState), PinError> {
         Self::open_release(netns, home, instance, lock, release())
     }
 
-    /// The same as if the programs were of another release.
+    /// [`Self::open`] as another release would do it, for tests.
     pub fn open_release(
         netns: BorrowedFd<'_>,
         home: &Home,
         instance: &str,
         lock: Option<OwnedFd>,
         release: u64,
-    ) -> Result<(Self, Found), PinError> {
+    ) -> Result<(Self, PinState), PinError> {
         let mut replaced = None;
         if let Some(pinned) = home.find(instance, lock)? {
             match Self::adopt(netns, &pinned.dir, release) {
                 Ok(Some((mut steering, found))) => {
-                    // Left over when an earlier process was killed before it had settled.
+                    // Left by a process that was killed before it settled.
                     home.forget_old(instance)?;
                     steering.pinned = Some((home.clone(), instance.to_owned(), pinned));
                     return Ok((steering, found));
@@ -174,7 +146,7 @@ impl Steering {
                 Ok(None) => {}
                 Err(error) => {
                     let (dir, error) = (pinned.dir.display(), telemetry::chain(&error));
-                    tracing::warn!(%dir, error, "what an earlier process has pinned is of no use");
+                    tracing::warn!(%dir, error, "cannot reuse pinned programs; loading new ones");
                 }
             }
             replaced = Some(pinned.lock);
@@ -187,8 +159,8 @@ impl Steering {
         })?;
         let pinned = home.publish(instance, made)?;
         let found = match &replaced {
-            Some(_) => Found::Other,
-            None => Found::Nothing,
+            Some(_) => PinState::Other,
+            None => PinState::Nothing,
         };
         steering.pinned = Some((home.clone(), instance.to_owned(), pinned));
         steering.replaced = replaced;
@@ -215,13 +187,12 @@ impl Steering {
         Self::of(programs)
     }
 
-    /// Goes on with what is pinned in a directory; none: it is for another layout of the maps or
-    /// another network namespace.
+    /// Adopts the pins of a directory. `None`: they are of another map layout or network namespace.
     fn adopt(
         netns: BorrowedFd<'_>,
         dir: &Path,
         release: u64,
-    ) -> Result<Option<(Self, Found)>, BpfError> {
+    ) -> Result<Option<(Self, PinState)>, BpfError> {
         const ADOPTING: &str = "taking up what is pinned";
         let of_system = |error: io::Error| BpfError::of(ADOPTING)(MapError::IoError(error));
         let state = MapData::from_pin(dir.join(STATE)).map_err(BpfError::of(ADOPTING))?;
@@ -243,7 +214,7 @@ impl Steering {
         let mut programs = load(pinning(&mut EbpfLoader::new(), dir), OBJECT)?;
         let program = program::<SkLookup>(&mut programs, "steer")?;
         let new = program.info().map_err(BpfError::of(ADOPTING))?;
-        let mut found = Found::Same;
+        let mut found = PinState::Same;
         if (old.id(), old.tag(), old_release) != (old_id, new.tag(), release) {
             let file = program.fd().map_err(BpfError::of(ADOPTING))?;
             sys::bpf::replace_program(link.as_fd(), file.as_fd()).map_err(of_system)?;
@@ -253,7 +224,7 @@ impl Steering {
             state
                 .set(STATE_RELEASE, release, 0)
                 .map_err(BpfError::of(ADOPTING))?;
-            found = Found::OtherProgram;
+            found = PinState::OtherProgram;
         }
         Self::of(programs).map(|steering| Some((steering, found)))
     }
@@ -269,14 +240,14 @@ impl Steering {
         })
     }
 
-    /// What an instance's pins are locked by; none when there are none. The lock holds for as long as
-    /// a copy of this is open anywhere.
+    /// The lock on the pins, if there are pins. It holds as long as any copy of the descriptor is
+    /// open.
     pub fn lock(&self) -> Option<BorrowedFd<'_>> {
         let (_, _, pinned) = self.pinned.as_ref()?;
         Some(pinned.lock.as_fd())
     }
 
-    /// Detaches what was replaced and is not needed any more.
+    /// Detaches replaced programs.
     pub fn settle(&mut self) -> Result<(), PinError> {
         let (Some(_), Some((home, instance, _))) = (self.replaced.take(), &self.pinned) else {
             return Ok(());
@@ -284,7 +255,7 @@ impl Steering {
         home.forget_old(instance)
     }
 
-    /// Detaches the programs, pinned or not: the bindings are over for new connections.
+    /// Detaches the programs, pinned or not, which ends all bindings for new connections.
     pub fn end(&mut self) -> Result<(), PinError> {
         self.settle()?;
         match self.pinned.take() {
@@ -293,21 +264,20 @@ impl Steering {
         }
     }
 
-    /// The bindings there are: of which address and how many bits of it, and port.
+    /// All bindings: address, prefix length, port and binding.
     pub fn bindings(&self) -> Result<Vec<(IpAddr, u8, u16, Binding)>, BpfError> {
         let all = self.bindings.iter().map(|entry| {
             let (key, binding) = entry.map_err(BpfError::of("reading the bindings"))?;
-            let (address, port) = key.data().place();
+            let (address, port) = key.data().address_and_port();
             let prefix = key.prefix_len().saturating_sub(FIXED_BITS);
-            // Of keys that this program has made no number is larger.
+            // The daemon never writes longer prefixes.
             let prefix = u8::try_from(prefix).unwrap_or(u8::MAX);
             Ok((address, prefix, port, binding))
         });
         all.collect()
     }
 
-    /// Puts an accept socket at a place in the socket map. The kernel takes it out again when the
-    /// socket is closed.
+    /// Puts an accept socket into the socket map. The kernel removes it when the socket is closed.
     pub fn set_socket(&mut self, index: u32, socket: &TcpListener) -> Result<(), BpfError> {
         self.sockets
             .set(index, socket, 0)
@@ -333,14 +303,13 @@ impl Steering {
             .map_err(BpfError::of("setting a binding"))
     }
 
-    /// Ends a binding. Connections that it has accepted go on.
+    /// Ends a binding. Accepted connections stay.
     pub fn unbind(&mut self, address: IpAddr, prefix: u8, port: u16) -> Result<(), BpfError> {
         self.bindings
             .remove(&key(address, prefix, port))
             .map_err(BpfError::of("removing a binding"))
     }
 
-    /// The counters.
     pub fn counts(&self) -> Arc<Counts> {
         self.counts.clone()
     }
@@ -348,7 +317,7 @@ impl Steering {
 
 const ATTACHING: &str = "attaching to the network namespace";
 
-/// Tells versions of the programs apart, with what their instructions do not say.
+/// Identifies the release of the programs, including what their instructions do not show.
 fn release() -> u64 {
     BuildHasherDefault::<DefaultHasher>::new().hash_one(OBJECT)
 }
@@ -377,7 +346,7 @@ fn key(address: IpAddr, prefix: u8, port: u16) -> Key<Destination> {
     )
 }
 
-/// A program of the object, to load and attach.
+/// A program of the object file.
 pub(super) fn program<'a, P>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut P, BpfError>
 where
     &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
@@ -391,7 +360,7 @@ where
         .map_err(BpfError::of("finding a program"))
 }
 
-/// A map of the object, to keep.
+/// Takes a map out of the object file.
 pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
     programs: &mut Ebpf,
     name: &str,

@@ -1,25 +1,31 @@
 //! Steering by the kernel: the accept sockets that all listeners share, and the bindings that lead
 //! to them.
 //!
-//! Order is what keeps connections from going astray. A binding begins when its address is ours and
-//! workers know its owner, and ends before workers forget the owner and others can have the address.
+//! The order of steps keeps connections from reaching the wrong listener. A binding begins after
+//! the address is reserved and workers know its owner. It ends before workers forget the owner and
+//! other programs can take the address.
 
+mod apply;
 mod start;
 
-pub(super) use start::{discard, inside, start};
+pub(super) use start::{discard, start, start_in_netns};
 
-use super::{
-    Steer, SteerError,
-    accepting::Accepting,
-    bpf::{BpfError, Steering},
-    listening::{Listening, listening_where},
-    netlink::Netlink,
-    place::{Network, Place, Ports},
-    reserve::Reservations,
-    slots::Slots,
-    table::{Owner, Owners, Table},
+use crate::{
+    netlink::{
+        listeners::{SocketInfo, listening_where},
+        socket::Netlink,
+    },
+    steer::{
+        SteerError,
+        accept_sockets::AcceptSockets,
+        bind_range::{BindRange, Network, Ports},
+        bpf::{BpfError, Steering},
+        reserve::Reservations,
+        slots::Slots,
+        table::{Owner, Owners, Table},
+    },
 };
-use crate::{sys::Keeper, telemetry};
+use crate::{sys::DescriptorStore, telemetry};
 use skupper_ebpf::{ALL_PORTS, Binding, LEFT_ALONE, LISTENERS};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -28,40 +34,41 @@ use std::{
     sync::Arc,
 };
 
-/// What the kernel says of an address that is taken, and by whom.
+/// Error text for an address of another listener, after the kernel's.
 const DUPLICATE: &str = "Address already in use by another listener";
 
-/// Name of the descriptor that the lock on the pins is on.
+/// Name of the stored descriptor with the lock on the pins.
 const LOCK: &str = "pins";
 
-/// Sends connections to the accept sockets.
-struct Kernel {
+/// Steers connections to the accept sockets.
+struct KernelSteer {
     steering: Steering,
-    /// None: what other programs listen on is left to them, exact addresses too.
+    /// `None` if nothing is reserved: addresses of other programs are left to them.
     reservations: Option<Reservations>,
-    /// Knows who listens.
-    asked: Netlink,
+    /// Lists listening sockets.
+    netlink: Netlink,
     owners: Owners,
     table: Arc<Table>,
-    accepting: Accepting,
-    /// Bindings of an earlier process that nobody has wanted yet, and where they are counted.
+    accept_sockets: AcceptSockets,
+    /// Unclaimed bindings of the previous process with their slots.
     adopted: HashMap<(Network, u16), u32>,
     slots: Slots,
-    keeper: Keeper,
-    /// What is reserved for each place.
-    taken: HashMap<Place, Vec<SocketAddr>>,
-    /// Places that others may come to listen at.
-    open: BTreeSet<Place>,
-    /// What is left to others there.
-    left: HashSet<(Network, u16)>,
-    /// What an earlier process has left to others. It stays so until all places are known again.
-    left_before: HashSet<(Network, u16)>,
-    /// What the kernel knows of.
+    descriptor_store: DescriptorStore,
+    /// Reserved addresses of each range.
+    reserved: HashMap<BindRange, Vec<SocketAddr>>,
+    /// Ranges in which other programs may start to listen.
+    open: BTreeSet<BindRange>,
+    /// Destinations in those ranges that are left to other programs.
+    yielded: HashSet<(Network, u16)>,
+    /// Destinations that the previous process had left to other programs. They stay so until all
+    /// resources are applied.
+    yielded_before: HashSet<(Network, u16)>,
+    /// Destinations with a binding in the kernel.
     bound: HashSet<(Network, u16)>,
 }
 
-/// What the kernel knows a port of a place by, or all ports.
-fn key(part: Place) -> (Network, u16) {
+/// The key of a single port, or of all ports.
+fn key(part: BindRange) -> (Network, u16) {
     let port = match part.ports {
         Ports::One(port) | Ports::Range(port, _) => port,
         Ports::All => ALL_PORTS,
@@ -69,17 +76,17 @@ fn key(part: Place) -> (Network, u16) {
     (part.network, port)
 }
 
-/// What is told of [`key`].
-fn part((network, port): (Network, u16)) -> Place {
+/// The inverse of [`key`].
+fn part((network, port): (Network, u16)) -> BindRange {
     let ports = match port {
         ALL_PORTS => Ports::All,
         port => Ports::One(port),
     };
-    Place { network, ports }
+    BindRange { network, ports }
 }
 
-impl Kernel {
-    /// Has the kernel do with a port of these addresses what their owner, or nobody, wants.
+impl KernelSteer {
+    /// Brings the binding of a destination in line with its owner.
     fn settle(&mut self, network: Network, port: u16) -> Result<(), BpfError> {
         let key = (network, port);
         let owner = match port {
@@ -88,9 +95,9 @@ impl Kernel {
         };
         let slot = owner.map(|owner| owner.slot);
         let (sockets, slot) = match slot {
-            // Nothing is counted there.
-            _ if self.left.contains(&key) => (LEFT_ALONE, slot.unwrap_or(LISTENERS)),
-            Some(slot) => (self.accepting.count, slot),
+            // These connections are not counted.
+            _ if self.yielded.contains(&key) => (LEFT_ALONE, slot.unwrap_or(LISTENERS)),
+            Some(slot) => (self.accept_sockets.count, slot),
             None if self.bound.contains(&key) => {
                 self.steering
                     .unbind(network.address(), network.bits(), port)?;
@@ -100,7 +107,7 @@ impl Kernel {
             None => return Ok(()),
         };
         let binding = Binding {
-            first: self.accepting.first(network.address()),
+            first: self.accept_sockets.first(network.address()),
             sockets,
             slot,
             prefix: u32::from(network.bits()),
@@ -111,44 +118,44 @@ impl Kernel {
         Ok(())
     }
 
-    /// The same for each port of a place.
-    fn settle_all(&mut self, place: Place) -> Result<(), SteerError> {
-        let settled = place
+    /// [`Self::settle`] for each port of a range.
+    fn settle_all(&mut self, range: BindRange) -> Result<(), SteerError> {
+        let settled = range
             .parts()
             .map(key)
             .try_for_each(|(network, port)| self.settle(network, port));
         settled.map_err(|error| SteerError {
-            place,
+            range,
             op: "steering",
             source: io::Error::other(telemetry::chain(&error)),
         })
     }
 
-    /// Makes a place ours, or says who has it.
-    fn take(&mut self, place: Place, others: &[Listening]) -> Result<(), SteerError> {
-        // Where an earlier process was before others came, they have theirs and we the rest.
-        let ours = self.adopted_slot(place).is_some();
-        let open = self.is_open(&place);
-        if open && place.ports != Ports::All && !ours {
-            let taken = others.iter().find(|other| other.takes_of(&place));
+    /// Reserves a range. The error names the program that has it.
+    fn take(&mut self, range: BindRange, others: &[SocketInfo]) -> Result<(), SteerError> {
+        // In an adopted range other programs may have started since: they keep their ports.
+        let ours = self.adopted_slot(range).is_some();
+        let open = self.is_open(&range);
+        if open && range.ports != Ports::All && !ours {
+            let taken = others.iter().find(|other| range.is_taken_by(other));
             if let Some(other) = taken {
                 let text = format!(
                     "Address already in use by another program at {}",
                     other.addr
                 );
                 return Err(SteerError {
-                    place: place.at(other.addr.port()),
+                    range: range.at(other.addr.port()),
                     op: "binding",
                     source: io::Error::new(io::ErrorKind::AddrInUse, text),
                 });
             }
         }
         let mut taken = Vec::new();
-        let ports = self.reservations.is_some().then(|| place.ports.each());
+        let ports = self.reservations.is_some().then(|| range.ports.each());
         for port in ports.into_iter().flatten() {
-            // Of a prefix, the first address stands for it: who wants all addresses, or the same
-            // prefix, is told then.
-            let addr = SocketAddr::new(place.network.address(), port);
+            // A prefix is represented by its first address, so that a program that binds all
+            // addresses conflicts.
+            let addr = SocketAddr::new(range.network.address(), port);
             let reserved = self.reservations.as_mut().map(|ours| ours.take(addr));
             match reserved.unwrap_or(Ok(())) {
                 Ok(()) => taken.push(addr),
@@ -161,16 +168,16 @@ impl Kernel {
                 }
             }
         }
-        self.taken.insert(place, taken);
+        self.reserved.insert(range, taken);
         if open {
-            self.open.insert(place);
+            self.open.insert(range);
         }
         Ok(())
     }
 
-    /// Whether others may come to listen at a place that is ours.
-    fn is_open(&self, place: &Place) -> bool {
-        self.reservations.is_none() || place.sockets().is_none()
+    /// Whether other programs may start to listen in a range of this daemon.
+    fn is_open(&self, range: &BindRange) -> bool {
+        self.reservations.is_none() || range.sockets().is_none()
     }
 
     fn give_back(&mut self, taken: Vec<SocketAddr>) {
@@ -181,239 +188,119 @@ impl Kernel {
         }
     }
 
-    /// Gives a place back to whoever wants it.
-    fn give(&mut self, place: Place) {
-        let taken = self.taken.remove(&place);
+    /// Releases a range.
+    fn give(&mut self, range: BindRange) {
+        let taken = self.reserved.remove(&range);
         self.give_back(taken.unwrap_or_default());
-        self.open.remove(&place);
+        self.open.remove(&range);
     }
 
-    /// Leaves to others what they listen on in the places that can not be taken from them.
-    fn leave(&mut self, others: &[Listening]) {
-        let mut left = self.left_before.clone();
-        for place in &self.open {
-            for other in others.iter().filter(|other| other.takes_of(place)) {
+    /// Leaves destinations to the programs that listen on them.
+    fn yield_to(&mut self, others: &[SocketInfo]) {
+        let mut yielded = self.yielded_before.clone();
+        for range in &self.open {
+            for other in others.iter().filter(|other| range.is_taken_by(other)) {
                 let ip = other.addr.ip();
                 let network = if ip.is_unspecified() {
-                    place.network
+                    range.network
                 } else {
                     Network::of(ip)
                 };
-                left.insert((network, other.addr.port()));
+                yielded.insert((network, other.addr.port()));
             }
         }
-        let before = std::mem::replace(&mut self.left, left);
-        let changed: Vec<_> = self.left.symmetric_difference(&before).copied().collect();
+        let before = std::mem::replace(&mut self.yielded, yielded);
+        let changed: Vec<_> = self
+            .yielded
+            .symmetric_difference(&before)
+            .copied()
+            .collect();
         for (network, port) in changed {
-            if self.left.contains(&(network, port)) {
-                tracing::info!(%network, port, "left to another program, which listens there");
+            if self.yielded.contains(&(network, port)) {
+                tracing::info!(%network, port, "leaving port to another program");
             }
             if let Err(error) = self.settle(network, port) {
                 let error = telemetry::chain(&error);
-                tracing::error!(%network, port, error, "leaving a port to another program");
+                tracing::error!(%network, port, error, "cannot leave port to another program");
             }
         }
     }
 
-    /// Who listens, our accept sockets left out; nobody when that does not matter.
-    fn others(&self, matters: bool) -> Vec<Listening> {
+    /// Sockets that listen, without the accept sockets; empty if `matters` is false.
+    fn others(&self, matters: bool) -> Vec<SocketInfo> {
         if !matters {
             return Vec::new();
         }
-        let found = listening_where(&self.asked).inspect_err(|error| {
-            tracing::error!(%error, "looking for programs that listen");
+        let found = listening_where(&self.netlink).inspect_err(|error| {
+            tracing::error!(%error, "cannot list listening programs");
         });
         let mut others = found.unwrap_or_default();
-        others.retain(|other| !self.accepting.own(other.addr.ip(), other.addr.port()));
+        others.retain(|other| !self.accept_sockets.own(other.addr.ip(), other.addr.port()));
         others
     }
 
-    /// Where an earlier process has counted connections to a place.
-    fn adopted_slot(&self, place: Place) -> Option<u32> {
-        let mut keys = place.parts().map(key);
+    /// Slot of a range in the previous process.
+    fn adopted_slot(&self, range: BindRange) -> Option<u32> {
+        let mut keys = range.parts().map(key);
         let of = |key| self.adopted.get(&key).copied();
         (!self.adopted.is_empty()).then(|| keys.find_map(of))?
     }
 
-    /// The slot that a listener's connections are counted in, for a place more.
-    fn take_slot(&mut self, owner: &Owner, place: Place) -> u32 {
-        let (slot, fresh) = self.slots.take(&owner.name, self.adopted_slot(place));
+    /// Slot of a listener for one more range.
+    fn take_slot(&mut self, owner: &Owner, range: BindRange) -> u32 {
+        let (slot, fresh) = self.slots.take(&owner.name, self.adopted_slot(range));
         if fresh && let Err(error) = self.steering.counts().clear(slot) {
-            tracing::warn!(error = telemetry::chain(&error), "counters of a listener");
+            tracing::warn!(
+                error = telemetry::chain(&error),
+                "cannot clear counters of listener"
+            );
         }
         slot
     }
 
-    /// An owner, and a place that is to be its own: what has to be done in the kernel.
+    /// Makes an owner the owner of a range. Returns whether the kernel must be updated.
     fn begin(
         &mut self,
-        place: Place,
+        range: BindRange,
         owner: Owner,
         before: Option<&Owner>,
-        others: &[Listening],
-    ) -> Result<Begun, SteerError> {
+        others: &[SocketInfo],
+    ) -> Result<BindOutcome, SteerError> {
         let slot = owner.slot;
-        if !self.owners.insert(place, owner) {
+        if !self.owners.insert(range, owner) {
             return Err(SteerError {
-                place,
+                range,
                 op: "binding",
                 source: io::Error::new(io::ErrorKind::AddrInUse, DUPLICATE),
             });
         }
         if let Some(before) = before {
-            // What changes its owner leads where it did.
+            // With the same slot, the binding in the kernel stays the same.
             return Ok(match before.slot == slot {
-                true => Begun::Same,
-                false => Begun::Other,
+                true => BindOutcome::Unchanged,
+                false => BindOutcome::Changed,
             });
         }
-        let taken = self.take(place, others);
+        let taken = self.take(range, others);
         if taken.is_err() {
-            self.owners.remove(place);
+            self.owners.remove(range);
         } else if !self.adopted.is_empty() {
-            for key in place.parts().map(key) {
-                // Others may have some of its ports to themselves.
+            for key in range.parts().map(key) {
+                // Ports with another slot belong to other listeners.
                 if self.adopted.get(&key) == Some(&slot) {
                     self.adopted.remove(&key);
                 }
             }
         }
-        taken.map(|()| Begun::Other)
+        taken.map(|()| BindOutcome::Changed)
     }
 }
 
-/// How a place was begun.
+/// Effect of [`KernelSteer::begin`] on the kernel.
 #[derive(PartialEq, Eq)]
-enum Begun {
-    /// The kernel knows all of it.
-    Same,
-    /// The kernel is to be told.
-    Other,
-}
-
-impl Steer for Kernel {
-    fn apply(&mut self, end: &[Place], begin: Vec<(Place, Owner)>) -> Vec<Result<(), SteerError>> {
-        let mut ending: HashSet<Place> = end.iter().copied().collect();
-        let before = ending.iter();
-        let before = before.filter_map(|place| Some((*place, self.owners.remove(*place)?)));
-        let before: HashMap<Place, Owner> = before.collect();
-        let others = self.others(begin.iter().any(|(place, _)| self.is_open(place)));
-        let mut results = Vec::with_capacity(begin.len());
-        let mut beginning = Vec::new();
-        let mut unnamed = Vec::new();
-        for (n, (place, mut owner)) in begin.into_iter().enumerate() {
-            let name = owner.name.clone();
-            owner.slot = self.take_slot(&owner, place);
-            let moved = before.get(&place).filter(|_| ending.contains(&place));
-            let begun = self.begin(place, owner, moved, &others);
-            match &begun {
-                Ok(Begun::Same) => drop(ending.remove(&place)),
-                Ok(Begun::Other) => {
-                    ending.remove(&place);
-                    beginning.push((n, place, name));
-                }
-                Err(_) => unnamed.push(name),
-            }
-            results.push(begun.map(drop));
-        }
-        // Before workers forget who had them: what comes from now on is refused, or goes where it
-        // will from now on.
-        for place in &ending {
-            if let Err(error) = self.settle_all(*place) {
-                tracing::error!(error = telemetry::chain(&error), "ending a binding");
-            }
-        }
-        self.table.store(self.owners.clone());
-        if beginning.iter().any(|(_, place, _)| self.is_open(place)) {
-            self.leave(&others);
-        }
-        let mut failed = Vec::new();
-        for (n, place, name) in beginning {
-            if let Err(error) = self.settle_all(place) {
-                results[n] = Err(error);
-                failed.push(place);
-                unnamed.push(name);
-            }
-        }
-        for place in &failed {
-            self.owners.remove(*place);
-            if let Err(error) = self.settle_all(*place) {
-                tracing::error!(error = telemetry::chain(&error), "taking back a binding");
-            }
-        }
-        if !failed.is_empty() {
-            self.table.store(self.owners.clone());
-        }
-        for place in ending.into_iter().chain(failed) {
-            self.give(place);
-        }
-        // Last, so that a listener that is changed goes on with its own.
-        let names = before.values().map(|owner| &owner.name);
-        names.chain(&unnamed).for_each(|name| self.slots.give(name));
-        results
-    }
-
-    fn look(&mut self) {
-        if !self.open.is_empty() || !self.left.is_empty() {
-            let others = self.others(true);
-            self.leave(&others);
-        }
-    }
-
-    fn adopted(&self) -> Vec<Place> {
-        let bound = self.adopted.keys().copied().map(part);
-        let reserved = self.reservations.iter();
-        let reserved = reserved.flat_map(|ours| ours.adopted().map(Place::from));
-        let mut all: Vec<_> = bound.chain(reserved).collect();
-        all.sort();
-        all.dedup();
-        all
-    }
-
-    fn end_adopted(&mut self) {
-        for (network, port) in std::mem::take(&mut self.adopted).into_keys() {
-            let place = part((network, port));
-            if let Err(error) = self.settle(network, port) {
-                let error = telemetry::chain(&error);
-                tracing::error!(%place, error, "ending a binding");
-            } else if !self.bound.contains(&(network, port)) {
-                tracing::info!(%place, "an earlier process's binding has ended");
-            }
-        }
-        self.left_before.clear();
-        self.look();
-        self.slots.settle();
-        self.reservations.iter_mut().for_each(Reservations::settle);
-        if let Err(error) = self.steering.settle() {
-            tracing::warn!(
-                error = telemetry::chain(&error),
-                "removing what was replaced"
-            );
-        }
-    }
-
-    fn end(&mut self) {
-        if let Err(error) = self.steering.end() {
-            tracing::warn!(error = telemetry::chain(&error), "removing what is pinned");
-        }
-        self.owners = Owners::default();
-        self.adopted.clear();
-        self.left.clear();
-        self.left_before.clear();
-        self.open.clear();
-        self.taken.clear();
-        // What was not pinned is attached for as long as this process lives.
-        for (network, port) in std::mem::take(&mut self.bound) {
-            let unbound = self
-                .steering
-                .unbind(network.address(), network.bits(), port);
-            if let Err(error) = unbound {
-                tracing::error!(error = telemetry::chain(&error), "ending a binding");
-            }
-        }
-        self.table.store(Owners::default());
-        self.reservations.iter_mut().for_each(Reservations::clear);
-        self.accepting.forget();
-        self.keeper.forget(LOCK);
-    }
+enum BindOutcome {
+    /// The kernel already has the binding.
+    Unchanged,
+    /// The kernel must be updated.
+    Changed,
 }

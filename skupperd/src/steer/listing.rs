@@ -1,62 +1,55 @@
-//! What is steered where, for people to look at.
+//! Bindings and accept sockets, as users see them.
 
-use super::accel::Standing;
+use super::accel::AccelerationStatus;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
-/// Everything that the kernel steers to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listing {
     /// Whether the kernel steers.
     pub enabled: bool,
-    /// Why not; none if it does.
+    /// Why not; `None` if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether clients wait while the daemon is restarted.
+    /// Whether clients wait during a restart.
     pub kept: bool,
-    /// Why not; none if they do.
+    /// Why not; `None` if they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_reason: Option<String>,
-    /// Whether connections are accelerated; none where that is not asked.
+    /// `None` in another network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acceleration: Option<Standing>,
-    /// Where listeners are reached.
-    pub bindings: Vec<Bound>,
-    /// Where connections to them arrive.
+    pub acceleration: Option<AccelerationStatus>,
+    pub bindings: Vec<SteeredAddress>,
     pub sockets: Vec<AcceptSocket>,
 }
 
-/// Addresses and ports that lead to a listener.
+/// Addresses and ports that are steered to a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Bound {
-    /// Address, the first of a prefix.
+pub struct SteeredAddress {
+    /// Address, or the first one of a prefix.
     pub address: IpAddr,
-    /// Bits of it that count.
+    /// Prefix length.
     pub prefix: u8,
-    /// Its port, a range of them, or `all`.
+    /// A port, a range of ports, or `all`.
     pub ports: String,
-    /// Namespace of the listener.
     pub namespace: String,
-    /// The listener.
     pub listener: String,
-    /// Its routing key.
     pub routing_key: String,
-    /// Connections to the listener, wherever it is reached, that were given to an accept socket.
+    /// Steered connections of the listener, over all its addresses.
     pub steered: u64,
-    /// Those that were refused.
+    /// Refused connections of the listener.
     pub refused: u64,
 }
 
-/// A socket that connections arrive at.
+/// A socket that receives steered connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AcceptSocket {
-    /// The worker that accepts on it.
     pub worker: usize,
-    /// Its own address, which nobody is to connect to.
+    /// Its own address. Connections to it are refused.
     pub address: SocketAddr,
-    /// Whether an earlier process had it.
+    /// Whether it comes from the previous process.
     pub adopted: bool,
 }

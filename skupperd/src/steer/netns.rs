@@ -1,111 +1,61 @@
 //! Sockets in other network namespaces.
 //!
-//! A connection is answered where its socket is, so a listener that is placed in another namespace
-//! has sockets that were made in there: where the kernel steers, a few for all listeners of that
-//! namespace ([`Inside`]), else some of its own. Making them takes CAP_SYS_ADMIN. A daemon without it
-//! asks [`HELPER`], which does this and nothing else, and gets sockets that are bound and do not
-//! listen yet.
+//! A socket belongs to the network namespace that it was created in, so a listener in another
+//! namespace needs sockets from there: with steering a few for all listeners of that namespace
+//! ([`NetnsSteering`]), otherwise its own. Creating them needs CAP_SYS_ADMIN. A daemon without it
+//! asks [`helper`], which does nothing else, and gets bound sockets that do not listen yet.
 
-use super::{
-    SteerError,
-    inside::{Entrance, Inside},
-    netlink::{About, Netlink},
-    place::Place,
-    plain::{LOOPBACKS, Plain, unreached},
+mod helper;
+
+pub use helper::serve;
+
+use crate::{model::Netns, sys, telemetry};
+use crate::{
+    netlink::socket::{Netlink, NetlinkFamily},
+    steer::{
+        NetnsDescriptors, SteerError,
+        bind_range::BindRange,
+        netns_steering::NetnsSteering,
+        plain::{LOOPBACKS, Plain, unreached},
+    },
 };
-use crate::{sys, telemetry};
-use serde::{Deserialize, Serialize};
-use socket2::{Domain, SockAddr, Socket, Type};
+use helper::HelperRequest;
+use socket2::Socket;
 use std::{
-    fmt,
     fs::{self, File},
     io,
     net::{Shutdown, SocketAddr},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
     process::Command,
-    str::FromStr,
     sync::Arc,
-    time::Duration,
 };
 
-/// Where the system's helper is reached (`skupperd-netns.socket`).
-const HELPER: &str = "/run/skupperd-netns.sock";
-/// Longest time the helper may take: the service manager has to start it.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Sockets of one listener: descriptors that a process may have without further ado.
+/// Maximum number of sockets of one listener: half of the usual soft limit of descriptors.
 const MAX_SOCKETS: usize = 512;
-/// Longest request.
-const MESSAGE: usize = 64 * 1024;
-/// The service manager keeps a link for each unit that runs, which changes with every start.
+/// systemd keeps a symbolic link here for each running unit. It changes with every start.
 const UNITS: &str = "/run/systemd/units";
 
-/// A network namespace, by what it is known by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Netns {
-    /// A file, as in `/run/netns`.
-    Path(PathBuf),
-    /// That of a unit's main process.
-    Unit(String),
-    /// That of a process.
-    Pid(u32),
-}
-
-impl FromStr for Netns {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is neither a path, nor unit:NAME.service, nor pid:NUMBER");
-        if let Some(name) = text.strip_prefix("unit:") {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
-            let good = name.ends_with(".service") && name.len() < 256 && name.chars().all(allowed);
-            return good.then(|| Self::Unit(name.to_owned())).ok_or_else(bad);
-        }
-        if let Some(pid) = text.strip_prefix("pid:") {
-            let pid = pid.parse().ok().filter(|pid| (1..1 << 22).contains(pid));
-            return pid.map(Self::Pid).ok_or_else(bad);
-        }
-        let path = Path::new(text);
-        let plain = path.components().all(|part| {
-            use std::path::Component::{Normal, RootDir};
-            matches!(part, Normal(_) | RootDir)
-        });
-        (path.is_absolute() && plain)
-            .then(|| Self::Path(path.to_owned()))
-            .ok_or_else(bad)
-    }
-}
-
-impl fmt::Display for Netns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Path(path) => path.display().fmt(f),
-            Self::Unit(name) => write!(f, "unit:{name}"),
-            Self::Pid(pid) => write!(f, "pid:{pid}"),
-        }
-    }
-}
-
-/// What tells a namespace from the next that is known by the same.
+/// Distinguishes a namespace from a later one with the same name.
 #[derive(Debug)]
-enum Seen {
+enum NamespaceIdentity {
     File(u64, u64),
     Run(PathBuf),
     Process(OwnedFd),
 }
 
-/// A namespace that is there.
+/// An existing namespace.
 #[derive(Debug)]
 pub struct Watch {
     target: Netns,
-    seen: Seen,
+    identity: NamespaceIdentity,
 }
 
 impl Netns {
-    /// Looks for the namespace, which takes no rights.
+    /// Finds the namespace. Needs no privileges.
     pub fn watch(&self) -> Result<Watch, String> {
         let not = |e: io::Error| match (self, e.kind()) {
             (Self::Path(_), io::ErrorKind::NotFound) => format!("{self} is not there"),
@@ -113,41 +63,38 @@ impl Netns {
             _ if e.raw_os_error() == Some(NO_PROCESS) => format!("{self} is not running"),
             _ => format!("{self}: {e}"),
         };
-        let seen = self.look().map_err(not)?;
+        let identity = self.identity().map_err(not)?;
         Ok(Watch {
             target: self.clone(),
-            seen,
+            identity,
         })
     }
 
-    fn look(&self) -> io::Result<Seen> {
+    fn identity(&self) -> io::Result<NamespaceIdentity> {
         match self {
             Self::Path(path) => {
                 if !sys::netns::is_namespace(path)? {
-                    return Err(io::Error::other("it is no namespace"));
+                    return Err(io::Error::other("not a network namespace"));
                 }
                 let meta = fs::metadata(path)?;
-                Ok(Seen::File(meta.dev(), meta.ino()))
+                Ok(NamespaceIdentity::File(meta.dev(), meta.ino()))
             }
             Self::Unit(name) => {
                 let link = Path::new(UNITS).join(format!("invocation:{name}"));
-                fs::read_link(link).map(Seen::Run)
+                fs::read_link(link).map(NamespaceIdentity::Run)
             }
-            Self::Pid(pid) => sys::netns::process(*pid).map(Seen::Process),
+            Self::Pid(pid) => sys::netns::process(*pid).map(NamespaceIdentity::Process),
         }
     }
 
-    /// Opens it; only who may look into every process can.
+    /// Opens the namespace. Needs CAP_SYS_PTRACE.
     fn open(&self) -> io::Result<File> {
         let path = match self {
             Self::Path(path) => path.clone(),
             Self::Unit(name) => of_process(main_process(name)?),
             Self::Pid(pid) => of_process(*pid),
         };
-        if !sys::netns::is_namespace(&path)? {
-            return Err(io::Error::other("it is no namespace"));
-        }
-        sys::open_without_waiting(&path)
+        sys::netns::open(&path)
     }
 }
 
@@ -169,29 +116,33 @@ fn main_process(unit: &str) -> io::Result<u32> {
 }
 
 impl Watch {
-    /// Whether it is still the same namespace.
+    /// Whether the namespace still exists.
     pub fn holds(&self) -> bool {
-        match &self.seen {
-            Seen::Process(process) => !sys::netns::has_ended(process.as_fd()),
-            Seen::File(..) | Seen::Run(_) => match (self.target.look(), &self.seen) {
-                (Ok(Seen::File(dev, ino)), Seen::File(d, i)) => (dev, ino) == (*d, *i),
-                (Ok(Seen::Run(now)), Seen::Run(then)) => now == *then,
-                _ => false,
-            },
+        match &self.identity {
+            NamespaceIdentity::Process(process) => !sys::netns::has_ended(process.as_fd()),
+            NamespaceIdentity::File(..) | NamespaceIdentity::Run(_) => {
+                match (self.target.identity(), &self.identity) {
+                    (Ok(NamespaceIdentity::File(dev, ino)), NamespaceIdentity::File(d, i)) => {
+                        (dev, ino) == (*d, *i)
+                    }
+                    (Ok(NamespaceIdentity::Run(now)), NamespaceIdentity::Run(then)) => now == *then,
+                    _ => false,
+                }
+            }
         }
     }
 }
 
 /// How a listener is reached in another namespace.
 #[derive(Clone, Debug)]
-pub enum Placed {
-    /// By sockets of its own.
-    Own(Bound),
-    /// By those that it shares with all others there.
-    Steered(Arc<Inside>),
+pub enum NetnsListener {
+    /// The listener has its own sockets.
+    Own(NetnsSockets),
+    /// The listener shares accept sockets with all others of the namespace.
+    Steered(Arc<NetnsSteering>),
 }
 
-impl PartialEq for Placed {
+impl PartialEq for NetnsListener {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Own(a), Self::Own(b)) => Arc::ptr_eq(&a.0, &b.0),
@@ -201,18 +152,18 @@ impl PartialEq for Placed {
     }
 }
 
-impl Eq for Placed {}
+impl Eq for NetnsListener {}
 
-/// Sockets that were bound in another namespace, by place and worker.
+/// Sockets bound in another namespace, by address and worker.
 #[derive(Clone, Debug)]
-pub struct Bound(Arc<Vec<Socket>>);
+pub struct NetnsSockets(Arc<Vec<Socket>>);
 
-impl Bound {
-    /// Has them listen, and gives each to the worker of its turn.
+impl NetnsSockets {
+    /// Starts listening, and assigns the sockets to workers in turn.
     pub fn listen(&self, workers: usize) -> io::Result<Vec<(usize, std::net::TcpListener)>> {
         let mut open = Vec::new();
         for (n, socket) in self.0.iter().enumerate() {
-            // What is left of earlier connections is no conflict.
+            // Connections of earlier sockets (TIME_WAIT) must not conflict.
             socket.set_reuse_address(true)?;
             socket.listen(super::plain::BACKLOG)?;
             open.push((n % workers.max(1), socket.try_clone()?.into()));
@@ -220,89 +171,72 @@ impl Bound {
         Ok(open)
     }
 
-    /// Has clients refused; the addresses stay taken.
+    /// Stops listening, but keeps the addresses bound.
     pub fn refuse(&self) {
         for socket in self.0.iter() {
             if let Err(error) = keep(socket) {
-                tracing::warn!(%error, "keeping an address in another namespace");
+                tracing::warn!(%error, "cannot keep address in network namespace");
             }
-            // One that does not listen refuses already.
+            // An error means that the socket does not listen.
             drop(socket.shutdown(Shutdown::Both));
         }
     }
 }
 
-/// Keeps the address of a socket that does not listen from others that would share it.
+/// Keeps other sockets from sharing the address while this one does not listen.
 fn keep(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_address(false)
 }
 
-/// What the helper is asked for.
-#[derive(Debug, Serialize, Deserialize)]
-struct Request {
-    target: String,
-    addrs: Vec<SocketAddr>,
-    workers: usize,
-    /// What it takes to steer in there, instead of sockets that are bound to addresses.
-    #[serde(default)]
-    entrance: bool,
-}
-
-/// What it says before it gives sockets.
-#[derive(Debug, Serialize, Deserialize)]
-enum Answer {
-    Sockets(usize),
-    Error(String),
-}
-
-/// Has listeners reached in a namespace: steered where that is wished and can be had, else by sockets
-/// that are bound to these places, one for each worker.
-pub fn place(
+/// Opens a listener in a namespace: steered if `steered` and possible, otherwise with sockets bound
+/// to these ranges, one for each worker.
+pub fn open_listener(
     target: &Netns,
-    places: &[Place],
+    ranges: &[BindRange],
     workers: usize,
     steered: bool,
-) -> Result<Placed, String> {
+) -> Result<NetnsListener, String> {
     if steered {
         match enter(target, workers) {
-            Ok(inside) => return Ok(Placed::Steered(inside)),
-            Err(why) => tracing::info!(%target, why, "listeners there have sockets of their own"),
+            Ok(steering) => return Ok(NetnsListener::Steered(steering)),
+            Err(why) => {
+                tracing::info!(%target, why, "cannot steer in network namespace; using sockets");
+            }
         }
     }
-    bind(target, places, workers).map(Placed::Own)
+    bind(target, ranges, workers).map(NetnsListener::Own)
 }
 
-fn enter(target: &Netns, workers: usize) -> Result<Arc<Inside>, String> {
+fn enter(target: &Netns, workers: usize) -> Result<Arc<NetnsSteering>, String> {
     let failed = |e: io::Error| format!("{target}: {e}");
     let given = if sys::netns::may_enter() {
-        make_entrance(target, workers)?
+        make_descriptors(target, workers)?
     } else {
-        let request = Request {
+        let request = HelperRequest {
             target: target.to_string(),
             addrs: Vec::new(),
             workers,
             entrance: true,
         };
-        ask(target, &request, None)?
+        helper::ask(target, &request, None)?
     };
-    let entrance = entrance(given).map_err(failed)?;
-    let inside = Inside::open(workers, entrance);
-    inside.map_err(|e| format!("{target}: {}", telemetry::chain(&e)))
+    let descriptors = sort_descriptors(given).map_err(failed)?;
+    let steering = NetnsSteering::open(workers, descriptors);
+    steering.map_err(|e| format!("{target}: {}", telemetry::chain(&e)))
 }
 
-/// What an entrance is, in the order in which it is given: the namespace, a socket to ask who listens
-/// there, and accept sockets of each family.
-fn make_entrance(target: &Netns, workers: usize) -> Result<Vec<OwnedFd>, String> {
+/// Opens the descriptors of [`NetnsDescriptors`] in the order of its fields.
+fn make_descriptors(target: &Netns, workers: usize) -> Result<Vec<OwnedFd>, String> {
     let failed = |e: io::Error| format!("{target}: {e}");
     let netns = target.open().map_err(failed)?;
     let all = || {
-        let asked = Netlink::open(About::Sockets)?.into_socket();
-        let mut made = vec![OwnedFd::from(asked)];
+        let netlink = Netlink::open(NetlinkFamily::Sockets)?.into_socket();
+        let mut made = vec![OwnedFd::from(netlink)];
         for (family, host) in LOOPBACKS.into_iter().enumerate() {
             for _ in 0..workers {
                 match unreached(host) {
                     Ok(socket) => made.push(socket.into()),
-                    // Without IPv6 there are no connections of it.
+                    // The namespace has no IPv6.
                     Err(_) if family == 1 => break,
                     Err(error) => return Err(error),
                 }
@@ -311,28 +245,28 @@ fn make_entrance(target: &Netns, workers: usize) -> Result<Vec<OwnedFd>, String>
         Ok(made)
     };
     let made = sys::netns::within(netns.as_fd(), all).map_err(failed)?;
-    let mut entrance = vec![OwnedFd::from(netns)];
-    entrance.extend(made.map_err(failed)?);
-    Ok(entrance)
+    let mut descriptors = vec![OwnedFd::from(netns)];
+    descriptors.extend(made.map_err(failed)?);
+    Ok(descriptors)
 }
 
-fn entrance(given: Vec<OwnedFd>) -> io::Result<Entrance> {
-    let short = || io::Error::other("another answer");
+fn sort_descriptors(given: Vec<OwnedFd>) -> io::Result<NetnsDescriptors> {
+    let short = || io::Error::other("unexpected reply");
     let mut given = given.into_iter();
-    Ok(Entrance {
+    Ok(NetnsDescriptors {
         netns: File::from(given.next().ok_or_else(short)?),
-        asked: Netlink::of(Socket::from(given.next().ok_or_else(short)?))?,
+        netlink: Netlink::of(Socket::from(given.next().ok_or_else(short)?))?,
         sockets: given.map(std::net::TcpListener::from).collect(),
     })
 }
 
-/// Makes sockets in a namespace, bound to these places; for each worker one.
-fn bind(target: &Netns, places: &[Place], workers: usize) -> Result<Bound, String> {
+/// Creates sockets in a namespace, bound to these ranges, one for each worker.
+fn bind(target: &Netns, ranges: &[BindRange], workers: usize) -> Result<NetnsSockets, String> {
     let mut addrs = Vec::new();
-    for place in places {
-        let of_place = place.sockets();
-        addrs.extend(of_place.ok_or_else(|| {
-            format!("{place}: in another namespace, addresses and ports are named one by one")
+    for range in ranges {
+        let sockets = range.sockets();
+        addrs.extend(sockets.ok_or_else(|| {
+            format!("{range}: another namespace needs steering for prefixes and all ports")
         })?);
     }
     if addrs.len() * workers > MAX_SOCKETS {
@@ -345,23 +279,23 @@ fn bind(target: &Netns, places: &[Place], workers: usize) -> Result<Bound, Strin
         make(target, &addrs, workers)?
     } else {
         let count = addrs.len() * workers;
-        let request = Request {
+        let request = HelperRequest {
             target: target.to_string(),
             addrs,
             workers,
             entrance: false,
         };
-        let given = ask(target, &request, Some(count))?;
+        let given = helper::ask(target, &request, Some(count))?;
         given.into_iter().map(Socket::from).collect()
     };
-    Ok(Bound(Arc::new(sockets)))
+    Ok(NetnsSockets(Arc::new(sockets)))
 }
 
 fn make(target: &Netns, addrs: &[SocketAddr], workers: usize) -> Result<Vec<Socket>, String> {
     let failed = |e: io::Error| format!("{target}: {e}");
     let netns = target.open().map_err(failed)?;
     let all = || {
-        let each = addrs.iter().map(|addr| Plain.bound(*addr, workers));
+        let each = addrs.iter().map(|addr| Plain.bind_sockets(*addr, workers));
         each.collect::<Result<Vec<_>, SteerError>>()
     };
     let made = sys::netns::within(netns.as_fd(), all).map_err(failed)?;
@@ -371,150 +305,5 @@ fn make(target: &Netns, addrs: &[SocketAddr], workers: usize) -> Result<Vec<Sock
     Ok(made)
 }
 
-/// Asks the helper, who is to give so many descriptors, or as many as it takes.
-fn ask(target: &Netns, request: &Request, count: Option<usize>) -> Result<Vec<OwnedFd>, String> {
-    let asked = || {
-        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.cloexec(), None)?;
-        socket.set_read_timeout(Some(ANSWER))?;
-        socket.set_write_timeout(Some(ANSWER))?;
-        socket.connect(&SockAddr::unix(HELPER)?)?;
-        exchange(&socket, request, count)
-    };
-    let why =
-        |e: io::Error| format!("{target}: CAP_SYS_ADMIN is missing, and asking {HELPER}: {e}");
-    asked().map_err(why)?
-}
-
-fn exchange(
-    socket: &Socket,
-    request: &Request,
-    wanted: Option<usize>,
-) -> io::Result<Result<Vec<OwnedFd>, String>> {
-    sys::netns::send(socket.as_fd(), &serde_json::to_vec(request)?, &[])?;
-    let mut buf = vec![0; MESSAGE];
-    let (length, _) = sys::netns::receive(socket, &mut buf)?;
-    let count = match serde_json::from_slice(buf.get(..length).unwrap_or_default())? {
-        Answer::Error(error) => return Ok(Err(error)),
-        Answer::Sockets(n) if n > MAX_SOCKETS || wanted.is_some_and(|wanted| n != wanted) => {
-            return Err(io::Error::other("another answer"));
-        }
-        Answer::Sockets(n) => n,
-    };
-    let mut sockets = Vec::new();
-    while sockets.len() < count {
-        let (_, descriptors) = sys::netns::receive(socket, &mut buf)?;
-        if descriptors.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        sockets.extend(descriptors);
-    }
-    Ok(Ok(sockets))
-}
-
-/// The helper: does what one request on this socket asks for.
-pub fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let mut buf = vec![0; MESSAGE];
-    let (length, _) = sys::netns::receive(&socket, &mut buf)?;
-    let made = serde_json::from_slice::<Request>(buf.get(..length).unwrap_or_default())
-        .map_err(|e| e.to_string())
-        .and_then(|request| {
-            let target: Netns = request.target.parse()?;
-            let places = match request.entrance {
-                // One of each family; the namespace and who is asked have a place as well.
-                true => 4,
-                false => request.addrs.len(),
-            };
-            if places.saturating_mul(request.workers) > MAX_SOCKETS {
-                return Err("too many sockets".to_owned());
-            }
-            if request.entrance {
-                return make_entrance(&target, request.workers);
-            }
-            let made = make(&target, &request.addrs, request.workers)?;
-            Ok(made.into_iter().map(OwnedFd::from).collect())
-        });
-    let sockets = match made {
-        Ok(sockets) => sockets,
-        Err(error) => {
-            return sys::netns::send(socket, &serde_json::to_vec(&Answer::Error(error))?, &[]);
-        }
-    };
-    let answer = serde_json::to_vec(&Answer::Sockets(sockets.len()))?;
-    sys::netns::send(socket, &answer, &[])?;
-    for some in sockets.chunks(sys::netns::MAX_DESCRIPTORS) {
-        let some: Vec<BorrowedFd<'_>> = some.iter().map(AsFd::as_fd).collect();
-        sys::netns::send(socket, &[0], &some)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_read_and_written() {
-        for good in ["/run/netns/blue", "unit:web@1.service", "pid:17"] {
-            assert_eq!(good.parse::<Netns>().unwrap().to_string(), good);
-        }
-        for bad in [
-            "",
-            "run/netns/blue",
-            "/run/../etc",
-            "unit:",
-            "unit:web",
-            "unit:-x y.service",
-            "unit:a/b.service",
-            "pid:0",
-            "pid:-1",
-            "pid:99999999",
-            "pid:x",
-        ] {
-            assert!(bad.parse::<Netns>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_is_said() {
-        for (target, why) in [
-            ("/run/netns/none-of-this-name", "is not there"),
-            ("/etc/passwd", "it is no namespace"),
-            ("unit:none-of-this-name.service", "is not running"),
-            ("pid:4194303", "is not running"),
-        ] {
-            let error = target.parse::<Netns>().unwrap().watch().unwrap_err();
-            assert!(error.contains(why) && error.starts_with(target), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_process_is_seen_to_end() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let watch = Netns::Pid(child.id()).watch().unwrap();
-        assert!(watch.holds());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(!watch.holds());
-    }
-
-    #[test]
-    fn the_helper_says_what_is_wrong_with_a_request() {
-        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-        let helper = std::thread::spawn(move || serve(theirs.as_fd()));
-        let request = Request {
-            target: "pid:4194303".to_owned(),
-            addrs: vec!["127.0.0.1:1".parse().unwrap()],
-            workers: 1,
-            entrance: false,
-        };
-        let error = exchange(&ours, &request, Some(1)).unwrap().unwrap_err();
-        assert!(error.starts_with("pid:4194303: "), "{error}");
-        helper.join().unwrap().unwrap();
-        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-        sys::netns::send(ours.as_fd(), b"{", &[]).unwrap();
-        serve(theirs.as_fd()).unwrap();
-        let mut buf = [0; 1024];
-        let (length, _) = sys::netns::receive(&ours, &mut buf).unwrap();
-        assert!(buf[..length].starts_with(b"{\"Error\":"));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Sockets that are bound to a listener's address.
 
-use super::{SteerError, routes::is_local};
+use crate::{netlink::local_routes::is_local, steer::SteerError};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io,
@@ -8,17 +8,17 @@ use std::{
     os::fd::AsFd,
 };
 
-/// Connections waiting to be accepted, per socket; the system's own limit (somaxconn) caps it.
+/// Length of the accept queue of a socket; somaxconn limits it further.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// Bound sockets that share a port: the kernel spreads connections over them.
+/// Opens sockets that share a port; the kernel spreads connections over them.
 #[derive(Clone, Copy, Debug)]
 pub struct Plain;
 
 impl Plain {
     /// Listening, non-blocking sockets for an address; the n-th is for the n-th worker.
     pub fn open(self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError> {
-        let sockets = self.bound(addr, workers)?;
+        let sockets = self.bind_sockets(addr, workers)?;
         for socket in &sockets {
             let listens = socket.listen(BACKLOG);
             listens.map_err(SteerError::at(addr, "listening"))?;
@@ -26,14 +26,18 @@ impl Plain {
         Ok(sockets.into_iter().map(Into::into).collect())
     }
 
-    /// The same, not listening yet.
-    pub(super) fn bound(self, addr: SocketAddr, workers: usize) -> Result<Vec<Socket>, SteerError> {
+    /// Like [`Self::open`], but the sockets do not listen yet.
+    pub(super) fn bind_sockets(
+        self,
+        addr: SocketAddr,
+        workers: usize,
+    ) -> Result<Vec<Socket>, SteerError> {
         let failed = |op| SteerError::at(addr, op);
         let mut sockets = Vec::with_capacity(workers);
         for n in 0..workers.max(1) {
             let socket = socket(addr)?;
-            // The first socket is bound without sharing: another process of ours, or one that
-            // shares ports too, is a conflict and not a partner.
+            // Bind the first socket without sharing, so that another process that shares ports
+            // conflicts.
             if n > 0 {
                 socket
                     .set_reuse_port(true)
@@ -45,14 +49,14 @@ impl Plain {
                     .set_reuse_port(true)
                     .map_err(failed("setting options"))?;
             }
-            // Accepted sockets inherit these: no system call for each connection.
+            // Accepted sockets inherit the options, which saves system calls for each connection.
             crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;
             sockets.push(socket);
         }
         Ok(sockets)
     }
 
-    /// More sockets beside those that [`Self::open`] has made, in this process or an earlier one.
+    /// Opens more sockets beside those of [`Self::open`] in this process or an earlier one.
     pub(super) fn join(
         self,
         addr: SocketAddr,
@@ -82,8 +86,8 @@ pub(super) fn listens(socket: &TcpListener, beside: SockRef<'_>) -> Option<Socke
         .flatten()
 }
 
-/// A socket of this address's family, not bound yet. Connections of an earlier life that the system
-/// still remembers are no conflict.
+/// An unbound socket of the address's family. Connections of an earlier process (TIME_WAIT) do not
+/// conflict.
 pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
     let failed = |op| SteerError::at(addr, op);
     let kind = Type::STREAM.nonblocking().cloexec();
@@ -92,7 +96,7 @@ pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
     let options = || {
         socket.set_reuse_address(true)?;
         if addr.is_ipv6() {
-            // [::] is IPv6 alone; 0.0.0.0 has its own listener.
+            // [::] means IPv6 only; 0.0.0.0 needs its own socket.
             socket.set_only_v6(true)?;
         }
         Ok(())
@@ -101,19 +105,19 @@ pub(super) fn socket(addr: SocketAddr) -> Result<Socket, SteerError> {
     Ok(socket)
 }
 
-/// Where accept sockets are, by family.
+/// Addresses of accept sockets, by family.
 pub(super) const LOOPBACKS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
 
-/// A socket that nobody reaches by its own address; it does not listen yet.
+/// An accept socket that does not listen yet. Connections to its own address are refused later.
 pub(super) fn unreached(host: IpAddr) -> io::Result<TcpListener> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let domain = Domain::for_address((host, 0).into());
     let socket = Socket::new(domain, kind, Some(Protocol::TCP))?;
-    // Connections have the ports of listeners: what is left of them is no conflict to the next that
-    // wants one. They inherit this and the other options.
+    // Accepted connections have the ports of listeners. In TIME_WAIT they must not conflict with
+    // the next socket on such a port. They inherit this and the other options.
     socket.set_reuse_address(true)?;
     crate::sys::prepare((&socket).into())?;
     if host.is_ipv6() {
@@ -123,8 +127,7 @@ pub(super) fn unreached(host: IpAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Binds a socket. Of addresses that are this host's by a route alone, IPv6 has to be told to take
-/// them.
+/// Binds a socket. IPv6 needs an option to bind addresses that are local only by a route.
 pub(super) fn bind(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     match socket.bind(&addr.into()) {
         Err(error)

@@ -1,15 +1,15 @@
-//! Taking an address from other programs without listening on it.
+//! Reserves addresses, so that other programs cannot bind them, without listening.
 //!
-//! The kernel steers before it looks for listeners: without this, a program that listens where we
-//! steer would be shadowed, and so would another instance of this one. A reservation is one socket
-//! that is bound and neither listens nor queues anything; it ends with the process at the latest, or
-//! with what the service manager keeps of it.
+//! The kernel steers before it looks for listening sockets: without a reservation, a program that
+//! listens on a steered address, or another instance of the daemon, would get no connections. A
+//! reservation is one bound socket that does not listen. It ends with the last copy of the socket,
+//! in this process or in the service manager.
 
 use super::{
     SteerError,
     plain::{bind, socket},
 };
-use crate::sys::{Descriptors, Keeper};
+use crate::sys::{DescriptorStore, InheritedDescriptors};
 use socket2::{Protocol, Socket};
 use std::{
     collections::BTreeMap,
@@ -17,53 +17,58 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-/// What the names of kept sockets begin with; a number follows. Names are short, because all of them
-/// together are one word of the environment.
+/// Prefix of the names of stored sockets; a number follows. Short, because systemd passes all names
+/// in one environment variable.
 const NAME: &str = "reserve-";
 
-/// One that is ours.
-struct Reserved {
+struct Reservation {
     socket: Socket,
     name: String,
-    /// How many places have it; none: an earlier process had it, and nobody has wanted it yet.
-    places: usize,
+    /// Number of ranges that use it; 0 for an unclaimed one of the previous process.
+    users: usize,
 }
 
-/// Addresses that are ours, by port.
+/// Reserved addresses, by port.
 #[derive(Default)]
 pub(super) struct Reservations {
-    by_port: BTreeMap<u16, BTreeMap<IpAddr, Reserved>>,
-    keeper: Keeper,
-    next: u64,
+    by_port: BTreeMap<u16, BTreeMap<IpAddr, Reservation>>,
+    descriptor_store: DescriptorStore,
+    next_number: u64,
 }
 
 impl Reservations {
-    /// Those that an earlier process has left, in the network namespace of `beside`.
-    pub(super) fn adopt(given: &Descriptors, keeper: Keeper, beside: BorrowedFd<'_>) -> Self {
+    /// Adopts the reservations of the previous process in the network namespace of `beside`.
+    pub(super) fn adopt(
+        descriptors: &InheritedDescriptors,
+        descriptor_store: DescriptorStore,
+        beside: BorrowedFd<'_>,
+    ) -> Self {
         let mut this = Self {
-            keeper,
+            descriptor_store,
             ..Self::default()
         };
-        for (name, fd) in given.take(|name| name.starts_with(NAME)) {
+        for (name, fd) in descriptors.take(|name| name.starts_with(NAME)) {
             let number = name.strip_prefix(NAME);
             let number = number.and_then(|n| u64::from_str_radix(n, 16).ok());
-            this.next = this.next.max(number.map_or(0, |n| n.saturating_add(1)));
+            this.next_number = this
+                .next_number
+                .max(number.map_or(0, |n| n.saturating_add(1)));
             let socket = Socket::from(fd);
             let addr = reserves(&socket).filter(|_| crate::sys::same_netns(socket.as_fd(), beside));
             let fresh = addr.filter(|addr| !this.has(*addr));
             match (number, fresh) {
                 (Some(_), Some(addr)) => {
                     let ours = this.by_port.entry(addr.port()).or_default();
-                    let reserved = Reserved {
+                    let reserved = Reservation {
                         socket,
                         name,
-                        places: 0,
+                        users: 0,
                     };
                     ours.insert(addr.ip(), reserved);
                 }
                 _ => {
-                    tracing::warn!(name, "a kept socket that reserves nothing is thrown away");
-                    this.keeper.forget(&name);
+                    tracing::warn!(name, "closing stored socket that reserves no address");
+                    this.descriptor_store.remove(&name);
                 }
             }
         }
@@ -75,23 +80,23 @@ impl Reservations {
         ours.is_some_and(|ours| ours.contains_key(&addr.ip()))
     }
 
-    /// Those that nobody has wanted since they were adopted.
+    /// Unclaimed reservations of the previous process.
     pub(super) fn adopted(&self) -> impl Iterator<Item = SocketAddr> {
         let of_port = |(port, ours): (&u16, _)| {
-            let (port, ours): (u16, &BTreeMap<IpAddr, Reserved>) = (*port, ours);
-            let unwanted = ours.iter().filter(|(_, ours)| ours.places == 0);
+            let (port, ours): (u16, &BTreeMap<IpAddr, Reservation>) = (*port, ours);
+            let unwanted = ours.iter().filter(|(_, ours)| ours.users == 0);
             unwanted.map(move |(ip, _)| SocketAddr::new(*ip, port))
         };
         self.by_port.iter().flat_map(of_port)
     }
 
-    /// Gives back those that nobody has wanted.
+    /// Releases unclaimed reservations.
     pub(super) fn settle(&mut self) {
         let unwanted: Vec<SocketAddr> = self.adopted().collect();
         unwanted.into_iter().for_each(|addr| self.release(addr));
     }
 
-    /// Gives all back.
+    /// Releases all reservations.
     pub(super) fn clear(&mut self) {
         let by_port = self.by_port.iter();
         let all = by_port.flat_map(|(port, ours)| ours.keys().map(|ip| (*ip, *port).into()));
@@ -99,37 +104,37 @@ impl Reservations {
         all.into_iter().for_each(|addr| self.release(addr));
     }
 
-    /// Takes an address; an error if another program has it, as for one that listens. One of ours
-    /// on all addresses and one on a single address go together.
+    /// Reserves an address. Fails if another program has it. All addresses and a single address may
+    /// be reserved together.
     pub(super) fn take(&mut self, addr: SocketAddr) -> Result<(), SteerError> {
         let ours = self.by_port.entry(addr.port()).or_default();
         if let Some(reserved) = ours.get_mut(&addr.ip()) {
-            reserved.places += 1;
+            reserved.users += 1;
             return Ok(());
         }
-        // Sockets that allow it and do not listen may be bound side by side.
+        // Sockets with SO_REUSEADDR may be bound side by side while they do not listen.
         let shared = share(ours, addr, true).and_then(|()| reserve(addr));
         let unshared = share(ours, addr, false);
         let socket = shared?;
-        let name = format!("{NAME}{:x}", self.next);
-        self.next += 1;
-        let kept = self.keeper.keep(&name, &socket);
+        let name = format!("{NAME}{:x}", self.next_number);
+        self.next_number += 1;
+        let kept = self.descriptor_store.store(&name, &socket);
         kept.map_err(SteerError::at(addr, "duplicating a socket"))?;
-        let reserved = Reserved {
+        let reserved = Reservation {
             socket,
             name,
-            places: 1,
+            users: 1,
         };
         ours.insert(addr.ip(), reserved);
         unshared
     }
 
-    /// Gives an address back, as often as it was taken.
+    /// Reverts one [`Self::take`].
     pub(super) fn give(&mut self, addr: SocketAddr) {
         let ours = self.by_port.get_mut(&addr.port());
         if let Some(reserved) = ours.and_then(|ours| ours.get_mut(&addr.ip())) {
-            reserved.places = reserved.places.saturating_sub(1);
-            if reserved.places == 0 {
+            reserved.users = reserved.users.saturating_sub(1);
+            if reserved.users == 0 {
                 self.release(addr);
             }
         }
@@ -140,12 +145,12 @@ impl Reservations {
             return;
         };
         if let Some(gone) = ours.remove(&addr.ip()) {
-            // The service manager closes its copy in its own time: until then, whoever shares
-            // addresses as listeners do may have this one.
+            // The service manager closes its copy later. Until then, sockets with SO_REUSEADDR may
+            // bind the address.
             if let Err(error) = gone.socket.set_reuse_address(true) {
-                tracing::debug!(%addr, %error, "giving an address back");
+                tracing::debug!(%addr, %error, "cannot release address");
             }
-            self.keeper.forget(&gone.name);
+            self.descriptor_store.remove(&gone.name);
         }
         if ours.is_empty() {
             self.by_port.remove(&addr.port());
@@ -153,23 +158,23 @@ impl Reservations {
     }
 }
 
-/// The address that a socket is bound to which does not listen.
+/// The address of a bound socket that does not listen.
 fn reserves(socket: &Socket) -> Option<SocketAddr> {
     let tcp = socket.protocol().ok()? == Some(Protocol::TCP);
     let addr = socket.local_addr().ok()?.as_socket()?;
     (tcp && !socket.is_listener().ok()? && addr.port() != 0).then_some(addr)
 }
 
-/// Has those that stand in the way of an address allow it, or not any more: the one on all addresses,
-/// or for that one each of them. Between single addresses there is nothing to allow, and a thousand
-/// that are asked for each other are a million system calls.
+/// Sets SO_REUSEADDR on the reservations that overlap an address: the one on all addresses, or for
+/// that one every other. Single addresses do not overlap, and checking a thousand against each
+/// other would take a million system calls.
 fn share(
-    ours: &BTreeMap<IpAddr, Reserved>,
+    ours: &BTreeMap<IpAddr, Reservation>,
     with: SocketAddr,
     shared: bool,
 ) -> Result<(), SteerError> {
     let any = with.ip().is_unspecified();
-    let in_the_way = |(ip, _): &(&IpAddr, &Reserved)| {
+    let in_the_way = |(ip, _): &(&IpAddr, &Reservation)| {
         ip.is_ipv4() == with.is_ipv4() && (any || ip.is_unspecified())
     };
     for (ip, reserved) in ours.iter().filter(in_the_way) {
@@ -183,8 +188,8 @@ fn share(
 fn reserve(addr: SocketAddr) -> Result<Socket, SteerError> {
     let socket = socket(addr)?;
     bind(&socket, addr).map_err(SteerError::at(addr, "binding"))?;
-    // Whoever listens is a conflict only to one that listens as well, and from then on sockets that
-    // share addresses are one too.
+    // Listening once makes a conflict with another listening socket show, also if both share
+    // addresses.
     socket.listen(0).map_err(SteerError::at(addr, "binding"))?;
     socket
         .shutdown(Shutdown::Both)
@@ -203,13 +208,13 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
-    /// A port that was free a moment ago, and the address of this host's loopback there.
+    /// A free address on loopback.
     fn free() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     }
 
-    /// What another program sees that binds and listens, sharing addresses or not.
+    /// Whether another program fails to bind and listen, with or without SO_REUSEADDR.
     fn busy(addr: SocketAddr, sharing: bool) -> bool {
         let other = socket(addr).unwrap();
         other.set_reuse_address(sharing).unwrap();

@@ -1,4 +1,4 @@
-//! Which listener is counted where: each has a slot of the counters, wherever it is reached.
+//! Assigns each listener a slot of the counters, shared by all its addresses.
 
 use skupper_ebpf::{FIRST, LISTENERS, MAX_COUNTERS};
 use std::{
@@ -13,14 +13,14 @@ type Name = Arc<(String, String)>;
 pub(super) struct Slots {
     next: u32,
     free: Vec<u32>,
-    /// With the number of places that the listener has.
+    /// Slot of a listener, with the number of its ranges.
     of: HashMap<Name, (u32, usize)>,
-    /// Those of an earlier process that nobody has wanted yet.
+    /// Unclaimed slots of the previous process.
     adopted: HashSet<u32>,
 }
 
 impl Slots {
-    /// None of them is in use but those that an earlier process has left.
+    /// All slots are free except for those of the previous process.
     pub(super) fn beside(adopted: impl Iterator<Item = u32>) -> Self {
         let adopted: HashSet<u32> = adopted.filter(|slot| *slot >= FIRST).collect();
         Self {
@@ -41,8 +41,8 @@ impl Slots {
         }
     }
 
-    /// The slot of a listener, for one place more; `adopted` is what an earlier process has counted
-    /// that place in. Says whether it was in nobody's use before, and is to be cleared.
+    /// The slot of a listener, for one more range. `adopted` is the range's slot in the previous
+    /// process. Also returns whether the slot was unused and must be cleared.
     pub(super) fn take(&mut self, name: &Name, adopted: Option<u32>) -> (u32, bool) {
         if let Some((slot, places)) = self.of.get_mut(name) {
             *places += 1;
@@ -50,7 +50,7 @@ impl Slots {
         }
         let adopted = adopted.filter(|slot| self.adopted.remove(slot));
         let slot = adopted.or_else(|| self.fresh());
-        // Where there are more listeners than slots, the last ones are counted with all others only.
+        // Once all slots are taken, further listeners share the common slot.
         let taken = slot.unwrap_or(LISTENERS);
         self.of.insert(name.clone(), (taken, 1));
         (taken, adopted.is_none() && slot.is_some())
@@ -64,7 +64,7 @@ impl Slots {
         })
     }
 
-    /// The listener has one place less.
+    /// Reverts one [`Self::take`].
     pub(super) fn give(&mut self, name: &Name) {
         let Some((slot, places)) = self.of.get_mut(name) else {
             return;
@@ -77,7 +77,7 @@ impl Slots {
         }
     }
 
-    /// What nobody has wanted of an earlier process is free.
+    /// Frees unclaimed slots of the previous process.
     pub(super) fn settle(&mut self) {
         self.free.extend(self.adopted.drain());
     }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_counted_in_one_slot_until_its_last_place_is_gone() {
+    fn a_listener_is_counted_in_one_slot_until_its_last_range_is_gone() {
         let mut slots = Slots::beside(std::iter::empty());
         assert_eq!(slots.take(&name(1), None), (FIRST, true));
         assert_eq!(slots.take(&name(1), None), (FIRST, false));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_process_has_counted_goes_on_for_one_listener() {
+    fn counters_of_an_earlier_process_continue_for_one_listener() {
         let mut slots = Slots::beside([LISTENERS, 7, 9].into_iter());
         assert_eq!(slots.take(&name(1), Some(7)), (7, false));
         assert_eq!(slots.take(&name(2), Some(7)), (10, true));

@@ -1,7 +1,7 @@
-//! Which listener owns a place: what workers look up for each connection that was steered to them,
-//! without a lock.
+//! Owners of address ranges. Workers look up the listener of each steered connection here, without
+//! a lock.
 
-use super::place::{Network, Place, Ports};
+use super::bind_range::{BindRange, Network, Ports};
 use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,37 +9,34 @@ use std::{
     sync::Arc,
 };
 
-/// A listener, as workers know it.
+/// The listener that owns a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Its site.
     pub site: u32,
-    /// The listener.
     pub listener: u64,
-    /// Its routing key.
     pub routing_key: Arc<str>,
-    /// What it is called: namespace and name.
+    /// Namespace and name.
     pub name: Arc<(String, String)>,
-    /// Where its connections are counted.
+    /// Slot of its counters.
     pub slot: u32,
 }
 
-/// Owners by place.
+/// Owners by range.
 #[derive(Clone, Debug, Default)]
 pub struct Owners {
     ports: HashMap<(Network, u16), Owner>,
-    /// By first port, with the last; none overlap.
+    /// By first port, with the last port; they do not overlap.
     ranges: HashMap<Network, BTreeMap<u16, (u16, Owner)>>,
     all: HashMap<Network, Owner>,
-    /// Lengths of prefixes that there are, IPv4 and IPv6, with the number of places of each.
+    /// Prefix lengths in use, for IPv4 and IPv6, with the number of ranges of each.
     lengths: [BTreeMap<u8, usize>; 2],
 }
 
 impl Owners {
-    /// Gives a place to an owner. False: another has it, or a range that overlaps.
-    pub fn insert(&mut self, place: Place, owner: Owner) -> bool {
-        let network = place.network;
-        match place.ports {
+    /// Gives a range to an owner. False if another owner has an overlapping range.
+    pub fn insert(&mut self, range: BindRange, owner: Owner) -> bool {
+        let network = range.network;
+        match range.ports {
             Ports::One(port) => {
                 if self.ports.contains_key(&(network, port)) {
                     return false;
@@ -65,10 +62,9 @@ impl Owners {
         true
     }
 
-    /// Takes a place from its owner.
-    pub fn remove(&mut self, place: Place) -> Option<Owner> {
-        let network = place.network;
-        let removed = match place.ports {
+    pub fn remove(&mut self, range: BindRange) -> Option<Owner> {
+        let network = range.network;
+        let removed = match range.ports {
             Ports::One(port) => self.ports.remove(&(network, port)),
             Ports::Range(first, _) => {
                 let ranges = self.ranges.get_mut(&network);
@@ -92,21 +88,21 @@ impl Owners {
         removed
     }
 
-    /// All places and their owners, in no order.
+    /// All ranges and their owners, unordered.
     #[cfg(feature = "ebpf")]
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Owner)> {
-        let place = |network, ports| Place { network, ports };
+    pub(super) fn iter(&self) -> impl Iterator<Item = (BindRange, &Owner)> {
+        let bind_range = |network, ports| BindRange { network, ports };
         let ports = self.ports.iter();
-        let ports =
-            ports.map(move |((network, port), owner)| (place(*network, Ports::One(*port)), owner));
+        let ports = ports
+            .map(move |((network, port), owner)| (bind_range(*network, Ports::One(*port)), owner));
         let ranges = self.ranges.iter().flat_map(move |(network, ranges)| {
             let each = ranges.iter();
             each.map(move |(first, (last, owner))| {
-                (place(*network, Ports::Range(*first, *last)), owner)
+                (bind_range(*network, Ports::Range(*first, *last)), owner)
             })
         });
         let all = self.all.iter();
-        let all = all.map(move |(network, owner)| (place(*network, Ports::All), owner));
+        let all = all.map(move |(network, owner)| (bind_range(*network, Ports::All), owner));
         ports.chain(ranges).chain(all)
     }
 
@@ -114,7 +110,7 @@ impl Owners {
         &mut self.lengths[usize::from(network.address().is_ipv6())]
     }
 
-    /// Who has a port of exactly these addresses by naming it, alone or in a range.
+    /// The owner of a port of exactly these addresses, as a single port or in a port range.
     pub fn of_port(&self, network: Network, port: u16) -> Option<&Owner> {
         let one = self.ports.get(&(network, port));
         one.or_else(|| {
@@ -123,12 +119,12 @@ impl Owners {
         })
     }
 
-    /// Who has all ports of exactly these addresses.
+    /// The owner of all ports of exactly these addresses.
     pub fn of_all(&self, network: Network) -> Option<&Owner> {
         self.all.get(&network)
     }
 
-    /// Who owns the place that a connection has come to.
+    /// The owner of a connection's destination.
     pub fn owner(&self, to: SocketAddr) -> Option<&Owner> {
         let lengths = self.lengths[usize::from(to.is_ipv6())].keys().rev();
         let mut networks = lengths.map(|bits| Network::around(to.ip(), *bits));
@@ -139,12 +135,12 @@ impl Owners {
     }
 }
 
-/// Owners by place; replaced as a whole.
+/// Owners by range, replaced as a whole.
 #[derive(Debug, Default)]
 pub struct Table(ArcSwap<Owners>);
 
 impl Table {
-    /// Who owns the place that a connection has come to.
+    /// The owner of a connection's destination.
     pub fn owner(&self, to: SocketAddr) -> Option<Owner> {
         self.0.load().owner(to).cloned()
     }
@@ -176,16 +172,16 @@ mod tests {
         }
     }
 
-    fn place(network: &str, ports: Ports) -> Place {
+    fn bind_range(network: &str, ports: Ports) -> BindRange {
         let network = match network.parse() {
             Ok(address) => Network::of(address),
             Err(_) => Network::parse(network).unwrap(),
         };
-        Place { network, ports }
+        BindRange { network, ports }
     }
 
     #[test]
-    fn the_most_specific_place_has_the_connection() {
+    fn the_most_specific_range_has_the_connection() {
         let mut owners = Owners::default();
         for (n, (network, ports)) in [
             ("0.0.0.0", Ports::One(80)),
@@ -199,7 +195,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            assert!(owners.insert(place(network, ports), owner(n as u64)));
+            assert!(owners.insert(bind_range(network, ports), owner(n as u64)));
         }
         for (to, listener) in [
             ("127.0.0.7:80", Some(1)),
@@ -211,7 +207,7 @@ mod tests {
             ("192.0.2.1:80", Some(0)),
             ("192.0.2.1:81", None),
             ("[::1]:80", Some(2)),
-            // The kernel adds the interface of a link-local address.
+            // The kernel adds a scope id to link-local addresses.
             ("[fe80::1%3]:80", Some(2)),
         ] {
             let found = owners.owner(to.parse().unwrap());
@@ -220,25 +216,25 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_one_owner() {
+    fn a_range_has_one_owner() {
         let mut owners = Owners::default();
         for ports in [Ports::One(80), Ports::Range(70, 90), Ports::All] {
-            assert!(owners.insert(place("127.0.0.1", ports), owner(1)));
-            assert!(!owners.insert(place("127.0.0.1", ports), owner(2)));
+            assert!(owners.insert(bind_range("127.0.0.1", ports), owner(1)));
+            assert!(!owners.insert(bind_range("127.0.0.1", ports), owner(2)));
         }
         for (first, last) in [(60, 70), (90, 95), (75, 76), (60, 95)] {
-            let overlaps = place("127.0.0.1", Ports::Range(first, last));
+            let overlaps = bind_range("127.0.0.1", Ports::Range(first, last));
             assert!(!owners.insert(overlaps, owner(2)));
         }
-        assert!(owners.insert(place("127.0.0.1", Ports::Range(91, 95)), owner(2)));
+        assert!(owners.insert(bind_range("127.0.0.1", Ports::Range(91, 95)), owner(2)));
         for ports in [
             Ports::One(80),
             Ports::Range(70, 90),
             Ports::Range(91, 95),
             Ports::All,
         ] {
-            owners.remove(place("127.0.0.1", ports));
-            owners.remove(place("127.0.0.1", ports));
+            owners.remove(bind_range("127.0.0.1", ports));
+            owners.remove(bind_range("127.0.0.1", ports));
         }
         assert_eq!(owners.owner("127.0.0.1:80".parse().unwrap()), None);
         assert!(owners.lengths.iter().all(BTreeMap::is_empty));
@@ -270,22 +266,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_tables_answer_is_that_of_a_look_at_every_place(
+        fn the_table_agrees_with_a_search_of_every_range(
             places in prop::collection::vec((networks(), ports()), 0..12),
             gone in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
         ) {
             let mut owners = Owners::default();
-            let mut held: Vec<(Place, u64)> = Vec::new();
+            let mut held: Vec<(BindRange, u64)> = Vec::new();
             for (n, (network, ports)) in places.into_iter().enumerate() {
-                let place = Place { network, ports };
-                if owners.insert(place, owner(n as u64)) {
-                    held.push((place, n as u64));
+                let range = BindRange { network, ports };
+                if owners.insert(range, owner(n as u64)) {
+                    held.push((range, n as u64));
                 }
             }
             for index in gone.iter().filter(|_| !held.is_empty()).collect::<Vec<_>>() {
                 if !held.is_empty() {
-                    let (place, _) = held.remove(index.index(held.len()));
-                    owners.remove(place);
+                    let (range, _) = held.remove(index.index(held.len()));
+                    owners.remove(range);
                 }
             }
             let v4 = (0..4).map(|n| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + n)));
@@ -293,13 +289,13 @@ mod tests {
             for address in v4.chain(v6) {
                 for port in 1..8 {
                     let to = SocketAddr::new(address, port);
-                    let rank = |place: &Place| (place.network.bits(), match place.ports {
+                    let rank = |range: &BindRange| (range.network.bits(), match range.ports {
                         Ports::One(_) => 2,
                         Ports::Range(..) => 1,
                         Ports::All => 0,
                     });
-                    let matching = held.iter().filter(|(place, _)| place.contains(to));
-                    let best = matching.max_by_key(|(place, _)| rank(place)).map(|(_, n)| *n);
+                    let matching = held.iter().filter(|(range, _)| range.contains(to));
+                    let best = matching.max_by_key(|(range, _)| rank(range)).map(|(_, n)| *n);
                     prop_assert_eq!(owners.owner(to).map(|o| o.listener), best, "{}", to);
                 }
             }

@@ -1,13 +1,18 @@
-//! Changing the manifests of a namespace.
+//! Changes the manifests of a namespace, one document at a time.
+//!
+//! The command, the D-Bus interface and the redemption of tokens change input only through an
+//! [`Editor`]. It replaces a document where it is, leaves every other byte of that file, and writes
+//! nothing that would be invalid when read. People who edit files by hand hold no lock: their changes
+//! since the files were read are seen before each write.
 
 use super::{
     NamespaceDir, PRIVATE, SHARED, StoreError,
-    files::{self, TEMPORARY, remove_file, write_file},
-    load::Loaded,
+    files::{self, DirHandle, TEMPORARY, remove_file, write_file},
+    load::NamespaceResources,
     walk,
 };
 use crate::{
-    manifest::{Located, ManifestError, parse, validate_set},
+    manifest::{LocatedResource, ManifestError, parse, validate_set},
     model::{Key, Kind},
 };
 use std::{
@@ -19,22 +24,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The right to change a namespace's manifests. Writers take turns: whoever has it sees what the one
-/// before has done.
+/// The lock on a namespace's manifests, and their content.
 #[derive(Debug)]
 pub struct Editor {
     namespace: NamespaceDir,
-    /// All manifests, in order, as they were when this began and as it has changed them.
+    /// In order of path, as they were read or written last.
     manifests: BTreeMap<PathBuf, Manifest>,
     _lock: File,
 }
 
 impl NamespaceDir {
-    /// Waits for the right to change the manifests, and reads them.
+    /// Waits until no other writer has the namespace, and reads its manifests.
     pub fn edit(&self) -> Result<Editor, StoreError> {
         let lock = self.lock()?;
-        // What writers left that died; nobody else writes now.
-        sweep(&self.input_resources())?;
+        // Temporary files of writers that were killed; no other writer has any under the lock.
+        remove_temporary_files(&self.input_resources())?;
         let manifests = read_all(self)?;
         Ok(Editor {
             namespace: self.clone(),
@@ -44,12 +48,11 @@ impl NamespaceDir {
     }
 }
 
-/// A file and its documents.
 #[derive(Debug)]
 struct Manifest {
     path: PathBuf,
     bytes: Vec<u8>,
-    documents: Vec<Result<Located, ManifestError>>,
+    documents: Vec<Result<LocatedResource, ManifestError>>,
 }
 
 impl Manifest {
@@ -66,7 +69,7 @@ impl Manifest {
         self.good().any(|l| l.key() == *key)
     }
 
-    /// Every document is the resource, or a form of it that is refused.
+    /// Every document is the resource, or an invalid version of it.
     fn is_only(&self, key: &Key) -> bool {
         !self.documents.is_empty()
             && self.documents.iter().all(|document| match document {
@@ -75,31 +78,28 @@ impl Manifest {
             })
     }
 
-    fn good(&self) -> impl Iterator<Item = &Located> {
+    fn good(&self) -> impl Iterator<Item = &LocatedResource> {
         self.documents.iter().filter_map(|d| d.as_ref().ok())
     }
 }
 
 impl Editor {
     /// Reads the manifests as they are now.
-    pub fn load(&self) -> Result<Loaded, StoreError> {
+    pub fn load(&self) -> Result<NamespaceResources, StoreError> {
         self.namespace.load()
     }
 
-    /// What would be wrong with the namespace if these resources were written: conflicts with others
-    /// there and with each other.
-    pub fn conflicts(&self, new: &[Located]) -> Result<Vec<ManifestError>, StoreError> {
+    /// Conflicts that these resources would have with each other and with those of the namespace.
+    pub fn conflicts(&self, new: &[LocatedResource]) -> Result<Vec<ManifestError>, StoreError> {
         let mut all = self.load()?.resources;
         all.retain(|old| !new.iter().any(|new| new.key() == old.key()));
         all.extend(new.iter().cloned());
         Ok(validate_set(all).1)
     }
 
-    /// Writes a resource, given as its document. Where it is already in some file, its document there
-    /// is replaced and others in that file stay to the byte; otherwise it gets a file of its own,
-    /// `<Kind>-<name>.yaml`. Gives the file.
-    ///
-    /// What would be refused when read is not written.
+    /// Writes the document of a resource: in place of its old one, with all other bytes of that file
+    /// unchanged, or else to a file of its own, `<Kind>-<name>.yaml`. Returns the file. An invalid
+    /// document is an error.
     pub fn write_resource(&mut self, document: &str) -> Result<PathBuf, StoreError> {
         let mut parsed = parse(
             Path::new("-"),
@@ -115,11 +115,12 @@ impl Editor {
         let body = document.get(resource.body.clone()).unwrap_or(document);
         self.read_again_if_changed(&key)?;
         let holder = self.manifests.values().find(|manifest| manifest.has(&key));
-        if let Some((manifest, range)) = holder.and_then(|m| Some((m, replaceable(m, &key)?))) {
+        if let Some((manifest, range)) = holder.and_then(|m| Some((m, replaceable_range(m, &key)?)))
+        {
             let bytes = replace(&manifest.bytes, range, body);
             let (path, secret) = (
                 manifest.path.clone(),
-                confidential(manifest, Some(key.kind)),
+                is_confidential(manifest, Some(key.kind)),
             );
             self.write(&path, bytes, secret)?;
             return Ok(path);
@@ -127,17 +128,17 @@ impl Editor {
         let own = self.namespace.resource_file(&key);
         let beside = self.manifests.get(&own).filter(|m| !m.is_only(&key));
         let bytes = match beside.filter(|m| !m.bytes.trim_ascii().is_empty()) {
-            // Somebody keeps others in the file of that name: they stay.
+            // The file of that name has other resources.
             Some(others) => append(&others.bytes, body),
             None => fresh(body),
         };
         let secret = beside.map_or(key.kind.is_confidential(), |others| {
-            confidential(others, Some(key.kind))
+            is_confidential(others, Some(key.kind))
         });
         let old = holder
             .map(|holder| holder.path.clone())
             .filter(|old| *old != own);
-        // The new before the old goes: who dies in between leaves it there twice.
+        // Written before the old one is removed: a crash in between leaves it twice.
         self.write(&own, bytes, secret)?;
         if let Some(old) = old {
             self.remove_from(&old, &key)?;
@@ -145,11 +146,9 @@ impl Editor {
         Ok(own)
     }
 
-    /// Removes a resource from whatever file it is in; other documents of that file stay to the byte,
-    /// and a file without any is removed. Gives the files that were changed: none when there is no
-    /// such resource.
-    ///
-    /// A file that holds nothing but a refused form of the resource is removed too.
+    /// Removes a resource from the files that it is in, with all other bytes unchanged; a file that has no
+    /// other documents is removed, also if it has only an invalid version of the resource. Returns the
+    /// files that were changed: none if there is no such resource.
     pub fn remove_resource(&mut self, key: &Key) -> Result<Vec<PathBuf>, StoreError> {
         self.read_again_if_changed(key)?;
         let holders = self
@@ -163,7 +162,7 @@ impl Editor {
         Ok(paths)
     }
 
-    /// People who edit by hand take no turns: what they have changed meanwhile is not undone.
+    /// People who edit by hand hold no lock: their changes must not be undone.
     fn read_again_if_changed(&mut self, key: &Key) -> Result<(), StoreError> {
         let own = self.namespace.resource_file(key);
         let mut concerned = self
@@ -192,7 +191,6 @@ impl Editor {
         Ok(())
     }
 
-    /// Takes the documents of a resource out of a file.
     fn remove_from(&mut self, path: &Path, key: &Key) -> Result<(), StoreError> {
         let Some(manifest) = self.manifests.get(path) else {
             return Ok(());
@@ -203,12 +201,12 @@ impl Editor {
             .filter(|l| l.key() == *key)
             .map(|l| l.span.clone())
             .collect();
-        // From the end: what comes before keeps its place.
+        // From the end, so that the spans before it stay right.
         for span in spans.into_iter().rev() {
             bytes.drain(span);
         }
         if !manifest.is_only(key) && !parse(path, &bytes, None).is_empty() {
-            let secret = confidential(manifest, None);
+            let secret = is_confidential(manifest, None);
             return self.write(path, bytes, secret);
         }
         remove_file(path).map_err(StoreError::io("removing", path))?;
@@ -228,7 +226,6 @@ fn read_all(namespace: &NamespaceDir) -> Result<BTreeMap<PathBuf, Manifest>, Sto
             Ok(bytes) => {
                 manifests.insert(path.clone(), Manifest::new(namespace, path, bytes));
             }
-            // What can not be read can not be what is looked for.
             Err(e) if is_unreadable(&path, &e) => {}
             Err(e) => return Err(StoreError::io("reading", &path)(e)),
         }
@@ -236,46 +233,46 @@ fn read_all(namespace: &NamespaceDir) -> Result<BTreeMap<PathBuf, Manifest>, Sto
     Ok(manifests)
 }
 
-/// A link to nothing or to itself, what is no plain file, or gone since the directory was read.
+/// A link to nothing, to itself or of others, no regular file, or removed meanwhile: it holds no resource.
 fn is_unreadable(path: &Path, error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, NotFound};
     matches!(error.kind(), NotFound | InvalidInput) || (path.is_symlink() && !path.exists())
 }
 
-fn sweep(dir: &Path) -> Result<(), StoreError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
+fn remove_temporary_files(dir: &Path) -> Result<(), StoreError> {
+    let handle = match DirHandle::open(dir) {
+        Ok(handle) => handle,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(StoreError::io("reading directory", dir)(e)),
     };
+    let entries = fs::read_dir(handle.path()).map_err(StoreError::io("reading directory", dir))?;
     for entry in entries {
-        let path = entry
-            .map_err(StoreError::io("reading directory", dir))?
-            .path();
-        let name = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default();
-        if name.starts_with(TEMPORARY) {
-            remove_file(&path).map_err(StoreError::io("removing", &path))?;
+        let entry = entry.map_err(StoreError::io("reading directory", dir))?;
+        let name = entry.file_name();
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with(TEMPORARY))
+        {
+            let path = dir.join(name);
+            fs::remove_file(entry.path()).map_err(StoreError::io("removing", &path))?;
         }
     }
     Ok(())
 }
 
-/// A file with something secret in it, after `added` was.
-fn confidential(manifest: &Manifest, added: Option<Kind>) -> bool {
+/// Whether a file has secrets, once a resource of kind `added` is in it.
+fn is_confidential(manifest: &Manifest, added: Option<Kind>) -> bool {
     let mut kinds = manifest.documents.iter().map(|document| match document {
         Ok(located) => Some(located.resource.kind()),
-        // What is refused may hold anything.
+        // An invalid document may have any content.
         Err(error) => error.kind.as_deref().and_then(Kind::parse),
     });
     added.is_some_and(Kind::is_confidential)
         || kinds.any(|kind| kind.is_none_or(Kind::is_confidential))
 }
 
-/// Bytes of the resource's document, where another text can take their place.
-fn replaceable(manifest: &Manifest, key: &Key) -> Option<Range<usize>> {
+/// Bytes of the resource's document; `None` if it cannot be replaced in place.
+fn replaceable_range(manifest: &Manifest, key: &Key) -> Option<Range<usize>> {
     if manifest.path.extension().is_some_and(|end| end == "json") {
         return None;
     }
@@ -287,20 +284,20 @@ fn replaceable(manifest: &Manifest, key: &Key) -> Option<Range<usize>> {
     (separated && begins).then_some(body)
 }
 
-fn line_end(bytes: &mut Vec<u8>) {
+fn end_line(bytes: &mut Vec<u8>) {
     if !bytes.is_empty() && !bytes.ends_with(b"\n") {
         bytes.push(b'\n');
     }
 }
 
-/// A document that begins on a line of its own, when something is before it.
+/// A document, which begins on a line of its own unless it is the first.
 fn body_lines(body: &str, first: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(body.len() + 2);
     if !first && !body.starts_with(['\n', '\r']) {
         bytes.push(b'\n');
     }
     bytes.extend_from_slice(body.as_bytes());
-    line_end(&mut bytes);
+    end_line(&mut bytes);
     bytes
 }
 
@@ -318,7 +315,7 @@ fn replace(bytes: &[u8], range: Range<usize>, body: &str) -> Vec<u8> {
 
 fn append(bytes: &[u8], body: &str) -> Vec<u8> {
     let mut new = bytes.to_vec();
-    line_end(&mut new);
+    end_line(&mut new);
     new.extend_from_slice(b"---");
     new.extend(body_lines(body, false));
     new

@@ -1,13 +1,12 @@
-//! The version of what the daemon writes, so that an older program leaves alone what it does not
-//! understand.
+//! The version of the state's format, so that an older program does not touch what it cannot read.
 
 use super::{Layout, SHARED, StoreError, read_text, write_file};
 use std::{io, path::PathBuf};
 
-/// Format of the state that this program writes, and the latest that it reads.
+/// The format that this program writes, and the latest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-fn file(layout: &Layout) -> PathBuf {
+fn format_file(layout: &Layout) -> PathBuf {
     layout.state().join("format")
 }
 
@@ -19,7 +18,7 @@ impl Layout {
 }
 
 pub(super) fn check(layout: &Layout) -> Result<(), StoreError> {
-    let path = file(layout);
+    let path = format_file(layout);
     let text = match read_text(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -27,7 +26,7 @@ pub(super) fn check(layout: &Layout) -> Result<(), StoreError> {
     };
     match text.trim().parse::<u32>() {
         Ok(version) if version <= FORMAT_VERSION => Ok(()),
-        // What is no number is none that we have written.
+        // Not a number: no version so far has written that.
         _ => Err(StoreError::NewerFormat {
             path,
             found: text.trim().chars().take(32).collect(),
@@ -36,7 +35,7 @@ pub(super) fn check(layout: &Layout) -> Result<(), StoreError> {
 }
 
 pub(super) fn write(layout: &Layout) -> Result<(), StoreError> {
-    let path = file(layout);
+    let path = format_file(layout);
     let text = format!("{FORMAT_VERSION}\n");
     if read_text(&path).is_ok_and(|found| found == text) {
         return Ok(());
@@ -49,21 +48,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r14_newer_state_is_refused_and_left_alone() {
+    fn newer_state_is_refused_and_left_alone() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::root(root.path());
         drop(layout.claim().unwrap());
-        assert_eq!(read_text(&file(&layout)).unwrap(), "1\n");
+        assert_eq!(read_text(&format_file(&layout)).unwrap(), "1\n");
         for found in ["2", "what\nis this"] {
-            std::fs::write(file(&layout), found).unwrap();
+            std::fs::write(format_file(&layout), found).unwrap();
             let error = layout.claim().unwrap_err().to_string();
             assert!(
                 error.contains("has format") && error.contains(found),
                 "{error}"
             );
-            assert_eq!(read_text(&file(&layout)).unwrap(), found);
+            assert_eq!(read_text(&format_file(&layout)).unwrap(), found);
         }
-        std::fs::write(file(&layout), "1").unwrap();
+        std::fs::write(format_file(&layout), "1").unwrap();
         drop(layout.claim().unwrap());
     }
 }

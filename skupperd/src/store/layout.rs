@@ -1,6 +1,9 @@
-//! Where a scope keeps things.
+//! Paths of everything that the daemon and the command read and write.
 
-use super::StoreError;
+use super::{
+    StoreError,
+    files::{DirHandle, split},
+};
 use crate::model::{Key, Name, Namespace};
 use std::{
     collections::BTreeSet,
@@ -21,7 +24,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The system's: input below `/etc/skupper`, state below `/var/lib/skupper`, sockets in
+    /// The system scope: input below `/etc/skupper`, state below `/var/lib/skupper`, sockets in
     /// `/run/skupper`.
     pub fn system() -> Self {
         Self {
@@ -32,7 +35,7 @@ impl Layout {
         }
     }
 
-    /// With credentials that the service manager has put into this directory.
+    /// Sets the directory in which the service manager has put the service's credentials.
     #[must_use]
     pub fn with_credentials(self, dir: Option<PathBuf>) -> Self {
         Self {
@@ -41,8 +44,8 @@ impl Layout {
         }
     }
 
-    /// The calling user's: both below `$XDG_DATA_HOME/skupper`, by default `~/.local/share/skupper`;
-    /// sockets in `$XDG_RUNTIME_DIR/skupper` where there is such a directory.
+    /// The scope of the calling user: input and state below `$XDG_DATA_HOME/skupper`, by default
+    /// `~/.local/share/skupper`; sockets in `$XDG_RUNTIME_DIR/skupper` if that variable is set.
     pub fn user() -> Result<Self, StoreError> {
         let layout = Self::of_user(std::env::var_os("XDG_DATA_HOME"), std::env::home_dir())?;
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -56,7 +59,7 @@ impl Layout {
     }
 
     fn of_user(data: Option<OsString>, home: Option<PathBuf>) -> Result<Self, StoreError> {
-        // As the XDG specification has it, a path that is not absolute counts as none.
+        // The XDG specification ignores paths that are not absolute.
         let absolute = |path: &PathBuf| path.is_absolute();
         let data = data.map(PathBuf::from).filter(absolute);
         let home = || Some(home.filter(absolute)?.join(".local/share"));
@@ -64,7 +67,7 @@ impl Layout {
         Ok(Self::root(&data.join("skupper")))
     }
 
-    /// Everything below one directory.
+    /// Input, state and sockets below one directory.
     pub fn root(dir: &Path) -> Self {
         Self {
             input: dir.to_owned(),
@@ -74,7 +77,7 @@ impl Layout {
         }
     }
 
-    /// A name for the daemon of these directories among those of this host.
+    /// A name for the daemon of this layout that is unique on this host.
     pub fn instance(&self) -> String {
         if *self == Self::system() {
             return "system".to_owned();
@@ -83,7 +86,7 @@ impl Layout {
         format!("root-{hash:016x}")
     }
 
-    /// Directory of the daemon's sockets, which a restart of the host empties.
+    /// Directory of the daemon's sockets; empty after a boot.
     pub fn runtime(&self) -> &Path {
         &self.runtime
     }
@@ -93,7 +96,7 @@ impl Layout {
         self.input.join("namespaces")
     }
 
-    /// Directory of all namespaces' state; the same as that of the input except for the system.
+    /// Directory of all namespaces' state: that of their input, except in the system scope.
     pub fn state_namespaces(&self) -> PathBuf {
         self.state.join("namespaces")
     }
@@ -103,7 +106,7 @@ impl Layout {
         &self.state
     }
 
-    /// A namespace; it need not exist.
+    /// The directories of a namespace, which need not exist.
     pub fn namespace(&self, name: &Namespace) -> NamespaceDir {
         let home = self.input_namespaces().join(name.as_str());
         let input = home.join("input");
@@ -118,9 +121,8 @@ impl Layout {
         }
     }
 
-    /// Namespaces that have a directory for input or for state, in order of name. One that has only
-    /// state is gone, and what is left of it waits for being removed. Directories whose names are
-    /// not namespaces' are none.
+    /// Namespaces that have a directory for input or state, in order of name. One that has state only was
+    /// removed, and its state is still to be. Directories with invalid names are ignored.
     pub fn namespaces(&self) -> Result<Vec<NamespaceDir>, StoreError> {
         let mut names = BTreeSet::new();
         for dir in [self.input_namespaces(), self.state_namespaces()] {
@@ -151,15 +153,15 @@ fn directories(dir: &Path) -> Result<Vec<Namespace>, StoreError> {
 
 /// Kinds of credentials that a user supplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum CredentialKind {
     /// A CA with its key.
     Issuer,
     /// A certificate with its key, and the CA of the other side.
     Certificate,
 }
 
-impl Given {
-    /// The word for it in names, as in those of the input's directories.
+impl CredentialKind {
+    /// As in the names of the input directories.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Issuer => "issuers",
@@ -181,23 +183,32 @@ pub struct NamespaceDir {
 }
 
 impl NamespaceDir {
-    /// Its name.
     pub fn name(&self) -> &Namespace {
         &self.name
     }
 
-    /// Names of its service addresses, in the form of `/etc/hosts`, for every program of the host.
+    /// File with the names of the namespace's service addresses, in the form of `/etc/hosts`.
     pub fn hosts(&self) -> PathBuf {
         self.hosts.clone()
     }
 
-    /// Directory for input.
+    /// Directory that holds the input, whose owner may change the namespace.
+    pub(super) fn home(&self) -> PathBuf {
+        self.home.clone()
+    }
+
+    /// Directory of the daemon's sockets.
+    pub fn runtime(&self) -> &Path {
+        let runtime = self.hosts.ancestors().nth(2);
+        runtime.unwrap_or(&self.hosts)
+    }
+
     pub fn input(&self) -> PathBuf {
         self.input.clone()
     }
 
-    /// The same namespace with its input elsewhere: in a directory like its own, or one that has
-    /// manifests right in it.
+    /// The namespace with its input in another directory, which has manifests in `resources` or directly
+    /// in it.
     #[must_use]
     pub fn with_input(&self, dir: &Path) -> Self {
         let resources = dir.join("resources");
@@ -213,25 +224,27 @@ impl NamespaceDir {
         }
     }
 
-    /// Manifests.
     pub fn input_resources(&self) -> PathBuf {
         self.resources.clone()
     }
 
-    /// Credentials supplied by the user.
     pub fn input_certs(&self, name: &Name) -> PathBuf {
         self.input.join("certs").join(name.as_str())
     }
 
-    /// A CA supplied by the user.
     pub fn input_issuer(&self, name: &Name) -> PathBuf {
         self.input.join("issuers").join(name.as_str())
     }
 
-    /// Where one part of credentials (`tls.key` and the like) is when the service manager has it: a
-    /// credential of the service, `skupper.<kind>.<namespace>.<name>` and the part. The first is what
-    /// one names it; the second is what systemd makes of a directory.
-    pub fn service_credential(&self, kind: Given, name: &Name, part: &str) -> Vec<PathBuf> {
+    /// Paths of one part of credentials, such as `tls.key`, among the credentials of the service:
+    /// `skupper.<kind>.<namespace>.<name>.<part>` for one that is loaded by itself, and `_<part>` for
+    /// one of a directory that systemd loads.
+    pub fn service_credential(
+        &self,
+        kind: CredentialKind,
+        name: &Name,
+        part: &str,
+    ) -> Vec<PathBuf> {
         let Some(dir) = &self.credentials else {
             return Vec::new();
         };
@@ -242,62 +255,61 @@ impl NamespaceDir {
             .into()
     }
 
-    /// Where a user puts credentials of a kind.
-    pub fn given(&self, kind: Given, name: &Name) -> PathBuf {
+    /// Directory of credentials of a kind that the user supplies.
+    pub fn input_credentials(&self, kind: CredentialKind, name: &Name) -> PathBuf {
         match kind {
-            Given::Issuer => self.input_issuer(name),
-            Given::Certificate => self.input_certs(name),
+            CredentialKind::Issuer => self.input_issuer(name),
+            CredentialKind::Certificate => self.input_certs(name),
         }
     }
 
-    /// The file of its own that a resource is written to.
+    /// The file for a resource that is not in any file yet.
     pub fn resource_file(&self, key: &Key) -> PathBuf {
         self.input_resources().join(key.file_name())
     }
 
-    /// Resources with their status.
+    /// Directory of status files.
     pub fn runtime_resources(&self) -> PathBuf {
         self.state.join("runtime/resources")
     }
 
-    /// Issued credentials.
+    /// Directory of issued credentials.
     pub fn runtime_certs(&self, name: &Name) -> PathBuf {
         self.state.join("runtime/certs").join(name.as_str())
     }
 
-    /// All CAs of our own.
+    /// Directory of the site's own CAs.
     pub fn runtime_issuers(&self) -> PathBuf {
         self.state.join("runtime/issuers")
     }
 
-    /// A CA of our own.
     pub fn runtime_issuer(&self, name: &Name) -> PathBuf {
         self.runtime_issuers().join(name.as_str())
     }
 
-    /// Links for other sites.
+    /// Directory of links made for other sites.
     pub fn runtime_links(&self) -> PathBuf {
         self.state.join("runtime/links")
     }
 
-    /// What the router keeps.
+    /// Directory of the router's state.
     pub fn runtime_router(&self) -> PathBuf {
         self.state.join("runtime/router")
     }
 
-    /// What the daemon remembers.
+    /// Directory of the daemon's own state and locks.
     pub fn internal(&self) -> PathBuf {
         self.state.join("internal")
     }
 
-    /// Removes everything of the namespace. False: there is nothing. What is wanted goes first, so
-    /// that the daemon ends the site and writes nothing more.
+    /// Removes the namespace; false if there was none. The input goes first, so that the daemon stops the
+    /// site and writes no more state.
     pub fn remove(&self) -> Result<bool, StoreError> {
         let dirs = [&self.input, &self.home, &self.state];
         if !dirs.iter().any(|dir| dir.exists()) {
             return Ok(false);
         }
-        let _turn = self.lock()?;
+        let _lock = self.lock()?;
         for dir in dirs {
             remove_all(dir).map_err(StoreError::io("removing", dir))?;
         }
@@ -305,12 +317,18 @@ impl NamespaceDir {
     }
 }
 
-/// Removes a directory, into which a daemon may still be writing its last words.
+/// Removes a directory into which a daemon that stops may still be writing.
 fn remove_all(dir: &Path) -> io::Result<()> {
+    let (above, name) = split(dir)?;
+    let above = match DirHandle::open(above) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let dir = above.join(name);
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match fs::remove_dir_all(dir) {
+        match fs::remove_dir_all(&dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < 100 => {}
             other => return other,
@@ -319,92 +337,4 @@ fn remove_all(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name(text: &str) -> Name {
-        Name::new(text).unwrap()
-    }
-
-    #[test]
-    fn system_keeps_input_and_state_apart() {
-        let dir = Layout::system().namespace(&Namespace::new("east").unwrap());
-        let base = Path::new("/etc/skupper/namespaces/east/input");
-        assert_eq!(dir.input_resources(), base.join("resources"));
-        assert_eq!(dir.input_certs(&name("a")), base.join("certs/a"));
-        assert_eq!(dir.input_issuer(&name("a")), base.join("issuers/a"));
-        let base = Path::new("/var/lib/skupper/namespaces/east");
-        assert_eq!(dir.runtime_resources(), base.join("runtime/resources"));
-        assert_eq!(dir.runtime_certs(&name("a")), base.join("runtime/certs/a"));
-        assert_eq!(
-            dir.runtime_issuer(&name("a")),
-            base.join("runtime/issuers/a")
-        );
-        assert_eq!(dir.runtime_links(), base.join("runtime/links"));
-        assert_eq!(dir.runtime_router(), base.join("runtime/router"));
-        assert_eq!(dir.internal(), base.join("internal"));
-    }
-
-    #[test]
-    fn credentials_of_the_service_have_the_namespace_in_their_names() {
-        let layout = Layout::system();
-        let space = Namespace::new("east").unwrap();
-        let find = |layout: &Layout| {
-            let dir = layout.namespace(&space);
-            dir.service_credential(Given::Issuer, &name("my.ca"), "tls.key")
-        };
-        assert!(find(&layout).is_empty());
-        let layout = layout.with_credentials(Some("/run/credentials/skupperd.service".into()));
-        let base = "/run/credentials/skupperd.service/skupper.issuers.east.my.ca";
-        let expected = [".tls.key", "_tls.key"].map(|part| PathBuf::from(format!("{base}{part}")));
-        assert_eq!(find(&layout), expected);
-    }
-
-    #[test]
-    fn r1_user_directories_are_upstreams() {
-        let dir = |data: Option<&str>, home: Option<&str>| {
-            let layout = Layout::of_user(data.map(Into::into), home.map(Into::into)).ok()?;
-            Some(
-                layout
-                    .namespace(&Namespace::default_namespace())
-                    .input_resources(),
-            )
-        };
-        let below =
-            |base: &str| Some(Path::new(base).join("skupper/namespaces/default/input/resources"));
-        assert_eq!(dir(Some("/data"), Some("/home/u")), below("/data"));
-        assert_eq!(dir(None, Some("/home/u")), below("/home/u/.local/share"));
-        assert_eq!(
-            dir(Some("relative"), Some("/home/u")),
-            below("/home/u/.local/share")
-        );
-        assert_eq!(
-            dir(Some(""), Some("/home/u")),
-            below("/home/u/.local/share")
-        );
-        assert_eq!(dir(None, None), None);
-    }
-
-    #[test]
-    fn namespaces_are_directories_with_fitting_names() {
-        let root = tempfile::tempdir().unwrap();
-        let layout = Layout {
-            input: root.path().join("in"),
-            state: root.path().join("state"),
-            runtime: root.path().join("run"),
-            credentials: None,
-        };
-        assert!(layout.namespaces().unwrap().is_empty());
-        for dir in [
-            "in/namespaces/west",
-            "in/namespaces/Bad_Name",
-            "state/namespaces/gone",
-        ] {
-            fs::create_dir_all(root.path().join(dir)).unwrap();
-        }
-        fs::write(root.path().join("in/namespaces/file"), "").unwrap();
-        let found = layout.namespaces().unwrap();
-        let names: Vec<&str> = found.iter().map(|n| n.name().as_str()).collect();
-        assert_eq!(names, ["gone", "west"]);
-    }
-}
+mod tests;

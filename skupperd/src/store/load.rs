@@ -1,11 +1,16 @@
-//! Reading the resources of a namespace.
+//! Reads the resources of a namespace.
+//!
+//! A [`Loader`] belongs to one namespace of the reconciler and is asked again after every change. An
+//! invalid document costs only itself, and a resource that was valid before stays as it was until its
+//! document is valid again or gone.
 
 use super::{
-    NamespaceDir, StoreError, files,
-    walk::{self, Found},
+    ForeignPath, NamespaceDir, StoreError, files,
+    walk::{self, ManifestFiles},
+    writers,
 };
 use crate::{
-    manifest::{Located, ManifestError, parse, validate_change, validate_set},
+    manifest::{LocatedResource, ManifestError, parse, validate_change, validate_set},
     model::{Key, Namespace},
 };
 use std::{
@@ -18,42 +23,41 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A file that changed this long ago or less may change again without its times telling: clocks of
-/// file systems are coarse.
+/// A file may change again within this time without a change of its timestamps, which are coarse.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// The resources of a namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Loaded {
-    /// Good ones, in order of file and line; then those that are held.
-    pub resources: Vec<Located>,
-    /// What is wrong with others, in order of file and line.
+pub struct NamespaceResources {
+    /// Valid ones in order of file and line, then those that are stale.
+    pub resources: Vec<LocatedResource>,
+    /// In order of file and line.
     pub errors: Vec<ManifestError>,
-    /// Resources whose present form is refused, and which stay as they last were.
-    pub held: BTreeMap<Key, ManifestError>,
+    /// Resources whose current document is invalid, and of which the last valid version stays.
+    pub stale: BTreeMap<Key, ManifestError>,
+    /// Set when others than root and this process' user and group run the namespace.
+    pub foreign: Option<ForeignPath>,
 }
 
 impl NamespaceDir {
-    /// Reads every manifest. Of what is wrong only itself is missing from the result.
-    pub fn load(&self) -> Result<Loaded, StoreError> {
+    /// Reads every manifest.
+    pub fn load(&self) -> Result<NamespaceResources, StoreError> {
         Loader::new(self.clone()).load()
     }
 }
 
-type Documents = Arc<Vec<Result<Located, ManifestError>>>;
+type FileDocuments = Arc<Vec<Result<LocatedResource, ManifestError>>>;
 
-/// Reads the manifests of a namespace again and again: files that have not changed are not read
-/// again, and a resource that has become bad stays as it last was.
+/// Reads the manifests of a namespace repeatedly; files that have not changed are not read again.
 #[derive(Debug)]
 pub struct Loader {
     namespace: NamespaceDir,
-    files: HashMap<PathBuf, (Signature, Documents)>,
-    good: Vec<Located>,
+    files: HashMap<PathBuf, (FileSignature, FileDocuments)>,
+    good: Vec<LocatedResource>,
 }
 
-/// What changes when a file does.
+/// Metadata that changes when a file does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Signature {
+struct FileSignature {
     device: u64,
     inode: u64,
     size: u64,
@@ -62,7 +66,7 @@ struct Signature {
     settled: bool,
 }
 
-impl Signature {
+impl FileSignature {
     fn of(metadata: &Metadata) -> Self {
         let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
         let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -81,7 +85,6 @@ impl Signature {
 }
 
 impl Loader {
-    /// A loader that has read nothing yet.
     pub fn new(namespace: NamespaceDir) -> Self {
         Self {
             namespace,
@@ -90,13 +93,18 @@ impl Loader {
         }
     }
 
-    /// Reads what has changed.
+    /// Reads the files that have changed, and returns all resources.
     ///
-    /// A resource that was good and is refused now is held: it is among the resources as it was,
-    /// until it is good again or gone. Where the refused document does not tell which resource it
-    /// is, all that were in its file are held.
-    pub fn load(&mut self) -> Result<Loaded, StoreError> {
-        let Found { files, failed } = walk::manifests(&self.namespace.input_resources())?;
+    /// A resource that was valid and is invalid now is stale: its last valid version stays among the
+    /// resources. If an invalid document does not tell which resource it is, all resources that were in
+    /// its file are stale.
+    pub fn load(&mut self) -> Result<NamespaceResources, StoreError> {
+        let ManifestFiles {
+            files,
+            failed,
+            foreign,
+        } = walk::manifests(&self.namespace.input_resources())?;
+        let mut foreign = self.namespace.foreign_directory().or(foreign);
         let mut known = std::mem::take(&mut self.files);
         let (mut resources, mut errors) = (Vec::new(), Vec::new());
         for (dir, reason) in failed {
@@ -104,7 +112,9 @@ impl Loader {
         }
         for file in files {
             let entry = known.remove(&file);
-            let Some((signature, documents)) = read(&file, self.namespace.name(), entry) else {
+            let Some((signature, documents)) =
+                read(&file, self.namespace.name(), entry, &mut foreign)
+            else {
                 continue;
             };
             for document in documents.iter() {
@@ -119,23 +129,28 @@ impl Loader {
         errors.extend(immutable);
         let (good, conflicts) = validate_set(resources);
         errors.extend(conflicts);
-        let loaded = hold(&self.good, good, errors);
+        let loaded = NamespaceResources {
+            foreign,
+            ..hold_previous(&self.good, good, errors)
+        };
         self.good.clone_from(&loaded.resources);
         Ok(loaded)
     }
 }
 
-/// The documents of a file; none when it is gone. `known`: how it was.
+/// The documents of a file; `None` if it is gone. `known` is what was read of it before. `foreign` becomes
+/// the file when others can write to it.
 fn read(
     path: &Path,
     namespace: &Namespace,
-    known: Option<(Signature, Documents)>,
-) -> Option<(Signature, Documents)> {
+    known: Option<(FileSignature, FileDocuments)>,
+    foreign: &mut Option<ForeignPath>,
+) -> Option<(FileSignature, FileDocuments)> {
     let failed = |error: io::Error| {
         let error = ManifestError::of_file(&Arc::from(path), error.to_string());
         Arc::new(vec![Err(error)])
     };
-    let never = Signature {
+    let never = FileSignature {
         device: 0,
         inode: 0,
         size: 0,
@@ -145,13 +160,16 @@ fn read(
     };
     let (file, metadata) = match files::open(path) {
         Ok(opened) => opened,
-        // Removed since the directory was read. A link to nothing is there, and told of.
+        // Removed meanwhile. A link to nothing exists, and is reported.
         Err(e) if e.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return None,
         Err(e) => return Some((never, failed(e))),
     };
-    let signature = Signature::of(&metadata);
+    if foreign.is_none() {
+        *foreign = writers::foreign(path, &file);
+    }
+    let signature = FileSignature::of(&metadata);
     if let Some((before, documents)) = known {
-        let same = Signature {
+        let same = FileSignature {
             settled: before.settled,
             ..signature.clone()
         } == before;
@@ -166,10 +184,14 @@ fn read(
     Some((signature, documents))
 }
 
-fn hold(before: &[Located], good: Vec<Located>, mut errors: Vec<ManifestError>) -> Loaded {
+fn hold_previous(
+    before: &[LocatedResource],
+    good: Vec<LocatedResource>,
+    mut errors: Vec<ManifestError>,
+) -> NamespaceResources {
     errors.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-    let present: BTreeSet<Key> = good.iter().map(Located::key).collect();
-    let mut held = BTreeMap::new();
+    let present: BTreeSet<Key> = good.iter().map(LocatedResource::key).collect();
+    let mut stale = BTreeMap::new();
     let mut all = good;
     for old in before.iter().filter(|old| !present.contains(&old.key())) {
         let key = old.key();
@@ -178,24 +200,26 @@ fn hold(before: &[Located], good: Vec<Located>, mut errors: Vec<ManifestError>) 
             None => error.file == old.file,
         });
         if let Some(error) = refused {
-            held.insert(key, error.clone());
+            stale.insert(key, error.clone());
             all.push(old.clone());
         }
     }
-    if held.is_empty() {
-        return Loaded {
+    if stale.is_empty() {
+        return NamespaceResources {
             resources: all,
             errors,
-            held,
+            stale,
+            foreign: None,
         };
     }
-    // What took an address in the meantime keeps it: then the old form can not stay.
+    // A resource that has taken the address meanwhile keeps it: then the old version cannot stay.
     let (resources, _) = validate_set(all);
-    held.retain(|key, _| resources.iter().any(|l| l.key() == *key));
-    Loaded {
+    stale.retain(|key, _| resources.iter().any(|l| l.key() == *key));
+    NamespaceResources {
         resources,
         errors,
-        held,
+        stale,
+        foreign: None,
     }
 }
 

@@ -1,10 +1,11 @@
-//! Locks: one daemon for the directories, one writer for a namespace's input.
+//! Locks: one daemon for a layout, one writer for a namespace's input.
 
 use super::{
     Layout, NamespaceDir, StoreError,
-    files::{PRIVATE, make_dirs, read_text},
+    files::{PRIVATE, make_dirs, read_text, split},
     format,
 };
+use crate::sys::trusted_path::O_NOFOLLOW;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Seek, Write},
@@ -12,19 +13,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Takes a lock on a file, which is made when it is missing; held until the result is dropped.
-/// `wait`: until it is free; else one that is held is an error of kind `WouldBlock`.
+/// Locks a file, which is made if it is missing, until the result is dropped. If another process holds
+/// the lock, this waits, or without `wait` fails with `WouldBlock`.
 pub fn lock(path: &Path, wait: bool) -> io::Result<File> {
-    if let Some(dir) = path.parent() {
-        make_dirs(dir)?;
-    }
+    let (dir, name) = split(path)?;
+    let dir = make_dirs(dir)?;
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
         .mode(PRIVATE)
-        .open(path)?;
+        .custom_flags(O_NOFOLLOW)
+        .open(dir.join(name))?;
     if wait {
         file.lock()?;
     } else {
@@ -33,34 +34,32 @@ pub fn lock(path: &Path, wait: bool) -> io::Result<File> {
     Ok(file)
 }
 
-/// The right to be the daemon of a layout; it ends when this is dropped, or with the process.
+/// The lock of the one daemon of a layout; held until this is dropped or the process ends.
 #[derive(Debug)]
-pub struct Instance {
+pub struct InstanceLock {
     _lock: File,
 }
 
 impl Layout {
-    /// Lock of the one daemon.
     pub fn instance_lock(&self) -> PathBuf {
         self.state().join("instance.lock")
     }
 
-    /// Process of the daemon of these directories, as far as can be seen.
+    /// The process of this layout's daemon, if it can be determined.
     pub fn holder(&self) -> Option<u32> {
         let pid: u32 = read_text(&self.instance_lock()).ok()?.trim().parse().ok()?;
-        // The file stays when its writer has gone, and the number may be another's by now.
+        // The file outlives its writer, and another process may have the number by now.
         let name = read_text(Path::new(&format!("/proc/{pid}/comm"))).ok()?;
         (name.trim() == "skupperd").then_some(pid)
     }
 
-    /// Becomes the one daemon of these directories. State that a later version has written is not
-    /// touched.
-    pub fn claim(&self) -> Result<Instance, StoreError> {
+    /// Becomes the one daemon of this layout. Refuses state that a later version has written.
+    pub fn claim(&self) -> Result<InstanceLock, StoreError> {
         let path = self.instance_lock();
         let mut file = match lock(&path, false) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                // Who holds it is a help, and no more.
+                // The holder is for the message only.
                 let pid = read_text(&path)
                     .ok()
                     .and_then(|text| text.trim().parse::<u32>().ok());
@@ -76,13 +75,12 @@ impl Layout {
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(StoreError::io("writing", &path))?;
         format::write(self)?;
-        Ok(Instance { _lock: file })
+        Ok(InstanceLock { _lock: file })
     }
 }
 
 impl NamespaceDir {
-    /// Waits until no other writer has the namespace, and takes it. It is free again when the file
-    /// is dropped.
+    /// Waits for the lock of the namespace's input; held until the file is dropped.
     pub(super) fn lock(&self) -> Result<File, StoreError> {
         let path = self.internal().join("lock");
         lock(&path, true).map_err(StoreError::io("locking", &path))
@@ -94,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn r6_one_daemon_for_one_layout() {
+    fn one_daemon_holds_a_layout() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::root(root.path());
         let first = layout.claim().unwrap();

@@ -1,4 +1,7 @@
-//! Status files: each resource as it was written, with its status.
+//! Status files: each resource as its user wrote it, with its status.
+//!
+//! The reconciler writes them, the command and D-Bus read them. A file is written only if its content
+//! changes, so that watchers of the directory see changes only.
 
 use super::{
     NamespaceDir, PRIVATE, SHARED, StoreError,
@@ -20,10 +23,10 @@ use std::{
 /// Resources of a namespace with their statuses.
 pub type Documents = BTreeMap<Key, Arc<Value>>;
 
-/// The same of all namespaces, as the daemon makes it known.
-pub type Published = BTreeMap<Namespace, Documents>;
+/// Resources of all namespaces with their statuses, as the daemon publishes them.
+pub type ResourceSnapshot = BTreeMap<Namespace, Documents>;
 
-/// The status files of a namespace and what is in them. There is one of it, in the daemon.
+/// The status files of a namespace, and their content. The daemon has one for each namespace.
 #[derive(Debug)]
 pub struct StatusDir {
     dir: PathBuf,
@@ -31,7 +34,7 @@ pub struct StatusDir {
 }
 
 impl NamespaceDir {
-    /// Resources of a kind with their status, as the daemon wrote them last.
+    /// Resources of a kind with the status that the daemon wrote last.
     pub fn statuses(&self, kind: Kind) -> Result<BTreeMap<Name, Value>, StoreError> {
         let mut found = BTreeMap::new();
         for path in status_files(&self.runtime_resources())? {
@@ -40,7 +43,7 @@ impl NamespaceDir {
             };
             match read_value(&path) {
                 Ok(value) => drop(found.insert(key.name, value)),
-                // Removed since the directory was read.
+                // Removed meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(StoreError::io("reading", &path)(e)),
             }
@@ -50,21 +53,21 @@ impl NamespaceDir {
 }
 
 impl StatusDir {
-    /// Reads the status files that are there, so that times of conditions go on.
+    /// Reads the existing status files, so that conditions keep their transition times.
     pub fn open(namespace: &NamespaceDir) -> Result<Self, StoreError> {
         let dir = namespace.runtime_resources();
         let mut written = BTreeMap::new();
         for path in status_files(&dir)? {
             let Some(key) = key_of(&path) else { continue };
-            // What does not read is known to be there, and differs from whatever is written.
+            // An unreadable file is remembered with a value that differs from any document.
             let value = read_value(&path).unwrap_or(Value::Null);
             written.insert(key, Arc::new(value));
         }
         Ok(Self { dir, written })
     }
 
-    /// Writes a resource with its status, if that is not what the file says already. Of what is
-    /// secret nothing is written. Gives whether the file was written.
+    /// Writes a resource with its status, without secrets, unless the file has that content already.
+    /// Returns whether it was written.
     pub fn write(
         &mut self,
         key: &Key,
@@ -78,9 +81,9 @@ impl StatusDir {
         let generation = document
             .pointer("/metadata/generation")
             .and_then(Value::as_i64);
-        // Files have no generations: every form of a resource is the first.
+        // Files have no generation: every version of a resource counts as the first.
         let status = draft.finish(before.as_ref(), generation.unwrap_or(1), now);
-        // What its file said is secret; the code of a grant is what its status is for.
+        // Before the status is set: that of a grant has the code on purpose.
         if key.kind.is_confidential() {
             redact(&mut document);
         }
@@ -99,17 +102,15 @@ impl StatusDir {
             SHARED
         };
         write_file(&path, text.as_bytes(), mode).map_err(StoreError::io("writing", &path))?;
-        // Numbers and nulls as they will be read again.
         self.written.insert(key.clone(), Arc::new(document));
         Ok(true)
     }
 
-    /// What was written, and is there.
     pub fn documents(&self) -> &Documents {
         &self.written
     }
 
-    /// Removes the files of all other resources.
+    /// Removes the files of all resources but those in `keep`.
     pub fn retain(&mut self, keep: &BTreeSet<Key>) -> Result<(), StoreError> {
         let gone: Vec<Key> = self
             .written
@@ -129,8 +130,8 @@ impl StatusDir {
         Ok(())
     }
 
-    /// A document that says no more than what it is of.
-    pub fn bare(key: &Key, namespace: &Namespace) -> Value {
+    /// A document that only identifies its resource.
+    pub fn minimal_document(key: &Key, namespace: &Namespace) -> Value {
         json!({
             "apiVersion": key.kind.api_version(),
             "kind": key.kind.as_str(),
@@ -151,7 +152,7 @@ fn status_files(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
         .map_err(StoreError::io("reading directory", dir))
 }
 
-/// What a file named `<Kind>-<name>.yaml` is of; files of other names are not ours.
+/// The resource of a file named `<Kind>-<name>.yaml`; `None` for other names.
 fn key_of(path: &Path) -> Option<Key> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".yaml")?;
     let (kind, name) = stem.split_once('-')?;

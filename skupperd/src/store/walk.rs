@@ -1,6 +1,11 @@
-//! Finding manifests below a directory.
+//! Finds the manifests below a directory.
 
-use super::StoreError;
+use super::{
+    StoreError,
+    files::DirHandle,
+    writers::{ForeignPath, foreign},
+};
+use crate::sys::trusted_path::find;
 use std::{
     collections::HashSet,
     fs::{self, Metadata},
@@ -9,81 +14,94 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Depth of directories below the input directory.
+/// Most levels of directories below the input directory.
 pub(super) const MAX_DEPTH: usize = 16;
-/// Manifests of one namespace.
+/// Most manifests of one namespace.
 const MAX_FILES: usize = 50_000;
-/// How names of manifests end.
 const ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
 
-/// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    /// Manifests, sorted by path.
+pub(super) struct ManifestFiles {
+    /// Sorted by path.
     pub(super) files: Vec<PathBuf>,
     /// Directories that could not be read, and why.
     pub(super) failed: Vec<(PathBuf, String)>,
+    /// A directory that others can write to.
+    pub(super) foreign: Option<ForeignPath>,
 }
 
-/// Directories that were entered. Symbolic links make ways to come back to one.
+/// Directories that were entered: symbolic links can lead back to one.
 #[derive(Debug, Default)]
-pub(super) struct Visited(HashSet<(u64, u64)>);
+pub(super) struct VisitedDirs(HashSet<(u64, u64)>);
 
-impl Visited {
-    /// False when it was entered before.
+impl VisitedDirs {
+    /// False if it was entered before.
     pub(super) fn enter(&mut self, directory: &Metadata) -> bool {
         self.0.insert((directory.dev(), directory.ino()))
     }
 }
 
 /// Manifests below a directory; a missing directory has none.
-pub(super) fn manifests(dir: &Path) -> Result<Found, StoreError> {
-    let mut found = Found::default();
-    match fs::metadata(dir) {
+pub(super) fn manifests(dir: &Path) -> Result<ManifestFiles, StoreError> {
+    let mut found = ManifestFiles::default();
+    let failed = || StoreError::io("reading directory", dir);
+    match DirHandle::open(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
-        Err(e) => return Err(StoreError::io("reading directory", dir)(e)),
+        Err(e) => return Err(failed()(e)),
         Ok(top) => {
-            let mut visited = Visited::default();
-            visited.enter(&top);
-            collect(dir, 0, &mut visited, &mut found)
-                .map_err(StoreError::io("reading directory", dir))?;
+            let mut visited = VisitedDirs::default();
+            visited.enter(&top.file().metadata().map_err(failed())?);
+            collect((dir, &top), 0, &mut visited, &mut found).map_err(failed())?;
         }
     }
     found.files.sort();
     Ok(found)
 }
 
-fn collect(dir: &Path, depth: usize, visited: &mut Visited, found: &mut Found) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .map(|n| n.to_string_lossy())
-            .unwrap_or_default();
+fn collect(
+    (dir, open): (&Path, &DirHandle),
+    depth: usize,
+    visited: &mut VisitedDirs,
+    found: &mut ManifestFiles,
+) -> io::Result<()> {
+    if found.foreign.is_none() {
+        found.foreign = foreign(dir, open.file());
+    }
+    for entry in fs::read_dir(open.path())? {
+        let name = entry?.file_name();
+        let path = dir.join(&name);
+        let name = name.to_string_lossy();
         if is_ignored(&name) {
             continue;
         }
-        let Ok(metadata) = fs::metadata(&path) else {
-            // A link to nothing, or gone since the directory was read: the first is told of when
-            // it is opened.
-            if is_manifest(&name) {
+        let metadata = match find(&path).and_then(|file| file.metadata()) {
+            Ok(metadata) => metadata,
+            // A link to nothing or of others, which is reported when it is opened, or removed meanwhile.
+            Err(_) if is_manifest(&name) => {
                 found.files.push(path);
+                continue;
             }
-            continue;
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidInput {
+                    found.failed.push((path, error.to_string()));
+                }
+                continue;
+            }
         };
         if metadata.is_dir() {
             if !visited.enter(&metadata) {
                 continue;
             }
             let below = if depth < MAX_DEPTH {
-                collect(&path, depth + 1, visited, found)
+                DirHandle::open(&path)
+                    .and_then(|open| collect((&path, &open), depth + 1, visited, found))
             } else {
                 Err(io::Error::other(format!(
                     "more than {MAX_DEPTH} directories deep"
                 )))
             };
             if let Err(error) = below {
-                // One directory's trouble is its own.
+                // The directories beside it are read all the same.
                 found.failed.push((path, error.to_string()));
             }
         } else if is_manifest(&name) {
@@ -96,12 +114,11 @@ fn collect(dir: &Path, depth: usize, visited: &mut Visited, found: &mut Found) -
     Ok(())
 }
 
-/// Hidden files are ours and editors', and so are those with these marks.
+/// Hidden files, and temporary and backup files of editors.
 pub(super) fn is_ignored(name: &str) -> bool {
     name.starts_with(['.', '#']) || name.ends_with('~')
 }
 
-/// The name is a manifest's.
 pub(super) fn is_manifest(name: &str) -> bool {
     ENDINGS.iter().any(|end| name.ends_with(end))
 }
@@ -120,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn endings_directories_and_what_editors_leave() {
+    fn manifests_are_found_by_their_endings_and_temporary_files_are_not() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("sub/deep")).unwrap();
         fs::create_dir_all(root.path().join(".git")).unwrap();
@@ -150,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_and_loops_end() {
+    fn links_are_followed_and_their_loops_end() {
         let root = tempfile::tempdir().unwrap();
         let (tree, outside) = (root.path().join("tree"), root.path().join("outside"));
         fs::create_dir_all(tree.join("sub")).unwrap();
@@ -169,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn too_deep_is_told() {
+    fn directories_that_are_too_deep_are_reported() {
         let root = tempfile::tempdir().unwrap();
         let mut deep = root.path().to_owned();
         for _ in 0..MAX_DEPTH + 2 {

@@ -1,68 +1,55 @@
-//! Noticing changes of manifests.
+//! Notices changes of manifests and of the credentials beside them.
 //!
-//! What is watched is every directory of input, the files that symbolic links point at, and, while
-//! the directory of namespaces is missing, the nearest one above it. A full look at everything from
-//! time to time covers what watching misses.
+//! A [`Watcher`] belongs to the reconciler's loop. It reports that something has changed and no more: the
+//! loop then reads all namespaces again, and files that are as they were cost it one `stat` each.
+//! Watched are every directory of input, the targets of symbolic links in them, and, while the
+//! directory of namespaces is missing, the nearest one above it.
+//!
+//! A burst of events is one change: it is reported when [`QUIET`] has passed without an event, or
+//! [`MAX_DELAY`] after the first one. What inotify cannot see (network file systems, too many watches)
+//! is covered by the loop's resync timer, which calls [`Watcher::rewatch`] before it reads.
+//!
+//! It never reads manifests, and it ignores temporary files of our own writers.
 
-mod tree;
+mod dirs;
 
 use super::{Layout, StoreError};
-use crate::model::Namespace;
+use dirs::{WatchEffect, WatchedDirs};
 use inotify::Inotify;
-use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 use tokio::{
     io::unix::AsyncFd,
     time::{Instant, sleep_until},
 };
-use tree::{Noticed, Tree};
 
-/// Changes are told of when none has come for this time: an editor writes, renames and touches.
+/// An editor writes, renames and touches: changes are reported after this time without one.
 const QUIET: Duration = Duration::from_millis(50);
-/// Changes are told of after this time, quiet or not.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// Interval of full looks.
-const RESYNC: Duration = Duration::from_secs(30);
-/// Room for events that are read at once.
+/// Changes are reported after this time even if they go on.
+const MAX_DELAY: Duration = Duration::from_millis(100);
+/// Bytes for events that are read at once.
 const BUFFER: usize = 64 * 1024;
-
-/// What has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Something in the input of these namespaces, or one has come or gone.
-    Namespaces(BTreeSet<Namespace>),
-    /// Nobody knows: look at everything.
-    Resync,
-}
 
 /// Watches the input of all namespaces.
 ///
-/// It watches from when it is made: whoever makes it first and looks at everything then misses
+/// It watches from when it is made: whoever makes it first and reads all namespaces then misses
 /// nothing.
 #[derive(Debug)]
 pub struct Watcher {
     inotify: AsyncFd<Inotify>,
-    tree: Tree,
+    dirs: WatchedDirs,
     buffer: Vec<u8>,
-    pending: BTreeSet<Namespace>,
-    resync: bool,
-    /// Of the changes that are pending: when the first and the last came.
-    since: Option<(Instant, Instant)>,
-    next_resync: Instant,
-    interval: Duration,
+    /// Of changes that are not reported yet: when the first and the last came.
+    pending: Option<(Instant, Instant)>,
 }
 
 impl Watcher {
     /// Starts to watch. To be called in a runtime.
     pub fn new(layout: &Layout) -> Result<Self, StoreError> {
-        Self::with_interval(layout, RESYNC)
-    }
-
-    fn with_interval(layout: &Layout, interval: Duration) -> Result<Self, StoreError> {
         let base: PathBuf = layout.input_namespaces();
         let failed = |e: io::Error| StoreError::io("watching", &base)(e);
         let inotify = Inotify::init().map_err(failed)?;
-        let mut tree = Tree::new(base.clone());
-        tree.watch_all(&mut inotify.watches());
+        let mut dirs = WatchedDirs::new(base.clone());
+        dirs.rescan(&mut inotify.watches());
         #[expect(
             deprecated,
             reason = "its successor is unsafe; an Inotify keeps its descriptor"
@@ -70,73 +57,56 @@ impl Watcher {
         let inotify = AsyncFd::new(inotify).map_err(failed)?;
         Ok(Self {
             inotify,
-            tree,
+            dirs,
             buffer: vec![0; BUFFER],
-            pending: BTreeSet::new(),
-            resync: false,
-            since: None,
-            next_resync: Instant::now() + interval,
-            interval,
+            pending: None,
         })
     }
 
-    /// Waits for the next change. Cancel-safe: what was noticed and not told of is told of next time.
-    pub async fn next(&mut self) -> Result<Change, StoreError> {
+    /// Waits until input has changed. Cancel-safe: a change that was noticed and not reported is reported
+    /// by the next call.
+    pub async fn changed(&mut self) -> Result<(), StoreError> {
         loop {
-            let due = match self.since {
-                Some((first, last)) => (first + PATIENCE).min(last + QUIET).min(self.next_resync),
-                None => self.next_resync,
-            };
-            if Instant::now() >= due {
-                return Ok(self.take());
+            let due = self
+                .pending
+                .map(|(first, last)| (first + MAX_DELAY).min(last + QUIET));
+            if due.is_some_and(|due| Instant::now() >= due) {
+                self.pending = None;
+                return Ok(());
             }
             // Both arms are cancel-safe: events that were not read stay in the queue, and the time
             // is kept here.
             tokio::select! {
                 ready = self.inotify.readable_mut() => {
-                    let mut ready = ready.map_err(StoreError::io("watching", self.tree.base()))?;
+                    let mut ready = ready.map_err(StoreError::io("watching", self.dirs.base()))?;
                     let inotify = ready.get_inner_mut();
-                    let noticed = read(inotify, &mut self.buffer, &mut self.tree);
+                    let changed = read_events(inotify, &mut self.buffer, &mut self.dirs);
                     ready.clear_ready();
-                    let noticed = noticed.map_err(StoreError::io("watching", self.tree.base()))?;
-                    self.note(noticed);
+                    if changed.map_err(StoreError::io("watching", self.dirs.base()))? {
+                        let now = Instant::now();
+                        let (first, _) = self.pending.unwrap_or((now, now));
+                        self.pending = Some((first, now));
+                    }
                 }
-                () = sleep_until(due) => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
     }
 
-    fn note(&mut self, noticed: Noticed) {
-        if noticed.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        let (first, _) = self.since.unwrap_or((now, now));
-        self.since = Some((first, now));
-        self.resync |= noticed.everything;
-        self.pending.extend(noticed.namespaces);
-    }
-
-    fn take(&mut self) -> Change {
-        let now = Instant::now();
-        self.since = None;
-        let pending = std::mem::take(&mut self.pending);
-        let timer = now >= self.next_resync;
-        if timer {
-            // What could not be watched before may be watched now.
-            self.tree.watch_all(&mut self.inotify.get_mut().watches());
-        }
-        if std::mem::take(&mut self.resync) || timer {
-            self.next_resync = now + self.interval;
-            return Change::Resync;
-        }
-        Change::Namespaces(pending)
+    /// Watches everything that is there now: what could not be watched before may be by now. Comes
+    /// before the namespaces are read, so that no change falls in between.
+    pub fn rewatch(&mut self) {
+        self.dirs.rescan(&mut self.inotify.get_mut().watches());
     }
 }
 
-/// Reads all events that are there.
-fn read(inotify: &mut Inotify, buffer: &mut [u8], tree: &mut Tree) -> io::Result<Noticed> {
-    let mut noticed = Noticed::default();
+/// Reads all events that are there; whether something has changed.
+fn read_events(
+    inotify: &mut Inotify,
+    buffer: &mut [u8],
+    dirs: &mut WatchedDirs,
+) -> io::Result<bool> {
+    let mut effect = WatchEffect::Unchanged;
     let mut watches = inotify.watches();
     loop {
         match inotify.read_events(buffer) {
@@ -144,7 +114,7 @@ fn read(inotify: &mut Inotify, buffer: &mut [u8], tree: &mut Tree) -> io::Result
                 let mut any = false;
                 for event in events {
                     any = true;
-                    tree.event(&event, &mut noticed);
+                    effect = effect.max(dirs.effect_of(&event));
                 }
                 if !any {
                     break;
@@ -155,8 +125,11 @@ fn read(inotify: &mut Inotify, buffer: &mut [u8], tree: &mut Tree) -> io::Result
             Err(e) => return Err(e),
         }
     }
-    tree.follow(&mut watches, &noticed);
-    Ok(noticed)
+    // Before anybody reads what is there, so that no change falls in between.
+    if effect == WatchEffect::Outdated {
+        dirs.rescan(&mut watches);
+    }
+    Ok(effect != WatchEffect::Unchanged)
 }
 
 #[cfg(test)]

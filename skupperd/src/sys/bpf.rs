@@ -1,5 +1,5 @@
-//! Commands of bpf(2) about links that have a name in a BPF file system. Layouts and numbers are
-//! those of `linux/bpf.h`.
+//! Commands of bpf(2) for links that are pinned in a BPF file system. Layouts and numbers are those of
+//! `linux/bpf.h`.
 
 use super::owned;
 use nix::libc;
@@ -39,7 +39,7 @@ struct LinkUpdate {
     old: u32,
 }
 
-/// What the kernel says of a link to a network namespace.
+/// `bpf_link_info` of a link to a network namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 struct LinkInfo {
@@ -53,7 +53,7 @@ struct LinkInfo {
 
 /// # Safety
 ///
-/// `attr` has to be the structure that the command takes, and what it points to valid.
+/// `attr` must be the structure of the command, and its pointers must be valid.
 unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<i32> {
     // SAFETY: the kernel reads and writes no more than the size that it is given.
     let result = unsafe {
@@ -74,7 +74,7 @@ fn number(fd: BorrowedFd<'_>) -> io::Result<u32> {
     u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
 }
 
-/// Opens what has a name in a BPF file system.
+/// Opens a pinned object.
 pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
     let mut attr = ObjGet {
@@ -87,8 +87,7 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(owned(fd))
 }
 
-/// Program and network namespace of a link: the id of the one, the inode of the other, which is 0
-/// when the namespace is gone.
+/// Program id of a link, and inode of its network namespace: 0 when the namespace is gone.
 pub fn link_to(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut info = LinkInfo::default();
     let mut attr = InfoByFd {
@@ -101,7 +100,7 @@ pub fn link_to(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     Ok((info.program, info.netns))
 }
 
-/// Has a link run another program from now on. No connection sees neither, or both.
+/// Replaces the program of a link atomically: each connection sees exactly one.
 pub fn replace_program(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = LinkUpdate {
         link: number(link)?,

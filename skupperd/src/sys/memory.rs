@@ -1,4 +1,4 @@
-//! Memory that this process may have: the limits of its cgroups (version 2), and how near they are.
+//! Memory limits of this process: those of its control groups (version 2), and how much is used.
 
 use std::{
     fs, io,
@@ -9,23 +9,23 @@ use std::{
     },
 };
 
-/// Whether memory is short; copies share it.
+/// Whether memory is short; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Pressure(Arc<AtomicBool>);
+pub struct MemoryPressure(Arc<AtomicBool>);
 
-impl Pressure {
-    /// Nothing new is to be begun.
+impl MemoryPressure {
+    /// While true, new connections are refused.
     pub fn is_high(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Says whether memory is short by now. True when that is a change.
+    /// Returns whether this is a change.
     pub fn set(&self, high: bool) -> bool {
         self.0.swap(high, Ordering::Relaxed) != high
     }
 }
 
-/// A cgroup with a limit: reaching it ends the process, not only what wanted more.
+/// A control group with a limit. Exceeding it kills the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryLimit {
     dir: PathBuf,
@@ -33,12 +33,11 @@ pub struct MemoryLimit {
     pub limit: u64,
 }
 
-/// Where cgroups of version 2 are: alone, or beside those of version 1.
+/// Mount points of version 2: alone, or beside version 1.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 impl MemoryLimit {
-    /// Limits of this process's cgroup and of those around it. None where nobody has set any, or where
-    /// limits are version 1's.
+    /// Limits of this process's control group and of those around it. Limits of version 1 are ignored.
     pub fn of_process() -> Vec<Self> {
         let Ok(text) = fs::read_to_string("/proc/self/cgroup") else {
             return Vec::new();
@@ -58,13 +57,13 @@ impl MemoryLimit {
             let limit = text.trim().parse().ok()?;
             Some(Self { dir, limit })
         };
-        // The last one is the root, which has no limit.
+        // Without the root, which has no limit.
         let groups = path.ancestors().filter(|p| *p != Path::new(""));
         groups.filter_map(|p| limit(mount.join(p))).collect()
     }
 
-    /// Bytes that count towards the limit and that the kernel can not take back. Files can be read
-    /// again; what it holds for the process itself, half of what connections take, counts.
+    /// Bytes in use that the kernel cannot reclaim: without file pages, but with kernel memory, which
+    /// is half of what connections need.
     pub fn used(&self) -> io::Result<u64> {
         let current = fs::read_to_string(self.dir.join("memory.current"))?;
         let current: u64 = current.trim().parse().map_err(io::Error::other)?;
@@ -78,9 +77,9 @@ impl MemoryLimit {
     }
 }
 
-/// Has the allocator give back to the kernel what is free in the middle of its heaps: after a crowd of
-/// connections that is most of them, and it counts towards a limit for as long as it is kept.
-pub fn give_back_free_memory() {
+/// Returns free memory in the middle of the allocator's heaps to the kernel. After many connections
+/// have ended that is most of the heap, and it counts towards the limit until returned.
+pub fn return_free_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer, and locks what it works on.
     unsafe {
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_found_around_the_process_and_files_do_not_count() {
+    fn limits_of_outer_groups_apply_and_file_pages_do_not_count() {
         let root = tempfile::tempdir().unwrap();
         let inner = root.path().join("system.slice/skupperd.service");
         fs::create_dir_all(&inner).unwrap();
@@ -118,7 +117,7 @@ mod tests {
 
     #[test]
     #[cfg(target_env = "gnu")]
-    fn what_is_free_between_things_in_use_is_given_back() {
+    fn free_memory_between_blocks_in_use_is_returned() {
         // The second field: pages that the process has in memory.
         let pages = || {
             let text = fs::read_to_string("/proc/self/statm").unwrap();
@@ -132,7 +131,7 @@ mod tests {
             number % 1024 == 0
         });
         let kept = pages();
-        give_back_free_memory();
+        return_free_memory();
         let after = pages();
         // Of 64 MiB; a page has 64 KiB at most.
         assert!(after < full / 2 && after < kept, "{full} {kept} {after}");
@@ -140,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn pressure_is_shared_and_told_when_it_changes() {
-        let one = Pressure::default();
+    fn pressure_is_shared_and_set_reports_changes() {
+        let one = MemoryPressure::default();
         let other = one.clone();
         assert!(!one.set(false) && one.set(true) && !one.set(true));
         assert!(other.is_high());

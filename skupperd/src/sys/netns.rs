@@ -1,4 +1,4 @@
-//! Other network namespaces: entering them, and getting from who may what is made in there.
+//! Other network namespaces: entering them, and passing the sockets made there between processes.
 
 use super::owned;
 use nix::{
@@ -8,33 +8,49 @@ use nix::{
     sched::{CloneFlags, setns},
     sys::{
         socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg},
-        statfs::{NSFS_MAGIC, statfs},
+        statfs::{NSFS_MAGIC, fstatfs, statfs},
     },
 };
 use std::{
+    fs::{File, OpenOptions},
     io::{self, IoSlice, IoSliceMut},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::Path,
     thread,
 };
 
-/// Descriptors that one message may carry (`SCM_MAX_FD` is 253).
+/// Most descriptors of one message (`SCM_MAX_FD` is 253).
 pub const MAX_DESCRIPTORS: usize = 128;
 
-/// Whether this process may enter namespaces of this host.
+/// Whether this process may enter other network namespaces.
 pub fn may_enter() -> bool {
     // From linux/capability.h.
     const SYS_ADMIN: u64 = 1 << 21;
-    super::effective().is_ok_and(|has| has & SYS_ADMIN != 0)
+    super::effective_capabilities().is_ok_and(|has| has & SYS_ADMIN != 0)
 }
 
-/// Whether a path is that of a namespace. What else is there is not opened.
+/// Opens a namespace. The file is first found without opening it, and what was found is opened: opening a
+/// device could have an effect, and another file could take the path meanwhile.
+pub fn open(path: &Path) -> io::Result<File> {
+    let found = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)?;
+    if fstatfs(&found)?.filesystem_type() != NSFS_MAGIC {
+        return Err(io::Error::other("not a network namespace"));
+    }
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))
+}
+
+/// Whether a path is a namespace. It does not open the file.
 pub fn is_namespace(path: &Path) -> io::Result<bool> {
     Ok(statfs(path)?.filesystem_type() == NSFS_MAGIC)
 }
 
-/// Runs something in a network namespace, on a thread of its own: nothing else of this process
-/// enters it.
+/// Runs `run` in a network namespace, on a thread of its own: no other thread changes its namespace.
 pub fn within<T: Send>(netns: BorrowedFd<'_>, run: impl FnOnce() -> T + Send) -> io::Result<T> {
     let thread = || {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
@@ -44,12 +60,12 @@ pub fn within<T: Send>(netns: BorrowedFd<'_>, run: impl FnOnce() -> T + Send) ->
         let entered = thread::Builder::new()
             .name("netns".to_owned())
             .spawn_scoped(scope, thread)?;
-        let panicked = |_| io::Error::other("the thread in the namespace has panicked");
+        let panicked = |_| io::Error::other("the thread in the network namespace panicked");
         entered.join().map_err(panicked)?
     })
 }
 
-/// A descriptor of a process, which no other process of the same number can be taken for.
+/// A pidfd: it stays with its process even when the PID is reused.
 pub fn process(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: a system call with two numbers, which gives a descriptor or an error.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -57,10 +73,10 @@ pub fn process(pid: u32) -> io::Result<OwnedFd> {
     Ok(owned(fd.ok_or_else(io::Error::last_os_error)?))
 }
 
-/// Whether a process of [`process`] has ended.
+/// Whether the process of a pidfd has ended.
 pub fn has_ended(process: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(process, PollFlags::POLLIN)];
-    // What can not be asked is not there.
+    // An error means that there is no such process.
     !matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
 }
 

@@ -1,10 +1,10 @@
-//! Holds many connections through a listener to a server of its own: what tests have run where they
-//! can not be themselves.
+//! Holds many connections through a listener to its own echo server. Tests run it in virtual
+//! machines.
 //!
-//! `hold SERVER LISTENER COUNT`: an echo server at the first address; COUNT connections to the second,
-//! each of which has to bring back what it was given. Prints `N held, M refused` and waits for a line
-//! on standard input, after which what is held has to work once more. What comes back otherwise than
-//! it was sent ends it with an error.
+//! `hold SERVER LISTENER COUNT` runs an echo server at the first address, and opens COUNT
+//! connections to the second, each of which must echo. Prints `N held, M refused` and waits for a
+//! line on standard input; then all held connections must echo again. Fails if a connection returns
+//! other bytes than it was sent.
 
 use std::{
     env,
@@ -16,10 +16,10 @@ use std::{
     time::Duration,
 };
 
-/// Time that bytes have to come back. It is only ever waited for in whole when something is wrong.
+/// Timeout of an echo.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Connections that are opened, or used, side by side: one after the other is a wait for each. Few
-/// enough not to be what a limit of memory is about.
+/// Connections that are opened or used concurrently: few enough not to affect the tested memory
+/// limits.
 const AT_ONCE: usize = 32;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let numbers: Vec<_> = (0..count).collect();
     for numbers in numbers.chunks(AT_ONCE) {
         let opened = numbers.iter().filter_map(|number| {
-            // A connection that nobody takes is refused too.
+            // A connection without an answer counts as refused.
             let connection = open(listener).ok()?;
             Some((*number, connection))
         });
@@ -73,7 +73,7 @@ fn say(line: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// As many descriptors as may be had.
+/// Raises the limit of descriptors.
 fn descriptors() -> nix::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -87,11 +87,11 @@ fn open(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(connection)
 }
 
-type Numbered = (usize, TcpStream);
+type NumberedConnection = (usize, TcpStream);
 
-/// Sends on each what no other connection does, and wants it back.
-fn round_trips(connections: Vec<Numbered>) -> Vec<(usize, TcpStream, io::Result<()>)> {
-    let send = |(number, mut connection): Numbered| {
+/// Sends a unique text on each connection and expects it back.
+fn round_trips(connections: Vec<NumberedConnection>) -> Vec<(usize, TcpStream, io::Result<()>)> {
+    let send = |(number, mut connection): NumberedConnection| {
         let sent = connection.write_all(text(number).as_bytes());
         (number, connection, sent)
     };
@@ -119,7 +119,7 @@ fn receive(connection: &mut TcpStream, number: usize) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
-/// One thread for all: what is measured has a limit of threads beside it.
+/// One thread for all connections: the tests limit the number of threads.
 fn echo(socket: &TcpListener) {
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");

@@ -1,15 +1,14 @@
-//! The two ends of a redemption, each with a stranger at the other: octets over a stream that is no
-//! socket.
+//! The two ends of a redemption, each with a hostile peer, over an in-memory stream.
 
 use super::heap;
 use skupperd::{
-    access::{Desk, Offer, Window, redeem_over},
+    access::{GrantHandler, GrantStore, LinkOffer, SharedGrantStore, redeem_over},
     model::{AccessGrant, AccessToken, Code, Name, Namespace, Spec},
 };
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 use tokio::{
@@ -17,23 +16,22 @@ use tokio::{
     sync::Notify,
 };
 
-/// A connection: buffers of both directions, and tables for headers.
+/// Memory of a connection: buffers of both directions, and header tables.
 const BASE: usize = 1024 * 1024;
-/// An answer is kept whole, as its documents and as resources.
+/// Per input byte: the answer is kept whole, as documents and as resources.
 const EACH: usize = 1024;
 
-/// The only grant there is.
 const ID: &str = "1";
-/// Its code.
 const CODE: &str = "abcdefghijklmnopqrstuvwx";
 
-/// A desk with one grant, and nothing to offer for it: so that the right code writes no file.
-static DESK: LazyLock<Arc<Mutex<Desk>>> = LazyLock::new(|| {
+/// A store with one grant that issues no link, so that the right code writes no file.
+static STORE: LazyLock<SharedGrantStore> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut desk = Desk::open(dir.path().join("grants.json")).expect("a desk");
-    desk.offer(Offer {
+    let mut store = GrantStore::open(dir.path().join("grants.json")).expect("a store");
+    store.set_offer(LinkOffer {
         endpoints: Vec::new(),
         authority: None,
+        hosts: ["hub.example".to_owned()].into(),
         issuers: BTreeMap::new(),
     });
     let grant = AccessGrant {
@@ -45,15 +43,15 @@ static DESK: LazyLock<Arc<Mutex<Desk>>> = LazyLock::new(|| {
     };
     let wanted = BTreeMap::from([(name("g"), grant)]);
     let now = jiff::Timestamp::now();
-    desk.set(wanted, now, || ID.to_owned()).expect("a grant");
-    Arc::new(Mutex::new(desk))
+    store.set(wanted, now, || ID.to_owned()).expect("a grant");
+    store.shared()
 });
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
 }
 
-/// Runs to the end what never waits: a stream that ends is all there is to wait for.
+/// Runs a future that waits for nothing but its stream.
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -66,12 +64,13 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     })
 }
 
-/// Says all it has to say, listens, and hangs up.
+/// A client that sends everything, reads, and closes.
 async fn ask(mut stream: DuplexStream, what: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
-    // Whoever has heard enough hangs up.
+    // The peer may close the stream early.
     drop(stream.write_all(what).await);
-    // To be found hanging up before the answer is there would be to get none. It takes a few turns.
+    // Closing before the server has answered would suppress the answer, so let it run for a few
+    // turns.
     for _ in 0..16 {
         tokio::task::yield_now().await;
     }
@@ -80,17 +79,17 @@ async fn ask(mut stream: DuplexStream, what: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// What a stranger sends to the grant server. Tells the first line of the answer.
+/// A request to the grant server. Returns the first line of the answer.
 pub fn request(data: &[u8]) -> String {
-    let desk = DESK.clone();
+    let store = STORE.clone();
     heap::bounded(data.len(), BASE, EACH, || {
-        let window = Window::new(desk, Arc::new(Notify::new()));
+        let handler = GrantHandler::new(store, Arc::new(Notify::new()));
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
         let (stream, stranger) = tokio::io::duplex(4096);
-        // What is no HTTP may end in an error or in a refusal.
-        let both = async { tokio::join!(window.hear(stream, peer), ask(stranger, data)) };
+        // Invalid HTTP ends in an error or in a refusal.
+        let both = async { tokio::join!(handler.handle(stream, peer), ask(stranger, data)) };
         let (_, answer) = run(both);
-        let seen = DESK.lock().expect("the desk").seen(&name("g"));
+        let seen = STORE.lock().info(&name("g"));
         assert_eq!(seen.expect("the grant").redemptions, 0);
         if answer.is_empty() {
             return String::new();
@@ -102,18 +101,18 @@ pub fn request(data: &[u8]) -> String {
     })
 }
 
-/// Hears something, then says all it has to say.
+/// A server that reads a part of the request, then sends everything.
 async fn say(mut stream: DuplexStream, what: &[u8]) {
     let mut heard = [0; 4096];
     let heard = stream.read(&mut heard).await;
     assert!(heard.is_ok_and(|n| n > 0), "there was no request");
-    // Whoever has heard enough hangs up.
+    // The peer may close the stream early.
     if stream.write_all(what).await.is_ok() {
         drop(stream.shutdown().await);
     }
 }
 
-/// What comes back when a token is redeemed. Tells the kinds of what was taken, or why not.
+/// An answer to a redemption. Returns the kinds that were accepted, or the error.
 pub fn answer(data: &[u8]) -> String {
     heap::bounded(data.len(), BASE, EACH, || {
         let token = AccessToken {

@@ -1,4 +1,4 @@
-//! A neighbour, or a client of the host, that speaks AMQP of a kind.
+//! A neighbour, or a client on this host, that sends hostile AMQP.
 
 use super::heap;
 use bytes::{Buf, Bytes};
@@ -11,22 +11,22 @@ use skupperd::amqp::{
 };
 use std::time::{Duration, Instant};
 
-/// A connection with its first tables.
+/// Memory of a connection with its first tables.
 const BASE: usize = 512 * 1024;
-/// An octet can be a value in a list, and the list an array that grows by doubling while its old
-/// half is still there.
+/// Per input byte: a byte can be a value in a list, and a list grows by doubling while the old half
+/// still exists.
 const EACH: usize = 256;
 
-/// What we do while the peer talks: bits of the first octet of an input.
+/// Behaviour of the tested side: bits of the first byte of an input.
 struct Plan(u8);
 
 impl Plan {
-    /// Octets that come at once.
+    /// Bytes per read.
     fn piece(&self) -> usize {
         [1, 7, 64, usize::MAX][usize::from(self.0 & 3)]
     }
 
-    /// We begin sessions with a link each way, as who dials does.
+    /// The tested side begins sessions with a link in each direction, as a dialling router does.
     fn dials(&self) -> bool {
         self.0 & 4 != 0
     }
@@ -46,7 +46,7 @@ impl Plan {
         self.0 & 32 != 0
     }
 
-    /// Ours are sent settled.
+    /// Own deliveries are sent settled.
     fn sends_settled(&self) -> bool {
         self.0 & 64 != 0
     }
@@ -59,8 +59,8 @@ struct Talk {
     events: usize,
 }
 
-/// A connection whose peer sends what is behind the first octet. Tells the number of events, and the
-/// error at its end.
+/// A connection whose peer sends everything after the first byte. Returns the number of events, and
+/// the error at its end.
 pub fn connection(data: &[u8]) -> String {
     let Some((plan, stream)) = data.split_first() else {
         return String::new();
@@ -100,7 +100,7 @@ impl Talk {
             }
             assert!(input.is_empty(), "input was left");
         }
-        // Nobody is waited for without end.
+        // Bounded, so that the body ends.
         let due = self.conn.poll_timeout().expect("a time-out");
         assert!(due <= self.now + Duration::from_secs(60));
         let late = self.now + Duration::from_secs(3600);
@@ -146,7 +146,7 @@ impl Talk {
     }
 
     fn dial(&mut self) {
-        // As many as a router has.
+        // As many as a router uses.
         for _ in 0..11 {
             if let Ok(session) = self.conn.begin() {
                 self.attach(session);
@@ -163,12 +163,12 @@ impl Talk {
                 target: Target::default(),
                 credit: 10,
             };
-            // The peer may have said that it takes no links.
+            // The peer may accept no links.
             let _ = self.conn.attach(session, args);
         }
     }
 
-    /// A few deliveries: a peer may give credit for millions.
+    /// A few deliveries: a peer may grant credit for millions.
     fn send(&mut self, link: LinkId) {
         for _ in 0..self.conn.credit(link).min(3) {
             let settled = self.plan.sends_settled();
@@ -182,7 +182,7 @@ impl Talk {
         self.conn.output().split().freeze()
     }
 
-    /// What goes out is what a peer can read; tells whether a close is in it.
+    /// Checks that a peer can decode the output. Returns whether it contains a close.
     fn check_output(&mut self) -> bool {
         let output = self.take();
         self.check(output)
@@ -205,8 +205,8 @@ impl Talk {
     }
 }
 
-/// The octets of a delivery: as a message, as the head of a stream and as a value. What decodes is
-/// written as something that decodes to the same.
+/// Decodes the bytes of a delivery as a message, as the head of a stream and as a value. A decoded
+/// value must encode to bytes that decode to the same value.
 pub fn message(data: &[u8]) -> String {
     heap::bounded(data.len(), BASE, EACH, || {
         let mut told = Vec::new();
@@ -215,7 +215,7 @@ pub fn message(data: &[u8]) -> String {
             codec::encode(&value, &mut written);
             let mut reader = Reader::new(&written);
             let again = reader.value().expect("a value of ours");
-            // Not by ==, for which a number that is none differs from itself.
+            // Compared as text, because NaN differs from itself.
             assert_eq!(format!("{again:?}"), format!("{value:?}"));
             assert_eq!(reader.remaining(), 0);
             told.push("value");
@@ -228,7 +228,7 @@ pub fn message(data: &[u8]) -> String {
             };
             let written = write(&message);
             let again = Message::decode(&written).expect("a message of ours");
-            // Fields at the end that are null may be left out: then once, and never again.
+            // Trailing null fields may be omitted once; then the encoding is stable.
             assert_eq!(write(&again), written);
             assert_eq!(format!("{:?}", again.body), format!("{:?}", message.body));
             assert_eq!(again.to(), message.to());

@@ -1,18 +1,18 @@
-//! Certificates, keys and CAs that a user puts into files, and certificates that a peer shows.
+//! Certificates, keys and CAs from files, and certificates from peers.
 
 use super::{heap, parts};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use skupperd::{
-    model::{Name, Secret},
+    model::{Name, Secret, SerialNumber},
     pki,
 };
 
-/// What rustls makes of credentials.
+/// Memory of rustls for credentials.
 const BASE: usize = 1024 * 1024;
-/// A certificate is kept as PEM, as DER and as what was read of it.
+/// Per input byte: a certificate is kept as PEM, as DER and parsed.
 const EACH: usize = 256;
 
-/// The key whose scalar is 1: nobody's secret, and that of the certificates among the seeds.
+/// The key whose scalar is 1, which the certificates among the seeds use.
 pub const KEY: &str = "-----BEGIN EC PRIVATE KEY-----
 MHcCAQEEIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABoAoGCCqGSM49
 AwEHoUQDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/
@@ -20,9 +20,9 @@ m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==
 -----END EC PRIVATE KEY-----
 ";
 
-/// Credentials: the first octet tells how the rest is to be read. 0: certificate, key and CA as texts,
-/// each behind its length in two octets. Anything else: the DER of a certificate, of which the key is
-/// [`KEY`]. Tells whose certificate it is, and what speaks against it.
+/// Credentials: the first byte selects the format. 0: certificate, key and CA as texts, each
+/// preceded by its length in two bytes. Otherwise: a certificate in DER, with the key [`KEY`].
+/// Returns the subject and what is invalid.
 pub fn credentials(data: &[u8]) -> String {
     let Some((form, rest)) = data.split_first() else {
         return String::new();
@@ -42,7 +42,7 @@ pub fn credentials(data: &[u8]) -> String {
                 "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
                 STANDARD.encode(rest)
             );
-            // What a peer shows comes as DER.
+            // A peer presents its certificate as DER.
             assert_eq!(pki::identify(rest), pki::identify_pem(&pem));
             Secret {
                 certificate: pem.clone(),
@@ -51,24 +51,24 @@ pub fn credentials(data: &[u8]) -> String {
                 ..Secret::default()
             }
         };
-        look(&secret)
+        check(&secret)
     })
 }
 
-fn look(secret: &Secret) -> String {
+fn check(secret: &Secret) -> String {
     let name = Name::new("given").expect("a name");
     let identity = pki::identify_pem(&secret.certificate);
     if let Some(identity) = &identity
         && !identity.serial.is_empty()
     {
-        let canonical = pki::canonical(&identity.serial);
+        let canonical = SerialNumber::parse(&identity.serial).map(String::from);
         assert_eq!(canonical.as_ref(), Some(&identity.serial));
     }
     let _ = pki::renewal(&secret.certificate);
     let hosts = ["a.example", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
     let server = pki::check(&name, secret, Some(&hosts));
     let ca = pki::check(&name, secret, None);
-    // Who says why says it in a line, not in a book.
+    // Error texts must be one line.
     for error in [&server, &ca].into_iter().filter_map(|r| r.as_ref().err()) {
         assert!(error.to_string().len() < 4096, "{error}");
     }
@@ -76,7 +76,12 @@ fn look(secret: &Secret) -> String {
     drop(pki::client_config("given", secret));
     drop(pki::grant_config("given", secret));
     drop(pki::token_config(&secret.ca));
-    let told = |r: Result<(), pki::PkiError>| r.err().map_or("fit".to_owned(), |e| e.to_string());
+    let verdict =
+        |r: Result<(), pki::PkiError>| r.err().map_or("fit".to_owned(), |e| e.to_string());
     let subject = identity.map_or("nobody".to_owned(), |i| i.subject);
-    format!("{subject}; server: {}; CA: {}", told(server), told(ca))
+    format!(
+        "{subject}; server: {}; CA: {}",
+        verdict(server),
+        verdict(ca)
+    )
 }

@@ -1,16 +1,16 @@
-//! How much memory a piece of code takes: an allocator that counts, thread by thread.
+//! An allocator that counts, for each thread, how much memory is allocated.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
 };
 
-/// The system's allocator, with counts. It counts where a program makes it its `#[global_allocator]`;
-/// elsewhere [`peak`] sees nothing.
+/// The system's allocator with counters. It counts only in a program that makes it its
+/// `#[global_allocator]`; elsewhere [`peak`] returns 0.
 pub struct Heap;
 
 thread_local! {
-    // Neither has a destructor: they can be used as long as the thread runs.
+    // Without destructors: usable until the thread ends.
     static LIVE: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
@@ -21,11 +21,11 @@ fn count(by: isize) {
     PEAK.set(PEAK.get().max(live));
 }
 
-// SAFETY: all calls go to the system's allocator as they come.
+// SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        // SAFETY: the caller upholds the contract that the system's allocator requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -48,7 +48,7 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Runs `f`; gives what it gives, and the most octets that it held at one time.
+/// Runs `f` and returns its result and the most bytes that it held at one time.
 pub fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
     PEAK.set(before);
@@ -56,14 +56,14 @@ pub fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
     (result, usize::try_from(PEAK.get() - before).unwrap_or(0))
 }
 
-/// Runs `f` over an input of that length, which must never hold more than `base` octets and `each`
-/// for every octet of the input.
+/// Runs `f` over an input of that length. Fails when it holds more than `base` bytes and `each` for
+/// every byte of the input.
 pub fn bounded<T>(length: usize, base: usize, each: usize, f: impl FnOnce() -> T) -> T {
     let (result, peak) = peak(f);
     let most = base + each * length;
     assert!(
         peak <= most,
-        "{peak} octets of memory for an input of {length}: at most {most} are meant"
+        "{peak} bytes of memory for an input of {length} bytes: the bound is {most}"
     );
     result
 }

@@ -1,19 +1,19 @@
-//! Manifests, from whoever wrote the file.
+//! Manifests from untrusted files.
 
 use super::heap;
 use skupperd::{
-    manifest::{Located, document_of, parse, to_yaml},
+    manifest::{LocatedResource, document_of, parse, to_yaml},
     model::{Kind, Spec},
 };
 use std::path::Path;
 
-/// What an honest alias may make of a document, and what the parser keeps of it.
-const BASE: usize = 4 * 1024 * 1024;
-/// A document is kept as text and tree; the parser's own events and nodes come on top.
+/// Bytes that a legitimate alias may expand to, with the parser's memory for it.
+const BASE: usize = 6 * 1024 * 1024;
+/// Per input byte: a document is kept as text and tree, besides the parser's own events and nodes.
 const EACH: usize = 1024;
 
-/// A file of resources. What is good is written as YAML that says the same. Tells the kinds of those
-/// that are good, and the number of those that are not.
+/// Reads a file of resources. Valid ones must encode to equivalent YAML. Returns the kinds of the
+/// valid ones and the number of the invalid ones.
 pub fn manifest(data: &[u8]) -> String {
     heap::bounded(data.len(), BASE, EACH, || {
         let lines = data.iter().filter(|c| **c == b'\n').count() + 1;
@@ -38,7 +38,7 @@ pub fn manifest(data: &[u8]) -> String {
     })
 }
 
-fn again(located: &Located) {
+fn again(located: &LocatedResource) {
     let resource = &located.resource;
     let text = to_yaml(&document_of(resource)).expect("YAML");
     let namespace = Some(&resource.meta.namespace);
@@ -46,11 +46,11 @@ fn again(located: &Located) {
     assert_eq!(parsed.len(), 1, "{text}");
     let parsed = match parsed.remove(0) {
         Ok(parsed) => parsed.resource,
-        // Kinds that are not served have fields that this version does not look at.
+        // This version ignores fields of kinds that it does not implement.
         Err(e) => panic!("{e}\n{text}"),
     };
     let mut expected = resource.clone();
-    // Counted by whoever keeps the resource, and told to nobody.
+    // The store counts generations and does not write them.
     expected.meta.generation = 0;
     assert_eq!(parsed, expected, "{text}");
     let unserved = matches!(resource.spec, Spec::Unserved(_));

@@ -19,24 +19,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A daemon has this long to end in order.
+/// Timeout for the orderly end of a daemon.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Sites {
     dir: PathBuf,
-    /// Where east accepts links.
+    /// Address on which east accepts links.
     pub(super) link: SocketAddr,
-    /// Where west has the service.
+    /// Address of the service at west.
     pub(super) listener: SocketAddr,
-    running: Mutex<Running>,
+    running: Mutex<Processes>,
 }
 
-/// What has to be stopped.
+/// Processes to stop.
 #[derive(Default)]
-struct Running {
+struct Processes {
     daemons: Vec<(&'static str, Child)>,
     web: Option<WebServer>,
-    /// Nothing is started any more.
+    /// Starting further processes is an error.
     closed: bool,
 }
 
@@ -44,7 +44,7 @@ impl Sites {
     pub(super) fn new() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("skupper-demo-{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
-        // Both at once, so that they differ.
+        // Allocated together, so that they differ.
         let [link, listener] = [free_port()?, free_port()?];
         let [link, listener] = [link.local_addr()?, listener.local_addr()?];
         Ok(Self {
@@ -63,12 +63,11 @@ impl Sites {
         self.dir.join(format!("{site}.log"))
     }
 
-    /// Where the site's resources are.
     pub(super) fn input(&self, site: &str) -> PathBuf {
         self.root(site).join("namespaces/default/input/resources")
     }
 
-    /// Puts a resource on disk, which is all it takes.
+    /// Writes a resource to the input directory; the daemon applies it.
     pub(super) fn resource(&self, site: &str, kind: &str, name: &str, spec: &str) -> Result<()> {
         let text = format!(
             "apiVersion: skupper.io/v2alpha1\nkind: {kind}\nmetadata:\n  name: {name}\nspec: {spec}\n"
@@ -93,7 +92,8 @@ impl Sites {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
-            // Ctrl-C is for us: the daemons are stopped in order.
+            // Its own process group: Ctrl-C reaches only this program, which stops the daemons in
+            // order.
             .process_group(0)
             .spawn()
             .context("starting skupperd")?;
@@ -116,7 +116,7 @@ impl Sites {
         Ok(())
     }
 
-    /// The command for a site, as one would type it.
+    /// The command line for a site, as a user would type it.
     pub(super) fn command(&self, site: &str) -> String {
         format!(
             "{} --root {}",
@@ -125,7 +125,7 @@ impl Sites {
         )
     }
 
-    /// Runs the command for a site and gives what it prints.
+    /// Runs the command for a site and returns its output.
     pub(super) fn skupper(&self, site: &str, args: &[&str]) -> Result<String> {
         self.with_input(site, args, "")
     }
@@ -158,10 +158,10 @@ impl Sites {
         String::from_utf8(output.stdout).with_context(words)
     }
 
-    /// Says what the daemons have logged.
+    /// Prints the logs of the daemons.
     pub(super) fn show_logs(&self) {
         for site in ["east", "west"] {
-            // Not started yet, then.
+            // The daemon was not started.
             let Ok(log) = fs::read_to_string(self.log(site)) else {
                 continue;
             };
@@ -170,7 +170,7 @@ impl Sites {
         }
     }
 
-    /// Stops everything and removes it. Goes on when something fails, and says what did.
+    /// Stops all processes and removes the directory. Continues after errors and reports them.
     pub(super) fn clean_up(&self) -> Result<()> {
         let mut running = self.running();
         running.closed = true;
@@ -207,8 +207,8 @@ impl Sites {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, Running> {
-        // What a thread that panicked has started is there to be stopped.
+    fn running(&self) -> MutexGuard<'_, Processes> {
+        // Processes that a panicked thread has started must be stopped too.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -218,7 +218,7 @@ fn signal(daemon: &Child, signal: Signal) -> Result<()> {
     Ok(kill(pid, signal)?)
 }
 
-/// Waits for the end of a daemon, but not for ever.
+/// Waits for the end of a daemon, with a timeout.
 fn ended(daemon: &mut Child) -> std::io::Result<bool> {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
@@ -231,7 +231,7 @@ fn ended(daemon: &mut Child) -> std::io::Result<bool> {
 }
 
 fn program(name: &str) -> PathBuf {
-    Path::new(&sh::target()).join("release").join(name)
+    Path::new(&sh::target()).join("debug").join(name)
 }
 
 fn free_port() -> Result<TcpListener> {

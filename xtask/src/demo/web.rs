@@ -1,4 +1,4 @@
-//! A web server that needs nothing installed, and a client for it.
+//! A web server and a client without dependencies.
 
 use anyhow::{Context, Result, bail};
 use std::{
@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-/// What the server says at `/`.
+/// The answer at `/`.
 pub(super) const GREETING: &str = "Hello from east!\n";
 
-/// No answer takes as long as this.
+/// Timeout of an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers `GET /` and `GET /bulk/BYTES`. Stops when dropped.
@@ -35,7 +35,7 @@ impl WebServer {
                 if stopped.load(Ordering::Acquire) {
                     return;
                 }
-                // A client that goes away in the middle is its own affair.
+                // Errors of clients that disconnect are ignored.
                 thread::spawn(move || drop(serve(client)));
             }
         });
@@ -46,7 +46,7 @@ impl WebServer {
 impl Drop for WebServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Wakes the thread, so that it sees that.
+        // Wakes the thread, so that it sees the flag.
         drop(TcpStream::connect(self.addr));
     }
 }
@@ -107,7 +107,6 @@ fn bulk(writer: &mut TcpStream, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// The text at a path.
 pub(super) fn get(addr: SocketAddr, path: &str) -> Result<String> {
     let (mut reader, length) = request(addr, path)?;
     let mut body = vec![0; usize::try_from(length)?];
@@ -117,7 +116,7 @@ pub(super) fn get(addr: SocketAddr, path: &str) -> Result<String> {
     Ok(String::from_utf8(body)?)
 }
 
-/// Takes this many bytes and forgets them; returns how many came.
+/// Discards the body and returns its length.
 pub(super) fn download(addr: SocketAddr, bytes: u64) -> Result<u64> {
     let (mut reader, length) = request(addr, &format!("/bulk/{bytes}"))?;
     let mut buffer = vec![0; 256 << 10];

@@ -1,21 +1,24 @@
-//! Finds what a source file mentions. Works on tokens, so that what stands in macros counts and
-//! what stands in comments and strings does not.
+//! Finds the names in a source file. Works on tokens, so that macros count, and comments and
+//! strings do not.
 
 use anyhow::{Result, anyhow};
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
-use std::iter::Peekable;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
+};
 
-/// Something that rules are about, and where it stands.
+/// A use of something that the rules restrict.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mention {
     pub(super) line: usize,
-    pub(super) what: What,
-    /// In code for tests only.
+    pub(super) what: Subject,
+    /// In code for tests.
     pub(super) test: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Subject {
     /// A top module of the library.
     Module(String),
     /// The first name of any other path: perhaps a crate.
@@ -25,13 +28,22 @@ pub(super) enum What {
     Unsafe,
 }
 
+/// Names in a file that refer to other files, without those in tests.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// Paths from the root of the library.
+    pub(super) paths: BTreeSet<Vec<String>>,
+    /// Items of other modules that this one re-exports, with the path of their module.
+    pub(super) handed_on: BTreeMap<String, Vec<String>>,
+}
+
 /// The module path of a file: `link/core.rs` is `link`, `core`.
 pub(super) fn module(file: &str) -> Vec<String> {
     let path = file.strip_suffix(".rs").unwrap_or(file);
     path.split('/').map(str::to_owned).collect()
 }
 
-pub(super) fn scan(file: &str, text: &str) -> Result<Vec<Mention>> {
+pub(super) fn scan(file: &str, text: &str) -> Result<(Vec<Mention>, Names)> {
     let tokens: TokenStream = text
         .parse()
         .map_err(|e: proc_macro2::LexError| anyhow!("not Rust: {e}"))?;
@@ -41,16 +53,32 @@ pub(super) fn scan(file: &str, text: &str) -> Result<Vec<Mention>> {
         found: Vec::new(),
         module,
         test,
+        children: BTreeSet::new(),
+        handing_on: false,
+        paths: Vec::new(),
+        handed_on: Vec::new(),
+        used: BTreeMap::new(),
     };
     scanner.stream(tokens);
-    Ok(scanner.found)
+    let names = scanner.names();
+    Ok((scanner.found, names))
 }
 
 struct Scanner {
     found: Vec<Mention>,
-    /// Of the code that is being read, inline modules included.
+    /// Module of the current code, including inline modules.
     module: Vec<String>,
     test: bool,
+    /// Child modules that are files.
+    children: BTreeSet<String>,
+    /// The current path is in a `pub use`.
+    handing_on: bool,
+    /// Paths as written, with the module that they are in.
+    paths: Vec<(Vec<String>, Vec<String>)>,
+    /// The same for `pub use`.
+    handed_on: Vec<(Vec<String>, Vec<String>)>,
+    /// Number of occurrences of each name.
+    used: BTreeMap<String, usize>,
 }
 
 type Tokens = Peekable<proc_macro2::token_stream::IntoIter>;
@@ -58,12 +86,19 @@ type Tokens = Peekable<proc_macro2::token_stream::IntoIter>;
 impl Scanner {
     fn stream(&mut self, stream: TokenStream) {
         let mut tokens = stream.into_iter().peekable();
-        // Of the item that is coming.
+        // Whether the next item is for tests.
         let mut for_test = false;
         let mut after_dot = false;
+        let mut public = false;
         while let Some(token) = tokens.next() {
             let dot = after_dot;
             after_dot = false;
+            if let TokenTree::Ident(ident) = &token {
+                if ident == "use" {
+                    self.handing_on = public;
+                }
+                public = ident == "pub";
+            }
             match token {
                 TokenTree::Ident(ident) if ident == "mod" => {
                     self.inline_module(&mut tokens, for_test);
@@ -76,7 +111,8 @@ impl Scanner {
                     if group.delimiter() == Delimiter::Bracket && is_cfg_test(&inner) {
                         for_test = true;
                     }
-                    // An item's body, or a statement between two attributes: the mark is used up.
+                    // The body of the item, or a statement between two attributes, ends the effect
+                    // of the attribute.
                     let before = self.test;
                     if group.delimiter() == Delimiter::Brace {
                         self.test |= std::mem::take(&mut for_test);
@@ -88,6 +124,7 @@ impl Scanner {
                     after_dot = punct.as_char() == '.';
                     if punct.as_char() == ';' {
                         for_test = false;
+                        self.handing_on = false;
                     }
                 }
                 TokenTree::Literal(_) => {}
@@ -99,6 +136,9 @@ impl Scanner {
         let Some(TokenTree::Ident(name)) = tokens.next() else {
             return;
         };
+        if !matches!(tokens.peek(), Some(TokenTree::Group(_))) && !for_test {
+            self.children.insert(name.to_string());
+        }
         if let Some(TokenTree::Group(body)) = tokens.peek() {
             let body = body.stream();
             tokens.next();
@@ -113,11 +153,11 @@ impl Scanner {
 
     fn method(&mut self, name: &Ident) {
         if name == "elapsed" {
-            self.mention(name, What::Clock(format!(".{name}()")));
+            self.mention(name, Subject::Clock(format!(".{name}()")));
         }
     }
 
-    /// Reads on after the first name of a path, or of what follows `prefix` in a `use`.
+    /// Reads the rest of a path, or of a `use` tree, after its first name.
     fn path(&mut self, mut path: Vec<String>, first: &Ident, tokens: &mut Tokens) {
         path.push(first.to_string());
         while take_colons(tokens) {
@@ -132,14 +172,14 @@ impl Scanner {
                     self.use_tree(&path, group);
                     return;
                 }
-                // A glob, or generic arguments: what comes first is known.
+                // A glob or generic arguments end the path.
                 _ => break,
             }
         }
         self.whole(&path, first);
     }
 
-    /// The names in braces after a path, each with what may follow it.
+    /// Reads the `use` tree in braces after a path.
     fn use_tree(&mut self, path: &[String], group: TokenStream) {
         let mut tokens = group.into_iter().peekable();
         let mut start = true;
@@ -156,22 +196,33 @@ impl Scanner {
     }
 
     fn whole(&mut self, path: &[String], at: &Ident) {
+        if !self.test {
+            let here = (path.to_vec(), self.module.clone());
+            for name in path {
+                *self.used.entry(name.clone()).or_default() += 1;
+            }
+            if self.handing_on {
+                self.handed_on.push(here);
+            } else if path.len() > 1 {
+                self.paths.push(here);
+            }
+        }
         let names: Vec<&str> = path.iter().map(String::as_str).collect();
         match *names {
-            ["unsafe"] => self.mention(at, What::Unsafe),
+            ["unsafe"] => self.mention(at, Subject::Unsafe),
             ["crate" | "skupperd", module, ..] => {
-                self.mention(at, What::Module(module.to_owned()));
+                self.mention(at, Subject::Module(module.to_owned()));
             }
             ["super", ..] => {
                 let up = names.iter().take_while(|name| **name == "super").count();
-                // Up to the root of the library, and down into another module.
+                // `super` led to the root of the library.
                 if up == self.module.len()
                     && let Some(module) = names.get(up)
                 {
-                    self.mention(at, What::Module((*module).to_owned()));
+                    self.mention(at, Subject::Module((*module).to_owned()));
                 }
             }
-            [first, _, ..] => self.mention(at, What::Crate(first.to_owned())),
+            [first, _, ..] => self.mention(at, Subject::Crate(first.to_owned())),
             _ => {}
         }
         if let [
@@ -180,11 +231,44 @@ impl Scanner {
             "now",
         ] = *names
         {
-            self.mention(at, What::Clock(names.join("::")));
+            self.mention(at, Subject::Clock(names.join("::")));
         }
     }
 
-    fn mention(&mut self, at: &Ident, what: What) {
+    /// The paths that were found, each from the root of the library.
+    fn names(&self) -> Names {
+        let mut names = Names::default();
+        let absolute = |(path, module): &(Vec<String>, Vec<String>)| self.absolute(path, module);
+        names.paths.extend(self.paths.iter().filter_map(absolute));
+        for path in self.handed_on.iter().filter_map(absolute) {
+            let Some((item, module)) = path.split_last() else {
+                continue;
+            };
+            // A second occurrence means that the module uses the re-exported item itself.
+            if self.used.get(item).is_some_and(|times| *times > 1) {
+                names.paths.insert(path.clone());
+            }
+            names.handed_on.insert(item.clone(), module.to_vec());
+        }
+        names
+    }
+
+    fn absolute(&self, path: &[String], module: &[String]) -> Option<Vec<String>> {
+        let up = path.iter().take_while(|name| *name == "super").count();
+        let (base, rest) = match path.first()?.as_str() {
+            "crate" | "skupperd" => (&module[..0], path.get(1..)?),
+            "self" => (module, path.get(1..)?),
+            "super" => (
+                module.get(..module.len().checked_sub(up)?)?,
+                path.get(up..)?,
+            ),
+            child if self.children.contains(child) => (module, path),
+            _ => return None,
+        };
+        Some(base.iter().chain(rest).cloned().collect())
+    }
+
+    fn mention(&mut self, at: &Ident, what: Subject) {
         self.found.push(Mention {
             line: at.span().start().line,
             what,

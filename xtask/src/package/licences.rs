@@ -1,4 +1,4 @@
-//! The licences of everything that is linked into the programs, with their texts.
+//! Licences of the crates that are linked into the programs, with their texts.
 
 use crate::sh;
 use anyhow::{Context, Result, bail};
@@ -10,12 +10,12 @@ use std::{
     path::Path,
 };
 
-/// Beginnings of the names of files with such texts, in small letters.
+/// Prefixes of the names of licence files, in lower case.
 const FILES: [&str; 5] = ["license", "licence", "copying", "copyright", "notice"];
 
-/// Which crates there are and under which terms, then the terms.
+/// A list of crates with their licences, then the texts.
 pub(super) fn text() -> Result<String> {
-    // Not what other systems would have of it.
+    // Only dependencies of this platform.
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let output = sh::cargo(&["metadata", "--format-version=1", "--locked", "--offline"])
         .args(["--filter-platform", &platform])
@@ -32,13 +32,13 @@ pub(super) fn text() -> Result<String> {
         "The programs of this package are linked with the Rust standard library (MIT OR Apache-2.0,\n\
          https://www.rust-lang.org) and with these crates. The texts of their licences follow.\n\n",
     );
-    // Most texts are those of many crates.
+    // Many crates share a text.
     let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for package in linked(&metadata, "skupperd")? {
         let of = |key| package[key].as_str().unwrap_or_default();
         let name = format!("{} {}", of("name"), of("version"));
         let terms = of("license");
-        // What has no source is ours.
+        // Crates of the workspace have no source.
         if package["source"].is_null() {
             continue;
         }
@@ -67,7 +67,7 @@ pub(super) fn text() -> Result<String> {
     Ok(list)
 }
 
-/// The packages that end up in one, itself included, in order of name and version.
+/// A package and its linked dependencies, sorted by name and version.
 fn linked<'a>(metadata: &'a Value, name: &str) -> Result<Vec<&'a Value>> {
     let packages = list(&metadata["packages"]);
     let nodes: BTreeMap<_, _> = list(&metadata["resolve"]["nodes"])
@@ -82,7 +82,7 @@ fn linked<'a>(metadata: &'a Value, name: &str) -> Result<Vec<&'a Value>> {
             continue;
         }
         let node = nodes.get(&id).context("a package that is not resolved")?;
-        // Of the kinds of dependencies, the one without a name is what the program consists of.
+        // The kind is null for normal dependencies.
         let normal = |dep: &&Value| {
             list(&dep["dep_kinds"])
                 .iter()

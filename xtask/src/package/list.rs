@@ -1,29 +1,27 @@
-//! The list: which packages there are, and what is in which.
+//! The packages and their files.
 //!
-//! Everything below `packaging/root` is installed where it stands there; this says only to whom it
-//! belongs. Adding a file there is enough to have it in both kinds of packages.
+//! Files below `packaging/root` are installed at the same path; this list assigns them to packages.
+//! A file that is added there is in the deb and in the rpm.
 
 use super::Format;
 
-/// Who answers for the packages.
 pub(super) const MAINTAINER: &str = "skupperd project <noreply@skupper.io>";
 
-/// Whose work it is.
 pub(super) const COPYRIGHT: &str = "2026 the skupperd authors";
 
 pub(super) struct Package {
     pub(super) name: &'static str,
-    /// One line, without a full stop.
+    /// One line, without a period.
     pub(super) summary: &'static str,
     pub(super) description: &'static str,
-    /// Beginnings of the paths that it has; one that no package has goes to the first.
+    /// Prefixes of its paths. Other files go to the first package.
     pub(super) has: &'static [&'static str],
-    /// What has to be installed for a deb, besides what the programs are linked with.
+    /// Dependencies of the deb besides linked libraries.
     pub(super) deb_depends: &'static [&'static str],
     pub(super) rpm_requires: &'static [&'static str],
-    /// What is of use with it, by the same name in both worlds.
+    /// Recommended packages; their names are the same for deb and rpm.
     pub(super) recommends: &'static [&'static str],
-    /// Whether it has units, and so scripts in `packaging/deb` and `packaging/rpm`.
+    /// Whether it has units, and therefore scripts in `packaging/deb` and `packaging/rpm`.
     pub(super) service: bool,
 }
 
@@ -66,31 +64,32 @@ pub(super) const PACKAGES: [Package; 2] = [
     },
 ];
 
-/// The package that a file is in.
+/// The package of a file.
 pub(super) fn owner(path: &str) -> &'static Package {
     let [first, others @ ..] = &PACKAGES;
     let has = |package: &&Package| {
         package.has.iter().any(|begin| {
-            // A file itself, or everything in a directory.
+            // A file, or everything in a directory.
             path == *begin || (begin.ends_with('/') && path.starts_with(begin))
         })
     };
     others.iter().find(has).unwrap_or(first)
 }
 
-/// Where a file is installed by packages of a kind, if it is. Paths in the tree are Debian's.
-pub(super) fn place(path: &str, format: Format) -> Option<String> {
+/// The installed path of a file in this format, if it is included. The staged tree has Debian's
+/// paths.
+pub(super) fn install_path(path: &str, format: Format) -> Option<String> {
     if format == Format::Deb {
         return Some(path.to_owned());
     }
     if path.starts_with("usr/share/lintian/") || path.contains("/changelog.Debian") {
         return None;
     }
-    // Debian's zsh looks into a directory of its own name.
+    // Debian's zsh uses its own directory.
     Some(path.replace("zsh/vendor-completions", "zsh/site-functions"))
 }
 
-/// What may be done with a file: programs are run, the rest is read.
+/// File mode: programs are executable.
 pub(super) fn mode(path: &str) -> &'static str {
     if path.starts_with("usr/bin/") {
         "755"
@@ -99,7 +98,7 @@ pub(super) fn mode(path: &str) -> &'static str {
     }
 }
 
-/// Whether an administrator changes it: what was changed is kept on upgrade.
+/// Whether a file is configuration, whose changes an upgrade keeps.
 pub(super) fn is_config(path: &str) -> bool {
     path.starts_with("etc/")
 }
@@ -125,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_rpm_has_nothing_of_debians() {
-        let rpm = |path| place(path, Format::Rpm);
+        let rpm = |path| install_path(path, Format::Rpm);
         assert_eq!(rpm("usr/share/lintian/overrides/skupperd"), None);
         assert_eq!(rpm("usr/share/doc/skupperd/changelog.Debian.gz"), None);
         assert_eq!(

@@ -1,10 +1,10 @@
-//! What cargo-deb and cargo-generate-rpm are told: the manifest of a crate that is nothing but a
-//! package, made from the list and the staged tree.
+//! Manifests for cargo-deb and cargo-generate-rpm: a crate for each package, generated from the
+//! list and the staged tree.
 
 use super::{
     Format,
     list::{self, Package},
-    stage::Staged,
+    stage::StagedFiles,
 };
 use crate::sh;
 use anyhow::{Context, Result};
@@ -12,14 +12,14 @@ use std::{fmt::Write, fs, path::Path};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Counts packages of one version.
+/// Package revision.
 const REVISION: &str = "1";
 
 pub(super) fn debian_version() -> String {
     format!("{VERSION}-{REVISION}")
 }
 
-/// The name that a package's file has in its world.
+/// The file name of a package.
 pub(super) fn file_name(package: &Package, format: Format) -> Result<String> {
     let name = package.name;
     Ok(match format {
@@ -36,12 +36,17 @@ pub(super) fn file_name(package: &Package, format: Format) -> Result<String> {
 }
 
 /// Writes the crate for a package into `dir`.
-pub(super) fn write(package: &Package, staged: &Staged, format: Format, dir: &Path) -> Result<()> {
+pub(super) fn write(
+    package: &Package,
+    staged: &StagedFiles,
+    format: Format,
+    dir: &Path,
+) -> Result<()> {
     let files: Vec<_> = staged
         .files
         .iter()
         .filter(|file| list::owner(file).name == package.name)
-        .filter_map(|file| Some((file.as_str(), list::place(file, format)?)))
+        .filter_map(|file| Some((file.as_str(), list::install_path(file, format)?)))
         .collect();
     let mut text = common(package, format)?;
     match format {
@@ -58,7 +63,7 @@ pub(super) fn write(package: &Package, staged: &Staged, format: Format, dir: &Pa
 
 fn common(package: &Package, format: Format) -> Result<String> {
     let mut text = String::new();
-    // The same field is the line in the one tool and the paragraph in the other.
+    // The tools use this field differently: as one line, or as a paragraph.
     let description = match format {
         Format::Deb => package.summary,
         Format::Rpm => package.description,
@@ -70,7 +75,7 @@ fn common(package: &Package, format: Format) -> Result<String> {
     writeln!(text, "license = {}", quoted(env!("CARGO_PKG_LICENSE")))?;
     writeln!(text, "description = {}", quoted(description))?;
     writeln!(text, "homepage = {}", quoted(env!("CARGO_PKG_REPOSITORY")))?;
-    // It is not part of the workspace that it happens to lie in.
+    // Its own workspace, because its directory is inside of another one.
     writeln!(text, "[lib]\npath = \"lib.rs\"\n[workspace]")?;
     Ok(text)
 }
@@ -78,7 +83,7 @@ fn common(package: &Package, format: Format) -> Result<String> {
 fn deb(
     text: &mut String,
     package: &Package,
-    staged: &Staged,
+    staged: &StagedFiles,
     files: &[(&str, String)],
 ) -> Result<()> {
     writeln!(text, "[package.metadata.deb]")?;
@@ -119,7 +124,7 @@ fn deb(
 fn rpm(
     text: &mut String,
     package: &Package,
-    staged: &Staged,
+    staged: &StagedFiles,
     files: &[(&str, String)],
 ) -> Result<()> {
     writeln!(text, "[package.metadata.generate-rpm]")?;
@@ -167,7 +172,7 @@ fn rpm(
     Ok(())
 }
 
-/// Debian's statement of whose a package is and under which terms.
+/// Debian's copyright file.
 pub(super) fn copyright(package: &Package) -> String {
     let more = if package.name == "skupperd" {
         "dependencies.txt.gz beside this file"
@@ -193,7 +198,7 @@ fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// A string of TOML.
+/// A TOML string.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {

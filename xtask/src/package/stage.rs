@@ -1,4 +1,4 @@
-//! The tree as it will be installed.
+//! Stages the tree as it will be installed.
 
 use super::{
     Format, licences,
@@ -12,25 +12,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is installed as it stands in the sources.
+/// Files that are installed unchanged.
 const TREE: &str = "packaging/root";
 
-/// Manual pages that are written by hand.
+/// Manual pages that are written by hand, without their lists of settings.
 pub(super) const PAGES: &str = "packaging/man";
 
-/// The staged files of one kind of packages.
-pub(super) struct Staged {
+/// The staged files of one package format.
+pub(super) struct StagedFiles {
     pub(super) dir: PathBuf,
-    /// Paths from `dir`, in order.
+    /// Paths from `dir`, sorted.
     pub(super) files: Vec<String>,
 }
 
-/// Stages everything in `dir`. `built`: where the programs are.
-pub(super) fn stage(built: &Path, dir: &Path, format: Format, epoch: u64) -> Result<Staged> {
+/// Stages everything in `dir`. `built`: directory of the programs.
+pub(super) fn stage(built: &Path, dir: &Path, format: Format, epoch: u64) -> Result<StagedFiles> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
-    let tree = Tree(dir.join("root"));
+    let tree = StagedTree(dir.join("root"));
     let sources = sh::root().join(TREE);
     for file in files(&sources)? {
         tree.copy(&sources.join(&file), &file)?;
@@ -38,32 +38,30 @@ pub(super) fn stage(built: &Path, dir: &Path, format: Format, epoch: u64) -> Res
     for program in ["skupper", "skupperd"] {
         let path = format!("usr/bin/{program}");
         tree.copy(&built.join(program), &path)?;
-        // Names and lines for debuggers are ten times what the program is.
+        // Debug information is ten times as large as the program.
         let all = ["--strip-unneeded", "--remove-section=.comment"];
         sh::run(sh::program("strip").args(all).arg(tree.0.join(path)))?;
     }
     let made = dir.join("reference");
     reference(&made, epoch)?;
-    // As distributions have them.
+    // Compressed, as distributions require.
     let mut texts = Vec::new();
-    for from in [&made, &sh::root().join(PAGES)] {
-        for file in files(from)? {
-            let to = installed(&file).with_context(|| format!("{file}: not known what it is"))?;
-            tree.copy(&from.join(&file), &to)?;
-            if section(&file).is_some() {
-                texts.push(to);
-            }
+    for file in files(&made)? {
+        let to = installed(&file).with_context(|| format!("{file}: not known what it is"))?;
+        tree.copy(&made.join(&file), &to)?;
+        if section(&file).is_some() {
+            texts.push(to);
         }
     }
     texts.extend(documents(&tree, format, epoch)?);
     tree.gzip(&texts)?;
     let mut files = files(&tree.0)?;
     files.sort();
-    Ok(Staged { dir: tree.0, files })
+    Ok(StagedFiles { dir: tree.0, files })
 }
 
-/// What every package has beside what it is for. Gives what is to be compressed.
-fn documents(tree: &Tree, format: Format, epoch: u64) -> Result<Vec<String>> {
+/// Writes the documents that every package has. Returns the files to compress.
+fn documents(tree: &StagedTree, format: Format, epoch: u64) -> Result<Vec<String>> {
     let mut texts = vec!["usr/share/doc/skupperd/dependencies.txt".to_owned()];
     tree.write(&texts[0], &licences::text()?)?;
     let licence = sh::root().join("LICENSE");
@@ -85,7 +83,7 @@ fn documents(tree: &Tree, format: Format, epoch: u64) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// Debian's changelog says which version of the package this is; what changed is said by git.
+/// Debian's changelog, with the version only; git has the changes.
 fn changelog(epoch: u64) -> Result<String> {
     let when = format!("@{epoch}");
     let date = sh::output("date", &["--utc", "--rfc-email", "--date", &when]);
@@ -98,12 +96,12 @@ fn changelog(epoch: u64) -> Result<String> {
     ))
 }
 
-/// Makes what comes from the tree of commands.
+/// Generates manual pages and completions.
 pub(super) fn reference(dir: &Path, epoch: u64) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
     }
-    // As the tests build it, whatever the programs were built with: pages are the same.
+    // The profile of the tests, because the output does not depend on it.
     sh::run(&mut sh::cargo(&[
         "build",
         "--workspace",
@@ -117,7 +115,7 @@ pub(super) fn reference(dir: &Path, epoch: u64) -> Result<()> {
     sh::run(command.arg(dir).env("SOURCE_DATE_EPOCH", epoch.to_string()))
 }
 
-/// The section of a manual page, by its name; `None` for what is none.
+/// The section of a manual page, from its file name; `None` for other files.
 pub(super) fn section(file: &str) -> Option<char> {
     let (_, end) = file.rsplit_once('.')?;
     let mut end = end.chars();
@@ -125,7 +123,7 @@ pub(super) fn section(file: &str) -> Option<char> {
     end.next().is_none().then_some(section)
 }
 
-/// Where a page or a completion is installed.
+/// Installed path of a page or a completion.
 fn installed(file: &str) -> Option<String> {
     if let Some(section) = section(file) {
         return Some(format!("usr/share/man/man{section}/{file}"));
@@ -156,10 +154,10 @@ pub(super) fn files(dir: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// A tree that is being made.
-struct Tree(PathBuf);
+/// A tree under construction.
+struct StagedTree(PathBuf);
 
-impl Tree {
+impl StagedTree {
     fn write(&self, to: &str, text: &str) -> Result<()> {
         let to = self.room(to)?;
         fs::write(&to, text).with_context(|| to.display().to_string())
@@ -171,7 +169,7 @@ impl Tree {
         Ok(())
     }
 
-    /// As small as it gets, and no time in it.
+    /// Best compression, without a timestamp.
     fn gzip(&self, files: &[String]) -> Result<()> {
         let mut gzip = sh::program("gzip");
         gzip.args(["-9", "--no-name", "--"]).args(files);
@@ -191,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_and_completions_have_their_places() {
+    fn pages_and_completions_have_their_directories() {
         let of = |file| installed(file).unwrap_or_default();
         assert_eq!(of("skupper-site.1"), "usr/share/man/man1/skupper-site.1");
         assert_eq!(of("skupperd.8"), "usr/share/man/man8/skupperd.8");

@@ -1,4 +1,4 @@
-//! Programs that cargo builds, and components of the Rust toolchain itself.
+//! Programs installed with cargo, and components of the Rust toolchain.
 
 use super::Step;
 use crate::sh;
@@ -7,11 +7,11 @@ use anyhow::Result;
 /// A program that cargo installs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Program {
-    /// The package and the version of it, as cargo takes them.
+    /// Package and version for `cargo install`.
     pub(super) package: String,
-    /// More words for `cargo install`.
+    /// Further arguments of `cargo install`.
     pub(super) args: Vec<String>,
-    /// What the build needs to be told.
+    /// Environment of the build.
     pub(super) env: Vec<(String, String)>,
 }
 
@@ -25,13 +25,13 @@ impl Program {
         command
             .args(&self.args)
             .envs(self.env.iter().map(|(k, v)| (k, v)));
-        // What belongs to this project's build is not for that one.
+        // The variable is for this workspace's build.
         command.env_remove("CARGO_TARGET_DIR");
         sh::run(&mut command)
     }
 }
 
-/// Programs by name, with the package that has them and more words for cargo.
+/// Programs with their package and further arguments of `cargo install`.
 type Programs = &'static [(&'static str, &'static str, &'static [&'static str])];
 
 pub(super) const TEST: Programs = &[
@@ -39,7 +39,7 @@ pub(super) const TEST: Programs = &[
     ("cargo-deny", "cargo-deny@^0.20", &["--locked"]),
 ];
 
-// Not locked: what it was released with does not build with a Rust of today.
+// Without `--locked`: its lock file does not build with current Rust.
 pub(super) const BENCH: Programs = &[("rathole", "rathole@^0.5", &[])];
 
 pub(super) const PACKAGE: Programs = &[
@@ -66,7 +66,7 @@ pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
         })
 }
 
-/// rustfmt and clippy: of rustup where it is in use, else of the distribution.
+/// rustfmt and clippy, from rustup if it is in use, otherwise from the distribution.
 pub(super) fn components() -> Option<Step> {
     let missing: Vec<_> = [
         ("fmt", "rustfmt", "rustfmt"),

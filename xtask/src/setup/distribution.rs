@@ -1,22 +1,22 @@
-//! Package managers: apt of Debian and Ubuntu, dnf of Fedora and its kin.
+//! Package managers: apt of Debian and Ubuntu, dnf of Fedora and its derivatives.
 
 use crate::sh;
 use anyhow::{Result, bail};
 use nix::unistd::geteuid;
 use std::process::Command;
 
-/// How packages are installed here.
+/// The package manager of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Distribution {
     Apt,
     Dnf,
-    /// One that this program does not know.
+    /// Unknown.
     Other,
 }
 
 impl Distribution {
     pub(super) fn detect() -> Self {
-        // By what the system says it is: a Debian can have dnf, for building images.
+        // Decided by os-release: Debian can have dnf too, for building images.
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
         Self::of(&release)
     }
@@ -66,7 +66,7 @@ impl Distribution {
             .collect()
     }
 
-    /// The version of a package that would be installed.
+    /// The version that would be installed.
     pub(super) fn candidate(self, package: &str) -> Option<String> {
         let (listing, key) = match self {
             Self::Apt => (
@@ -88,7 +88,7 @@ impl Distribution {
         (version != "(none)").then(|| version.to_owned())
     }
 
-    /// Brings the list of packages up to date, where that is not done by itself.
+    /// Updates the package lists; dnf does that itself.
     pub(super) fn refresh(self) -> Result<()> {
         match self {
             Self::Apt => sh::run(as_root("apt-get").args(["update", "-qq"])),
@@ -100,9 +100,9 @@ impl Distribution {
         match self {
             Self::Apt => {
                 self.refresh()?;
-                // Another apt may be at work, as on a machine that has just been started.
+                // Another apt may be running, as on a machine that has just booted.
                 let wait = ["-o", "DPkg::Lock::Timeout=600"];
-                // Its progress is for terminals.
+                // No progress bar.
                 let quiet = ["-o", "Dpkg::Use-Pty=0"];
                 sh::run(
                     as_root("apt-get")
@@ -123,7 +123,7 @@ impl Distribution {
 
 /// A command that runs as root: with sudo when we are not.
 fn as_root(program: &str) -> Command {
-    // Through env, because sudo gives nothing of our environment to the command.
+    // Through env, because sudo clears the environment.
     let mut command = if geteuid().is_root() {
         Command::new("env")
     } else {

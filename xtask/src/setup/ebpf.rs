@@ -1,14 +1,14 @@
-//! What builds the BPF programs: a compiler with the sources of its standard library, and
-//! bpf-linker with that compiler's LLVM.
+//! The toolchain of the BPF programs: a compiler with the sources of its standard library, and
+//! bpf-linker with the same LLVM.
 
 use super::{Step, cargo::Program, distribution::Distribution};
 use crate::toolchain::{self, Toolchain};
 use anyhow::{Result, bail};
 
-/// LLVM versions that bpf-linker can be built with.
+/// LLVM versions that bpf-linker supports.
 const LLVM: [u32; 2] = [22, 21];
 
-/// The newest that builds on the project's Rust.
+/// The newest version that builds with the project's Rust.
 const LINKER: &str = "bpf-linker@0.13.0";
 
 const BY_HAND: &str = "either `rustup toolchain install nightly --component rust-src` and run this \
@@ -20,7 +20,7 @@ pub(super) fn plan(distribution: Distribution) -> Result<Option<Step>> {
         if let Some(packages) = compiler(distribution) {
             return Ok(Some(Step::Packages(packages)));
         }
-        // A machine that has just been installed may not know its packages yet.
+        // A new machine may have no package lists yet.
         distribution.refresh()?;
         let Some(packages) = compiler(distribution) else {
             bail!(BY_HAND)
@@ -37,7 +37,7 @@ pub(super) fn plan(distribution: Distribution) -> Result<Option<Step>> {
 fn compiler(distribution: Distribution) -> Option<Vec<String>> {
     match distribution {
         Distribution::Apt => {
-            // Debian's compiler for its browsers is newer than its other one; Ubuntu has many.
+            // Debian has a newer compiler for its browsers; Ubuntu has many versions.
             let mut numbered = distribution.available("^rust-1[.][0-9]+-src$");
             numbered.sort_by_key(|name| std::cmp::Reverse(minor(name)));
             let numbered = numbered
@@ -81,7 +81,7 @@ fn minor(text: &str) -> Option<u32> {
 
 fn linker(distribution: Distribution, llvm: u32) -> Result<Step> {
     if distribution == Distribution::Dnf && distribution.candidate("bpf-linker").is_some() {
-        // It has the same LLVM as the distribution's compiler.
+        // The distribution's bpf-linker has the same LLVM as its compiler.
         return Ok(Step::Packages(vec!["bpf-linker".to_owned()]));
     }
     if !LLVM.contains(&llvm) {

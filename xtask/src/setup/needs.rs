@@ -1,9 +1,9 @@
-//! Programs and libraries that come from the distribution.
+//! Programs and libraries from the distribution.
 
 use super::distribution::Distribution;
 use crate::sh;
 
-/// One need: how to see that it is met, and the package that meets it.
+/// A dependency: how to check for it, and its package.
 pub(super) struct Need {
     has: Has,
     apt: &'static str,
@@ -11,18 +11,18 @@ pub(super) struct Need {
 }
 
 enum Has {
-    /// A program, from wherever it came.
+    /// A program on the path, from any source.
     Program(&'static str),
     /// The package itself: libraries and headers.
     Package,
-    /// A program that ends well when called like this.
+    /// A program that succeeds with these arguments.
     Works(&'static str, &'static [&'static str]),
 }
 
-/// What a distribution does not have is done without there.
+/// Package name where the distribution has none.
 const NOWHERE: &str = "";
 
-/// What some versions of a distribution have as a package: tests that need it are skipped elsewhere.
+/// Packages that some releases lack; tests that need them are skipped there.
 const WHERE_THERE_IS: &[&str] = &["chromium"];
 
 const fn program(name: &'static str, apt: &'static str, dnf: &'static str) -> Need {
@@ -60,7 +60,7 @@ pub(super) const TEST: &[Need] = &[
     program("shellcheck", "shellcheck", "ShellCheck"),
     program("chromium", "chromium", "chromium"),
     program("mandoc", "mandoc", "mandoc"),
-    // python-qpid-proton comes as source: an AMQP peer that is not ours.
+    // python-qpid-proton, an independent AMQP peer, is built from source.
     CC,
     PKG_CONFIG,
     Need {
@@ -89,7 +89,7 @@ pub(super) const BENCH: &[Need] = &[
     NGINX,
     program("wrk", "wrk", "wrk"),
     program("python3", "python3", "python3"),
-    // rathole, which cargo builds, takes TLS from OpenSSL.
+    // rathole uses OpenSSL.
     PKG_CONFIG,
     Need {
         has: Has::Package,
@@ -107,7 +107,7 @@ pub(super) const PACKAGE: &[Need] = &[
     program("rpmlint", "rpmlint", "rpmlint"),
     program("systemd-nspawn", "systemd-container", "systemd-container"),
     program("mmdebstrap", "mmdebstrap", "mmdebstrap"),
-    // Disks of virtual machines; the emulator is installed in a directory of its own.
+    // For disks of virtual machines; the emulator is installed in a separate root directory.
     program("mke2fs", "e2fsprogs", "e2fsprogs"),
     program("xz", "xz-utils", "xz"),
 ];
@@ -119,7 +119,7 @@ pub(super) const FUZZ: &[Need] = &[
     program("c++", "g++", "gcc-c++"),
 ];
 
-/// Packages for the needs that are not met.
+/// Missing packages.
 pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String> {
     needs
         .iter()
@@ -131,7 +131,7 @@ pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String>
             let met = match need.has {
                 Has::Program(name) => sh::has(name),
                 Has::Works(program, args) => sh::output(program, args).is_some(),
-                // Nobody to ask: the build will tell.
+                // Without a known package manager the build reports missing libraries.
                 Has::Package => {
                     distribution == Distribution::Other || distribution.installed(package)
                 }

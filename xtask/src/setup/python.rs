@@ -1,10 +1,10 @@
-//! Python packages for the tests, in a directory of their own under `target`.
+//! Python packages for the tests, in a virtual environment under `target`.
 
 use crate::sh;
 use anyhow::Result;
 use std::{path::PathBuf, process::Command};
 
-/// An AMQP implementation that is not ours.
+/// An independent AMQP implementation.
 const PACKAGE: &str = "python-qpid-proton==0.40.0";
 
 /// The directory of the virtual environment.
@@ -12,7 +12,7 @@ pub(crate) fn venv() -> PathBuf {
     sh::target().join("venv")
 }
 
-/// Written when everything is installed: a half-made environment is made again.
+/// A file that marks a complete environment; an incomplete one is recreated.
 fn stamp() -> PathBuf {
     venv().join("installed")
 }

@@ -1,4 +1,4 @@
-//! How many tests did what, read from what the runners print.
+//! Test counts from the output of the runners.
 
 use std::{fmt, ops::Add};
 
@@ -22,7 +22,7 @@ impl Counts {
             match word {
                 "passed" => counts.passed += number,
                 "skipped" => counts.skipped += number,
-                // Failed, timed out, could not be started.
+                // Failed, timed out, or not started.
                 _ => counts.failed += number,
             }
         }
@@ -34,25 +34,7 @@ impl Counts {
         Some(counts)
     }
 
-    /// Reads `test result: ok. 1 passed; 0 failed; 2 ignored; 0 measured; 3 filtered out; ...`.
-    pub(super) fn of_libtest(line: &str) -> Option<Self> {
-        let (_, results) = line
-            .trim()
-            .strip_prefix("test result: ")?
-            .split_once(". ")?;
-        let mut counts = Self::default();
-        for (number, word) in results_of(&results.replace(';', ",")) {
-            match word {
-                "passed" => counts.passed += number,
-                "failed" => counts.failed += number,
-                "ignored" | "filtered" => counts.skipped += number,
-                _ => {}
-            }
-        }
-        Some(counts)
-    }
-
-    /// Tests that skipped themselves have passed for the runner.
+    /// Moves tests that skipped themselves from passed to skipped.
     pub(super) fn skip_of_passed(&mut self, number: usize) {
         let number = number.min(self.passed);
         self.passed -= number;
@@ -130,15 +112,6 @@ mod tests {
         );
         assert_eq!(of("    Starting 6 tests across 2 binaries"), None);
         assert_eq!(of("Summary of what was done"), None);
-    }
-
-    #[test]
-    fn reads_libtest() {
-        let of = Counts::of_libtest;
-        let line = "test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; \
-            4 filtered out; finished in 0.00s";
-        assert_eq!(of(line), counts(3, 1, 6));
-        assert_eq!(of("test result of a kind"), None);
     }
 
     #[test]

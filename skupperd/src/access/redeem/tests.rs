@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     access::link_documents,
-    model::{Code, Endpoint, Host, Link, Role, Secret},
+    model::{Code, Endpoint, Host, Link, LinkSettings, Proxy, Role, Secret, Settings},
 };
 use std::collections::BTreeMap;
 
@@ -19,14 +19,29 @@ fn token() -> AccessToken {
     }
 }
 
-fn answer(its: &str) -> String {
-    let pem = "-----BEGIN CERTIFICATE-----\n";
-    let secret = Secret {
-        ca: pem.to_owned(),
-        certificate: pem.to_owned(),
-        key: pem.to_owned().into(),
+/// Somebody's CA, as credentials, and those of a client that it has issued.
+fn credentials() -> (Secret, Secret) {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = pki::ensure_issuer(dir.path(), "theirs").unwrap();
+    let ca = Secret {
+        ca: issuer.certificate().to_owned(),
+        certificate: issuer.certificate().to_owned(),
+        key: std::fs::read_to_string(dir.path().join("tls.key"))
+            .unwrap()
+            .into(),
         ..Secret::default()
     };
+    (
+        ca,
+        pki::issue_client(&issuer, pki::Subject::Numbered("west")).unwrap(),
+    )
+}
+
+fn response(link_name: &str) -> String {
+    response_with(link_name, credentials().1, Settings::default())
+}
+
+fn response_with(link_name: &str, secret: Secret, settings: Settings<LinkSettings>) -> String {
     let link = Link {
         endpoints: vec![Endpoint {
             role: Role::InterRouter,
@@ -34,15 +49,15 @@ fn answer(its: &str) -> String {
             port: 55671,
             group: "g".to_owned(),
         }],
-        tls_credentials: name(its),
+        tls_credentials: name(link_name),
         cost: 1,
-        settings: BTreeMap::new(),
+        settings,
     };
-    link_documents(&name(its), link, secret).unwrap()
+    link_documents(&name(link_name), link, secret).unwrap()
 }
 
-fn read(text: &str) -> Result<Vec<Located>, String> {
-    documents(
+fn read(text: &str) -> Result<Vec<LocatedResource>, String> {
+    check_documents(
         text.as_bytes(),
         &token(),
         &name("t"),
@@ -51,8 +66,8 @@ fn read(text: &str) -> Result<Vec<Located>, String> {
 }
 
 #[test]
-fn t13_the_link_has_the_cost_of_the_token() {
-    let found = read(&answer("t")).unwrap();
+fn the_link_has_the_cost_of_the_token() {
+    let found = read(&response("t")).unwrap();
     let costs: Vec<u32> = found
         .iter()
         .filter_map(|l| match &l.resource.spec {
@@ -64,8 +79,40 @@ fn t13_the_link_has_the_cost_of_the_token() {
 }
 
 #[test]
+fn a_token_brings_endpoints_and_client_credentials_and_nothing_else() {
+    let (ca, client) = credentials();
+    let proxy = Some(Proxy {
+        host: "192.0.2.9".to_owned(),
+        port: 3128,
+        login: None,
+    });
+    let texts = BTreeMap::from([("proxy-configuration".to_owned(), "mine".to_owned())]);
+    let settings = crate::manifest::settings::read(crate::model::Kind::Link, texts).unwrap();
+    let text = response_with("t", Secret { proxy, ..client }, settings);
+    let text = text.replacen(
+        "  name: t\n",
+        "  name: t\n  labels: {a: b}\n  uid: \"1\"\n",
+        1,
+    );
+    for located in read(&text).unwrap() {
+        let mark = (REDEEMED_TOKEN.to_owned(), token_mark(&token()));
+        let mut meta = Meta::new(name("t"), Namespace::default_namespace());
+        meta.annotations.extend([mark]);
+        assert_eq!(located.resource.meta, meta);
+        match &located.resource.spec {
+            Spec::Secret(secret) => assert!(secret.proxy.is_none(), "{secret:?}"),
+            Spec::Link(link) => assert!(link.settings.texts().is_empty(), "{link:?}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(!located.document.to_string().contains("proxy-configuration"));
+    }
+    let error = read(&response_with("t", ca, Settings::default())).unwrap_err();
+    assert!(error.contains("is that of a CA"), "{error}");
+}
+
+#[test]
 fn several_groups_are_several_links() {
-    let text = answer("t");
+    let text = response("t");
     let (_, link) = text.rsplit_once("---\n").unwrap();
     let second = link.replacen("name: t\n", "name: t-1\n", 1);
     assert_ne!(second, link);
@@ -73,15 +120,15 @@ fn several_groups_are_several_links() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_refused_as_a_whole() {
-    let good = answer("t");
+fn a_response_with_other_documents_is_refused_whole() {
+    let good = response("t");
     let site = "---\napiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: t}\n";
     let (secret, link) = good.rsplit_once("---\n").unwrap();
     for (bad, why) in [
-        (answer("other"), "Secret other was not asked for"),
+        (response("other"), "Secret other was not asked for"),
         (format!("{good}{site}"), "Site t was not asked for"),
-        (secret.to_owned(), "there is no Link in it"),
-        (format!("---\n{link}"), "there is not one Secret in it"),
+        (secret.to_owned(), "it has no Link"),
+        (format!("---\n{link}"), "it must have exactly one Secret"),
         (
             link.replacen("tlsCredentials: t\n", "tlsCredentials: u\n", 1),
             "Link t was not asked for",
@@ -90,7 +137,7 @@ fn what_was_not_asked_for_is_refused_as_a_whole() {
             link.replacen("name: t\n", "name: t-x\n", 1),
             "Link t-x was not asked for",
         ),
-        (String::new(), "there is no Link in it"),
+        (String::new(), "it has no Link"),
         ("<html>".to_owned(), ""),
     ] {
         let error = read(&bad).unwrap_err();
@@ -99,24 +146,24 @@ fn what_was_not_asked_for_is_refused_as_a_whole() {
 }
 
 #[test]
-fn t10_only_https_is_asked() {
+fn only_https_urls_are_redeemed() {
     for (url, why) in [
         ("http://192.0.2.1:9090/1", "scheme must be https"),
-        ("https://", "is not a URL"),
+        ("https://", "not a URL"),
         ("ftp://x/", "scheme must be https"),
         ("/1", "scheme must be https"),
-        ("https://a b/", "is not a URL"),
+        ("https://a b/", "not a URL"),
     ] {
-        let error = server(url).err().unwrap().to_string();
+        let error = parse_url(url).err().unwrap().to_string();
         assert!(error.contains(why), "{url}: {error}");
     }
-    let v6 = server("https://[2001:db8::1]:9090/x").unwrap();
+    let v6 = parse_url("https://[2001:db8::1]:9090/x").unwrap();
     assert_eq!((v6.host.as_str(), v6.port), ("2001:db8::1", 9090));
     assert_eq!(v6.to_string(), "[2001:db8::1]:9090");
 }
 
 #[test]
-fn what_may_pass_is_told_from_what_will_not() {
+fn transient_and_final_refusals_differ() {
     let refused = |status| RedeemError::Refused {
         status,
         body: String::new(),

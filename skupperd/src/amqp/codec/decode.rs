@@ -1,12 +1,12 @@
-//! Decoding, bounded against hostile input.
+//! Decoding, with bounds on what hostile input can cost.
 
-use crate::amqp::value::{Symbol, Value};
+use crate::amqp::value::Value;
 use bytes::Bytes;
 
-/// How deep values may nest. Upstream's deepest (MAU) nest four levels.
+/// How deep values may nest. The deepest of skupper-router (MAU) has four levels.
 const MAX_DEPTH: usize = 16;
-/// Values in one decoded value, nested ones included: an array of a million empty lists is nine bytes
-/// on the wire.
+/// Values in one decoded value, nested ones included: an array of a million empty lists takes nine
+/// bytes on the wire.
 const MAX_VALUES: usize = 1 << 17;
 /// Elements of an array that take no bytes.
 const MAX_EMPTY: usize = 16;
@@ -14,22 +14,21 @@ const MAX_EMPTY: usize = 16;
 /// Why bytes are not an AMQP value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The value goes on past the end of the bytes.
-    #[error("value is cut short")]
+    /// More bytes are needed.
+    #[error("value is truncated")]
     Truncated,
     /// No such constructor.
     #[error("unknown type constructor 0x{0:02x}")]
     Constructor(u8),
-    /// Another type than the field may have.
+    /// A type that the field may not have.
     #[error("unexpected type for {0}")]
     Type(&'static str),
-    /// Text that is not UTF-8, a char that is none, a symbol that is not ASCII.
+    /// Invalid UTF-8 in a string, a char that is not one, a symbol that is not ASCII.
     #[error("malformed {0}")]
     Malformed(&'static str),
-    /// Over a limit that bounds memory.
-    #[error("{0} over the limit")]
+    /// Over a limit that bounds memory and time.
+    #[error("{0} exceeds the limit")]
     Limit(&'static str),
-    /// A mandatory field is absent.
     #[error("mandatory field {0} is missing")]
     Missing(&'static str),
 }
@@ -76,20 +75,20 @@ impl<'a> Reader<'a> {
         self.array::<1>().map(|[b]| b)
     }
 
-    fn u32(&mut self) -> Result<u32, DecodeError> {
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_be_bytes)
     }
 
-    fn len8(&mut self) -> Result<usize, DecodeError> {
+    pub(super) fn len8(&mut self) -> Result<usize, DecodeError> {
         self.u8().map(usize::from)
     }
 
-    fn len32(&mut self) -> Result<usize, DecodeError> {
+    pub(super) fn len32(&mut self) -> Result<usize, DecodeError> {
         self.u32().map(|n| n as usize)
     }
 
     /// Body of a compound and the number of its elements.
-    fn compound(&mut self, wide: bool) -> Result<(Reader<'a>, usize), DecodeError> {
+    pub(super) fn compound(&mut self, wide: bool) -> Result<(Reader<'a>, usize), DecodeError> {
         let size = if wide { self.len32()? } else { self.len8()? };
         let mut body = Reader {
             buf: self.take(size)?,
@@ -102,7 +101,6 @@ impl<'a> Reader<'a> {
         Ok((body, count))
     }
 
-    /// Reads any value.
     pub fn value(&mut self) -> Result<Value, DecodeError> {
         self.nested(MAX_DEPTH)
     }
@@ -228,7 +226,7 @@ impl<'a> Reader<'a> {
         if code == 0 {
             let before = self.buf.len();
             descriptor = Some(self.nested(depth)?);
-            // Each element gets a copy of it: paid for as if it were written out that often.
+            // Each element gets a copy of it: counted as if it were written out that often.
             let copies = (before - self.buf.len()).saturating_mul(count);
             self.values = self
                 .values
@@ -236,7 +234,7 @@ impl<'a> Reader<'a> {
                 .ok_or(DecodeError::Limit("number of values"))?;
             code = self.u8()?;
         }
-        // Some elements take no bytes: a few of them are an array, a million are a trap.
+        // Some elements take no bytes: a few are an array, a million are an attack.
         if count > self.buf.len().max(MAX_EMPTY) {
             return Err(DecodeError::Limit("number of values"));
         }
@@ -251,7 +249,7 @@ impl<'a> Reader<'a> {
         Ok(items)
     }
 
-    /// Skips a descriptor and gives its code. Symbolic descriptors are not used by any peer.
+    /// Reads a descriptor. Symbolic descriptors, which no peer uses, are an error.
     pub fn descriptor(&mut self) -> Result<u64, DecodeError> {
         if self.u8()? != 0 {
             return Err(DecodeError::Type("descriptor"));
@@ -262,127 +260,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Opens a list and gives its fields.
-    pub fn fields(&mut self) -> Result<Fields<'a>, DecodeError> {
-        let (body, count) = match self.u8()? {
-            0x45 => (Reader::new(&[]), 0),
-            0xc0 => self.compound(false)?,
-            0xd0 => self.compound(true)?,
-            _ => return Err(DecodeError::Type("list of fields")),
-        };
-        Ok(Fields { body, left: count })
-    }
-}
-
-/// The fields of a performative or section: absent ones at the end are null.
-#[derive(Clone, Debug)]
-pub struct Fields<'a> {
-    body: Reader<'a>,
-    left: usize,
-}
-
-macro_rules! optional {
-    ($(#[$doc:meta])* $name:ident, $type:ty, $what:literal, $pattern:pat => $result:expr) => {
-        $(#[$doc])*
-        pub fn $name(&mut self) -> Result<Option<$type>, DecodeError> {
-            match self.value()? {
-                Value::Null => Ok(None),
-                $pattern => Ok(Some($result)),
-                _ => Err(DecodeError::Type($what)),
-            }
-        }
-    };
-}
-
-impl<'a> Fields<'a> {
-    /// The next field.
-    pub fn value(&mut self) -> Result<Value, DecodeError> {
-        match self.left.checked_sub(1) {
-            None => Ok(Value::Null),
-            Some(left) => {
-                self.left = left;
-                self.body.value()
-            }
+    /// Reads a descriptor in the forms that routers and clients write it in.
+    pub fn short_descriptor(&mut self) -> Result<u64, DecodeError> {
+        match (self.u8()?, self.u8()?) {
+            (0, 0x44) => Ok(0),
+            (0, 0x53) => self.u8().map(u64::from),
+            (0, 0x80) => self.array().map(u64::from_be_bytes),
+            _ => Err(DecodeError::Type("descriptor")),
         }
     }
 
-    /// The next field without decoding it into a [`Value`] when it is a small unsigned integer.
-    fn uint_fast(&mut self) -> Result<Option<u32>, DecodeError> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
+    /// Skips a value without a look into it.
+    pub fn skip(&mut self) -> Result<(), DecodeError> {
+        // The upper half of a constructor says the width (part 1.2.1).
+        let size = match self.u8()? >> 4 {
+            4 => 0,
+            5 => 1,
+            6 => 2,
+            7 => 4,
+            8 => 8,
+            9 => 16,
+            0xa | 0xc | 0xe => self.len8()?,
+            0xb | 0xd | 0xf => self.len32()?,
+            other => return Err(DecodeError::Constructor(other << 4)),
         };
-        self.left = left;
-        match self.body.u8()? {
-            0x40 => Ok(None),
-            0x43 => Ok(Some(0)),
-            0x52 => self.body.u8().map(|n| Some(n.into())),
-            0x70 => self.body.u32().map(Some),
-            _ => Err(DecodeError::Type("uint")),
-        }
-    }
-
-    /// An optional uint.
-    pub fn u32(&mut self) -> Result<Option<u32>, DecodeError> {
-        self.uint_fast()
-    }
-
-    /// An optional boolean.
-    pub fn bool(&mut self) -> Result<Option<bool>, DecodeError> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
-        };
-        self.left = left;
-        match self.body.u8()? {
-            0x40 => Ok(None),
-            0x41 => Ok(Some(true)),
-            0x42 => Ok(Some(false)),
-            0x56 => self.body.u8().map(|n| Some(n != 0)),
-            _ => Err(DecodeError::Type("boolean")),
-        }
-    }
-
-    /// An optional binary, borrowed.
-    pub fn binary_ref(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
-        };
-        self.left = left;
-        let n = match self.body.u8()? {
-            0x40 => return Ok(None),
-            0xa0 => self.body.len8()?,
-            0xb0 => self.body.len32()?,
-            _ => return Err(DecodeError::Type("binary")),
-        };
-        self.body.take(n).map(Some)
-    }
-
-    optional!(/** An optional ubyte. */ u8, u8, "ubyte", Value::Ubyte(n) => n);
-    optional!(/** An optional ushort. */ u16, u16, "ushort", Value::Ushort(n) => n);
-    optional!(/** An optional ulong. */ u64, u64, "ulong", Value::Ulong(n) => n);
-    optional!(/** An optional string. */ string, String, "string", Value::String(s) => s);
-    optional!(/** An optional symbol. */ symbol, Symbol, "symbol", Value::Symbol(s) => s);
-    optional!(/** An optional binary. */ binary, Bytes, "binary", Value::Binary(b) => b);
-    optional!(/** An optional timestamp. */ timestamp, i64, "timestamp", Value::Timestamp(t) => t);
-    optional!(/** An optional map. */ map, Vec<(Value, Value)>, "map", Value::Map(m) => m);
-
-    /// Zero, one or several symbols.
-    pub fn symbols(&mut self) -> Result<Vec<Symbol>, DecodeError> {
-        match self.value()? {
-            Value::Null => Ok(Vec::new()),
-            Value::Symbol(s) => Ok(vec![s]),
-            Value::Array(items) => items
-                .into_iter()
-                .map(|item| match item {
-                    Value::Symbol(s) => Ok(s),
-                    _ => Err(DecodeError::Type("symbol")),
-                })
-                .collect(),
-            _ => Err(DecodeError::Type("symbols")),
-        }
-    }
-
-    /// Fields not read yet.
-    pub fn rest(&mut self) -> Result<Vec<Value>, DecodeError> {
-        (0..self.left).map(|_| self.value()).collect()
+        self.take(size).map(drop)
     }
 }

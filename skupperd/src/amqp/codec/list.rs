@@ -1,9 +1,6 @@
 //! Building the list of a performative's fields.
 
-use super::{
-    encode,
-    encode::{compound, symbol, uint},
-};
+use super::encode::{compound, encode, symbol, uint};
 use crate::amqp::value::{Symbol, Value};
 use bytes::BufMut;
 
@@ -17,7 +14,6 @@ pub struct List {
 }
 
 impl List {
-    /// An empty list.
     pub fn new() -> Self {
         Self::default()
     }
@@ -36,7 +32,6 @@ impl List {
         self
     }
 
-    /// Any value.
     pub fn value(&mut self, value: &Value) -> &mut Self {
         if *value == Value::Null {
             self.null()
@@ -45,17 +40,14 @@ impl List {
         }
     }
 
-    /// An optional value.
     pub fn opt(&mut self, value: Option<Value>) -> &mut Self {
         self.value(&value.unwrap_or(Value::Null))
     }
 
-    /// A uint.
     pub fn uint(&mut self, n: u32) -> &mut Self {
         self.field(|out| uint(n, out))
     }
 
-    /// An optional uint.
     pub fn opt_uint(&mut self, n: Option<u32>) -> &mut Self {
         match n {
             Some(n) => self.uint(n),
@@ -96,14 +88,6 @@ impl List {
             out.put_u8(0x45);
         } else {
             compound(0xc0, count, &self.body[..len], out);
-        }
-    }
-
-    pub(super) fn finish_exact(&self, out: &mut impl BufMut) {
-        if self.count == 0 {
-            out.put_u8(0x45);
-        } else {
-            compound(0xc0, self.count, &self.body, out);
         }
     }
 }

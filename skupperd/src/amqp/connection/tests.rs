@@ -1,5 +1,6 @@
-//! The engine against captured conversations, against itself, and against hostile peers.
+//! A connection against captured conversations, against itself, and against hostile peers.
 
 mod hostile;
 mod pair;
 mod vectors;
+mod work;

@@ -1,4 +1,4 @@
-//! Deliveries: transfer, disposition, and the states the two ends tell each other.
+//! Deliveries: transfer, disposition, and the states that the two ends tell each other.
 
 use super::{
     code,
@@ -12,16 +12,12 @@ use crate::amqp::{
 };
 use bytes::{BufMut, Bytes};
 
-/// `transfer`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transfer {
-    /// Link.
     pub handle: u32,
     /// Delivery id; only the first frame of a delivery must have it.
     pub delivery_id: Option<u32>,
-    /// Delivery tag.
     pub delivery_tag: Option<Bytes>,
-    /// Message format.
     pub message_format: Option<u32>,
     /// Settled by the sender.
     pub settled: bool,
@@ -31,7 +27,6 @@ pub struct Transfer {
     pub rcv_settle_mode: Option<u8>,
     /// State at the sender.
     pub state: Option<DeliveryState>,
-    /// Resumption.
     pub resume: bool,
     /// The sender gave the delivery up.
     pub aborted: bool,
@@ -68,18 +63,14 @@ impl Transfer {
     }
 }
 
-/// `disposition`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Disposition {
     /// Role of the end that sends this performative.
     pub role: Role,
-    /// First delivery.
     pub first: u32,
     /// Last delivery; the first when absent.
     pub last: Option<u32>,
-    /// Settled.
     pub settled: bool,
-    /// State.
     pub state: Option<DeliveryState>,
     /// Hint for batching.
     pub batchable: bool,
@@ -106,17 +97,13 @@ impl Disposition {
     }
 }
 
-/// State of a delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeliveryState {
-    /// Received so far.
     Received {
-        /// Section.
         section_number: u32,
-        /// Bytes within it. On streams: bytes passed on in all.
+        /// Bytes within it. In streams of skupper-router: bytes written to the socket so far.
         section_offset: u64,
     },
-    /// Taken.
     Accepted,
     /// Refused for good.
     Rejected(Option<Error>),

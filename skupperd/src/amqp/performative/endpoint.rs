@@ -5,7 +5,6 @@ use crate::amqp::{
     value::{Symbol, Value},
 };
 
-/// `open`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Open {
     /// Identity of the peer; a router's id.
@@ -16,7 +15,7 @@ pub struct Open {
     pub max_frame_size: Option<u32>,
     /// Highest channel it takes.
     pub channel_max: Option<u16>,
-    /// Milliseconds of silence after which it gives up.
+    /// Milliseconds of silence after which it ends the connection.
     pub idle_time_out: Option<u32>,
     /// Locales, not used.
     pub locales: [Vec<Symbol>; 2],
@@ -24,12 +23,10 @@ pub struct Open {
     pub offered_capabilities: Vec<Symbol>,
     /// Extensions it would like.
     pub desired_capabilities: Vec<Symbol>,
-    /// Properties.
     pub properties: Vec<(Value, Value)>,
 }
 
 impl Open {
-    /// The property of this name.
     pub fn property(&self, name: &str) -> Option<&Value> {
         self.properties
             .iter()
@@ -37,7 +34,6 @@ impl Open {
             .map(|(_, v)| v)
     }
 
-    /// The peer offers this capability.
     pub fn offers(&self, name: &str) -> bool {
         self.offered_capabilities.iter().any(|c| c.as_str() == name)
     }
@@ -69,7 +65,6 @@ impl Open {
     }
 }
 
-/// `begin`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Begin {
     /// Channel of the session this answers.

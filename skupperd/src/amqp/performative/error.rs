@@ -6,7 +6,6 @@ use crate::amqp::{
     value::{Symbol, Value},
 };
 
-/// An error with its condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Error {
     /// Symbolic condition, such as `amqp:not-found`.

@@ -1,11 +1,11 @@
-//! Fields of the lists inside performatives: a field that is not there has its default.
+//! Fields of the lists inside performatives. An absent field has its default.
 
 use crate::amqp::{
     codec::DecodeError,
     value::{Symbol, Value},
 };
 
-/// Code and fields of a described list.
+/// Descriptor code and fields of a described list.
 pub(super) fn described(
     value: Value,
 ) -> Result<Option<(u64, std::vec::IntoIter<Value>)>, DecodeError> {

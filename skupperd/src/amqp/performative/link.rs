@@ -1,6 +1,7 @@
 //! Links: attach, flow and detach.
 
 use super::{
+    code,
     error::Error,
     terminus::{Source, Target},
 };
@@ -9,13 +10,11 @@ use crate::amqp::{
     value::Value,
 };
 
-/// Which end of a link.
+/// The role of one end of a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// Sends deliveries.
     #[default]
     Sender,
-    /// Receives deliveries.
     Receiver,
 }
 
@@ -33,12 +32,9 @@ impl Role {
     }
 }
 
-/// `attach`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attach {
-    /// Name of the link.
     pub name: String,
-    /// Handle.
     pub handle: u32,
     /// Role of the end that sends this performative.
     pub role: Role,
@@ -50,15 +46,14 @@ pub struct Attach {
     pub source: Option<Source>,
     /// Target; absent when refused.
     pub target: Option<Target>,
-    /// Target is a coordinator: transactions, which no router has.
+    /// The target is a coordinator: transactions, which routers do not support.
     pub coordinator: bool,
-    /// Unsettled deliveries of a link that is resumed.
+    /// Unsettled deliveries of a link that is resumed, which routers do not support.
     pub unsettled: Option<Value>,
     /// Whether that list is incomplete.
     pub incomplete_unsettled: bool,
     /// Delivery count of the sender.
     pub initial_delivery_count: Option<u32>,
-    /// Largest message.
     pub max_message_size: Option<u64>,
     /// Capabilities and properties, kept as they are.
     pub rest: Vec<Value>,
@@ -76,7 +71,9 @@ impl Attach {
             ..Self::default()
         };
         match f.value()? {
-            Value::Described(parts) if parts.0 == Value::Ulong(0x30) => a.coordinator = true,
+            Value::Described(parts) if parts.0 == Value::Ulong(code::COORDINATOR) => {
+                a.coordinator = true;
+            }
             value => a.target = Target::from_value(value)?,
         }
         a.unsettled = Some(f.value()?).filter(|v| *v != Value::Null);
@@ -110,7 +107,6 @@ impl Attach {
     }
 }
 
-/// `flow`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flow {
     /// Next transfer id expected.
@@ -123,9 +119,7 @@ pub struct Flow {
     pub outgoing_window: u32,
     /// Link this is about.
     pub handle: Option<u32>,
-    /// Delivery count of the link.
     pub delivery_count: Option<u32>,
-    /// Credit.
     pub link_credit: Option<u32>,
     /// Deliveries waiting.
     pub available: Option<u32>,
@@ -162,7 +156,7 @@ impl Flow {
         l.opt_uint(self.delivery_count)
             .opt_uint(self.link_credit)
             .opt_uint(self.available);
-        // Upstream writes this default out; so do we, frame for frame.
+        // skupper-router writes this default out: the same bytes, frame for frame.
         l.value(&Value::Bool(self.drain)).flag(self.echo);
         for v in &self.rest {
             l.value(v);
@@ -170,14 +164,11 @@ impl Flow {
     }
 }
 
-/// `detach`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Detach {
-    /// Link.
     pub handle: u32,
     /// For good.
     pub closed: bool,
-    /// Reason.
     pub error: Option<Error>,
 }
 

@@ -13,27 +13,20 @@ use bytes::BufMut;
 /// Where messages of a link come from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Source {
-    /// Address.
     pub address: Option<String>,
-    /// Durability.
     pub durable: u32,
     /// When the terminus goes away.
     pub expiry_policy: Option<Symbol>,
     /// Seconds until then.
     pub timeout: u32,
-    /// The peer is to make the address up.
+    /// The peer chooses the address.
     pub dynamic: bool,
     /// Properties of such a node.
     pub dynamic_node_properties: Option<Value>,
-    /// Distribution mode.
     pub distribution_mode: Option<Symbol>,
-    /// Filters.
     pub filter: Option<Value>,
-    /// Default outcome.
     pub default_outcome: Option<Value>,
-    /// Outcomes.
     pub outcomes: Vec<Symbol>,
-    /// Capabilities.
     pub capabilities: Vec<Symbol>,
 }
 
@@ -81,19 +74,16 @@ impl Source {
 /// Where messages of a link go to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
-    /// Address.
     pub address: Option<String>,
-    /// Durability.
     pub durable: u32,
     /// When the terminus goes away.
     pub expiry_policy: Option<Symbol>,
     /// Seconds until then.
     pub timeout: u32,
-    /// The peer is to make the address up.
+    /// The peer chooses the address.
     pub dynamic: bool,
     /// Properties of such a node.
     pub dynamic_node_properties: Option<Value>,
-    /// Capabilities.
     pub capabilities: Vec<Symbol>,
 }
 

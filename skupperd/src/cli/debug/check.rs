@@ -1,12 +1,13 @@
-//! `skupper debug check`: what an operator would look at first, looked at all at once. Nothing is
-//! changed, and nothing is sent but attempts to connect.
+//! `skupper debug check`: the first checks of an operator, all at once. Changes nothing, and sends
+//! nothing but attempts to connect.
 
 use crate::{
     cli::{
         Failure, Outcome,
         output::{self, Format},
-        place::{Place, Scope},
-        show, unit,
+        show,
+        target::{CommandTarget, Scope},
+        unit,
     },
     model::{Kind, Phase},
 };
@@ -17,14 +18,14 @@ use std::{
     time::Duration,
 };
 
-/// Time for a server to accept: what is slower is of no use to a client either.
+/// Time for a server to accept a connection.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// How one thing stands.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Good,
-    /// It may be meant.
+    /// Possibly intended.
     Notice,
     Bad,
 }
@@ -53,16 +54,16 @@ fn finding(what: impl Into<String>, verdict: Verdict, message: impl Into<String>
     }
 }
 
-pub(super) fn run(place: &Place, format: &Format) -> Outcome {
+pub(super) fn run(target: &CommandTarget, format: &Format) -> Outcome {
     let encoding = format.encoding()?;
-    let mut findings = vec![daemon(place)?];
-    findings.extend(starts(place));
-    findings.extend(resources(place)?);
-    for connector in place.documents(Kind::Connector)? {
-        findings.extend(server(&connector));
+    let mut findings = vec![check_daemon(target)?];
+    findings.extend(autostart(target));
+    findings.extend(check_resources(target)?);
+    for connector in target.documents(Kind::Connector)? {
+        findings.extend(check_server(&connector));
     }
-    for link in place.documents(Kind::Link)? {
-        findings.extend(endpoints(&link));
+    for link in target.documents(Kind::Link)? {
+        findings.extend(check_endpoints(&link));
     }
     match encoding {
         Some(encoding) => {
@@ -86,14 +87,14 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
     let bad = findings.iter().filter(|f| f.verdict == Verdict::Bad);
     match bad.count() {
         0 => Ok(()),
-        1 => Err(Failure::Failed(anyhow!("1 check has failed"))),
-        n => Err(Failure::Failed(anyhow!("{n} checks have failed"))),
+        1 => Err(Failure::Failed(anyhow!("1 check failed"))),
+        n => Err(Failure::Failed(anyhow!("{n} checks failed"))),
     }
 }
 
-fn daemon(place: &Place) -> Result<Finding, Failure> {
+fn check_daemon(target: &CommandTarget) -> Result<Finding, Failure> {
     let what = "skupperd";
-    if let Some(daemon) = place.daemon()? {
+    if let Some(daemon) = target.daemon()? {
         let (theirs, ours) = (daemon.version, env!("CARGO_PKG_VERSION"));
         return Ok(if theirs == ours {
             finding(what, Verdict::Good, format!("running, version {theirs}"))
@@ -102,19 +103,19 @@ fn daemon(place: &Place) -> Result<Finding, Failure> {
             finding(what, Verdict::Notice, text)
         });
     }
-    Ok(match place.layout.holder() {
+    Ok(match target.layout.holder() {
         Some(pid) => finding(what, Verdict::Good, format!("running as process {pid}")),
         None => finding(what, Verdict::Bad, "not running: skupper system start"),
     })
 }
 
-/// Whether the daemon comes back by itself.
-fn starts(place: &Place) -> Vec<Finding> {
-    if place.scope == Scope::Root {
+/// Whether the daemon starts with the host, or with the user's session.
+fn autostart(target: &CommandTarget) -> Vec<Finding> {
+    if target.scope == Scope::Root {
         return Vec::new();
     }
     let what = "unit";
-    let state = unit::of(place).map(|state| state.file);
+    let state = unit::current_state(target).map(|state| state.file);
     let mut findings = vec![match state.as_deref() {
         None => finding(what, Verdict::Notice, "skupperd.service is not installed"),
         Some("enabled") => finding(what, Verdict::Good, "starts by itself"),
@@ -123,19 +124,19 @@ fn starts(place: &Place) -> Vec<Finding> {
             finding(what, Verdict::Notice, text)
         }
     }];
-    if let Some(user) = unit::without_lingering(place) {
+    if let Some(user) = unit::without_lingering(target) {
         let text = format!("sites end when {user} logs out: loginctl enable-linger {user}");
         findings.push(finding("lingering", Verdict::Notice, text));
     }
     findings
 }
 
-/// What the daemon says of each resource.
-fn resources(place: &Place) -> Result<Vec<Finding>, Failure> {
+/// The status of each resource.
+fn check_resources(target: &CommandTarget) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
     for kind in Kind::ALL {
-        for document in place.documents(kind)? {
-            // What is only kept has no status.
+        for document in target.documents(kind)? {
+            // Kinds that are stored only have no status.
             if document.get("status").is_none() && !kind.is_served() {
                 continue;
             }
@@ -146,7 +147,7 @@ fn resources(place: &Place) -> Result<Vec<Finding>, Failure> {
                 _ => Verdict::Notice,
             };
             let good = verdict == Verdict::Good;
-            // A Secret that is wanted and good is told nothing.
+            // A valid Secret has no status.
             if kind == Kind::Secret && document.get("status").is_none() {
                 continue;
             }
@@ -159,27 +160,30 @@ fn resources(place: &Place) -> Result<Vec<Finding>, Failure> {
         }
     }
     if !findings.iter().any(|f| f.what.starts_with("Site ")) {
-        let text = format!("there is none in namespace {:?}", place.name());
+        let text = format!(
+            "there is none in namespace {:?}; create one with: skupper site create NAME",
+            target.name()
+        );
         findings.insert(0, finding("Site", Verdict::Bad, text));
     }
     Ok(findings)
 }
 
-/// Whether anybody accepts where a connector leads to.
-fn server(connector: &Value) -> Option<Finding> {
+/// Whether the server of a connector accepts connections.
+fn check_server(connector: &Value) -> Option<Finding> {
     let text = |path: &str| show::text(connector, path);
     let (host, port) = (text("/spec/host"), text("/spec/port"));
     if host.is_empty() || host.starts_with("unix:") {
         return None;
     }
     let what = format!("server of Connector {}", text("/metadata/name"));
-    Some(reach(what, &host, &port))
+    Some(try_connect(what, &host, &port))
 }
 
-/// Whether any endpoint of a link accepts.
-fn endpoints(link: &Value) -> Vec<Finding> {
+/// Whether each endpoint of a link accepts connections.
+fn check_endpoints(link: &Value) -> Vec<Finding> {
     let name = show::text(link, "/metadata/name");
-    // By way of a proxy nobody else gets there.
+    // The endpoint may be reachable through the proxy only.
     if link.pointer("/spec/settings/proxy-configuration").is_some() {
         return Vec::new();
     }
@@ -188,20 +192,20 @@ fn endpoints(link: &Value) -> Vec<Finding> {
         let text = |path: &str| show::text(endpoint, path);
         let (host, port) = (text("/host"), text("/port"));
         let what = format!("endpoint {} of Link {name}", text("/name"));
-        reach(what, &host, &port)
+        try_connect(what, &host, &port)
     });
     reached.collect()
 }
 
-fn reach(what: String, host: &str, port: &str) -> Finding {
+fn try_connect(what: String, host: &str, port: &str) -> Finding {
     let Ok(port) = port.parse::<u16>() else {
-        return finding(what, Verdict::Bad, format!("{port:?} is no port"));
+        return finding(what, Verdict::Bad, format!("{port:?} is not a port"));
     };
     let addresses = match (host, port).to_socket_addrs() {
         Ok(addresses) => addresses,
         Err(error) => return finding(what, Verdict::Bad, format!("{host}: {error}")),
     };
-    let mut last = format!("{host}: no address");
+    let mut last = format!("{host} has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT) {
             Ok(_) => return finding(what, Verdict::Good, format!("{address} accepts")),

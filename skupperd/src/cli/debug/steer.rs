@@ -1,26 +1,28 @@
-//! `skupper debug steer` and `sweep`: what the kernel holds for listeners.
+//! `skupper debug steer` and `sweep`: the eBPF state of listeners in the kernel.
 
 use crate::cli::{
-    Failure, Outcome,
+    Failure, Outcome, kernel_state,
     output::{self, Format},
-    place::Place,
     show,
+    target::CommandTarget,
 };
 use anyhow::anyhow;
 use serde_json::{Value, json};
 
-pub(super) fn run(place: &Place, format: &Format) -> Outcome {
+pub(super) fn run(target: &CommandTarget, format: &Format) -> Outcome {
     let encoding = format.encoding()?;
-    let listing = place
-        .steering()?
-        .ok_or_else(|| Failure::Failed(anyhow!("skupperd is not running")))?;
+    let listing = target.steering()?.ok_or_else(|| {
+        Failure::Failed(anyhow!(
+            "skupperd is not running: start it with skupper system start"
+        ))
+    })?;
     if let Some(encoding) = encoding {
         return output::document(&listing, encoding);
     }
     output::print(&output::lines(&[
-        ("Steering", words(&listing)),
-        ("Acceleration", accelerated(&listing)),
-        ("Clients in a restart", kept(&listing)),
+        ("Steering", kernel_state::steering(&listing)),
+        ("Acceleration", kernel_state::acceleration(&listing)),
+        ("Clients in a restart", kernel_state::restart(&listing)),
     ]))?;
     let rows = |of: &str, row: fn(&Value) -> Vec<String>| -> Vec<Vec<String>> {
         listing[of]
@@ -49,7 +51,7 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
             "PORTS",
             "NAMESPACE",
             "LISTENER",
-            "ROUTING KEY",
+            "ROUTING-KEY",
             "STEERED",
             "REFUSED",
         ];
@@ -66,47 +68,18 @@ pub(super) fn run(place: &Place, format: &Format) -> Outcome {
     Ok(())
 }
 
-/// Whether the kernel steers, and why not.
-pub(in crate::cli) fn words(listing: &Value) -> String {
-    on_or_why(&listing["enabled"], &listing["reason"], "on", "off")
-}
-
-/// Whether connections are accelerated that ask for it, and why not.
-pub(in crate::cli) fn accelerated(listing: &Value) -> String {
-    let standing = &listing["acceleration"];
-    on_or_why(&standing["enabled"], &standing["reason"], "on", "off")
-}
-
-/// What becomes of clients while the daemon is restarted.
-fn kept(listing: &Value) -> String {
-    on_or_why(
-        &listing["kept"],
-        &listing["keptReason"],
-        "wait",
-        "are refused",
-    )
-}
-
-fn on_or_why(is: &Value, why: &Value, yes: &str, no: &str) -> String {
-    match (is.as_bool(), why.as_str()) {
-        (Some(true), _) => yes.to_owned(),
-        (_, Some(why)) => format!("{no}: {why}"),
-        (_, None) => no.to_owned(),
-    }
-}
-
 #[cfg(feature = "ebpf")]
 pub(super) fn sweep(format: &Format) -> Outcome {
     let encoding = format.encoding()?;
-    let gone = crate::steer::sweep().map_err(anyhow::Error::from)?;
+    let removed = crate::steer::sweep().map_err(anyhow::Error::from)?;
     if let Some(encoding) = encoding {
-        return output::document(&json!({ "removed": gone }), encoding);
+        return output::document(&json!({ "removed": removed }), encoding);
     }
-    for dir in &gone {
+    for dir in &removed {
         output::print(&format!("{} removed", dir.display()))?;
     }
-    match gone.is_empty() {
-        true => output::print("Nothing is left over"),
+    match removed.is_empty() {
+        true => output::print("Nothing to remove"),
         false => Ok(()),
     }
 }
@@ -115,6 +88,6 @@ pub(super) fn sweep(format: &Format) -> Outcome {
 pub(super) fn sweep(format: &Format) -> Outcome {
     match format.encoding()? {
         Some(encoding) => output::document(&json!({ "removed": [] }), encoding),
-        None => output::print("Nothing is left over: this program is built without eBPF"),
+        None => output::print("Nothing to remove: this program is built without eBPF"),
     }
 }

@@ -1,26 +1,28 @@
 //! Streams that leave on this connection: links from the pool, transfers, outcomes.
 
 use super::{
-    End, Inner, MAX_FREE_LINKS, MAX_STREAMS, OutStream, Outcome, Outgoing, Sent, WARM_LINKS,
+    ConnectionState, OutStream, Outcome, SendOutcome,
+    stream_end::{End, StreamEvent},
 };
 use crate::amqp::{
-    connection::{ApiError, AttachArgs, DeliveryId, LinkId, MAX_TRANSFER_HEADER},
+    connection::{ApiError, AttachArgs, LinkId, MAX_TRANSFER_HEADER},
     performative::{DeliveryState, Role, Source, Target},
 };
+use crate::link::names::ROUTER_DATA;
 use bytes::Bytes;
 use std::io::{self, IoSliceMut};
 
-impl Inner {
+impl ConnectionState {
     fn attach_stream_link(&mut self) -> Result<(), ApiError> {
-        let session = match self.session {
+        let session = match self.stream_links.session {
             Some(session) => session,
-            None => *self.session.insert(self.amqp.begin()?),
+            None => *self.stream_links.session.insert(self.amqp.begin()?),
         };
         let name = self.link_name();
         let (mut source, mut target) = (Source::default(), Target::default());
         if self.data_capability {
-            source.capabilities = vec!["qd.router-data".into()];
-            target.capabilities = vec!["qd.router-data".into()];
+            source.capabilities = vec![ROUTER_DATA.into()];
+            target.capabilities = vec![ROUTER_DATA.into()];
         }
         let link = self.amqp.attach(
             session,
@@ -32,33 +34,28 @@ impl Inner {
                 ..AttachArgs::default()
             },
         )?;
-        *self.out_link(link) = Outgoing::Free;
-        self.pending += 1;
+        self.stream_links.attached(link);
         Ok(())
     }
 
     /// Makes this connection one that streams go over, with links attached ahead of need.
-    pub(in crate::link) fn carry_streams(&mut self) {
-        self.carries_streams = true;
-        self.warm();
-        self.drain_control();
-        self.kick();
+    pub(crate) fn carry_streams(&mut self) {
+        self.stream_links.enable();
+        self.attach_ahead();
+        self.send_control();
     }
 
-    fn warm(&mut self) {
-        while self.carries_streams
-            && self.free.len() + self.pending < WARM_LINKS + self.waiting.len()
-            && self.streams + self.free.len() + self.pending < MAX_STREAMS
-        {
+    fn attach_ahead(&mut self) {
+        while self.stream_links.wants_link() {
             if let Err(e) = self.attach_stream_link() {
-                tracing::debug!(error = %e, "no further streaming link");
+                tracing::debug!(error = %e, "cannot attach another streaming link");
                 break;
             }
         }
     }
 
     /// Opens a stream whose delivery begins with `head`. Some: it is open at once. None: it waits
-    /// for a link with credit, and `end.opened` is called.
+    /// for a link with credit, and the end gets a [`StreamEvent::Opened`].
     pub fn open(&mut self, head: Bytes, end: &End) -> Option<OutStream> {
         let opened = if self.wire.out().is_full() {
             None
@@ -66,95 +63,86 @@ impl Inner {
             self.take_link(&head, end)
         };
         if opened.is_none() {
-            self.waiting.push_back((head, end.clone()));
+            self.stream_links.wait(head, end.clone());
         }
-        self.warm();
-        self.drain_control();
-        self.kick();
+        self.attach_ahead();
+        self.send_control();
         opened
     }
 
     fn take_link(&mut self, head: &Bytes, end: &End) -> Option<OutStream> {
-        while let Some(link) = self.free.pop() {
-            if self.amqp.window(link) == 0 {
-                self.free.push(link);
+        let max = self.amqp.max_payload();
+        while let Some(link) = self.stream_links.take_free() {
+            if (self.amqp.window(link) as usize) < head.len().div_ceil(max) {
+                self.stream_links.put_back(link);
                 return None;
             }
             let Ok(delivery) = self.amqp.start_delivery(link, false) else {
-                // Out of credit: the peer's flow puts it back into the pool.
-                self.pending += 1;
+                self.stream_links.lacks_credit();
                 continue;
             };
-            self.streams += 1;
-            *self.out_link(link) = Outgoing::Busy {
-                end: end.clone(),
-                delivery,
-                ended: false,
-                settled: false,
-            };
-            let out = OutStream { link, delivery };
+            let stream = OutStream { link, delivery };
+            self.stream_links.begin(stream, end.clone());
             self.drain_control();
-            self.transfer(out, head, true, false);
-            return Some(out);
+            for part in head.chunks(max) {
+                self.transfer(stream, part, true, false);
+            }
+            return Some(stream);
         }
         None
     }
 
     /// A link of ours got credit: streams that wait for one go first.
-    pub(in crate::link) fn link_ready(&mut self, link: LinkId) {
-        if !matches!(self.out_link(link), Outgoing::Free) || self.free.contains(&link) {
-            return;
+    pub(crate) fn link_ready(&mut self, link: LinkId) {
+        if self.stream_links.credited(link) {
+            self.open_waiting();
         }
-        self.pending = self.pending.saturating_sub(1);
-        self.free.push(link);
-        self.open_waiting();
     }
 
-    pub(in crate::link) fn open_waiting(&mut self) {
-        while !self.waiting.is_empty() && !self.free.is_empty() && !self.wire.out().is_full() {
-            let Some((head, end)) = self.waiting.pop_front() else {
-                break;
-            };
+    pub(crate) fn open_waiting(&mut self) {
+        while !self.wire.out().is_full()
+            && let Some((head, end)) = self.stream_links.take_waiting()
+        {
             match self.take_link(&head, &end) {
-                Some(out) => end.opened(self, out),
+                Some(stream) => end.event(StreamEvent::Opened(stream), &mut self.effects),
                 None => {
-                    self.waiting.push_front((head, end));
+                    self.stream_links.wait_on(head, end);
                     break;
                 }
             }
         }
-        self.warm();
+        self.attach_ahead();
     }
 
-    fn transfer(&mut self, out: OutStream, payload: &[u8], more: bool, aborted: bool) {
+    fn transfer(&mut self, stream: OutStream, payload: &[u8], more: bool, aborted: bool) {
         let mut header = [0; MAX_TRANSFER_HEADER];
         let n = self
             .amqp
-            .transfer_header(out.link, more, aborted, &mut header);
+            .transfer_header(stream.link, more, aborted, &mut header);
         let size = (n + payload.len()) as u32;
         header[..4].copy_from_slice(&size.to_be_bytes());
         self.wire.out().put(&header[..n]);
         self.wire.out().put(payload);
-        self.amqp.transfer_sent(out.link, !more || aborted);
+        self.amqp.transfer_sent(stream.link, !more || aborted);
         self.kick();
     }
 
     /// Sends what `read` puts into the given pieces, up to `max` bytes, in one transfer frame.
     pub fn send_from(
         &mut self,
-        out: OutStream,
+        stream: OutStream,
         max: usize,
         read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
-    ) -> io::Result<Sent> {
-        if self.wire.out().is_full() || self.amqp.window(out.link) == 0 {
-            return Ok(Sent::Full);
+    ) -> io::Result<SendOutcome> {
+        if self.wire.out().is_full() || self.amqp.window(stream.link) == 0 {
+            return Ok(SendOutcome::Full);
         }
         self.drain_control();
         let mut header = [0; MAX_TRANSFER_HEADER];
         let max = max.min(self.amqp.max_payload());
         let n = self
             .amqp
-            .transfer_header(out.link, true, false, &mut header);
+            .transfer_header(stream.link, true, false, &mut header);
         let buf = self.wire.out();
         let mark = buf.begin(&header[..n]);
         let got = {
@@ -165,17 +153,17 @@ impl Inner {
         match got {
             Ok(0) => {
                 buf.cancel(mark);
-                Ok(Sent::Bytes(0))
+                Ok(SendOutcome::Bytes(0))
             }
             Ok(n) => {
                 buf.commit(mark, n);
-                self.amqp.transfer_sent(out.link, false);
+                self.amqp.transfer_sent(stream.link, false);
                 self.kick();
-                Ok(Sent::Bytes(n))
+                Ok(SendOutcome::Bytes(n))
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 buf.cancel(mark);
-                Ok(Sent::Empty)
+                Ok(SendOutcome::Empty)
             }
             Err(e) => {
                 buf.cancel(mark);
@@ -185,11 +173,11 @@ impl Inner {
     }
 
     /// Sends as much of `payload` as there is room for, and takes it off its front.
-    pub fn send(&mut self, out: OutStream, payload: &mut Bytes) {
+    pub fn send(&mut self, stream: OutStream, payload: &mut Bytes) {
         while !payload.is_empty() {
             let max = self.amqp.max_payload().min(payload.len());
             let chunk = payload.clone();
-            let sent = self.send_from(out, max, |pieces| {
+            let sent = self.send_from(stream, max, |pieces| {
                 let mut n = 0;
                 for piece in pieces {
                     let now = piece.len().min(max - n);
@@ -199,86 +187,59 @@ impl Inner {
                 Ok(n)
             });
             match sent {
-                Ok(Sent::Bytes(n)) if n > 0 => bytes::Buf::advance(payload, n),
+                Ok(SendOutcome::Bytes(n)) if n > 0 => bytes::Buf::advance(payload, n),
                 _ => return,
             }
         }
     }
 
     /// Completes the outgoing delivery: the half-close of a stream.
-    pub fn finish(&mut self, out: OutStream) {
-        self.complete(out, false);
+    pub fn finish(&mut self, stream: OutStream) {
+        self.complete(stream, false);
     }
 
     /// Gives the outgoing delivery up: the reset of a stream.
-    pub fn abort(&mut self, out: OutStream) {
-        self.complete(out, true);
+    pub fn abort(&mut self, stream: OutStream) {
+        self.complete(stream, true);
     }
 
-    fn complete(&mut self, out: OutStream, aborted: bool) {
-        let Outgoing::Busy {
-            delivery,
-            ended,
-            settled,
-            ..
-        } = self.out_link(out.link)
-        else {
+    fn complete(&mut self, stream: OutStream, aborted: bool) {
+        let Some(settled) = self.stream_links.end(stream) else {
             return;
         };
-        if *delivery != out.delivery || std::mem::replace(ended, true) {
-            return;
-        }
-        // An aborted delivery is settled by definition (AMQP 1.0 part 2.6.14).
-        let over = *settled || aborted;
         self.drain_control();
-        self.transfer(out, &[], false, aborted);
-        if over {
-            self.free_link(out.link);
+        self.transfer(stream, &[], false, aborted);
+        // An aborted delivery is settled by definition (AMQP 1.0 part 2.6.14).
+        if settled || aborted {
+            self.release_link(stream.link);
         }
     }
 
-    fn free_link(&mut self, link: LinkId) {
-        *self.out_link(link) = Outgoing::Free;
-        self.streams = self.streams.saturating_sub(1);
-        if self.free.len() >= MAX_FREE_LINKS {
-            *self.out_link(link) = Outgoing::None;
+    fn release_link(&mut self, link: LinkId) {
+        let has_credit = self.amqp.credit(link) > 0;
+        if !self.stream_links.release(link, has_credit) {
             self.amqp.detach(link, true, None);
-        } else if self.amqp.credit(link) == 0 {
-            self.pending += 1;
-        } else {
-            self.free.push(link);
         }
         self.open_waiting();
-        self.drain_control();
-        self.kick();
+        self.send_control();
     }
 
     /// The peer's disposition of an outgoing delivery.
-    pub(in crate::link) fn disposed(
+    pub(crate) fn disposed(
         &mut self,
-        link: LinkId,
-        id: DeliveryId,
-        by_peer: bool,
+        stream: OutStream,
+        settled: bool,
         state: Option<&DeliveryState>,
     ) {
-        let Outgoing::Busy {
-            end,
-            delivery,
-            settled: false,
-            ..
-        } = self.out_link(link)
-        else {
+        let Some(end) = self.stream_links.unsettled(stream) else {
             return;
         };
-        if *delivery != id {
-            return;
-        }
-        let end = end.clone();
         let outcome = match state {
             Some(DeliveryState::Received { section_offset, .. }) => {
-                end.acked(self, *section_offset);
+                let acknowledged = StreamEvent::Acknowledged(*section_offset);
+                end.event(acknowledged, &mut self.effects);
                 // The peer may settle with the last offset as its only word.
-                if !by_peer {
+                if !settled {
                     return;
                 }
                 Outcome::Accepted
@@ -287,25 +248,21 @@ impl Inner {
             Some(DeliveryState::Released) => Outcome::Released,
             Some(DeliveryState::Modified { .. }) => Outcome::Modified,
             Some(DeliveryState::Rejected(_)) => Outcome::Rejected,
-            None if by_peer => Outcome::Accepted,
+            None if settled => Outcome::Accepted,
             None => return,
         };
-        let Outgoing::Busy { ended, settled, .. } = self.out_link(link) else {
-            return;
-        };
-        *settled = true;
-        let ended = *ended;
-        if !by_peer {
+        let ended = self.stream_links.settle(stream);
+        if !settled {
             // An outcome without settlement (rcv-settle-mode second) waits for ours.
-            self.amqp.disposition(id, None, true);
+            self.amqp.disposition(stream.delivery, None, true);
         }
         if ended {
-            self.free_link(link);
-            end.outcome(self, outcome);
-        } else {
-            end.outcome(self, outcome);
+            self.release_link(stream.link);
+        }
+        end.event(StreamEvent::Settled(outcome), &mut self.effects);
+        if !ended {
             // The delivery must still be completed before its link is used again.
-            self.abort(OutStream { link, delivery: id });
+            self.abort(stream);
         }
     }
 }

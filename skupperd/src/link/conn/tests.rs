@@ -1,12 +1,15 @@
 //! A connection's streams against a peer that speaks the protocol by hand.
 
-use super::{Current, End, InStream, Incoming, Inner, Kind, OutStream, Outcome, StreamEnd};
+use super::{
+    ConnectionState, InStream, Kind, Outcome,
+    stream_end::{Effects, End, StreamEnd, StreamEvent},
+};
 use crate::{
     amqp::{
         connection::{
             AttachArgs, Config, Connection, Event, LinkId, MAX_TRANSFER_HEADER, SessionId,
         },
-        performative::{DeliveryState, Role},
+        performative::{DeliveryState, Role, Source, Target},
     },
     link::wire::{Parts, Wire},
 };
@@ -21,7 +24,7 @@ use std::{
 
 /// One of our connections, and the peer it talks to.
 struct Pair {
-    inner: Inner,
+    state: ConnectionState,
     socket: TcpStream,
     peer: Connection,
 }
@@ -36,18 +39,18 @@ impl Pair {
         let now = Instant::now();
         let amqp = Connection::new(Config::new("ours"), now);
         Self {
-            inner: Inner::new(1, Kind::Data, amqp, wire),
+            state: ConnectionState::new(1, Kind::Data, amqp, wire),
             socket: socket.expect("a connection"),
             peer: Connection::new(Config::new("peer"), now),
         }
     }
 
-    /// Carries over what the peer has to say.
+    /// Delivers the peer's output to us.
     fn carry_in(&mut self) -> Vec<Event> {
         let mut bytes = self.peer.output().split().freeze();
         let mut events = Vec::new();
         while let Some(event) = self
-            .inner
+            .state
             .amqp
             .receive(&mut bytes, Instant::now())
             .expect("frames")
@@ -57,13 +60,13 @@ impl Pair {
         events
     }
 
-    /// Carries over what we have to say, until the peer has seen what it looks for.
+    /// Delivers our output to the peer, until an event is found.
     async fn carry_out<R>(
         &mut self,
-        mut look: impl FnMut(&mut Connection, Event) -> Option<R>,
+        mut find: impl FnMut(&mut Connection, Event) -> Option<R>,
     ) -> R {
-        self.inner.drain_control();
-        poll_fn(|cx| self.inner.wire.poll_flush(cx))
+        self.state.drain_control();
+        poll_fn(|cx| self.state.wire.poll_flush(cx))
             .await
             .expect("a peer that reads");
         let mut buf = [0; 4096];
@@ -76,7 +79,7 @@ impl Pair {
                 .receive(&mut bytes, Instant::now())
                 .expect("frames")
             {
-                if let Some(found) = look(&mut self.peer, event) {
+                if let Some(found) = find(&mut self.peer, event) {
                     return found;
                 }
             }
@@ -96,7 +99,7 @@ impl Pair {
         let link = self.peer.attach(session, args).expect("a link");
         for event in self.carry_in() {
             if let Event::Attach { link, attach, .. } = event {
-                self.inner.accept(link, &attach);
+                self.state.accept(link, &attach);
             }
         }
         self.carry_out(|_, e| matches!(e, Event::Flow { .. }).then_some(()))
@@ -133,57 +136,86 @@ fn disposition(_: &mut Connection, event: Event) -> Option<(bool, Option<Deliver
     }
 }
 
-struct Nothing;
+struct NullEnd;
 
-impl StreamEnd for Nothing {
-    fn data(&self, _: Current<'_>, _: Bytes) {}
-    fn end(&self, _: Current<'_>, _: bool) {}
-    fn flush(&self, _: Current<'_>) {}
-    fn opened(&self, _: &mut Inner, _: OutStream) {}
-    fn acked(&self, _: &mut Inner, _: u64) {}
-    fn outcome(&self, _: &mut Inner, _: Outcome) {}
-    fn writable(&self, _: &mut Inner) {}
-    fn lost(&self) {}
+impl StreamEnd for NullEnd {
+    fn event(&self, _: StreamEvent<'_>, _: &mut Effects) {}
 }
 
 fn modified(state: Option<&DeliveryState>) -> bool {
     matches!(state, Some(DeliveryState::Modified { .. }))
 }
 
-/// Upstream's router does not send the end of a delivery that was settled before it, and whatever it
+/// skupper-router does not send the end of a delivery that was settled before it, and whatever it
 /// puts on the same link afterwards never leaves it.
 #[tokio::test]
 async fn an_incomplete_delivery_is_settled_when_its_end_has_come() {
     let mut pair = Pair::new();
     let (link, stream) = pair.delivery().await;
-    let end: End = Rc::new(Nothing);
-    *pair.inner.in_link(stream.link) = Incoming::Stream {
-        end,
-        delivery: stream.delivery,
-        done: false,
-    };
-    pair.inner.stream_started();
-    pair.inner.settle(stream, Outcome::Modified);
-    pair.inner.settle(stream, Outcome::Released);
+    let end: End = Rc::new(NullEnd);
+    pair.state.deliveries.start_stream(stream, end, 0, false);
+    assert_eq!(pair.state.streams(), 1);
+    pair.state.settle(stream, Outcome::Modified);
+    pair.state.settle(stream, Outcome::Released);
     let (settled, state) = pair.carry_out(disposition).await;
     assert!(!settled && modified(state.as_ref()), "{settled} {state:?}");
-    assert_eq!(pair.inner.streams(), 0);
+    assert_eq!(pair.state.streams(), 0);
 
     pair.transfer(link, false);
-    pair.inner.discarded(stream.link);
+    pair.state.discarded(stream.link);
     let (settled, state) = pair.carry_out(disposition).await;
     assert!(settled && modified(state.as_ref()), "{settled} {state:?}");
-    assert!(matches!(pair.inner.in_link(stream.link), Incoming::Idle));
+    assert!(pair.state.deliveries.is_idle(stream.link));
 }
 
 #[tokio::test]
 async fn a_refused_delivery_is_settled_at_once_only_when_it_is_complete() {
     let mut pair = Pair::new();
     let (link, stream) = pair.delivery().await;
-    pair.inner.refuse(stream, Outcome::Released, false);
+    pair.state.refuse(stream, Outcome::Released, false);
     let (settled, _) = pair.carry_out(disposition).await;
     assert!(!settled);
     pair.transfer(link, false);
-    pair.inner.discarded(stream.link);
+    pair.state.discarded(stream.link);
     assert!(pair.carry_out(disposition).await.0);
+}
+
+/// A router that takes frames of 16 KiB ends the connection, with the streams of others on it, when one
+/// is longer.
+#[tokio::test]
+async fn a_head_that_is_longer_than_a_frame_is_sent_in_several() {
+    let mut pair = Pair::new();
+    pair.carry_out(|_, e| matches!(e, Event::Open(_)).then_some(()))
+        .await;
+    pair.carry_in();
+    pair.state.carry_streams();
+    let accept = |peer: &mut Connection, event| match event {
+        Event::Attach { link, .. } => {
+            peer.accept_attach(link, Source::default(), Target::default(), 10);
+            Some(())
+        }
+        _ => None,
+    };
+    pair.carry_out(accept).await;
+    for event in pair.carry_in() {
+        if let Event::Flow { link, .. } = event {
+            pair.state.link_ready(link);
+        }
+    }
+    let end: End = Rc::new(NullEnd);
+    let head: Vec<u8> = (0..40_000u32).map(|n| n as u8).collect();
+    pair.state
+        .open(head.clone().into(), &end)
+        .expect("a link with credit");
+    let mut got = Vec::new();
+    pair.carry_out(|_, event| match event {
+        Event::Transfer { payload, more, .. } => {
+            got.extend_from_slice(&payload);
+            assert!(more, "a stream goes on");
+            (got.len() >= head.len()).then_some(())
+        }
+        _ => None,
+    })
+    .await;
+    assert_eq!(got, head);
 }

@@ -14,7 +14,7 @@ async fn pair() -> (Wire, Wire) {
     let ca = pki::ensure_issuer(&dir.path().join("ca"), "ca").expect("a CA");
     let hosts = ["127.0.0.1".to_owned()];
     let server = pki::ensure_server(&ca, &dir.path().join("s"), "s", &hosts, None).expect("issued");
-    let client = pki::issue_client(&ca, "c").expect("issued");
+    let client = pki::issue_client(&ca, pki::Subject::Numbered("c")).expect("issued");
     let server = pki::server_config("s", &server).expect("usable");
     let client = pki::client_config("c", &client).expect("usable");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -114,7 +114,7 @@ async fn a_changed_bit_is_forged_and_a_record_is_taken_once() {
     let good = sealed(a);
     let mut first = good.clone();
     let opened = b.open(&mut first).expect("opened").expect("whole");
-    assert_eq!(opened, (good.len(), Opened::Data(HEAD..HEAD + 5)));
+    assert_eq!(opened, (good.len(), RecordContent::Data(HEAD..HEAD + 5)));
     assert_eq!(&first[HEAD..HEAD + 5], b"hello");
     // The same record again is not the next one.
     assert!(matches!(
@@ -154,5 +154,5 @@ async fn parts_and_lies_of_a_record() {
         .open(&mut [20, 3, 3, 0, 1, 1])
         .expect("taken")
         .expect("whole");
-    assert_eq!(ccs, (6, Opened::Nothing));
+    assert_eq!(ccs, (6, RecordContent::Nothing));
 }

@@ -46,22 +46,25 @@ fn the_first_that_is_missing_or_false_decides() {
     assert_eq!(unserved, (Phase::Ready, text.to_owned()));
 }
 
-fn listener(matched: bool) -> Draft {
-    Draft::new(Kind::Listener, false)
-        .with(ConditionType::Configured, State::True)
-        .with(
-            ConditionType::Matched,
-            State::when(matched, "No matching connectors"),
-        )
-        .details(ListenerDetails {
-            has_matching_connector: matched,
-            ..ListenerDetails::default()
-        })
+impl Draft {
+    /// Of a listener that is applied, with or without a connector.
+    pub(crate) fn of_listener(matched: bool) -> Self {
+        Self::new(Kind::Listener, false)
+            .with(ConditionType::Configured, State::True)
+            .with(
+                ConditionType::Matched,
+                State::when(matched, "No matching connectors"),
+            )
+            .details(ListenerDetails {
+                has_matching_connector: matched,
+                ..ListenerDetails::default()
+            })
+    }
 }
 
 #[test]
-fn upstreams_form() {
-    let status = listener(false).finish(None, 2, now());
+fn statuses_have_the_form_of_skupper() {
+    let status = Draft::of_listener(false).finish(None, 2, now());
     let at = "2026-03-04T05:06:07Z";
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({
@@ -88,10 +91,10 @@ fn upstreams_form() {
 }
 
 #[test]
-fn a_condition_that_stands_keeps_its_time() {
-    let first = listener(false).finish(None, 1, time("2026-01-01T00:00:00Z"));
-    let second = listener(true).finish(Some(&first), 1, time("2026-01-02T00:00:00Z"));
-    let third = listener(true).finish(Some(&second), 1, time("2026-01-03T00:00:00Z"));
+fn an_unchanged_condition_keeps_its_time() {
+    let first = Draft::of_listener(false).finish(None, 1, time("2026-01-01T00:00:00Z"));
+    let second = Draft::of_listener(true).finish(Some(&first), 1, time("2026-01-02T00:00:00Z"));
+    let third = Draft::of_listener(true).finish(Some(&second), 1, time("2026-01-03T00:00:00Z"));
     let days: Vec<i8> = third
         .conditions
         .iter()

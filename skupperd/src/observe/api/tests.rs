@@ -1,9 +1,9 @@
 use super::*;
-use crate::model::{Key, Name};
+use crate::model::{Key, Kind, Name, Namespace};
 use std::sync::Arc;
 
-/// An interior site of this host that is linked with another, and one beyond that.
-fn published() -> Published {
+/// A site of this host, a site that it has a link with, and one beyond.
+fn published() -> ResourceSnapshot {
     let site = json!({
         "metadata": {"name": "east", "uid": "1"},
         "spec": {},
@@ -40,26 +40,26 @@ fn published() -> Published {
         let name = Name::new(name).unwrap();
         (Key { kind, name }, Arc::new(document))
     });
-    Published::from([(Namespace::default_namespace(), documents.collect())])
+    ResourceSnapshot::from([(Namespace::default_namespace(), documents.collect())])
 }
 
-fn asked(path: &str, query: &str, private: bool) -> Answer {
-    let seen = Seen {
+fn ask_with(path: &str, query: &str, private: bool) -> ApiResponse {
+    let snapshot = ApiSnapshot {
         published: &published(),
-        ledger: &Ledger::new(1),
-        attribution: &Attribution::default(),
+        flow_log: &FlowLog::new(1),
+        attribution: &ClientAttribution::default(),
         private,
     };
-    answer(path, query, seen)
+    answer(path, query, snapshot)
 }
 
-fn ask(path: &str) -> Answer {
+fn ask(path: &str) -> ApiResponse {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    asked(path, query, false)
+    ask_with(path, query, false)
 }
 
 fn fields(path: &str, fields: &[&str]) -> Vec<Vec<String>> {
-    let Answer::Found(found) = ask(path) else {
+    let ApiResponse::Found(found) = ask(path) else {
         panic!("{path}: {:?}", ask(path));
     };
     let row = |record: &Value| {
@@ -77,7 +77,7 @@ fn fields(path: &str, fields: &[&str]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn o6_every_list_has_what_is_known_of_the_network() {
+fn every_list_has_the_known_network() {
     let sites = fields(
         "sites",
         &[
@@ -158,8 +158,8 @@ fn o6_every_list_has_what_is_known_of_the_network() {
 }
 
 #[test]
-fn o6_one_record_and_what_belongs_to_it_have_paths_of_their_own() {
-    let Answer::Found(one) = ask("sites/2") else {
+fn single_records_and_their_parts_have_paths() {
+    let ApiResponse::Found(one) = ask("sites/2") else {
         panic!("no site");
     };
     assert_eq!(one["results"]["name"], "west");
@@ -174,17 +174,20 @@ fn o6_one_record_and_what_belongs_to_it_have_paths_of_their_own() {
         "sites/2/routers/2",
         "sites/9/routers",
     ] {
-        assert_eq!(ask(unknown), Answer::Unknown, "{unknown}");
+        assert_eq!(ask(unknown), ApiResponse::Unknown, "{unknown}");
     }
-    assert_eq!(ask("hosts"), Answer::Gone);
-    assert_eq!(ask("sites/2/hosts"), Answer::Gone);
-    assert!(matches!(ask("sites?sortBy=moons"), Answer::Bad(_)));
+    assert_eq!(ask("hosts"), ApiResponse::Gone);
+    assert_eq!(ask("sites/2/hosts"), ApiResponse::Gone);
+    assert!(matches!(ask("sites?sortBy=moons"), ApiResponse::Bad(_)));
 }
 
 #[test]
-fn o6_connections_are_for_those_who_may_see_clients() {
-    let private = |path: &str| asked(path, "", true);
-    assert_eq!(private("connections"), Answer::Private);
-    assert_eq!(private("services/web@tcp/connections"), Answer::Private);
-    assert!(matches!(private("sites"), Answer::Found(_)));
+fn connections_are_refused_to_readers_without_the_right() {
+    let private = |path: &str| ask_with(path, "", true);
+    assert_eq!(private("connections"), ApiResponse::Private);
+    assert_eq!(
+        private("services/web@tcp/connections"),
+        ApiResponse::Private
+    );
+    assert!(matches!(private("sites"), ApiResponse::Found(_)));
 }

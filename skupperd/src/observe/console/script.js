@@ -1,19 +1,19 @@
 'use strict';
-// What the daemon says is text, and only ever becomes text: no name is taken for markup.
+// Names come from other sites. They are only ever inserted as text, never as markup.
 (() => {
   const SVG = 'http://www.w3.org/2000/svg';
-  const LOOK = 2000;              // milliseconds from one look to the next
-  const SHOWN = 200;              // connections in the table
+  const POLL = 2000;              // milliseconds between two requests for data
+  const MAX_CONNECTIONS = 200;    // rows in the table
   const WIDTH = 960, HEIGHT = 480;
   const $ = (id) => document.getElementById(id);
-  const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+  const setText = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
-  // The token is in the fragment, which is sent to nobody, and goes from the address at once.
+  // The token is in the fragment, which browsers do not send. It is removed from the address at once.
   let token = location.hash.length > 16 ? location.hash.slice(1) : '';
   try {
     if (token) sessionStorage.setItem('token', token);
     else token = sessionStorage.getItem('token') || '';
-  } catch { /* without a store the page can not be reloaded, and works */ }
+  } catch { /* without session storage the page works until it is reloaded */ }
   if (location.hash.length > 16) history.replaceState(null, '', location.pathname);
 
   async function ask(path) {
@@ -24,7 +24,7 @@
     return answer.json();
   }
 
-  // ---- words and numbers ----
+  // ---- formats ----
 
   function size(n) {
     const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -44,7 +44,7 @@
 
   // ---- tables ----
 
-  // Cells are made once and their text replaced, so that who reads a table is not thrown out of it.
+  // Cells stay and only their text changes, so that a screen reader keeps its position.
   function table(id, heads, rows, none) {
     const t = $(id);
     if (!t.tHead) {
@@ -72,7 +72,7 @@
           row.append(cell);
         }
         const [text, kind] = Array.isArray(value) ? value : [value, ''];
-        say(cell, String(text));
+        setText(cell, String(text));
         cell.title = String(text).length > 40 ? String(text) : '';
         cell.className = rows.length ? kind || ((heads[k] || '').startsWith('#') ? 'number' : '') : 'none';
         cell.colSpan = rows.length ? 1 : heads.length;
@@ -80,14 +80,14 @@
     });
   }
 
-  // ---- where sites are drawn ----
+  // ---- layout ----
 
-  let places = new Map(), drawn = '';
-  // Sites push each other away and links pull them together; it begins at the same places each time.
+  let positions = new Map(), drawn = '';
+  // Force-directed: sites repel each other and links attract them. The start is deterministic.
   function layout(ids, pairs) {
     const n = ids.length, index = new Map(ids.map((id, i) => [id, i]));
     const p = ids.map((id, i) => {
-      const old = places.get(id);
+      const old = positions.get(id);
       if (old) return { ...old };
       if (n === 1) return { x: WIDTH / 2, y: HEIGHT / 2 };
       const turn = (2 * Math.PI * i) / n - Math.PI / 2;
@@ -100,7 +100,7 @@
       const f = p.map(() => ({ x: 0, y: 0 }));
       const push = (a, b, force) => {
         let dx = p[a].x - p[b].x, dy = p[a].y - p[b].y;
-        // Two at one place have to go somewhere.
+        // Two sites at the same position get different directions.
         if (!dx && !dy) { dx = a - b; dy = 0.5; }
         const far = Math.hypot(dx, dy), k = force(far) / far;
         f[a].x += dx * k; f[a].y += dy * k; f[b].x -= dx * k; f[b].y -= dy * k;
@@ -114,7 +114,7 @@
         p[a].x += f[a].x * k; p[a].y += f[a].y * k;
       }
     }
-    // What has come out is made to fit the frame; then nobody stands on another's feet.
+    // Scale into the frame, then separate sites that overlap.
     for (const [way, low, high] of [['x', 70, WIDTH - 70], ['y', 35, HEIGHT - 50]]) {
       const at = p.map((q) => q[way]), from = Math.min(...at), to = Math.max(...at);
       const scale = Math.min(1, (high - low) / (to - from || 1)), middle = (from + to) / 2;
@@ -135,26 +135,26 @@
         close = true;
       }
     }
-    places = new Map(ids.map((id, i) => [id, { x: Math.round(p[i].x), y: Math.round(p[i].y) }]));
+    positions = new Map(ids.map((id, i) => [id, { x: Math.round(p[i].x), y: Math.round(p[i].y) }]));
   }
 
-  // ---- the picture ----
+  // ---- diagram ----
 
-  let chosen = null, world = null;
-  // Elements by what they stand for: those that stay keep the focus.
-  const kept = { edges: new Map(), flows: new Map(), nodes: new Map() };
+  let chosen = null, network = null;
+  // Elements by what they show. Elements that stay keep the focus.
+  const elements = { edges: new Map(), flows: new Map(), nodes: new Map() };
   function element(group, key, make) {
-    let made = kept[group].get(key);
+    let made = elements[group].get(key);
     if (!made) {
       made = make();
-      kept[group].set(key, made);
+      elements[group].set(key, made);
       $(group).append(made);
     }
     return made;
   }
-  function keep(group, keys) {
-    for (const [key, made] of kept[group]) {
-      if (!keys.has(key)) { made.remove(); kept[group].delete(key); }
+  function removeOthers(group, keys) {
+    for (const [key, made] of elements[group]) {
+      if (!keys.has(key)) { made.remove(); elements[group].delete(key); }
     }
   }
   function svg(name, attributes, ...children) {
@@ -169,8 +169,8 @@
     }
   }
 
-  function picture() {
-    const { sites, pairs, flows } = world;
+  function drawDiagram() {
+    const { sites, pairs, flows } = network;
     const ids = sites.map((s) => s.identity);
     const shape = JSON.stringify([ids, pairs.map((p) => [p.a, p.b])]);
     if (shape !== drawn) {
@@ -182,17 +182,17 @@
     const near = (a, b) => !chosen || a === chosen || b === chosen;
 
     for (const pair of pairs) {
-      const [a, b] = [places.get(pair.a), places.get(pair.b)];
+      const [a, b] = [positions.get(pair.a), positions.get(pair.b)];
       const line = element('edges', pair.key, () => svg('line', {}, svg('title', {})));
       set(line, { x1: a.x, y1: a.y, x2: b.x, y2: b.y,
         class: 'edge' + (pair.up ? '' : ' down') + (near(pair.a, pair.b) ? '' : ' faint') });
-      say(line.firstChild, name(pair.a) + ' and ' + name(pair.b) + ': link ' + (pair.up ? 'up' : 'down'));
+      setText(line.firstChild, name(pair.a) + ' and ' + name(pair.b) + ': link ' + (pair.up ? 'up' : 'down'));
     }
-    keep('edges', new Set(pairs.map((p) => p.key)));
+    removeOthers('edges', new Set(pairs.map((p) => p.key)));
 
-    const open = flows.filter((f) => f.open > 0 && f.source !== f.dest && places.has(f.source) && places.has(f.dest));
+    const open = flows.filter((f) => f.open > 0 && f.source !== f.dest && positions.has(f.source) && positions.has(f.dest));
     for (const flow of open) {
-      const [a, b] = [places.get(flow.source), places.get(flow.dest)];
+      const [a, b] = [positions.get(flow.source), positions.get(flow.dest)];
       const dx = b.x - a.x, dy = b.y - a.y, far = Math.hypot(dx, dy) || 1, bend = Math.min(40, far / 4);
       const m = { x: (a.x + b.x) / 2 - (dy / far) * bend, y: (a.y + b.y) / 2 + (dx / far) * bend };
       const g = element('flows', flow.key, () =>
@@ -201,14 +201,14 @@
       set(g, { class: near(flow.source, flow.dest) ? '' : 'faint' });
       set(path, { class: 'flow', d: `M${a.x} ${a.y}Q${m.x} ${m.y} ${b.x} ${b.y}`,
         'stroke-width': Math.min(9, 2 + Math.log2(1 + flow.bytes / 4096)).toFixed(1) });
-      say(path.firstChild, name(flow.source) + ' to ' + name(flow.dest) + ': ' + count(flow.open, 'open connection'));
+      setText(path.firstChild, name(flow.source) + ' to ' + name(flow.dest) + ': ' + count(flow.open, 'open connection'));
       set(label, { x: (m.x + (a.x + b.x) / 2) / 2, y: (m.y + (a.y + b.y) / 2) / 2 });
-      say(label, many ? '' : count(flow.open, 'connection') + (flow.bytes ? ', ' + rate(flow.bytes) : ''));
+      setText(label, many ? '' : count(flow.open, 'connection') + (flow.bytes ? ', ' + rate(flow.bytes) : ''));
     }
-    keep('flows', new Set(open.map((f) => f.key)));
+    removeOthers('flows', new Set(open.map((f) => f.key)));
 
     for (const site of sites) {
-      const id = site.identity, at = places.get(id);
+      const id = site.identity, at = positions.get(id);
       const g = element('nodes', id, () => {
         const made = svg('g', { tabindex: 0, role: 'button' }, svg('title', {}), svg('circle', {}), svg('text', {}));
         made.dataset.site = id;
@@ -220,23 +220,23 @@
       const words = 'Site ' + site.name + (site.local ? ', on this host' : '') + (linked.length ? ', linked with ' + linked.join(', ') : ', without links');
       set(g, { class: 'node' + (site.local ? ' here' : '') + (chosen === id ? ' chosen' : ''),
         transform: `translate(${at.x} ${at.y})`, 'aria-label': words, 'aria-pressed': chosen === id });
-      say(g.children[0], words);
+      setText(g.children[0], words);
       set(g.children[1], { r: radius });
       set(g.children[2], { y: radius + (many ? 9 : 17) });
-      say(g.children[2], site.name.length > 24 ? site.name.slice(0, 23) + '…' : site.name);
+      setText(g.children[2], site.name.length > 24 ? site.name.slice(0, 23) + '…' : site.name);
     }
-    keep('nodes', new Set(ids));
+    removeOthers('nodes', new Set(ids));
   }
 
   function key(event, id) {
-    const to = (next) => { event.preventDefault(); if (next) kept.nodes.get(next).focus(); };
+    const to = (next) => { event.preventDefault(); if (next) elements.nodes.get(next).focus(); };
     const ways = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
     if (event.key === 'Enter' || event.key === ' ') { event.preventDefault(); choose(chosen === id ? null : id); }
     else if (event.key === 'Escape') choose(null);
     else if (ways[event.key]) {
-      const [x, y] = ways[event.key], from = places.get(id);
+      const [x, y] = ways[event.key], from = positions.get(id);
       let best = null, least = Infinity;
-      for (const [other, p] of places) {
+      for (const [other, p] of positions) {
         const ahead = (p.x - from.x) * x + (p.y - from.y) * y;
         const aside = Math.abs((p.x - from.x) * y) + Math.abs((p.y - from.y) * x);
         if (other !== id && ahead > 0 && ahead + 2 * aside < least) { least = ahead + 2 * aside; best = other; }
@@ -250,19 +250,19 @@
     show();
   }
 
-  // ---- what is known, put together ----
+  // ---- data ----
 
   let names = new Map();
   const name = (id) => names.get(id) || id;
   let before = null;
 
-  // What flows between sites, and what services carry: differences from look to look.
+  // Rates between sites and of services: differences between two polls.
   function traffic(services, now) {
     const mine = new Set(services.map((s) => s.siteId));
     const counted = new Map(), flows = new Map(), keys = new Map();
     for (const s of services) {
       const listener = s.side === 'listener';
-      // Between two sites of this host each connection is counted at both ends.
+      // A connection between two sites of this host is counted at both: take the listener's.
       if (!listener && mine.has(s.remoteSiteId)) continue;
       const id = [s.namespace, s.side, s.routingKey, s.remoteSiteId].join('\n');
       counted.set(id, s);
@@ -284,7 +284,7 @@
     return { flows: [...flows.values()], keys };
   }
 
-  function put(answers, now) {
+  function update(answers, now) {
     const [sites, links, listeners, connectors, services, carried, connections] = answers;
     const { flows, keys } = traffic(carried.results, now);
     const known = sites.results.sort(by('identity'));
@@ -297,81 +297,81 @@
       pair.up ||= link.status === 'up';
       pairs.set(key, pair);
     }
-    world = { sites: known, pairs: [...pairs.values()].sort(by('key')), links: links.results, flows, keys,
+    network = { sites: known, pairs: [...pairs.values()].sort(by('key')), links: links.results, flows, keys,
       listeners: listeners.results, connectors: connectors.results, services: services.results, connections };
   }
 
   function show() {
-    if (!world) return;
-    const { sites, links, flows, keys, listeners, connectors, services, connections } = world;
+    if (!network) return;
+    const { sites, links, flows, keys, listeners, connectors, services, connections } = network;
     if (chosen && !names.has(chosen)) chosen = null;
     const of = (...ids) => !chosen || ids.includes(chosen);
-    picture();
+    drawDiagram();
     $('chosen').hidden = !chosen;
-    say($('chosen-name'), chosen ? 'Only what concerns ' + name(chosen) + ' is shown.' : '');
+    setText($('chosen-name'), chosen ? 'Showing only what concerns ' + name(chosen) + '.' : '');
     const sum = (field) => flows.reduce((all, f) => all + f[field], 0);
-    say($('summary'), [count(sites.length, 'site'), count(links.filter((l) => l.status === 'up').length, 'link') + ' up',
+    setText($('summary'), [count(sites.length, 'site'), count(links.filter((l) => l.status === 'up').length, 'link') + ' up',
       count(services.length, 'service'), count(sum('open'), 'open connection'), rate(sum('bytes')) || '0 B/s'].join(' · '));
 
     table('sites', ['Name', 'Namespace', 'Platform', 'Version', 'Identity', '#Listeners', '#Connectors'],
       sites.filter((s) => of(s.identity)).map((s) => [s.name, s.namespace, s.platform, s.version, s.identity,
         listeners.filter((l) => l.siteId === s.identity).length,
-        connectors.filter((c) => c.siteId === s.identity).length]), 'There is no site.');
-    table('links', ['From', 'To', 'Name', 'State', '#Cost', 'What is wrong'],
+        connectors.filter((c) => c.siteId === s.identity).length]), 'No sites');
+    table('links', ['From', 'To', 'Name', 'State', '#Cost', 'Error'],
       links.filter((l) => of(l.sourceSiteId, l.destinationSiteId)).map((l) => [name(l.sourceSiteId),
         l.destinationSiteId ? name(l.destinationSiteId) : '', l.name, [l.status, l.status],
-        l.cost === null ? '' : l.cost, l.message]), 'There is no link.');
+        l.cost === null ? '' : l.cost, l.message]), 'No links');
     const at = (ends, key) => [...new Set(ends.filter((e) => e.routingKey === key).map((e) => name(e.siteId)))].sort().join(', ');
     const meant = services.filter((s) => !chosen ||
       listeners.concat(connectors).some((e) => e.routingKey === s.name && e.siteId === chosen));
     table('services', ['Routing key', 'Listeners at', 'Connectors at', '#Open', '#New/s', '#Sent', '#Received'],
       meant.map((s) => {
         const k = keys.get(s.name) || { open: 0, fresh: 0, sent: 0, received: 0 };
-        return [s.name, at(listeners, s.name), at(connectors, s.name) || ['nowhere', 'down'], k.open,
+        return [s.name, at(listeners, s.name), at(connectors, s.name) || ['none', 'down'], k.open,
           k.fresh ? k.fresh.toFixed(1) : '', rate(k.sent), rate(k.received)];
-      }), 'There is no service.');
+      }), 'No services');
     const refused = connections.refused || '';
     $('private').hidden = !refused;
-    say($('private'), refused);
+    setText($('private'), refused);
     table('connections', ['Client', 'Process', 'From', 'Routing key', 'To', 'Server', '#Sent', '#Received', '#Open for'],
       (connections.results || []).filter((c) => of(c.sourceSiteId, c.destSiteId)).map((c) => [
         endpoint(c.sourceHost, c.sourcePort), c.sourceProcessName || (c.sourceUser === null || c.sourceUser === undefined ? '' : 'uid ' + c.sourceUser),
         c.sourceSiteName, c.routingKey, c.destSiteName,
         endpoint(c.destHost, c.destPort), size(c.octetCount), size(c.octetReverseCount), time(c.duration)]),
-      refused ? 'Not shown.' : 'No connection is open.');
+      refused ? 'Not available' : 'No open connections');
   }
 
-  // ---- looking ----
+  // ---- polling ----
 
   const PATHS = ['sites', 'routerlinks', 'listeners', 'connectors', 'services'].map((what) => 'api/v2alpha1/' + what)
-    .concat(['services', 'api/v2alpha1/connections?state=active&sortBy=startTime.desc&limit=' + SHOWN]);
+    .concat(['services', 'api/v2alpha1/connections?state=active&sortBy=startTime.desc&limit=' + MAX_CONNECTIONS]);
   let paused = false, lost = false;
 
-  async function look() {
+  async function poll() {
     if (!paused && !document.hidden) {
       try {
         const answers = await Promise.all(PATHS.map(ask));
-        put(answers, performance.now());
+        update(answers, performance.now());
         show();
         lost = false;
       } catch (error) {
         lost = true;
-        say($('state'), 'No answer: ' + error.message);
+        setText($('state'), 'No response from skupperd: ' + error.message);
       }
       $('state').classList.toggle('lost', lost);
-      if (!lost) say($('state'), 'Live');
+      if (!lost) setText($('state'), 'Live');
       document.body.dataset.looks = String(Number(document.body.dataset.looks || 0) + 1);
     }
-    setTimeout(look, LOOK);
+    setTimeout(poll, POLL);
   }
 
   $('pause').addEventListener('click', () => {
     paused = !paused;
     $('pause').setAttribute('aria-pressed', paused);
-    say($('pause'), paused ? 'Go on' : 'Pause');
-    say($('state'), paused ? 'Paused' : 'Live');
+    setText($('pause'), paused ? 'Resume' : 'Pause');
+    setText($('state'), paused ? 'Paused' : 'Live');
   });
   $('all').addEventListener('click', () => { choose(null); });
   document.addEventListener('keydown', (event) => { if (event.key === 'Escape') choose(null); });
-  look();
+  poll();
 })();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::pki::{client_config, ensure_server, issue_client, server_config};
+use crate::pki::{Subject, client_config, ensure_server, issue_client, server_config};
 use std::{
     collections::BTreeSet,
     os::unix::fs::PermissionsExt,
@@ -8,7 +8,7 @@ use std::{
 };
 
 #[test]
-fn all_who_need_a_ca_first_get_the_same_one() {
+fn concurrent_first_users_get_the_same_ca() {
     let dir = tempfile::tempdir().unwrap();
     let together = Barrier::new(8);
     let certificates: BTreeSet<String> = thread::scope(|scope| {
@@ -30,8 +30,8 @@ fn all_who_need_a_ca_first_get_the_same_one() {
     assert_eq!(certificates.len(), 1);
 }
 
-/// Both sides of a handshake in memory: whether it comes to an end.
-fn meet(server: &Secret, client: &Secret) -> Result<(), rustls::Error> {
+/// A handshake in memory; fails if one side refuses the other.
+fn handshake(server: &Secret, client: &Secret) -> Result<(), rustls::Error> {
     let name = "127.0.0.1".try_into().unwrap();
     let config = client_config("client", client).unwrap();
     let mut client = rustls::ClientConnection::new(config, name).unwrap();
@@ -50,7 +50,7 @@ fn meet(server: &Secret, client: &Secret) -> Result<(), rustls::Error> {
     Ok(())
 }
 
-fn served(issuer: &Issuer, dir: &Path) -> Secret {
+fn server_secret(issuer: &Issuer, dir: &Path) -> Secret {
     ensure_server(issuer, dir, "server", &["127.0.0.1".to_owned()], None).unwrap()
 }
 
@@ -61,7 +61,7 @@ fn now() -> Rotation {
     }
 }
 
-/// Waits until a CA made by now counts as made before now: certificates know whole seconds.
+/// Waits until a CA made before this counts as older than now: certificates have whole seconds.
 fn next_second() {
     let second = Timestamp::now().as_second();
     while Timestamp::now().as_second() <= second + 1 {
@@ -70,20 +70,20 @@ fn next_second() {
 }
 
 #[test]
-fn l30_both_ends_recognise_each_other_in_the_overlap() {
+fn both_peers_recognise_each_other_in_the_overlap() {
     let dir = tempfile::tempdir().unwrap();
     let (ca, server) = (dir.path().join("ca"), dir.path().join("server"));
     let first = ensure_issuer(&ca, "ca").unwrap();
-    let mut clients = vec![issue_client(&first, "a").unwrap()];
-    meet(&served(&first, &server), &clients[0]).unwrap();
+    let mut clients = vec![issue_client(&first, Subject::Numbered("a")).unwrap()];
+    handshake(&server_secret(&first, &server), &clients[0]).unwrap();
     for name in ["b", "c"] {
         next_second();
         let fresh = rotated_issuer(&ca, "ca", &now()).unwrap();
-        clients.push(issue_client(&fresh, name).unwrap());
-        let shown = served(&fresh, &server);
-        assert_eq!(shown, served(&fresh, &server), "issued once");
+        clients.push(issue_client(&fresh, Subject::Numbered(name)).unwrap());
+        let shown = server_secret(&fresh, &server);
+        assert_eq!(shown, server_secret(&fresh, &server), "issued once");
         for client in &clients {
-            meet(&shown, client).unwrap();
+            handshake(&shown, client).unwrap();
         }
     }
     let second = rotated_issuer(&ca, "ca", &Rotation::default()).unwrap();
@@ -100,23 +100,27 @@ fn l30_both_ends_recognise_each_other_in_the_overlap() {
 }
 
 #[test]
-fn l30_without_an_overlap_the_old_ones_are_strangers() {
+fn without_an_overlap_the_old_ca_is_not_trusted() {
     let dir = tempfile::tempdir().unwrap();
     let (ca, server) = (dir.path().join("ca"), dir.path().join("server"));
-    let client = issue_client(&ensure_issuer(&ca, "ca").unwrap(), "a").unwrap();
+    let client = issue_client(&ensure_issuer(&ca, "ca").unwrap(), Subject::Numbered("a")).unwrap();
     next_second();
     let at_once = Rotation {
         overlap: Duration::ZERO,
         ..now()
     };
     let fresh = rotated_issuer(&ca, "ca", &at_once).unwrap();
-    let shown = served(&fresh, &server);
-    meet(&shown, &client).unwrap_err();
-    meet(&shown, &issue_client(&fresh, "b").unwrap()).unwrap();
+    let shown = server_secret(&fresh, &server);
+    handshake(&shown, &client).unwrap_err();
+    handshake(
+        &shown,
+        &issue_client(&fresh, Subject::Numbered("b")).unwrap(),
+    )
+    .unwrap();
 }
 
 #[test]
-fn a_time_ahead_waits_and_a_time_before_it_was_made_asks_for_nothing() {
+fn a_rotation_time_counts_once_it_has_come_and_only_for_older_cas() {
     let dir = tempfile::tempdir().unwrap();
     let made = ensure_issuer(dir.path(), "ca").unwrap();
     for offset in [-7200, 3600] {
@@ -131,24 +135,91 @@ fn a_time_ahead_waits_and_a_time_before_it_was_made_asks_for_nothing() {
 }
 
 #[test]
-fn a_crash_in_the_middle_loses_neither_ca() {
+fn a_crash_during_a_rotation_loses_neither_ca() {
     let dir = tempfile::tempdir().unwrap();
     let (ca, server) = (dir.path().join("ca"), dir.path().join("server"));
     let first = ensure_issuer(&ca, "ca").unwrap();
-    let client = issue_client(&first, "a").unwrap();
-    replace(&first, OVERLAP).unwrap();
-    // Cut after some of the files: the new certificate is there, its key is not.
-    let step: Step = read_json(&journal(&ca)).unwrap().unwrap();
+    let client = issue_client(&first, Subject::Numbered("a")).unwrap();
+    begin_rotation(&first, Rotation::default().overlap).unwrap();
+    // A crash after some of the files: the new certificate is there, its key is not.
+    let step: RotationJournal = read_json(&journal_file(&ca)).unwrap().unwrap();
     write_file(&ca.join("tls.crt"), step.certificate.as_bytes(), PRIVATE).unwrap();
     let fresh = ensure_issuer(&ca, "ca").unwrap();
     assert_eq!(fresh.certificate, step.certificate);
     assert_eq!(fresh.retired[0].certificate, first.certificate);
-    assert!(!journal(&ca).exists());
-    meet(&served(&fresh, &server), &client).unwrap();
-    // Nor does one before the very first key was written.
+    assert!(!journal_file(&ca).exists());
+    handshake(&server_secret(&fresh, &server), &client).unwrap();
+    // A crash before the very first key was written loses nothing either.
     let half = dir.path().join("half");
     fs::create_dir(&half).unwrap();
     fs::write(half.join("tls.crt"), "cut").unwrap();
     let whole = Arc::new(ensure_issuer(&half, "ca").unwrap());
-    issue_client(&whole, "a").unwrap();
+    issue_client(&whole, Subject::Numbered("a")).unwrap();
+}
+
+/// A CA that was made this much later than the clock says now.
+fn ca_from_later(dir: &Path, later: Duration) -> Issuer {
+    let mut params = ca_params("ca").unwrap();
+    let made = SystemTime::now() + later;
+    params.not_before = (made - Duration::from_secs(EARLY.unsigned_abs())).into();
+    params.not_after = (made + Duration::from_secs(DAYS.unsigned_abs() * 86_400)).into();
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let certificate = params.self_signed(&pair).unwrap().pem();
+    let key = Zeroizing::new(pair.serialize_pem());
+    save(dir, &ca_secret(certificate, key)).unwrap();
+    ensure_issuer(dir, "ca").unwrap()
+}
+
+#[test]
+fn a_clock_that_is_behind_replaces_nothing_that_remote_sites_trust() {
+    for hours in [2, 400 * 24] {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, server) = (dir.path().join("ca"), dir.path().join("server"));
+        let issuer = ca_from_later(&ca, Duration::from_secs(hours * 3600));
+        issue_client(&issuer, Subject::Numbered("a")).unwrap();
+        let credentials = server_secret(&issuer, &server);
+        let same = rotated_issuer(&ca, "ca", &Rotation::default()).unwrap();
+        assert_eq!(same.certificate, issuer.certificate, "{hours} hours");
+        assert!(same.is_ahead_of_clock());
+        assert_eq!(
+            server_secret(&same, &server).certificate,
+            credentials.certificate
+        );
+        // What is signed meanwhile is valid as long as anything else by a clock that is right.
+        let (begin, end) = validity(&credentials.certificate).unwrap();
+        let (made, ends) = validity(&issuer.certificate).unwrap();
+        assert!((begin.as_second() - made.as_second()).abs() < 5);
+        assert!((end.as_second() - ends.as_second()).abs() < 5);
+    }
+}
+
+#[test]
+fn a_ca_from_a_clock_ahead_is_replaced_while_nobody_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = ca_from_later(dir.path(), Duration::from_secs(7200));
+    let fresh = rotated_issuer(dir.path(), "ca", &Rotation::default()).unwrap();
+    assert_ne!(fresh.certificate, issuer.certificate);
+    assert!(!fresh.is_ahead_of_clock());
+}
+
+#[test]
+fn credentials_whose_key_is_another_certificates_are_issued_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = ensure_issuer(&dir.path().join("ca"), "ca").unwrap();
+    let (server, other) = (dir.path().join("server"), dir.path().join("other"));
+    let client = issue_client(&issuer, Subject::Numbered("a")).unwrap();
+    server_secret(&issuer, &server);
+    server_secret(&issuer, &other);
+    // A crash between the two files; a file that is cut off.
+    for key in [
+        fs::read(other.join("tls.key")).unwrap(),
+        b"-----BEGIN".to_vec(),
+    ] {
+        fs::write(server.join("tls.key"), key).unwrap();
+        handshake(&server_secret(&issuer, &server), &client).unwrap();
+    }
+    for certificate in [fs::read(other.join("tls.crt")).unwrap(), Vec::new()] {
+        fs::write(server.join("tls.crt"), certificate).unwrap();
+        handshake(&server_secret(&issuer, &server), &client).unwrap();
+    }
 }

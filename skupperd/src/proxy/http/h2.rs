@@ -1,19 +1,17 @@
 //! HTTP/2 (RFC 9113): which streams carry requests, and when they end.
 
 use super::{
-    PREFACE, Speaker, Told,
+    OnExchange, PREFACE, Speaker,
     hpack::{Decoder, Field},
+    request::Request,
 };
-use crate::link::ledger::{Exchange, Protocol, Unseen};
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use crate::flows::{ObserveError, Protocol};
+use std::{collections::HashMap, time::Instant};
 
 /// Longest header block, compressed.
-const BLOCK: usize = 64 * 1024;
+const MAX_BLOCK: usize = 64 * 1024;
 /// Streams at once.
-const STREAMS: usize = 1024;
+const MAX_STREAMS: usize = 1024;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -27,7 +25,7 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-type Seen<T = ()> = Result<T, Unseen>;
+type ObserveResult<T = ()> = Result<T, ObserveError>;
 
 /// A frame whose payload passes.
 #[derive(Clone, Copy, Default)]
@@ -50,9 +48,8 @@ struct Block {
     promised: bool,
 }
 
-/// One direction.
 #[derive(Default)]
-struct Way {
+struct Direction {
     greeted: usize,
     /// The first frame has been.
     settled: bool,
@@ -64,66 +61,60 @@ struct Way {
     decoder: Decoder,
 }
 
-struct Stream {
-    exchange: Exchange,
-    sent: bool,
-    answered: bool,
-}
-
-/// A connection.
 #[derive(Default)]
 pub(super) struct Connection {
-    client: Way,
-    server: Way,
-    streams: HashMap<u32, Stream>,
+    client: Direction,
+    server: Direction,
+    streams: HashMap<u32, Request>,
     /// The newest request.
     newest: u32,
 }
 
 impl Connection {
-    fn way(&mut self, from: Speaker) -> &mut Way {
+    fn direction(&mut self, from: Speaker) -> &mut Direction {
         match from {
             Speaker::Client => &mut self.client,
             Speaker::Server => &mut self.server,
         }
     }
 
-    pub(super) fn see(
+    pub(super) fn observe(
         &mut self,
         from: Speaker,
         mut data: &[u8],
         now: Instant,
-        told: Told<'_>,
-    ) -> Seen {
+        on_exchange: OnExchange<'_>,
+    ) -> ObserveResult {
         if from == Speaker::Client && self.client.greeted < PREFACE.len() {
             let left = &PREFACE[self.client.greeted..];
             let part = left.len().min(data.len());
             if data[..part] != left[..part] {
-                return Err(Unseen::Malformed);
+                return Err(ObserveError::Malformed);
             }
             self.client.greeted += part;
             data = &data[part..];
         }
         while !data.is_empty() {
-            let way = self.way(from);
-            let Some(frame) = &mut way.frame else {
-                let part = (way.head.len() - way.filled).min(data.len());
-                way.head[way.filled..way.filled + part].copy_from_slice(&data[..part]);
-                way.filled += part;
+            let direction = self.direction(from);
+            let Some(frame) = &mut direction.frame else {
+                let part = (direction.head.len() - direction.filled).min(data.len());
+                direction.head[direction.filled..direction.filled + part]
+                    .copy_from_slice(&data[..part]);
+                direction.filled += part;
                 data = &data[part..];
-                if way.filled == way.head.len() {
-                    way.filled = 0;
-                    self.begin(from, now, told)?;
+                if direction.filled == direction.head.len() {
+                    direction.filled = 0;
+                    self.begin(from, now, on_exchange)?;
                 }
                 continue;
             };
             if frame.prefix > 0 {
-                // Only the first byte says something: how much padding there is.
+                // Only the first byte is used: the length of the padding.
                 if frame.flags & PADDED != 0 {
                     frame.flags &= !PADDED;
                     frame.padding = usize::from(data[0]);
                     let content = frame.content.checked_sub(frame.padding);
-                    frame.content = content.ok_or(Unseen::Malformed)?;
+                    frame.content = content.ok_or(ObserveError::Malformed)?;
                 }
                 frame.prefix -= 1;
                 data = &data[1..];
@@ -138,18 +129,22 @@ impl Connection {
                 frame.padding -= part;
                 data = &data[part..];
             }
-            self.end_frame(from, now, told)?;
+            self.end_frame(from, now, on_exchange)?;
         }
         Ok(())
     }
 
-    /// The head of a frame is there.
-    fn begin(&mut self, from: Speaker, now: Instant, told: Told<'_>) -> Seen {
-        let way = self.way(from);
+    /// The head of a frame is complete.
+    fn begin(&mut self, from: Speaker, now: Instant, on_exchange: OnExchange<'_>) -> ObserveResult {
+        let direction = self.direction(from);
         // Three bytes of length, type, flags, four bytes of stream without the first bit (4.1).
         let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u32::from(*b));
-        let (length, kind, flags) = (number(&way.head[..3]) as usize, way.head[3], way.head[4]);
-        let stream = number(&way.head[5..]) & 0x7fff_ffff;
+        let (length, kind, flags) = (
+            number(&direction.head[..3]) as usize,
+            direction.head[3],
+            direction.head[4],
+        );
+        let stream = number(&direction.head[5..]) & 0x7fff_ffff;
         let padded = matches!(kind, DATA | HEADERS | PUSH_PROMISE);
         let flags = if padded { flags } else { flags & !PADDED };
         let mut prefix = usize::from(flags & PADDED != 0);
@@ -158,24 +153,24 @@ impl Connection {
             PUSH_PROMISE => 4,
             _ => 0,
         };
-        let content = length.checked_sub(prefix).ok_or(Unseen::Malformed)?;
+        let content = length.checked_sub(prefix).ok_or(ObserveError::Malformed)?;
         // Each side begins with its settings (3.4).
-        if !std::mem::replace(&mut way.settled, true) && kind != SETTINGS {
-            return Err(Unseen::Malformed);
+        if !std::mem::replace(&mut direction.settled, true) && kind != SETTINGS {
+            return Err(ObserveError::Malformed);
         }
         // Nothing may come between the parts of a block.
-        let goes_on = way.block.as_ref().map(|block| block.stream);
+        let goes_on = direction.block.as_ref().map(|block| block.stream);
         if goes_on != (kind == CONTINUATION).then_some(stream) {
-            return Err(Unseen::Malformed);
+            return Err(ObserveError::Malformed);
         }
         if kind == HEADERS || kind == PUSH_PROMISE {
-            way.block = Some(Block {
+            direction.block = Some(Block {
                 stream,
                 ends: kind == HEADERS && flags & END_STREAM != 0,
                 promised: kind == PUSH_PROMISE,
             });
         }
-        way.frame = Some(Frame {
+        direction.frame = Some(Frame {
             kind,
             flags,
             stream,
@@ -183,23 +178,20 @@ impl Connection {
             content,
             padding: 0,
         });
-        self.end_frame(from, now, told)
+        self.end_frame(from, now, on_exchange)
     }
 
-    fn content(&mut self, from: Speaker, frame: Frame, content: &[u8]) -> Seen {
+    fn content(&mut self, from: Speaker, frame: Frame, content: &[u8]) -> ObserveResult {
         match frame.kind {
             DATA => {
-                if let Some(Stream { exchange, .. }) = self.streams.get_mut(&frame.stream) {
-                    match from {
-                        Speaker::Client => exchange.sent += content.len() as u64,
-                        Speaker::Server => exchange.received += content.len() as u64,
-                    }
+                if let Some(request) = self.streams.get_mut(&frame.stream) {
+                    request.count(from, content.len() as u64);
                 }
             }
             HEADERS | PUSH_PROMISE | CONTINUATION => {
-                let bytes = &mut self.way(from).bytes;
-                if bytes.len() + content.len() > BLOCK {
-                    return Err(Unseen::Limit);
+                let bytes = &mut self.direction(from).bytes;
+                if bytes.len() + content.len() > MAX_BLOCK {
+                    return Err(ObserveError::Limit);
                 }
                 bytes.extend_from_slice(content);
             }
@@ -208,21 +200,28 @@ impl Connection {
         Ok(())
     }
 
-    /// Does what a frame says, once all of it has passed.
-    fn end_frame(&mut self, from: Speaker, now: Instant, told: Told<'_>) -> Seen {
-        let way = self.way(from);
+    /// Handles a frame when all of it has passed.
+    fn end_frame(
+        &mut self,
+        from: Speaker,
+        now: Instant,
+        on_exchange: OnExchange<'_>,
+    ) -> ObserveResult {
+        let direction = self.direction(from);
         let over = |f: &mut Frame| f.prefix == 0 && f.content == 0 && f.padding == 0;
-        let Some(frame) = way.frame.take_if(over) else {
+        let Some(frame) = direction.frame.take_if(over) else {
             return Ok(());
         };
         match frame.kind {
-            DATA if frame.flags & END_STREAM != 0 => self.ended(from, frame.stream, now, told),
+            DATA if frame.flags & END_STREAM != 0 => {
+                self.ended(from, frame.stream, now, on_exchange);
+            }
             HEADERS | PUSH_PROMISE | CONTINUATION if frame.flags & END_HEADERS != 0 => {
-                self.headers(from, now, told)?;
+                self.headers(from, now, on_exchange)?;
             }
             RST_STREAM => {
                 if let Some(stream) = self.streams.remove(&frame.stream) {
-                    tell(stream, now, told);
+                    stream.report(now, on_exchange);
                 }
             }
             _ => {}
@@ -231,19 +230,26 @@ impl Connection {
     }
 
     /// A header block is complete.
-    fn headers(&mut self, from: Speaker, now: Instant, told: Told<'_>) -> Seen {
-        let way = self.way(from);
-        let Some(block) = way.block.take() else {
-            return Err(Unseen::Malformed);
+    fn headers(
+        &mut self,
+        from: Speaker,
+        now: Instant,
+        on_exchange: OnExchange<'_>,
+    ) -> ObserveResult {
+        let direction = self.direction(from);
+        let Some(block) = direction.block.take() else {
+            return Err(ObserveError::Malformed);
         };
         let (mut method, mut status) = (None, None);
-        let read = way.decoder.block(&way.bytes, |field| match field {
-            Field::Method(name) => method = Some(name),
-            Field::Status(code) => status = Some(code),
-            Field::Other => {}
-        });
-        way.bytes.clear();
-        way.bytes.shrink_to(4096);
+        let read = direction
+            .decoder
+            .block(&direction.bytes, |field| match field {
+                Field::Method(name) => method = Some(name),
+                Field::Status(code) => status = Some(code),
+                Field::Other => {}
+            });
+        direction.bytes.clear();
+        direction.bytes.shrink_to(4096);
         read?;
         if block.promised {
             return Ok(());
@@ -253,79 +259,53 @@ impl Connection {
             // Trailers and what comes after a reset have no method, or an id that was there before.
             Speaker::Client if id > self.newest && id % 2 == 1 => {
                 self.newest = id;
-                self.request(id, method.ok_or(Unseen::Malformed)?, now)?;
+                self.request(id, method.ok_or(ObserveError::Malformed)?, now)?;
             }
             Speaker::Client => {}
             Speaker::Server => {
                 let stream = self.streams.get_mut(&id);
-                // Those that say that there is another to come are not what was asked for.
+                // An interim answer (1xx) is followed by the final one.
                 if let (Some(stream), Some(status)) = (stream, status.filter(|s| *s >= 200))
                     && stream.exchange.status.is_none()
                 {
-                    let exchange = &mut stream.exchange;
-                    exchange.status = Some(status);
-                    exchange.latency = Some(now.saturating_duration_since(exchange.start));
+                    stream.exchange.status = Some(status);
+                    stream.responded(now);
                 }
             }
         }
         if block.ends {
-            self.ended(from, id, now, told);
+            self.ended(from, id, now, on_exchange);
         }
         Ok(())
     }
 
-    fn request(&mut self, stream: u32, method: &'static str, now: Instant) -> Seen {
-        if self.streams.len() >= STREAMS {
-            return Err(Unseen::Limit);
+    fn request(&mut self, stream: u32, method: &'static str, now: Instant) -> ObserveResult {
+        if self.streams.len() >= MAX_STREAMS {
+            return Err(ObserveError::Limit);
         }
-        let exchange = Exchange {
-            protocol: Protocol::Http2,
-            stream,
-            method,
-            status: None,
-            start: now,
-            latency: None,
-            duration: Duration::ZERO,
-            sent: 0,
-            received: 0,
-        };
-        let stream = Stream {
-            exchange,
-            sent: false,
-            answered: false,
-        };
-        self.streams.insert(stream.exchange.stream, stream);
+        let request = Request::new(Protocol::Http2, stream, method, now);
+        self.streams.insert(stream, request);
         Ok(())
     }
 
-    /// One way of a stream has ended.
-    fn ended(&mut self, from: Speaker, id: u32, now: Instant, told: Told<'_>) {
+    /// A direction of a stream has ended.
+    fn ended(&mut self, from: Speaker, id: u32, now: Instant, on_exchange: OnExchange<'_>) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        match from {
-            Speaker::Client => stream.sent = true,
-            Speaker::Server => stream.answered = true,
-        }
-        if stream.sent
-            && stream.answered
+        stream.end(from);
+        if stream.is_over()
             && let Some(stream) = self.streams.remove(&id)
         {
-            tell(stream, now, told);
+            stream.report(now, on_exchange);
         }
     }
 
-    pub(super) fn finish(&mut self, now: Instant, told: Told<'_>) {
-        let mut left: Vec<Stream> = self.streams.drain().map(|(_, stream)| stream).collect();
+    pub(super) fn finish(&mut self, now: Instant, on_exchange: OnExchange<'_>) {
+        let mut left: Vec<Request> = self.streams.drain().map(|(_, stream)| stream).collect();
         left.sort_by_key(|stream| stream.exchange.stream);
         for stream in left {
-            tell(stream, now, told);
+            stream.report(now, on_exchange);
         }
     }
-}
-
-fn tell(stream: Stream, now: Instant, told: Told<'_>) {
-    let mut exchange = stream.exchange;
-    exchange.duration = now.saturating_duration_since(exchange.start);
-    told(exchange);
 }

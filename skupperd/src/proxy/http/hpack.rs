@@ -4,7 +4,7 @@
 //! of any content has a small bounded size here, and no header of anybody is in memory: which is why
 //! this is not done by one of the libraries, all of which keep every field.
 
-use crate::link::ledger::Unseen;
+use crate::flows::ObserveError;
 use std::collections::VecDeque;
 
 /// Size of a dynamic table unless something else is said (4.2), and what is put up with.
@@ -15,7 +15,6 @@ const OVERHEAD: usize = 32;
 /// As much text of a field is looked at: longer than any method or pseudo field.
 const KEPT: usize = 24;
 
-/// What a field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     /// Nothing that matters here.
@@ -41,11 +40,11 @@ impl Name {
         }
     }
 
-    fn field(self, value: &[u8]) -> Result<Field, Unseen> {
+    fn field(self, value: &[u8]) -> Result<Field, ObserveError> {
         Ok(match self {
             Self::Other => Field::Other,
-            Self::Method => Field::Method(super::method(value).ok_or(Unseen::Malformed)?),
-            Self::Status => Field::Status(super::status(value).ok_or(Unseen::Malformed)?),
+            Self::Method => Field::Method(super::method(value).ok_or(ObserveError::Malformed)?),
+            Self::Status => Field::Status(super::status(value).ok_or(ObserveError::Malformed)?),
         })
     }
 }
@@ -102,7 +101,6 @@ impl Default for Decoder {
 
 /// What a string literal is.
 struct Text {
-    /// Its length.
     length: usize,
     kept: [u8; KEPT],
 }
@@ -115,12 +113,12 @@ impl Text {
 }
 
 impl Decoder {
-    /// Reads a header block, and gives each of its fields to `each`.
+    /// Reads a header block, and calls `each` with each of its fields.
     pub(super) fn block(
         &mut self,
         mut block: &[u8],
         mut each: impl FnMut(Field),
-    ) -> Result<(), Unseen> {
+    ) -> Result<(), ObserveError> {
         let block = &mut block;
         while let Some(&first) = block.first() {
             match first {
@@ -136,7 +134,7 @@ impl Decoder {
                 0x20..0x40 => {
                     let most = integer(block, 5)?;
                     if most > MOST {
-                        return Err(Unseen::Limit);
+                        return Err(ObserveError::Limit);
                     }
                     self.most = most;
                     self.evict(0);
@@ -148,17 +146,21 @@ impl Decoder {
     }
 
     /// A field by its index, and the length of its name.
-    fn at(&self, index: usize) -> Result<(Field, usize), Unseen> {
-        let index = index.checked_sub(1).ok_or(Unseen::Malformed)?;
+    fn at(&self, index: usize) -> Result<(Field, usize), ObserveError> {
+        let index = index.checked_sub(1).ok_or(ObserveError::Malformed)?;
         if let Some(name) = NAMES.get(index) {
             return Ok((fixed(index + 1), usize::from(*name)));
         }
         let entry = self.table.get(index - NAMES.len());
-        let entry = entry.ok_or(Unseen::Malformed)?;
+        let entry = entry.ok_or(ObserveError::Malformed)?;
         Ok((entry.field, entry.name))
     }
 
-    fn literal(&self, block: &mut &[u8], prefix: u32) -> Result<(Field, usize, usize), Unseen> {
+    fn literal(
+        &self,
+        block: &mut &[u8],
+        prefix: u32,
+    ) -> Result<(Field, usize, usize), ObserveError> {
         let (name, length) = match integer(block, prefix)? {
             0 => {
                 let text = string(block)?;
@@ -194,9 +196,9 @@ impl Decoder {
 }
 
 /// An integer that begins in the lower bits of a byte (5.1).
-fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, Unseen> {
+fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, ObserveError> {
     let mut next = || {
-        let (first, rest) = block.split_first().ok_or(Unseen::Malformed)?;
+        let (first, rest) = block.split_first().ok_or(ObserveError::Malformed)?;
         *block = rest;
         Ok(usize::from(*first))
     };
@@ -213,13 +215,15 @@ fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, Unseen> {
             return Ok(value);
         }
     }
-    Err(Unseen::Malformed)
+    Err(ObserveError::Malformed)
 }
 
-fn string(block: &mut &[u8]) -> Result<Text, Unseen> {
+fn string(block: &mut &[u8]) -> Result<Text, ObserveError> {
     let coded = block.first().is_some_and(|b| *b >= 0x80);
     let length = integer(block, 7)?;
-    let (bytes, rest) = block.split_at_checked(length).ok_or(Unseen::Malformed)?;
+    let (bytes, rest) = block
+        .split_at_checked(length)
+        .ok_or(ObserveError::Malformed)?;
     *block = rest;
     let mut kept = [0; KEPT];
     if coded {
@@ -289,8 +293,8 @@ const fn code() -> Code {
     code
 }
 
-/// Decodes text (5.2): gives its length, and its beginning in `kept`.
-fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, Unseen> {
+/// Decodes text (5.2): returns its length, and its beginning in `kept`.
+fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, ObserveError> {
     static TABLE: Code = CODE;
     let (mut window, mut filled, mut length) = (0u64, 0usize, 0usize);
     let mut bytes = bytes.iter();
@@ -311,7 +315,7 @@ fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, Unseen> {
                     .get(word.wrapping_add(TABLE.offsets[bits]) as usize);
                 let symbol = symbol.and_then(|s| u8::try_from(*s).ok());
                 // The end is no part of a text.
-                let symbol = symbol.ok_or(Unseen::Malformed)?;
+                let symbol = symbol.ok_or(ObserveError::Malformed)?;
                 if let Some(place) = kept.get_mut(length) {
                     *place = symbol;
                 }
@@ -324,7 +328,7 @@ fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, Unseen> {
                 return Ok(length);
             }
             _ if filled == 0 => return Ok(length),
-            _ => return Err(Unseen::Malformed),
+            _ => return Err(ObserveError::Malformed),
         }
     }
 }

@@ -1,16 +1,23 @@
-//! Conversations and what is told of them, in any pieces.
+//! Conversations and the exchanges that are reported of them, in any pieces.
+
+mod h2;
+mod hpack;
 
 use super::*;
-use crate::link::ledger::Protocol;
-use hpack::{Decoder, Field};
+use crate::flows::Protocol;
+use h2::mixed;
 use proptest::prelude::*;
 
-/// What is told of an exchange, without times.
-type Seen = (u32, &'static str, Option<u16>, u64, u64);
+/// A reported exchange, without times.
+type Report = (u32, &'static str, Option<u16>, u64, u64);
 
 /// Shows a conversation in pieces of these lengths, in turn.
-fn watch(look: Look, talk: &[(Speaker, Vec<u8>)], pieces: &[usize]) -> (Vec<Seen>, Option<Over>) {
-    let mut observer = Observer::new(look);
+fn watch(
+    protocol: ExpectedProtocol,
+    talk: &[(Speaker, Vec<u8>)],
+    pieces: &[usize],
+) -> (Vec<Report>, Option<ConnectionEnd>) {
+    let mut observer = Observer::new(protocol);
     let now = Instant::now();
     let mut seen = Vec::new();
     let mut tell = |e: Exchange| {
@@ -24,7 +31,7 @@ fn watch(look: Look, talk: &[(Speaker, Vec<u8>)], pieces: &[usize]) -> (Vec<Seen
         let mut bytes = &bytes[..];
         while !bytes.is_empty() {
             let n = (*pieces.next().unwrap()).clamp(1, bytes.len());
-            if let Err(why) = observer.see(*from, &bytes[..n], now, &mut tell) {
+            if let Err(why) = observer.observe(*from, &bytes[..n], now, &mut tell) {
                 over = Some(why);
                 break 'talk;
             }
@@ -46,20 +53,25 @@ fn s(text: &str) -> (Speaker, Vec<u8>) {
     (Speaker::Server, text.replace('\n', "\r\n").into_bytes())
 }
 
-/// A conversation with what is told of it.
-type Case = (Look, Vec<(Speaker, Vec<u8>)>, Vec<Seen>, Option<Over>);
+/// A conversation with the exchanges that are reported of it.
+type Case = (
+    ExpectedProtocol,
+    Vec<(Speaker, Vec<u8>)>,
+    Vec<Report>,
+    Option<ConnectionEnd>,
+);
 
 #[expect(clippy::too_many_lines, reason = "one entry for each conversation")]
 fn cases() -> Vec<Case> {
-    use Look::{Auto, Http1, Http2};
+    use ExpectedProtocol::{Auto, Http1, Http2};
     let ok = "HTTP/1.1 200 OK\nContent-Length: 5\n\nhello";
     let long = format!(
         "GET /{} HTTP/1.1\nCookie: {}\n\n",
         "a".repeat(3000),
         "b".repeat(5000)
     );
-    let malformed = Some(Some(Unseen::Malformed));
-    let upgraded = Some(Some(Unseen::Upgraded));
+    let malformed = Some(Some(ObserveError::Malformed));
+    let upgraded = Some(Some(ObserveError::Upgraded));
     let get = |status, received| (0, "GET", Some(status), 0, received);
     vec![
         // Kept alive, and pipelined.
@@ -217,10 +229,10 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn http1_is_told_as_it_was() {
-    for (look, talk, expected, over) in cases() {
+fn http1_exchanges_are_reported() {
+    for (protocol, talk, expected, over) in cases() {
         for pieces in [&[usize::MAX][..], &[1], &[2, 3, 7]] {
-            let (seen, ended) = watch(look, &talk, pieces);
+            let (seen, ended) = watch(protocol, &talk, pieces);
             assert_eq!((&seen, ended), (&expected, over), "{talk:?}");
         }
     }
@@ -229,205 +241,28 @@ fn http1_is_told_as_it_was() {
 #[test]
 fn a_head_has_a_longest_and_requests_that_wait_are_not_without_number() {
     let endless = format!("GET / HTTP/1.1\n{}", "a: b\n".repeat(60_000));
-    let limit = Some(Some(Unseen::Limit));
-    assert_eq!(watch(Look::Auto, &[c(&endless)], &[1000]).1, limit);
+    let limit = Some(Some(ObserveError::Limit));
+    assert_eq!(
+        watch(ExpectedProtocol::Auto, &[c(&endless)], &[1000]).1,
+        limit
+    );
     let many = "GET / HTTP/1.1\n\n".repeat(300);
-    let (seen, over) = watch(Look::Auto, &[c(&many)], &[1000]);
+    let (seen, over) = watch(ExpectedProtocol::Auto, &[c(&many)], &[1000]);
     assert_eq!((seen.len(), over), (256, limit));
 }
 
-fn unhex(text: &str) -> Vec<u8> {
-    let text: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let pairs = text.chunks(2).map(|p| p.iter().collect::<String>());
-    pairs.map(|p| u8::from_str_radix(&p, 16).unwrap()).collect()
-}
-
-/// The fields of a block that are told.
-fn fields(decoder: &mut Decoder, hex: &str) -> Vec<Field> {
-    let mut fields = Vec::new();
-    decoder.block(&unhex(hex), |f| fields.push(f)).unwrap();
-    fields.retain(|f| *f != Field::Other);
-    fields
-}
-
-#[test]
-fn header_blocks_of_the_standard_are_read() {
-    // RFC 7541, C.3 and C.4: requests on one connection, plain and in the Huffman code.
-    for blocks in [
-        [
-            "828684410f7777772e6578616d706c652e636f6d",
-            "828684be58086e6f2d6361636865",
-            "828785bf400a637573746f6d2d6b65790c637573746f6d2d76616c7565",
-        ],
-        [
-            "828684418cf1e3c2e5f23a6ba0ab90f4ff",
-            "828684be5886a8eb10649cbf",
-            "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf",
-        ],
-    ] {
-        let mut decoder = Decoder::default();
-        for block in blocks {
-            assert_eq!(fields(&mut decoder, block), [Field::Method("GET")]);
-        }
-    }
-    // C.6: answers, with a table of 256 bytes that has to drop fields.
-    let mut decoder = Decoder::default();
-    assert_eq!(fields(&mut decoder, "3fe101"), []);
-    for (block, status) in [
-        (
-            "488264025885aec3771a4b6196d07abe941054d444a8200595040b8166e082a62d1bff6e919d29ad171863c7
-             8f0b97c8e9ae82ae43d3",
-            302,
-        ),
-        ("4883640effc1c0bf", 307),
-        (
-            "88c16196d07abe941054d444a8200595040b8166e084a62d1bffc05a839bd9ab77ad94e7821dd7f2e6c7b335
-             dfdfcd5b3960d5af27087f3672c1ab270fb5291f9587316065c003ed4ee5b1063d5007",
-            200,
-        ),
-    ] {
-        assert_eq!(fields(&mut decoder, block), [Field::Status(status)]);
-    }
-    // Three fields are left.
-    assert_eq!(fields(&mut decoder, "bebfc0"), []);
-    let gone = decoder.block(&[0xc1], |_| ());
-    assert_eq!(gone, Err(Unseen::Malformed));
-    // Names in full, and a method of one's own, which is in the table from there on.
-    let mut decoder = Decoder::default();
-    let own = "40073a6d6574686f640442524557";
-    assert_eq!(fields(&mut decoder, own), [Field::Method("OTHER")]);
-    assert_eq!(fields(&mut decoder, "be"), [Field::Method("OTHER")]);
-}
-
-#[test]
-fn header_blocks_that_break_the_rules_are_refused() {
-    for (block, why) in [
-        ("80", Unseen::Malformed),             // index 0
-        ("be", Unseen::Malformed),             // no such field
-        ("4107", Unseen::Malformed),           // cut short
-        ("3fe1ffffff7f", Unseen::Malformed),   // an integer without end
-        ("3fe1ff3f", Unseen::Limit),           // a table that is too large
-        ("0081ff01", Unseen::Malformed),       // 8 bits of padding
-        ("0084fffffffc00", Unseen::Malformed), // the end in a text
-        ("480141", Unseen::Malformed),         // no status
-    ] {
-        let read = Decoder::default().block(&unhex(block), |_| ());
-        assert_eq!(read, Err(why), "{block}");
-    }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-const GET: &[u8] = &[0x82];
-const POST: &[u8] = &[0x83];
-const OK: &[u8] = &[0x88];
-const NOT_FOUND: &[u8] = &[0x8d];
-
-/// Requests on streams that are mixed, with all that frames can have.
-fn mixed() -> (Vec<(Speaker, Vec<u8>)>, Vec<Seen>) {
-    let client = |frames: Vec<Vec<u8>>| (Speaker::Client, frames.concat());
-    let server = |frames: Vec<Vec<u8>>| (Speaker::Server, frames.concat());
-    let talk = vec![
-        (Speaker::Client, PREFACE.to_vec()),
-        client(vec![
-            frame(4, 0, 0, &[0, 3, 0, 0, 0, 100]),
-            frame(1, 0x5, 1, GET),
-            // Padded, with a priority, in three parts.
-            frame(
-                1,
-                0x28,
-                3,
-                &[&[2u8, 0, 0, 0, 0, 9][..], POST, &[0, 0]].concat(),
-            ),
-            frame(9, 0, 3, &[0x84]),
-            frame(9, 0x4, 3, &[]),
-            frame(0, 0x8, 3, &[&[3u8][..], b"hello", &[0; 3]].concat()),
-        ]),
-        server(vec![
-            frame(4, 0, 0, &[]),
-            // A promise, whose fields count for the table.
-            frame(
-                5,
-                0x4,
-                1,
-                &[&[0u8, 0, 0, 2][..], GET, &[0x40, 1, b'a', 1, b'b']].concat(),
-            ),
-            frame(1, 0x4, 3, &[0x08, 3, b'1', b'0', b'0']),
-            frame(1, 0x4, 1, &[OK, &[0xbe]].concat()),
-            frame(0, 0, 1, b"01234"),
-            frame(1, 0x5, 2, OK),
-        ]),
-        client(vec![
-            frame(1, 0x5, 5, GET),
-            frame(1, 0x5, 7, GET),
-            frame(3, 0, 5, &[0, 0, 0, 8]),
-            frame(0, 0x1, 3, b"x"),
-        ]),
-        server(vec![
-            frame(0, 0x1, 1, b"56789"),
-            frame(1, 0x4, 3, NOT_FOUND),
-            frame(0, 0, 3, b"abc"),
-            // Trailers.
-            frame(1, 0x5, 3, &[0x40, 1, b't', 1, b'x']),
-            frame(0, 0x1, 5, b"late"),
-        ]),
-    ];
-    let seen = vec![
-        (5, "GET", None, 0, 0),
-        (1, "GET", Some(200), 0, 10),
-        (3, "POST", Some(404), 6, 3),
-        (7, "GET", None, 0, 0),
-    ];
-    (talk, seen)
-}
-
-#[test]
-fn http2_is_told_as_it_was() {
-    let (talk, expected) = mixed();
-    for look in [Look::Auto, Look::Http2] {
-        for pieces in [&[usize::MAX][..], &[1], &[2, 3, 7, 11]] {
-            assert_eq!(watch(look, &talk, pieces), (expected.clone(), None));
-        }
-    }
-}
-
-#[test]
-fn http2_that_breaks_the_rules_is_given_up() {
-    let begun = |frames: &[Vec<u8>]| {
-        let bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[]), frames.concat()].concat();
-        watch(Look::Auto, &[(Speaker::Client, bytes)], &[100]).1
-    };
-    let (malformed, limit) = (Some(Some(Unseen::Malformed)), Some(Some(Unseen::Limit)));
-    let part = frame(1, 0, 1, GET);
-    assert_eq!(begun(&[part.clone(), frame(0, 0, 1, b"x")]), malformed);
-    assert_eq!(begun(&[part.clone(), frame(9, 4, 3, b"")]), malformed);
-    assert_eq!(begun(&[frame(9, 4, 1, GET)]), malformed);
-    assert_eq!(begun(&[frame(1, 0xd, 1, &[9, 0x82])]), malformed);
-    assert_eq!(begun(&[frame(1, 0x5, 1, &[0x84])]), malformed);
-    let endless: Vec<Vec<u8>> = (0..70).map(|_| frame(9, 0, 1, &[0; 1000])).collect();
-    assert_eq!(begun(&[part, endless.concat()]), limit);
-    let many: Vec<Vec<u8>> = (0..1100).map(|n| frame(1, 0x5, 2 * n + 1, GET)).collect();
-    assert_eq!(begun(&many), limit);
-}
-
 proptest! {
-    /// However a conversation is cut, the same is told of it.
+    /// The pieces of a conversation do not change the reports.
     #[test]
     fn pieces_change_nothing(pieces in prop::collection::vec(1usize..40, 1..20)) {
-        for (look, talk, expected, over) in cases() {
-            prop_assert_eq!(watch(look, &talk, &pieces), (expected, over));
+        for (protocol, talk, expected, over) in cases() {
+            prop_assert_eq!(watch(protocol, &talk, &pieces), (expected, over));
         }
         let (talk, expected) = mixed();
-        prop_assert_eq!(watch(Look::Auto, &talk, &pieces), (expected, None));
+        prop_assert_eq!(watch(ExpectedProtocol::Auto, &talk, &pieces), (expected, None));
     }
 
-    /// Whatever passes, nothing panics, and what is told depends on no cut.
+    /// No bytes cause a panic, and their pieces do not change the reports.
     #[test]
     fn any_bytes_are_put_up_with(
         begin in prop::sample::select(vec![&PREFACE[..], b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n\r\n", b""]),
@@ -450,8 +285,8 @@ proptest! {
             bytes[at] = byte;
         }
         for talk in [random, damaged] {
-            for look in [Look::Auto, Look::Http1, Look::Http2] {
-                prop_assert_eq!(watch(look, &talk, &pieces), watch(look, &talk, &[usize::MAX]));
+            for protocol in [ExpectedProtocol::Auto, ExpectedProtocol::Http1, ExpectedProtocol::Http2] {
+                prop_assert_eq!(watch(protocol, &talk, &pieces), watch(protocol, &talk, &[usize::MAX]));
             }
         }
     }

@@ -1,90 +1,170 @@
-//! Addresses that have consumers: those of this router, told to the network, and those of others.
+//! Mobile addresses and the edges that routers serve: those of this router, announced to the network,
+//! and those that other routers announce.
 
-use super::{ConnId, Other, Router, table::Stale};
+mod remote;
+
+pub(super) use remote::RemoteAddresses;
+
+use super::{budget::Usage, changes::Changes};
 use crate::router::{
-    routes::Treatment,
-    wire::{Address, Control},
+    control::{Address, Control},
+    routes::{ConnId, Treatment},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
 };
 
-/// Addresses kept for one router.
-const MAX_ADDRESSES: usize = 65_536;
-/// First character of a key in updates: a mobile address.
-pub(super) const MOBILE: char = 'M';
-/// The same: the id of an edge.
+/// Bytes of addresses that one link may bring, and all together. Ten thousand keys and as many edges take
+/// three MiB.
+const LINK_BUDGET: usize = 16 * 1024 * 1024;
+const BUDGET: usize = 64 * 1024 * 1024;
+/// Updates that may follow the last one that an RA named before the next RA comes.
+const MAX_AHEAD: i64 = 1024;
+/// First character of a key in MAUs for a mobile address (`iterator.h` of skupper-router).
+const MOBILE: char = 'M';
+/// The same for the id of an edge.
 const EDGE: char = 'H';
 
-impl Router {
-    /// A consumer of an address is on this router.
-    pub fn consumer_added(&mut self, address: &str, treatment: Treatment) {
-        let entry = self
-            .local
-            .entry(address.to_owned())
-            .or_insert((treatment, 0));
-        entry.1 += 1;
-        if entry.1 == 1 {
+#[derive(Debug)]
+pub(super) struct Addresses {
+    local: BTreeMap<String, LocalAddress>,
+    /// Keys that the next update announces and withdraws.
+    added: BTreeSet<String>,
+    deleted: BTreeSet<String>,
+    /// Number of the last update.
+    seq: i64,
+    remote: BTreeMap<String, RemoteAddresses>,
+    usage: Usage,
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self {
+            local: BTreeMap::new(),
+            added: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            seq: 0,
+            remote: BTreeMap::new(),
+            usage: Usage::new(LINK_BUDGET, BUDGET),
+        }
+    }
+}
+
+/// Result of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Update {
+    Taken,
+    /// All addresses are to be requested.
+    Missing,
+    /// There was no room for all addresses.
+    OverBudget,
+}
+
+/// An address with consumers on this router.
+#[derive(Debug)]
+pub(super) struct LocalAddress {
+    pub(super) treatment: Treatment,
+    /// Connectors, AMQP clients, and edges that are served here.
+    pub(super) consumers: usize,
+}
+
+impl Addresses {
+    // ---- of this router ----
+
+    pub(super) fn add_consumer(
+        &mut self,
+        address: &str,
+        treatment: Treatment,
+        changes: &mut Changes,
+    ) {
+        let new = || LocalAddress {
+            treatment,
+            consumers: 0,
+        };
+        let entry = self.local.entry(address.to_owned()).or_insert_with(new);
+        entry.consumers += 1;
+        if entry.consumers == 1 {
             self.announce(format!("{MOBILE}{address}"));
         }
-        self.stale.address(address);
+        changes.address(address);
     }
 
-    /// A consumer of an address has gone.
-    pub fn consumer_removed(&mut self, address: &str) {
+    pub(super) fn remove_consumer(&mut self, address: &str, changes: &mut Changes) {
         let Some(entry) = self.local.get_mut(address) else {
             return;
         };
-        entry.1 -= 1;
-        if entry.1 == 0 {
+        entry.consumers -= 1;
+        if entry.consumers == 0 {
             self.local.remove(address);
-            self.take_back(format!("{MOBILE}{address}"));
+            self.withdraw(format!("{MOBILE}{address}"));
         }
-        self.stale.address(address);
+        changes.address(address);
     }
 
-    /// The addresses that have consumers on this router, edges' left out.
-    pub fn own_addresses(&self) -> Vec<String> {
-        let own = |(address, (_, count)): &(&String, &(Treatment, usize))| {
-            let of_edges = self.edges.values().filter(|e| e.consumes(address));
-            *count > of_edges.count()
-        };
-        let own = self.local.iter().filter(own);
-        own.map(|(address, _)| address.clone()).collect()
+    pub(super) fn announce_edge(&mut self, id: &str) {
+        self.announce(format!("{EDGE}{id}"));
     }
 
-    /// Has the network told of a key.
-    pub(super) fn announce(&mut self, key: String) {
+    pub(super) fn withdraw_edge(&mut self, id: &str) {
+        self.withdraw(format!("{EDGE}{id}"));
+    }
+
+    fn announce(&mut self, key: String) {
         if !self.deleted.remove(&key) {
             self.added.insert(key);
         }
     }
 
-    /// Has the network told that a key is no more.
-    pub(super) fn take_back(&mut self, key: String) {
+    fn withdraw(&mut self, key: String) {
         if !self.added.remove(&key) {
             self.deleted.insert(key);
         }
     }
 
-    /// Tells the network about changed local addresses, all in one message.
-    pub(super) fn announce_addresses(&mut self) {
+    /// The update with all changes since the last one.
+    pub(super) fn take_update(&mut self, own: &str) -> Option<Control> {
         if self.added.is_empty() && self.deleted.is_empty() {
-            return;
+            return None;
         }
-        self.mobile_seq += 1;
+        self.seq += 1;
         let add = std::mem::take(&mut self.added);
-        let message = Control::MauDelta {
-            id: self.cfg.id.clone(),
-            seq: self.mobile_seq,
+        Some(Control::MauDelta {
+            id: own.to_owned(),
+            seq: self.seq,
             add: add.into_iter().map(|key| self.described(key)).collect(),
             del: std::mem::take(&mut self.deleted).into_iter().collect(),
-        };
-        self.flood(&message, "qdrouter.ma");
+        })
+    }
+
+    /// The answer to a request: all addresses. `None`: the router has the last update already.
+    pub(super) fn full_update(
+        &self,
+        own: &str,
+        have_seq: i64,
+        edges: Vec<String>,
+    ) -> Option<Control> {
+        if have_seq >= self.seq && have_seq != 0 {
+            return None;
+        }
+        let mobile = self
+            .local
+            .keys()
+            .map(|address| format!("{MOBILE}{address}"));
+        let edges = edges.into_iter().map(|id| format!("{EDGE}{id}"));
+        let exist = mobile.chain(edges).map(|key| self.described(key));
+        Some(Control::MauFull {
+            id: own.to_owned(),
+            seq: self.seq,
+            exist: exist.collect(),
+        })
     }
 
     /// A key as updates describe it.
     fn described(&self, key: String) -> Address {
         let mobile = key.strip_prefix(MOBILE);
         let treatment = match mobile.map(|address| self.local.get(address)) {
-            Some(Some((treatment, _))) => *treatment,
+            Some(Some(local)) => local.treatment,
             Some(None) => Treatment::Balanced,
             None => Treatment::Closest,
         };
@@ -94,101 +174,152 @@ impl Router {
         }
     }
 
-    // ---- what others say ----
-
-    pub(super) fn on_mar(&mut self, link: ConnId, id: &str, have_seq: i64) {
-        self.announce_addresses();
-        if have_seq >= self.mobile_seq && have_seq != 0 {
-            return;
-        }
-        let mobile = self
-            .local
-            .keys()
-            .map(|address| format!("{MOBILE}{address}"));
-        let edges = self.named_edges().into_iter().map(edge_key);
-        let exist = mobile.chain(edges).map(|key| self.described(key));
-        let mau = Control::MauFull {
-            id: self.cfg.id.clone(),
-            seq: self.mobile_seq,
-            exist: exist.collect(),
-        };
-        self.answer(link, id, &mau, "qdrouter.ma");
+    pub(super) fn local(&self) -> &BTreeMap<String, LocalAddress> {
+        &self.local
     }
 
-    pub(super) fn on_mau_delta(&mut self, id: &str, seq: i64, add: Vec<Address>, del: &[String]) {
-        let Some(remote) = self.remotes.get_mut(id) else {
-            return;
+    pub(super) fn local_consumers(&self, address: &str) -> usize {
+        self.local.get(address).map_or(0, |local| local.consumers)
+    }
+
+    pub(super) fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    // ---- of other routers ----
+
+    /// Takes the number of an update from an RA. True: it has changed.
+    pub(super) fn on_ra(&mut self, id: &str, seq: i64) -> bool {
+        let router = self.remote.entry(id.to_owned()).or_default();
+        router.behind = if seq < router.seq {
+            router.behind + 1
+        } else {
+            0
         };
-        if Some(seq) == remote.mobile_seq.checked_add(1) {
-            remote.mobile_seq = seq;
+        let is_void = router.behind == 2;
+        if is_void {
+            (router.seq, router.doubted) = (0, true);
+        }
+        let news = std::mem::replace(&mut router.latest, seq) != seq;
+        if news {
+            router.announced = seq;
+        }
+        news || is_void
+    }
+
+    /// Takes an update. `via`: the link that it came over.
+    pub(super) fn on_delta(
+        &mut self,
+        (id, seq): (&str, i64),
+        add: Vec<Address>,
+        del: &[String],
+        via: ConnId,
+        changes: &mut Changes,
+    ) -> Update {
+        let router = self.remote.entry(id.to_owned()).or_default();
+        if Some(seq) == router.seq.checked_add(1) {
+            router.seq = seq;
+            router.announced = router.announced.max(seq);
+            router.move_to(via, &mut self.usage);
             for key in del {
-                match key.strip_prefix(EDGE) {
-                    Some(edge) => self.stale.edges |= remote.edges.remove(edge),
-                    None => {
-                        let address = key.strip_prefix(MOBILE).unwrap_or(key);
-                        if remote.mobile.remove(address).is_some() {
-                            self.stale.address(address);
-                        }
-                    }
-                }
+                router.remove(key, &mut self.usage, changes);
             }
-            remote.insert(add, &mut self.stale);
-        } else if seq > remote.mobile_seq {
-            remote.latest.1 = seq;
-            remote.asked_mobile = None;
-            self.asking = true;
+            return router.insert(add, &mut self.usage, changes);
+        }
+        if seq > router.seq {
+            // Nothing else bounds claims that others make in the router's name.
+            let most = router.latest.saturating_add(MAX_AHEAD);
+            router.announced = router.announced.max(seq.min(most));
+            router.requested = None;
+            return Update::Missing;
+        }
+        Update::Taken
+    }
+
+    /// Takes an answer with everything that a router has.
+    pub(super) fn on_full(
+        &mut self,
+        (id, seq): (&str, i64),
+        exist: Vec<Address>,
+        via: ConnId,
+        changes: &mut Changes,
+    ) -> Update {
+        let router = self.remote.entry(id.to_owned()).or_default();
+        if seq > router.announced {
+            // Taken, its number would make all true updates look old.
+            router.doubted = true;
+            return Update::Missing;
+        }
+        router.seq = seq;
+        router.requested = None;
+        router.doubted = false;
+        let mobile = std::mem::take(&mut router.mobile);
+        let edges = std::mem::take(&mut router.edges);
+        self.usage
+            .subtract(router.via, std::mem::take(&mut router.bytes));
+        router.via = via;
+        let update = router.insert(exist, &mut self.usage, &mut Changes::default());
+        changes.differences(&mobile, &router.mobile);
+        changes.edges |= edges != router.edges;
+        update
+    }
+
+    /// Drops the addresses of an unreachable router; once reachable, they are requested again.
+    pub(super) fn clear(&mut self, id: &str, changes: &mut Changes) {
+        if let Some(router) = self.remote.get_mut(id) {
+            router
+                .mobile
+                .keys()
+                .for_each(|address| changes.address(address));
+            changes.edges |= !router.edges.is_empty();
+            self.usage.subtract(router.via, router.bytes);
+            *router = RemoteAddresses {
+                latest: router.latest,
+                announced: router.latest,
+                ..RemoteAddresses::default()
+            };
         }
     }
 
-    pub(super) fn on_mau_full(&mut self, id: &str, seq: i64, exist: Vec<Address>) {
-        let Some(remote) = self.remotes.get_mut(id) else {
-            return;
-        };
-        remote.mobile_seq = seq;
-        remote.asked_mobile = None;
-        let before = Other {
-            mobile: std::mem::take(&mut remote.mobile),
-            edges: std::mem::take(&mut remote.edges),
-            ..Other::default()
-        };
-        remote.insert(exist, &mut Stale::default());
-        self.stale.differs(&before, remote);
+    pub(super) fn remove(&mut self, id: &str, changes: &mut Changes) {
+        self.clear(id, changes);
+        self.remote.remove(id);
     }
 
-    pub(super) fn ask_addresses(&mut self, id: &str) {
-        let now = self.now;
-        let Some(remote) = self.remotes.get_mut(id) else {
-            return;
-        };
-        remote.asked_mobile = Some(now);
-        // Always from nothing: the answer is absolute.
-        let mar = Control::Mar {
-            id: self.cfg.id.clone(),
-            have_seq: 0,
-        };
-        self.send_to(id, &mar, "qdrouter.ma");
-    }
-}
-
-/// The key by which updates name an edge.
-pub(super) fn edge_key(id: String) -> String {
-    format!("{EDGE}{id}")
-}
-
-impl Other {
-    fn insert(&mut self, addresses: Vec<Address>, stale: &mut Stale) {
-        for Address { key, treatment } in addresses {
-            if self.mobile.len() + self.edges.len() >= MAX_ADDRESSES {
-                return;
-            }
-            if let Some(address) = key.strip_prefix(MOBILE) {
-                let treatment = Treatment::from_wire(treatment);
-                if self.mobile.insert(address.to_owned(), treatment) != Some(treatment) {
-                    stale.address(address);
-                }
-            } else if let Some(edge) = key.strip_prefix(EDGE) {
-                stale.edges |= self.edges.insert(edge.to_owned());
+    /// Reachable routers with newer addresses, which are to be requested. Requests without an answer
+    /// are repeated after `patience`.
+    pub(super) fn take_requests(
+        &mut self,
+        is_reachable: impl Fn(&str) -> bool,
+        now: Instant,
+        patience: Duration,
+    ) -> Vec<String> {
+        let mut ids = Vec::new();
+        for (id, router) in &mut self.remote {
+            let requested = router.requested.map(|at| now.saturating_duration_since(at));
+            let due = requested.is_none_or(|ago| ago > patience);
+            let wanted = router.announced > router.seq || router.doubted;
+            if wanted && due && is_reachable(id) {
+                router.requested = Some(now);
+                ids.push(id.clone());
             }
         }
+        ids
+    }
+
+    /// Lets the next request be sent at once.
+    pub(super) fn request_at_once(&mut self, id: &str) {
+        if let Some(router) = self.remote.get_mut(id) {
+            router.requested = None;
+        }
+    }
+
+    pub(super) fn of_router(&self, id: &str) -> Option<&RemoteAddresses> {
+        self.remote.get(id)
+    }
+
+    /// What other routers have announced, by their ids.
+    pub(super) fn remote(&self) -> &BTreeMap<String, RemoteAddresses> {
+        &self.remote
     }
 }

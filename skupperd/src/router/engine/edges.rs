@@ -1,7 +1,7 @@
 //! The edges that this router serves: what they consume, and what they want to know.
 
-use super::{ConnId, Output, Router, addresses::edge_key, picture::NetworkRouter};
-use crate::router::routes::Treatment;
+use super::{addresses::Addresses, changes::Changes};
+use crate::router::routes::{ConnId, Routes};
 use std::collections::BTreeMap;
 
 /// Addresses that one edge consumes, and that it sends to: more than any site has services.
@@ -12,25 +12,41 @@ const MAX_ADDRESSES: usize = 8192;
 #[error("more than {MAX_ADDRESSES} addresses of one edge")]
 pub struct TooMany;
 
+#[derive(Debug, Default)]
+pub(super) struct Edges {
+    /// By connection. An edge may have several: one to use, others to take over.
+    connections: BTreeMap<ConnId, Edge>,
+    /// Reachability of addresses may have changed since the last notifications.
+    notify: bool,
+}
+
 /// A connection of an edge.
 #[derive(Debug, Default)]
 pub(super) struct Edge {
     id: String,
-    /// What is for the edge by its id goes here.
-    named: bool,
+    /// Deliveries to the edge's id are sent here.
+    downlink: bool,
     /// Links on which it receives, by address.
     consumers: BTreeMap<String, usize>,
     producers: BTreeMap<String, Producer>,
-    /// It wants to be told.
-    tracks: bool,
+    /// It wants notifications of reachability.
+    tracking: bool,
 }
 
 /// An address that an edge sends to.
 #[derive(Debug, Default)]
 struct Producer {
     links: usize,
-    /// What the edge was told.
+    /// According to the last notification.
     reachable: bool,
+}
+
+/// Effect: a notification for an edge.
+#[derive(Debug)]
+pub(super) struct Reachability {
+    pub(super) edge: ConnId,
+    pub(super) address: String,
+    pub(super) reachable: bool,
 }
 
 impl Edge {
@@ -47,108 +63,95 @@ impl Edge {
     }
 }
 
-impl Router {
-    /// A connection of an edge is open. Nothing is on it yet: it may be there to take over later.
-    pub fn edge_connected(&mut self, conn: ConnId, id: &str) {
+impl Edges {
+    pub(super) fn connect(&mut self, conn: ConnId, id: &str) {
         let edge = Edge {
             id: id.to_owned(),
             ..Edge::default()
         };
-        self.edges.insert(conn, edge);
+        self.connections.insert(conn, edge);
     }
 
-    /// A connection of an edge is gone, and everything on it.
-    pub fn edge_gone(&mut self, conn: ConnId) {
-        self.edge_named(conn, false);
-        let Some(edge) = self.edges.get(&conn) else {
-            return;
-        };
-        let addresses: Vec<String> = edge.consumers.keys().cloned().collect();
-        for address in addresses {
-            self.consumer_removed(&address);
-        }
-        self.edges.remove(&conn);
-        self.stale.edges = true;
+    /// Removes a connection; its consumers are given back.
+    pub(super) fn disconnect(&mut self, conn: ConnId, changes: &mut Changes) -> Option<Edge> {
+        let edge = self.connections.remove(&conn)?;
+        changes.edges = true;
+        Some(edge)
     }
 
-    /// An edge wants on this connection what is for it by its id, or no more.
-    pub fn edge_named(&mut self, conn: ConnId, named: bool) {
-        let Some(edge) = self.edges.get_mut(&conn) else {
-            return;
-        };
-        if std::mem::replace(&mut edge.named, named) == named {
-            return;
+    /// Sets whether deliveries to the edge's id are sent on this connection. Returns the id when the
+    /// edge has no other such connection, so that the network must learn of it.
+    pub(super) fn set_downlink(
+        &mut self,
+        conn: ConnId,
+        downlink: bool,
+        changes: &mut Changes,
+    ) -> Option<String> {
+        let edge = self.connections.get_mut(&conn)?;
+        if std::mem::replace(&mut edge.downlink, downlink) == downlink {
+            return None;
         }
+        changes.edges = true;
         let id = edge.id.clone();
-        let mut others = self.edges.iter().filter(|(other, _)| **other != conn);
-        if !others.any(|(_, other)| other.named && other.id == id) {
-            if named {
-                self.announce(edge_key(id));
-            } else {
-                self.take_back(edge_key(id));
-            }
-        }
-        self.stale.edges = true;
+        let mut others = self.connections.iter().filter(|(c, _)| **c != conn);
+        let only = !others.any(|(_, other)| other.downlink && other.id == id);
+        only.then_some(id)
     }
 
-    /// An edge wants to be told who can be reached.
-    pub fn edge_tracks(&mut self, conn: ConnId, tracks: bool) {
-        if let Some(edge) = self.edges.get_mut(&conn) {
-            edge.tracks = tracks;
+    /// Starts or stops notifications. At the start an edge takes all addresses for unreachable.
+    pub(super) fn set_tracking(&mut self, conn: ConnId, tracking: bool) {
+        if let Some(edge) = self.connections.get_mut(&conn) {
+            edge.tracking = tracking;
             for producer in edge.producers.values_mut() {
                 producer.reachable = false;
             }
-            self.telling = true;
+            self.notify = true;
         }
     }
 
-    /// An edge receives from an address.
-    pub fn edge_consumes(&mut self, conn: ConnId, address: &str) -> Result<(), TooMany> {
-        let Some(edge) = self.edges.get_mut(&conn) else {
-            return Ok(());
+    /// True: the edge begins to receive from the address.
+    pub(super) fn add_consumer(&mut self, conn: ConnId, address: &str) -> Result<bool, TooMany> {
+        let Some(edge) = self.connections.get_mut(&conn) else {
+            return Ok(false);
         };
-        if edge.consumers.len() >= MAX_ADDRESSES && !edge.consumers.contains_key(address) {
+        if edge.consumers.len() >= MAX_ADDRESSES && !edge.consumes(address) {
             return Err(TooMany);
         }
         let links = edge.consumers.entry(address.to_owned()).or_default();
         *links += 1;
-        if *links == 1 {
-            self.consumer_added(address, Treatment::of(address));
-        }
-        Ok(())
+        Ok(*links == 1)
     }
 
-    /// An edge has given up a link on which it received from an address.
-    pub fn edge_consumed(&mut self, conn: ConnId, address: &str) {
-        let edge = self.edges.get_mut(&conn);
-        let Some(links) = edge.and_then(|edge| edge.consumers.get_mut(address)) else {
-            return;
+    /// True: the edge does not receive from the address any more.
+    pub(super) fn remove_consumer(&mut self, conn: ConnId, address: &str) -> bool {
+        let Some(edge) = self.connections.get_mut(&conn) else {
+            return false;
+        };
+        let Some(links) = edge.consumers.get_mut(address) else {
+            return false;
         };
         *links -= 1;
-        if *links == 0 {
-            if let Some(edge) = self.edges.get_mut(&conn) {
-                edge.consumers.remove(address);
-            }
-            self.consumer_removed(address);
+        let last = *links == 0;
+        if last {
+            edge.consumers.remove(address);
         }
+        last
     }
 
-    /// An edge sends to an address, and is to know whether anybody receives that.
-    pub fn edge_sends(&mut self, conn: ConnId, address: &str) -> Result<(), TooMany> {
-        let Some(edge) = self.edges.get_mut(&conn) else {
+    pub(super) fn add_producer(&mut self, conn: ConnId, address: &str) -> Result<(), TooMany> {
+        let Some(edge) = self.connections.get_mut(&conn) else {
             return Ok(());
         };
         if edge.producers.len() >= MAX_ADDRESSES && !edge.producers.contains_key(address) {
             return Err(TooMany);
         }
         edge.producers.entry(address.to_owned()).or_default().links += 1;
-        self.telling = true;
+        self.notify = true;
         Ok(())
     }
 
-    /// An edge has given up a link on which it sent to an address.
-    pub fn edge_sent(&mut self, conn: ConnId, address: &str) {
-        let Some(edge) = self.edges.get_mut(&conn) else {
+    pub(super) fn remove_producer(&mut self, conn: ConnId, address: &str) {
+        let Some(edge) = self.connections.get_mut(&conn) else {
             return;
         };
         if let Some(producer) = edge.producers.get_mut(address) {
@@ -159,85 +162,84 @@ impl Router {
         }
     }
 
-    /// Tells edges what is not any more as they were told.
-    pub(super) fn tell_edges(&mut self) {
-        if !std::mem::take(&mut self.telling) {
-            return;
+    /// Reachability has to be computed again.
+    pub(super) fn routes_changed(&mut self) {
+        self.notify = true;
+    }
+
+    /// Notifications for edges: where reachability differs from the last notification.
+    pub(super) fn take_notifications(
+        &mut self,
+        addresses: &Addresses,
+        routes: &Routes,
+    ) -> Vec<Reachability> {
+        if !std::mem::take(&mut self.notify) {
+            return Vec::new();
         }
-        let mut news = Vec::new();
-        for (conn, edge) in self.edges.iter().filter(|(_, edge)| edge.tracks) {
+        let mut notifications = Vec::new();
+        for (conn, edge) in self.connections.iter().filter(|(_, edge)| edge.tracking) {
             for (address, producer) in &edge.producers {
-                let reachable = self.reachable_for(edge, address);
+                let reachable = self.is_reachable_for(edge, address, addresses, routes);
                 if reachable != producer.reachable {
-                    news.push((*conn, address.clone(), reachable));
+                    notifications.push(Reachability {
+                        edge: *conn,
+                        address: address.clone(),
+                        reachable,
+                    });
                 }
             }
         }
-        for (edge, address, reachable) in news {
-            let told = self.edges.get_mut(&edge);
-            if let Some(producer) = told.and_then(|edge| edge.producers.get_mut(&address)) {
-                producer.reachable = reachable;
+        for news in &notifications {
+            let edge = self.connections.get_mut(&news.edge);
+            if let Some(producer) = edge.and_then(|edge| edge.producers.get_mut(&news.address)) {
+                producer.reachable = news.reachable;
             }
-            self.out.push_back(Output::Reachable {
-                edge,
-                address,
-                reachable,
-            });
         }
+        notifications
     }
 
-    /// Somebody receives from an address, the edge itself left out.
-    fn reachable_for(&self, edge: &Edge, address: &str) -> bool {
-        let here = self.local.get(address).map_or(0, |(_, count)| *count);
+    /// An address has consumers other than the edge itself.
+    fn is_reachable_for(
+        &self,
+        edge: &Edge,
+        address: &str,
+        addresses: &Addresses,
+        routes: &Routes,
+    ) -> bool {
+        let here = addresses.local_consumers(address);
         let same = |other: &&Edge| other.id == edge.id && other.consumes(address);
-        // Only who consumes it as well has to be told from the others.
+        // Counting is only needed where the edge itself may be among the consumers.
         let own = match edge.consumes(address) || here == 1 {
-            true => self.edges.values().filter(same).count(),
+            true => self.connections.values().filter(same).count(),
             false => 0,
         };
-        let route = self.routes.addresses.get(address);
+        let route = routes.addresses.get(address);
         here > own || route.is_some_and(|r| r.remotes.iter().any(|remote| !remote.edge))
     }
 
-    /// Ids of the edges that are served here.
-    pub(super) fn named_edges(&self) -> Vec<String> {
-        let named = self.edges.values().filter(|edge| edge.named);
-        let mut ids: Vec<String> = named.map(|edge| edge.id.clone()).collect();
-        ids.sort();
-        ids.dedup();
-        ids
+    pub(super) fn connections(&self) -> impl Iterator<Item = (ConnId, &Edge)> {
+        self.connections.iter().map(|(conn, edge)| (*conn, edge))
     }
 
-    /// Connections that edges are reached by, by id; a later one of the same edge is the one that is well.
-    pub(super) fn edge_conns(&self) -> impl Iterator<Item = (&String, ConnId)> {
-        let named = self.edges.iter().filter(|(_, edge)| edge.named);
-        named.map(|(conn, edge)| (&edge.id, *conn))
+    pub(super) fn has_connection(&self, conn: ConnId) -> bool {
+        self.connections.contains_key(&conn)
     }
 
-    /// The edges that are served here, as parts of the network.
-    pub(super) fn served(&self) -> impl Iterator<Item = NetworkRouter> {
-        let named = self.edges.values().filter(|edge| edge.named);
-        let by_id: BTreeMap<&String, &Edge> = named.map(|edge| (&edge.id, edge)).collect();
-        by_id.into_iter().map(|(id, edge)| NetworkRouter {
-            id: id.clone(),
-            cost: Some(1),
-            next_hop: None,
-            peers: BTreeMap::from([(self.cfg.id.clone(), 1)]),
-            addresses: edge.consumers.keys().cloned().collect(),
-        })
+    /// Connections that edges are reached by. A later one of the same edge is the one to use.
+    pub(super) fn downlinks(&self) -> impl Iterator<Item = (ConnId, &Edge)> {
+        self.connections().filter(|(_, edge)| edge.downlink)
     }
 
-    /// The edges that other routers serve. What they consume is among the addresses of those.
-    pub(super) fn served_elsewhere(&self) -> impl Iterator<Item = NetworkRouter> {
-        self.remotes.iter().flat_map(|(id, remote)| {
-            let path = self.paths.get(id);
-            remote.edges.iter().map(move |edge| NetworkRouter {
-                id: edge.clone(),
-                cost: path.map(|p| p.cost + 1),
-                next_hop: path.map(|p| p.next_hop.clone()),
-                peers: BTreeMap::from([(id.clone(), 1)]),
-                addresses: Vec::new(),
-            })
-        })
+    /// The edges that are served here, each once, by id.
+    pub(super) fn attached(&self) -> BTreeMap<&str, &Edge> {
+        self.downlinks()
+            .map(|(_, edge)| (edge.id(), edge))
+            .collect()
+    }
+
+    /// Connections of edges that consume an address.
+    pub(super) fn consumers_of(&self, address: &str) -> usize {
+        let edges = self.connections.values();
+        edges.filter(|edge| edge.consumes(address)).count()
     }
 }

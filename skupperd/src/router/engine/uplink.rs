@@ -1,113 +1,101 @@
-//! An edge's own way into the network: one interior router, which says what can be reached.
+//! The connection of an edge to an interior router, which reports what can be reached.
 
-use super::{ConnId, Router, picture::NetworkRouter};
+use super::{changes::Changes, config::NetworkRouter};
+use crate::router::routes::ConnId;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// How long what an earlier interior router said holds after another has taken over: it says all of
-/// its own in a round trip, and listeners stay open meanwhile.
+/// How long addresses of the previous interior router stay valid after a move: the new one announces
+/// its own within a round trip, and listeners stay open meanwhile.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// The way into the network.
 #[derive(Debug, Default)]
 pub(super) struct Uplink {
-    active: Option<Active>,
-    /// Addresses that somebody receives from; true: said by the interior router of now.
-    reached: BTreeMap<String, bool>,
-    /// Until when what an earlier one said holds.
-    pub(super) until: Option<Instant>,
+    interior: Option<Interior>,
+    /// Addresses that have consumers. True: according to the present interior router.
+    reachable: BTreeMap<String, bool>,
+    /// Until when addresses of the previous interior router are valid.
+    hold_until: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Active {
-    link: ConnId,
-    id: String,
-    cost: u32,
-    adverts: Vec<String>,
+pub(super) struct Interior {
+    pub(super) link: ConnId,
+    pub(super) id: String,
+    pub(super) cost: u32,
+    /// Addresses by which it makes itself known.
+    pub(super) adverts: Vec<String>,
 }
 
 impl Uplink {
+    /// Moves to another interior router, or to none.
+    pub(super) fn set(&mut self, interior: Option<Interior>, now: Instant, changes: &mut Changes) {
+        if interior.is_none() {
+            self.reachable.clear();
+        }
+        self.reachable
+            .values_mut()
+            .for_each(|present| *present = false);
+        let hold = !self.reachable.is_empty();
+        self.hold_until = hold.then(|| now + HOLD);
+        self.interior = interior;
+        changes.all = true;
+    }
+
+    pub(super) fn set_reachable(&mut self, address: &str, reachable: bool, changes: &mut Changes) {
+        let unchanged = if reachable {
+            let before = self.reachable.insert(address.to_owned(), true);
+            before.is_some()
+        } else {
+            self.reachable.remove(address).is_none()
+        };
+        if !unchanged {
+            changes.address(address);
+        }
+    }
+
+    /// Drops addresses of the previous interior router that the present one has not announced.
+    pub(super) fn expire(&mut self, now: Instant, changes: &mut Changes) {
+        if self.hold_until.is_some_and(|until| until <= now) {
+            self.hold_until = None;
+            self.reachable.retain(|address, present| {
+                if !*present {
+                    changes.address(address);
+                }
+                *present
+            });
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.hold_until
+    }
+
     pub(super) fn link(&self) -> Option<ConnId> {
-        self.active.as_ref().map(|active| active.link)
+        self.interior.as_ref().map(|interior| interior.link)
     }
 
-    /// The way there: link, interior router, cost.
-    pub(super) fn way(&self) -> Option<(ConnId, &str, u32)> {
-        let active = self.active.as_ref()?;
-        Some((active.link, &active.id, active.cost))
+    pub(super) fn interior(&self) -> Option<&Interior> {
+        self.interior.as_ref()
     }
 
-    /// Addresses that somebody receives from.
-    pub(super) fn reached(&self) -> &BTreeMap<String, bool> {
-        &self.reached
+    /// Addresses that have consumers.
+    pub(super) fn reachable(&self) -> &BTreeMap<String, bool> {
+        &self.reachable
     }
 
     /// The interior router, as a part of the network.
     pub(super) fn network(&self) -> Option<NetworkRouter> {
-        let active = self.active.as_ref()?;
-        let reached = self.reached.keys().chain(&active.adverts);
+        let interior = self.interior.as_ref()?;
+        let addresses = self.reachable.keys().chain(&interior.adverts);
         Some(NetworkRouter {
-            id: active.id.clone(),
-            cost: Some(active.cost),
+            id: interior.id.clone(),
+            cost: Some(interior.cost),
             next_hop: None,
             peers: BTreeMap::new(),
-            addresses: reached.cloned().collect(),
+            addresses: addresses.cloned().collect(),
         })
-    }
-}
-
-impl Router {
-    /// An edge has this connection to an interior router for its way into the network, or none.
-    /// `adverts`: addresses by which the interior makes itself known.
-    pub fn set_uplink(
-        &mut self,
-        active: Option<(ConnId, &str, u32)>,
-        adverts: Vec<String>,
-        now: Instant,
-    ) {
-        self.now = now;
-        if active.is_none() {
-            self.uplink.reached.clear();
-        }
-        let held = self.uplink.reached.values_mut();
-        held.for_each(|said| *said = false);
-        let hold = !self.uplink.reached.is_empty();
-        self.uplink.until = hold.then(|| now + HOLD);
-        self.stale.all = true;
-        self.uplink.active = active.map(|(link, id, cost)| Active {
-            link,
-            id: id.to_owned(),
-            cost,
-            adverts,
-        });
-    }
-
-    /// The interior router says whether anybody receives what is sent to an address.
-    pub fn reached(&mut self, address: &str, reachable: bool) {
-        if reachable {
-            let before = self.uplink.reached.insert(address.to_owned(), true);
-            if before.is_some() {
-                return;
-            }
-        } else if self.uplink.reached.remove(address).is_none() {
-            return;
-        }
-        self.stale.address(address);
-    }
-
-    /// What an earlier interior router said and the one of now did not is over.
-    pub(super) fn uplink_timeout(&mut self) {
-        if self.uplink.until.is_some_and(|until| until <= self.now) {
-            self.uplink.until = None;
-            let stale = &mut self.stale;
-            self.uplink.reached.retain(|address, said| {
-                if !*said {
-                    stale.address(address);
-                }
-                *said
-            });
-        }
     }
 }

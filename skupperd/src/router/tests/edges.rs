@@ -1,5 +1,5 @@
-//! Edges: what the interior router that serves one tells it and the network, and what an edge makes
-//! of what it is told.
+//! Edges: what an interior router tells its edges and the network about them, and how the router of an
+//! edge follows its interior router.
 
 use super::network::{Network, id};
 use crate::router::{Choice, Config, Exclude, LocalCandidate, Output, Router, Treatment};
@@ -9,19 +9,19 @@ const EDGE: u64 = 100;
 const OTHER: u64 = 101;
 
 /// Two linked interior routers; the first serves an edge.
-fn served() -> Network {
+fn network_with_edge() -> Network {
     let mut net = Network::new(2);
     net.connect(0, 1, 1);
     net.settle(Duration::from_secs(5));
     let a = &mut net.routers[0];
-    a.edge_connected(EDGE, "e");
-    a.edge_tracks(EDGE, true);
-    a.edge_named(EDGE, true);
+    a.add_edge(EDGE, "e");
+    a.set_edge_tracking(EDGE, true);
+    a.set_edge_downlink(EDGE, true);
     net
 }
 
 /// What a router tells its edges.
-fn told(router: &mut Router) -> Vec<(u64, String, bool)> {
+fn notifications(router: &mut Router) -> Vec<(u64, String, bool)> {
     let outputs = std::iter::from_fn(|| router.poll_output());
     let reachable = outputs.filter_map(|output| match output {
         Output::Reachable {
@@ -35,66 +35,66 @@ fn told(router: &mut Router) -> Vec<(u64, String, bool)> {
 }
 
 #[test]
-fn what_an_edge_consumes_is_announced_and_withdrawn_at_once_when_it_goes() {
-    let mut net = served();
-    net.routers[0].edge_consumes(EDGE, "x").expect("room");
+fn addresses_of_an_edge_are_announced_and_withdrawn_at_once_when_it_disconnects() {
+    let mut net = network_with_edge();
+    net.routers[0].add_edge_consumer(EDGE, "x").expect("room");
     net.run(Duration::from_millis(50));
     let far = net.routers[1].routes();
     assert_eq!(far.addresses["x"].remotes[0].router, id(0).into());
-    assert_eq!(far.towards_edge("e"), far.towards(&id(0)));
+    assert_eq!(far.link_towards_edge("e"), far.link_towards(&id(0)));
     let network = net.routers[1].network();
     let edge = network.iter().find(|r| r.id == "e").expect("the edge");
     assert_eq!((edge.cost, &edge.next_hop), (Some(2), &Some(id(0))));
-    net.routers[0].edge_gone(EDGE);
+    net.routers[0].remove_edge(EDGE);
     // One message on its way, no interval and no silence.
     net.run(Duration::from_millis(10));
     let far = net.routers[1].routes();
     assert!(!far.addresses.contains_key("x"));
-    assert_eq!(far.towards_edge("e"), None);
+    assert_eq!(far.link_towards_edge("e"), None);
 }
 
 #[test]
-fn an_absolute_update_names_edges_too() {
-    let mut net = served();
-    net.routers[0].edge_consumes(EDGE, "x").expect("room");
+fn a_full_update_names_edges() {
+    let mut net = network_with_edge();
+    net.routers[0].add_edge_consumer(EDGE, "x").expect("room");
     net.run(Duration::from_secs(1));
     net.restart(1, &[]);
     net.settle(Duration::from_secs(10));
     net.run(Duration::from_secs(2));
     let far = net.routers[1].routes();
-    assert!(far.addresses.contains_key("x") && far.towards_edge("e").is_some());
+    assert!(far.addresses.contains_key("x") && far.link_towards_edge("e").is_some());
 }
 
 #[test]
-fn an_edge_is_told_of_others_consumers_and_not_of_its_own() {
-    let mut net = served();
+fn an_edge_is_notified_of_consumers_other_than_its_own() {
+    let mut net = network_with_edge();
     let a = &mut net.routers[0];
-    a.edge_sends(EDGE, "x").expect("room");
-    a.edge_consumes(EDGE, "x").expect("room");
-    assert_eq!(told(a), []);
-    // Another edge, this router, another router: each is somebody.
-    a.edge_connected(OTHER, "f");
-    a.edge_consumes(OTHER, "x").expect("room");
-    assert_eq!(told(a), [(EDGE, "x".to_owned(), true)]);
-    a.edge_consumed(OTHER, "x");
-    assert_eq!(told(a), [(EDGE, "x".to_owned(), false)]);
-    a.consumer_added("x", Treatment::Balanced);
-    assert_eq!(told(a), [(EDGE, "x".to_owned(), true)]);
-    a.consumer_removed("x");
-    assert_eq!(told(a), [(EDGE, "x".to_owned(), false)]);
-    // A second connection of the same edge is not somebody else.
-    a.edge_connected(OTHER, "e");
-    a.edge_consumes(OTHER, "x").expect("room");
-    assert_eq!(told(a), []);
+    a.add_edge_producer(EDGE, "x").expect("room");
+    a.add_edge_consumer(EDGE, "x").expect("room");
+    assert_eq!(notifications(a), []);
+    // Another edge and this router are consumers to be told of.
+    a.add_edge(OTHER, "f");
+    a.add_edge_consumer(OTHER, "x").expect("room");
+    assert_eq!(notifications(a), [(EDGE, "x".to_owned(), true)]);
+    a.remove_edge_consumer(OTHER, "x");
+    assert_eq!(notifications(a), [(EDGE, "x".to_owned(), false)]);
+    a.add_consumer("x", Treatment::Balanced);
+    assert_eq!(notifications(a), [(EDGE, "x".to_owned(), true)]);
+    a.remove_consumer("x");
+    assert_eq!(notifications(a), [(EDGE, "x".to_owned(), false)]);
+    // A second connection of the same edge is not.
+    a.add_edge(OTHER, "e");
+    a.add_edge_consumer(OTHER, "x").expect("room");
+    assert_eq!(notifications(a), []);
 }
 
 #[test]
-fn edges_share_with_connectors_by_load_and_are_never_sent_their_own() {
-    let mut net = served();
+fn edges_share_load_with_connectors_and_never_get_their_own_deliveries() {
+    let mut net = network_with_edge();
     let a = &mut net.routers[0];
-    a.consumer_added("x", Treatment::Balanced);
-    a.edge_consumes(EDGE, "x").expect("room");
-    told(a);
+    a.add_consumer("x", Treatment::Balanced);
+    a.add_edge_consumer(EDGE, "x").expect("room");
+    notifications(a);
     let route = a.routes().addresses["x"].clone();
     let local = [LocalCandidate { id: 7, in_use: 2 }];
     let exclude = Exclude::default();
@@ -120,12 +120,12 @@ fn edges_share_with_connectors_by_load_and_are_never_sent_their_own() {
         ..Exclude::default()
     };
     assert!(matches!(route.choose(&[], None, &own), Choice::None));
-    // Wherever a delivery entered the network, an edge is the end of its way.
+    // An edge passes nothing on: wherever a delivery entered the network, it may go there.
     let far = route.choose(&[], Some("r77"), &exclude);
     assert!(matches!(far, Choice::Remote { link: EDGE, .. }));
     assert!(
         route
-            .spread(
+            .multicast_links(
                 None,
                 &Exclude {
                     edges: true,
@@ -137,16 +137,16 @@ fn edges_share_with_connectors_by_load_and_are_never_sent_their_own() {
 }
 
 #[test]
-fn addresses_of_one_edge_are_bounded() {
-    let mut net = served();
+fn the_number_of_addresses_of_an_edge_is_bounded() {
+    let mut net = network_with_edge();
     let a = &mut net.routers[0];
-    let many = (0..20_000).filter(|n| a.edge_consumes(EDGE, &format!("x{n}")).is_ok());
+    let many = (0..20_000).filter(|n| a.add_edge_consumer(EDGE, &format!("x{n}")).is_ok());
     assert_eq!(many.count(), 8192);
-    let many = (0..20_000).filter(|n| a.edge_sends(EDGE, &format!("y{n}")).is_ok());
+    let many = (0..20_000).filter(|n| a.add_edge_producer(EDGE, &format!("y{n}")).is_ok());
     assert_eq!(many.count(), 8192);
-    a.edge_gone(EDGE);
+    a.remove_edge(EDGE);
     assert!(a.own_addresses().is_empty());
-    told(a);
+    notifications(a);
     assert!(a.routes().addresses.is_empty());
 }
 
@@ -158,7 +158,7 @@ fn edge(now: Instant) -> Router {
 }
 
 #[test]
-fn an_edge_reaches_what_its_interior_router_says_and_moves_without_a_gap() {
+fn an_edge_keeps_its_addresses_while_it_moves_to_another_interior_router() {
     let now = Instant::now();
     let mut e = edge(now);
     let reaches = |e: &mut Router, address: &str| {
@@ -166,36 +166,36 @@ fn an_edge_reaches_what_its_interior_router_says_and_moves_without_a_gap() {
         e.routes().addresses.contains_key(address)
     };
     e.set_uplink(Some((EDGE, "a", 1)), Vec::new(), now);
-    e.reached("x", true);
-    e.reached("y", true);
+    e.set_reachable("x", true);
+    e.set_reachable("y", true);
     assert!(reaches(&mut e, "x") && reaches(&mut e, "y"));
     let routes = e.routes();
     assert_eq!(
-        (routes.towards("anything"), routes.uplink),
+        (routes.link_towards("anything"), routes.uplink),
         (Some(EDGE), Some(EDGE))
     );
     assert_eq!(routes.own_prefix(), "amqp:/_edge/e/");
-    // Another interior router: what it does not say in time is over.
+    // Another interior router: what it does not confirm in time is gone.
     e.set_uplink(Some((OTHER, "b", 1)), Vec::new(), now);
     assert!(reaches(&mut e, "x") && reaches(&mut e, "y"));
     assert_eq!(e.routes().addresses["x"].remotes[0].next_hop, OTHER);
-    e.reached("x", true);
+    e.set_reachable("x", true);
     let later = now + Duration::from_secs(2);
     assert!(e.poll_timeout() <= later);
     e.handle_timeout(later);
     assert!(reaches(&mut e, "x") && !reaches(&mut e, "y"));
-    // None: at once.
+    // No interior router: gone at once.
     e.set_uplink(None, Vec::new(), later);
     assert!(!reaches(&mut e, "x"));
-    assert_eq!(e.routes().towards("anything"), None);
+    assert_eq!(e.routes().link_towards("anything"), None);
 }
 
 #[test]
-fn an_edge_says_nothing_of_routing() {
+fn an_edge_sends_no_control_messages() {
     let now = Instant::now();
     let mut e = edge(now);
     e.set_uplink(Some((EDGE, "a", 1)), Vec::new(), now);
-    e.consumer_added("x", Treatment::Balanced);
+    e.add_consumer("x", Treatment::Balanced);
     for second in 1..100 {
         e.handle_timeout(now + Duration::from_secs(second));
         while let Some(output) = e.poll_output() {

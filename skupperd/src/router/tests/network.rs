@@ -26,7 +26,7 @@ pub(super) struct Network {
     flying: VecDeque<(Instant, usize, usize, Bytes)>,
     /// Copies of each flooded message that a router was given: (router, message).
     pub(super) floods: BTreeMap<(usize, Vec<u8>), usize>,
-    /// They are counted.
+    /// Whether `floods` is counted.
     pub(super) counting: bool,
     pub(super) sent: usize,
     next_instance: i64,
@@ -72,8 +72,8 @@ impl Network {
             ends: (a, b), cost, ..
         } = self.links[link];
         self.links[link].up = true;
-        self.routers[a].link_up(link as ConnId, cost, self.now);
-        self.routers[b].link_up(link as ConnId, cost, self.now);
+        self.routers[a].add_link(link as ConnId, cost, self.now);
+        self.routers[b].add_link(link as ConnId, cost, self.now);
         self.pump();
     }
 
@@ -81,8 +81,8 @@ impl Network {
         let (a, b) = self.links[link].ends;
         self.links[link].up = false;
         self.flying.retain(|(_, l, ..)| *l != link);
-        self.routers[a].link_down(link as ConnId, self.now);
-        self.routers[b].link_down(link as ConnId, self.now);
+        self.routers[a].remove_link(link as ConnId, self.now);
+        self.routers[b].remove_link(link as ConnId, self.now);
         self.pump();
     }
 
@@ -94,7 +94,7 @@ impl Network {
         self.next_instance += 1;
         self.routers[n] = Router::new(Config::new(id(n), self.next_instance), self.now);
         for address in addresses {
-            self.routers[n].consumer_added(address, Treatment::Balanced);
+            self.routers[n].add_consumer(address, Treatment::Balanced);
         }
         links.iter().for_each(|l| self.raise(*l));
     }
@@ -104,7 +104,7 @@ impl Network {
         a == n || b == n
     }
 
-    /// Takes what every router wants sent.
+    /// Puts what every router sends on its links.
     pub(super) fn pump(&mut self) {
         for n in 0..self.routers.len() {
             while let Some(output) = self.routers[n].poll_output() {
@@ -151,7 +151,7 @@ impl Network {
                     self.record(to, &message);
                 }
                 self.routers[to]
-                    .control(link as ConnId, &message, self.now)
+                    .receive_control(link as ConnId, &message, self.now)
                     .expect("routers understand each other");
             }
             for router in &mut self.routers {
@@ -166,13 +166,13 @@ impl Network {
         let decoded = crate::amqp::message::Message::decode(message).expect("a message");
         if decoded.to().is_some_and(|t| t.contains("/all/")) {
             let mut same = decoded;
-            // The trace differs from hop to hop; what is said does not.
+            // The trace differs from hop to hop; the content does not.
             let origin = same.annotations.take().and_then(|a| a.ingress);
-            let said = format!(
+            let content = format!(
                 "{origin:?} {same:?} {:?}",
                 self.now.duration_since(self.start)
             );
-            *self.floods.entry((to, said.into_bytes())).or_default() += 1;
+            *self.floods.entry((to, content.into_bytes())).or_default() += 1;
         }
     }
 
@@ -232,7 +232,7 @@ impl Network {
             }
             let routes = self.routers[at].routes();
             let link = routes
-                .towards(&id(to))
+                .link_towards(&id(to))
                 .ok_or_else(|| format!("{} is stuck", id(at)))?;
             let (a, b) = self.links[link as usize].ends;
             at = if at == a { b } else { a };
@@ -240,7 +240,7 @@ impl Network {
         Ok(())
     }
 
-    /// Runs until everything is right, for at most this long; how long it took.
+    /// Runs until [`check`](Self::check) succeeds, for at most `most`; returns how long it took.
     pub(super) fn settle(&mut self, most: Duration) -> Duration {
         let begin = self.now;
         loop {

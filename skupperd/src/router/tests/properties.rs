@@ -1,9 +1,9 @@
-//! Random graphs: trees equal to their definition, floods that reach everybody once.
+//! Random graphs: trees equal their definition, and floods reach every router once.
 
 use super::network::Network;
 use crate::router::{
     ConnId, Routes, Treatment,
-    paths::{Graph, Numbered, Tree, compute},
+    paths::{Graph, IndexedGraph, PathTree, TransitPaths},
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, time::Duration};
@@ -58,9 +58,9 @@ proptest! {
     #[test]
     fn trees_equal_their_definition(edges in edges(8)) {
         let graph = graph(&edges);
-        let numbered = Numbered::new(&graph);
+        let indexed = IndexedGraph::new(&graph);
         for (n, root) in graph.keys().enumerate() {
-            let ours = Tree::compute(&numbered, n).by_id(&numbered);
+            let ours = PathTree::compute(&indexed, n).by_id(&indexed);
             prop_assert_eq!(ours, by_definition(&graph, root));
         }
     }
@@ -69,9 +69,11 @@ proptest! {
     fn valid_origins_follow_the_trees(edges in edges(7)) {
         let graph = graph(&edges);
         for own in graph.keys() {
-            let (paths, mut passing) = compute(&graph, own);
-            let origins = passing.origins();
+            let mut transit = TransitPaths::default();
+            let paths = transit.set_graph(&graph, own, |_| true);
+            transit.compute_pending(usize::MAX);
             for (node, path) in &paths {
+                let origins = transit.origins(node);
                 for origin in graph.keys().filter(|o| *o != own && *o != node) {
                     let tree = by_definition(&graph, origin);
                     let previous = |n: &str| tree.iter().find(|(x, ..)| x == n)?.1.clone();
@@ -83,9 +85,9 @@ proptest! {
                     }
                     let reached = tree.iter().any(|(n, ..)| n == node);
                     let valid = passes && reached;
-                    prop_assert_eq!(origins[node].contains(origin), valid);
+                    prop_assert_eq!(origins.contains(origin), valid);
                     if valid {
-                        prop_assert!(passing.neighbours(origin).contains(&path.next_hop));
+                        prop_assert!(transit.neighbours(origin).contains(&path.next_hop));
                     }
                 }
             }
@@ -119,7 +121,7 @@ proptest! {
     }
 }
 
-/// Something that happens to a network of five.
+/// A change of a network of five routers.
 #[derive(Clone, Debug)]
 enum Change {
     Add(usize, u8),
@@ -127,12 +129,12 @@ enum Change {
     Lower(usize),
     Raise(usize),
     Restart(usize),
-    /// The edge of this router connects, again if need be.
+    /// The edge of this router connects or reconnects.
     EdgeUp(usize),
-    /// It receives from an address.
+    /// The edge receives from an address.
     Edge(usize, u8),
     EdgeGone(usize),
-    /// So many tenths of a second pass.
+    /// Tenths of a second.
     Wait(u64),
 }
 
@@ -150,7 +152,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// A picture as text, in an order.
+/// Routes as text in a fixed order, to compare.
 fn described(routes: &Routes) -> String {
     let addresses: BTreeMap<_, _> = routes.addresses.iter().collect();
     let edges: BTreeMap<_, _> = routes.edges.iter().collect();
@@ -160,27 +162,27 @@ fn described(routes: &Routes) -> String {
     )
 }
 
-fn happen(net: &mut Network, change: &Change) {
+fn apply(net: &mut Network, change: &Change) {
     let name = |a: &u8| format!("service{a}");
     let edge = |n: &usize| 1000 + *n as ConnId;
     match change {
-        Change::Add(n, a) => net.routers[*n].consumer_added(&name(a), Treatment::Balanced),
-        Change::Remove(n, a) => net.routers[*n].consumer_removed(&name(a)),
+        Change::Add(n, a) => net.routers[*n].add_consumer(&name(a), Treatment::Balanced),
+        Change::Remove(n, a) => net.routers[*n].remove_consumer(&name(a)),
         Change::Lower(link) if net.links[*link].up => net.lower(*link),
         Change::Raise(link) if !net.links[*link].up => net.raise(*link),
         Change::Lower(_) | Change::Raise(_) => {}
         Change::Restart(n) => net.restart(*n, &["service1"]),
         Change::EdgeUp(n) => {
             let router = &mut net.routers[*n];
-            router.edge_gone(edge(n));
-            router.edge_connected(edge(n), &format!("edge{n}"));
-            router.edge_named(edge(n), true);
+            router.remove_edge(edge(n));
+            router.add_edge(edge(n), &format!("edge{n}"));
+            router.set_edge_downlink(edge(n), true);
         }
         Change::Edge(n, a) => {
-            let receives = net.routers[*n].edge_consumes(edge(n), &name(a));
+            let receives = net.routers[*n].add_edge_consumer(edge(n), &name(a));
             receives.expect("room");
         }
-        Change::EdgeGone(n) => net.routers[*n].edge_gone(edge(n)),
+        Change::EdgeGone(n) => net.routers[*n].remove_edge(edge(n)),
         Change::Wait(tenths) => net.run(Duration::from_millis(100 * tenths)),
     }
     net.pump();
@@ -190,7 +192,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn a_picture_that_is_made_in_parts_is_the_one_that_is_made_whole(
+    fn routes_updated_in_parts_equal_routes_computed_from_nothing(
         changes in prop::collection::vec(change(), 1..40)
     ) {
         let mut net = Network::new(5);
@@ -199,11 +201,11 @@ proptest! {
             net.connect(a, b, cost);
         }
         for change in &changes {
-            happen(&mut net, change);
+            apply(&mut net, change);
             for router in &mut net.routers {
                 prop_assert_eq!(
                     described(&router.routes()),
-                    described(&router.made_anew()),
+                    described(&router.recomputed_routes()),
                     "{} after {:?} of {:?}", router.id(), change, &changes
                 );
             }

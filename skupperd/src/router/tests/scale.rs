@@ -1,7 +1,8 @@
-//! A network of a hundred sites with a thousand routing keys: how long until all know all, and how much
-//! every router computes for that.
+//! A network of a hundred sites with a thousand routing keys: how long until every router knows
+//! everything, and what that costs.
 
 use super::network::Network;
+use crate::amqp::cpu_time::cpu_time;
 use crate::router::{Router, Treatment, Work};
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,6 @@ const HUBS: usize = SITES / 10;
 /// Routing keys, ten at each site.
 const KEYS: usize = SITES * 10;
 
-/// Processor time of this thread so far.
-fn cpu() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text.split_whitespace().next().and_then(|n| n.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or_default())
-}
-
 /// Resident memory of this process, in KiB.
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -26,14 +20,14 @@ fn resident() -> usize {
     number.unwrap_or_default()
 }
 
-/// The most that any router has computed since.
+/// The most that any router has computed since `before`.
 fn most(net: &Network, before: &[Work]) -> Work {
     let mut most = Work::default();
     for (router, before) in net.routers.iter().zip(before) {
         let now = router.work();
         most.trees = most.trees.max(now.trees - before.trees);
         most.routes = most.routes.max(now.routes - before.routes);
-        most.pictures = most.pictures.max(now.pictures - before.pictures);
+        most.snapshots = most.snapshots.max(now.snapshots - before.snapshots);
     }
     most
 }
@@ -44,13 +38,13 @@ fn work(net: &Network) -> Vec<Work> {
 
 #[test]
 fn a_hundred_interior_sites_with_a_thousand_keys_agree_soon_and_compute_little() {
-    let (before, began, rss) = (cpu(), Instant::now(), resident());
+    let (before, began, rss) = (cpu_time(), Instant::now(), resident());
     let mut net = Network::new(SITES);
     net.counting = false;
     for n in 0..SITES {
         for key in 0..KEYS / SITES {
             let address = format!("service-{n}-{key}");
-            net.routers[n].consumer_added(&address, Treatment::Balanced);
+            net.routers[n].add_consumer(&address, Treatment::Balanced);
         }
     }
     for a in 0..HUBS {
@@ -80,14 +74,14 @@ fn a_hundred_interior_sites_with_a_thousand_keys_agree_soon_and_compute_little()
     }
     let formed = net.now - begin;
     net.check().expect("the best ways");
-    let (messages, spent) = (net.sent, cpu().saturating_sub(before));
+    let (messages, spent) = (net.sent, cpu_time().saturating_sub(before));
     let grown = resident().saturating_sub(rss);
     let forming = most(&net, &vec![Work::default(); SITES]);
 
-    // One more key: each router makes one route anew, and no tree.
+    // One more key: each router recomputes one route, and no tree.
     net.run(Duration::from_secs(10));
     let settled = work(&net);
-    net.routers[SITES - 1].consumer_added("new", Treatment::Balanced);
+    net.routers[SITES - 1].add_consumer("new", Treatment::Balanced);
     let begin = net.now;
     while !net
         .routers
@@ -104,10 +98,10 @@ fn a_hundred_interior_sites_with_a_thousand_keys_agree_soon_and_compute_little()
     let one = Work {
         trees: 0,
         routes: 1,
-        pictures: 1,
+        snapshots: 1,
     };
     assert_eq!(most(&net, &settled), one);
-    // More than one interval of everything that is said again.
+    // Longer than every interval of repeated messages.
     net.run(Duration::from_secs(32));
     assert_eq!(
         most(&net, &settled),

@@ -1,5 +1,5 @@
-//! Control messages of real routers: all are understood, and what we write in their place says the
-//! same in the same types.
+//! Control messages of skupper-routers: all decode, and our encoding has the same values in the same
+//! types.
 
 use crate::{
     amqp::{
@@ -8,11 +8,11 @@ use crate::{
         performative::Performative,
         value::Value,
     },
-    router::wire::Control,
+    router::control::Control,
 };
 use std::collections::BTreeMap;
 
-/// Every whole control message of the capture, with where it stands.
+/// Every whole control message of the capture, with its location.
 fn messages() -> Vec<(String, Message)> {
     let frames = load("interior-control.txt");
     let whole = frames.iter().filter(|c| !is_header(c) && c.whole());
@@ -23,7 +23,7 @@ fn messages() -> Vec<(String, Message)> {
         let message = Message::decode(&captured.bytes[payload..]).ok()?;
         let control =
             matches!(&message.application_properties[..], [(k, _)] if k.as_str() == Some("opcode"));
-        control.then(|| (captured.place(), message))
+        control.then(|| (captured.location(), message))
     });
     messages.collect()
 }
@@ -36,7 +36,7 @@ fn body(message: &Message) -> BTreeMap<String, Value> {
     entries.iter().map(entry).collect()
 }
 
-/// The order of a map's entries says nothing.
+/// Without the order of a map's entries, which means nothing.
 fn sorted(value: &Value) -> Value {
     let Value::Map(entries) = value else {
         return value.clone();
@@ -50,13 +50,13 @@ fn sorted(value: &Value) -> Value {
 }
 
 #[test]
-fn control_messages_of_upstream_are_understood_and_written_alike() {
+fn control_messages_of_skupper_router_are_understood_and_written_alike() {
     let mut seen = BTreeMap::<String, usize>::new();
-    for (place, message) in messages() {
-        let control = Control::decode(&message).unwrap_or_else(|e| panic!("{place}: {e}"));
-        let again = control.encode(control.id(), "_topo/0/all/qdrouter".to_owned());
-        let again = Message::decode(&again).expect("our own encoding");
-        assert_eq!(body(&again), body(&message), "{place}");
+    for (location, message) in messages() {
+        let control = Control::decode(&message).unwrap_or_else(|e| panic!("{location}: {e}"));
+        let encoded = control.encode(control.id(), "_topo/0/all/qdrouter".to_owned());
+        let again = Message::decode(&encoded).expect("our own encoding");
+        assert_eq!(body(&again), body(&message), "{location}");
         *seen
             .entry(
                 format!("{control:?}")

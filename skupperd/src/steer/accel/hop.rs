@@ -1,9 +1,9 @@
-//! The daemon's end of an accelerated connection: keeps what waits unread within bounds.
+//! The daemon's end of an accelerated connection: bounds the unread bytes.
 //!
-//! The short way has no window as TCP has. What comes to the daemon is bounded by the program, which
-//! is told what was read. What goes to the other program is bounded here, by asking the kernel how
-//! much of it waits; and it is left for TCP only when nothing does, because a reader may take a short
-//! read for the last one while there is more from TCP.
+//! The accelerated path has no window like TCP's. The BPF program bounds the bytes to the daemon,
+//! from the counts of read bytes that the daemon reports. This page bounds the bytes to the other
+//! program, from the unread bytes that the kernel reports. A direction falls back to TCP only when
+//! nothing is unread, because a reader may take a short read for the last one while TCP has more.
 
 use super::{AHEAD, Acceleration, STREAK, diag};
 use crate::telemetry;
@@ -18,32 +18,31 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Pauses between two looks at a reader that is behind: the first is about what a program takes that
-/// does anything else between its reads, the last costs next to nothing.
+/// Shortest and longest pause between two checks of a slow reader. The first is about the time of a
+/// program that does something between its reads; the last costs next to nothing.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(64));
 
-/// The daemon's end.
 pub struct Hop {
     acceleration: Arc<Acceleration>,
     ours: SocketAddr,
     theirs: SocketAddr,
-    /// Bytes read, and how many of them the program knows of.
+    /// Bytes read, and how many of them were reported to the BPF program.
     read: Cell<u64>,
-    told: Cell<u64>,
-    /// Bytes written, and how many of them were read when it was last looked at.
+    reported: Cell<u64>,
+    /// Bytes written, and how many of them the other program had read at the last check.
     written: Cell<u64>,
-    taken: Cell<u64>,
-    /// Bytes written and read when there was last more to read than before.
-    mark: Cell<u64>,
-    heard: Cell<u64>,
-    /// TCP takes over as soon as nothing waits.
+    consumed: Cell<u64>,
+    /// Bytes written and read when the other side last sent something.
+    written_mark: Cell<u64>,
+    read_mark: Cell<u64>,
+    /// Fall back to TCP once nothing is unread.
     leaving: Cell<bool>,
-    /// TCP has taken over what is written.
-    left: Cell<bool>,
-    /// The gate was shut when it was last looked at.
-    shut: Cell<bool>,
+    /// TCP carries written bytes.
+    on_tcp: Cell<bool>,
+    /// The last check allowed no write.
+    blocked: Cell<bool>,
     pause: Cell<Duration>,
-    /// When it is looked at again.
+    /// Time of the next check.
     until: Cell<Option<Instant>>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
 }
@@ -59,72 +58,75 @@ impl Hop {
             ours,
             theirs,
             read: Cell::new(0),
-            told: Cell::new(0),
+            reported: Cell::new(0),
             written: Cell::new(0),
-            taken: Cell::new(0),
-            mark: Cell::new(0),
-            heard: Cell::new(0),
+            consumed: Cell::new(0),
+            written_mark: Cell::new(0),
+            read_mark: Cell::new(0),
             leaving: Cell::new(false),
-            left: Cell::new(false),
-            shut: Cell::new(false),
+            on_tcp: Cell::new(false),
+            blocked: Cell::new(false),
             pause: Cell::new(PAUSE.0),
             until: Cell::new(None),
             timer: RefCell::new(None),
         }
     }
 
-    /// Bytes were read from the socket.
+    /// Records that bytes were read from the socket.
     pub fn has_read(&self, bytes: usize) {
         self.read.set(self.read.get() + bytes as u64);
-        // In quarters, so that the writer hears of it before it has to stop.
-        if self.read.get() - self.told.get() < AHEAD / 4 {
+        // Report every quarter, so that the writer knows before it has to stop.
+        if self.read.get() - self.reported.get() < AHEAD / 4 {
             return;
         }
-        self.told.set(self.read.get());
+        self.reported.set(self.read.get());
         if let Some(kernel) = self.acceleration.kernel()
             && let Err(error) = kernel.has_read(self.theirs, self.ours, self.read.get())
         {
-            tracing::debug!(error = telemetry::chain(&error), "accelerated connection");
+            tracing::debug!(
+                error = telemetry::chain(&error),
+                "cannot report read bytes to BPF program"
+            );
         }
     }
 
-    /// Bytes were written to the socket.
+    /// Records that bytes were written to the socket.
     pub fn has_written(&self, bytes: usize) {
         self.pause.set(PAUSE.0);
         self.written.set(self.written.get() + bytes as u64);
     }
 
-    /// Whether so many bytes may be written now. If not, [`Self::poll_open`] says when to try again.
+    /// Whether this many bytes may be written now. If not, wait for [`Self::poll_open`].
     pub fn may_write(&self, bytes: usize) -> bool {
         if self.until.get().is_some_and(|until| Instant::now() < until) {
             return false;
         }
         self.until.set(None);
-        let open = self.left.get() || self.is_open(bytes);
-        self.shut.set(!open);
+        let open = self.on_tcp.get() || self.is_open(bytes);
+        self.blocked.set(!open);
         open
     }
 
     fn is_open(&self, bytes: usize) -> bool {
         let bytes = bytes as u64;
-        if self.written.get() + bytes > self.mark.get() + STREAK {
-            let answered = self.read.get() != self.heard.get();
-            self.mark.set(self.written.get());
-            self.heard.set(self.read.get());
+        if self.written.get() + bytes > self.written_mark.get() + STREAK {
+            let answered = self.read.get() != self.read_mark.get();
+            self.written_mark.set(self.written.get());
+            self.read_mark.set(self.read.get());
             self.leaving.set(self.leaving.get() || !answered);
         }
-        let waits = |taken: u64| self.written.get() - taken;
-        if !self.leaving.get() && waits(self.taken.get()) + bytes <= AHEAD {
+        let waits = |consumed: u64| self.written.get() - consumed;
+        if !self.leaving.get() && waits(self.consumed.get()) + bytes <= AHEAD {
             return true;
         }
-        if waits(self.taken.get()) > 0 {
+        if waits(self.consumed.get()) > 0 {
             match diag::unread(self.theirs, self.ours) {
-                Ok(unread) => self.taken.set(self.written.get().saturating_sub(unread)),
-                // It is closed there, as the next write will tell.
+                Ok(unread) => self.consumed.set(self.written.get().saturating_sub(unread)),
+                // The socket is closed; the next write fails.
                 Err(_) => return true,
             }
         }
-        let behind = waits(self.taken.get());
+        let behind = waits(self.consumed.get());
         if behind > 0 && !self.leaving.get() && behind + bytes <= AHEAD {
             return true;
         }
@@ -134,40 +136,43 @@ impl Hop {
         if behind == 0 {
             return true;
         }
-        // Whoever is so far behind is not waited for by turns.
+        // The reader is far behind: fall back to TCP.
         self.leaving.set(true);
         let kernel = self.acceleration.kernel();
         if kernel.is_none_or(|kernel| !kernel.is_short(self.ours, self.theirs)) {
-            self.left.set(true);
+            self.on_tcp.set(true);
             return true;
         }
         false
     }
 
     fn leave(&self) -> bool {
-        let left = match self.acceleration.kernel() {
+        let result = match self.acceleration.kernel() {
             Some(kernel) => kernel.leave(self.ours, self.theirs),
             None => Ok(()),
         };
-        match left {
-            Ok(()) => self.left.set(true),
-            // It goes on the short way, within its bounds.
+        match result {
+            Ok(()) => self.on_tcp.set(true),
+            // The direction stays accelerated, within its bounds.
             Err(error) => {
-                tracing::debug!(error = telemetry::chain(&error), "accelerated connection");
+                tracing::debug!(
+                    error = telemetry::chain(&error),
+                    "cannot return connection to TCP"
+                );
                 self.leaving.set(false);
             }
         }
         true
     }
 
-    /// Nothing could be written when it was last tried.
+    /// Whether the last check allowed no write.
     pub fn is_shut(&self) -> bool {
-        self.shut.get()
+        self.blocked.get()
     }
 
-    /// Whether writing is worth a try; if not, the task of `cx` is woken after a while.
+    /// Ready when a write may be tried; otherwise wakes the task later.
     pub fn poll_open(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.shut.get() {
+        if !self.blocked.get() {
             return Poll::Ready(());
         }
         let until = self.until.get().unwrap_or_else(|| {

@@ -1,25 +1,30 @@
-//! What stands for the kernel in a program without eBPF: there is none of these.
+//! Replaces the programs in a build without eBPF; no value of the type exists.
 
-use super::{HopTotals, NotAccelerated};
-use crate::steer::place::Network;
+use super::{AccelerationUnavailable, HopTotals};
+use crate::steer::bind_range::Network;
 use std::net::SocketAddr;
 
-pub(super) enum Kernel {}
+pub(super) enum LoadedPrograms {}
 
-pub(super) fn start() -> Result<Kernel, NotAccelerated> {
-    Err(NotAccelerated::NotBuilt)
+pub(super) fn start() -> Result<LoadedPrograms, AccelerationUnavailable> {
+    Err(AccelerationUnavailable::NotBuilt)
 }
 
-impl Kernel {
-    pub(super) fn totals(&self) -> Result<HopTotals, NotAccelerated> {
+impl LoadedPrograms {
+    pub(super) fn totals(&self) -> Result<HopTotals, AccelerationUnavailable> {
         match *self {}
     }
 
-    pub(super) fn listen(&self, _: Network, _: u16, _: Option<bool>) -> Result<(), NotAccelerated> {
+    pub(super) fn listen(
+        &self,
+        _: Network,
+        _: u16,
+        _: Option<bool>,
+    ) -> Result<(), AccelerationUnavailable> {
         match *self {}
     }
 
-    pub(super) fn connecting(&self, _: u64) -> Result<(), NotAccelerated> {
+    pub(super) fn connecting(&self, _: u64) -> Result<(), AccelerationUnavailable> {
         match *self {}
     }
 
@@ -28,11 +33,15 @@ impl Kernel {
         _: SocketAddr,
         _: SocketAddr,
         _: u64,
-    ) -> Result<(), NotAccelerated> {
+    ) -> Result<(), AccelerationUnavailable> {
         match *self {}
     }
 
-    pub(super) fn leave(&self, _: SocketAddr, _: SocketAddr) -> Result<(), NotAccelerated> {
+    pub(super) fn leave(
+        &self,
+        _: SocketAddr,
+        _: SocketAddr,
+    ) -> Result<(), AccelerationUnavailable> {
         match *self {}
     }
 

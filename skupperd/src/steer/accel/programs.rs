@@ -8,27 +8,27 @@ use aya::{
 };
 use skupper_ebpf::{
     Destination,
-    hop::{self, HopCounters, Lane, Tuple, way},
+    hop::{self, HopCounters, Lane, Tuple, lane_state},
 };
 use std::{io, net::IpAddr, os::fd::BorrowedFd, sync::Arc};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/skupper-accel"));
 
-/// From `linux/bpf.h`: an entry that is gone is not made again.
+/// From `linux/bpf.h`: update an existing entry only.
 const EXISTING: u64 = 2;
 
-/// What the programs are told when they are loaded.
+/// Constants of the programs, set when they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Cookie of the network namespace whose connections are accelerated.
     pub netns: u64,
     /// Bytes that may wait unread at the daemon before TCP and its window take over.
     pub ahead: u64,
-    /// Bytes without any the other way after which TCP carries a direction.
+    /// Bytes in one direction, without any in the other, after which TCP carries it.
     pub streak: u64,
     /// Directions: 1 to the daemon, 2 from it.
-    pub ways: u32,
-    /// A fault for tests to find: TCP is left for the short way again.
+    pub directions: u32,
+    /// An injected fault that tests must detect: a direction returns from TCP.
     pub fault: bool,
 }
 
@@ -37,11 +37,11 @@ impl Rules {
     pub const BOTH: u32 = 3;
 }
 
-/// The programs' counters, which any thread may read.
+/// Counters of the programs, readable by any thread.
 pub struct Hops(PerCpuArray<MapData, HopCounters>);
 
 impl Hops {
-    /// What has happened since the programs were loaded.
+    /// Sums since the programs were loaded.
     pub fn read(&self) -> Result<HopCounters, BpfError> {
         let of_each_cpu = self.0.get(&0, 0);
         let of_each_cpu = of_each_cpu.map_err(BpfError::of("reading the counters"))?;
@@ -78,7 +78,7 @@ impl Programs {
             .override_global("NETNS", &rules.netns, true)
             .override_global("AHEAD", &rules.ahead, true)
             .override_global("STREAK", &rules.streak, true)
-            .override_global("WAYS", &rules.ways, true)
+            .override_global("DIRECTIONS", &rules.directions, true)
             .override_global("FAULT", &fault, true)
             .load(OBJECT)
             .map_err(BpfError::of("loading the maps"))?;
@@ -95,7 +95,7 @@ impl Programs {
         shorten
             .attach(sockets.fd())
             .map_err(BpfError::of("attaching to the sockets"))?;
-        // Last: from now on sockets are taken up.
+        // Attached last: from now on sockets are registered.
         let establish: &mut SockOps = program(&mut programs, "establish")?;
         establish
             .load()
@@ -114,8 +114,8 @@ impl Programs {
         })
     }
 
-    /// Says of new connections to `port` of the addresses in `address/prefix` whether they are
-    /// accelerated. The longest prefix wins.
+    /// Sets whether new connections to `port` of the addresses in `address/prefix` are accelerated.
+    /// The longest prefix wins.
     pub fn listen(
         &mut self,
         address: IpAddr,
@@ -130,14 +130,14 @@ impl Programs {
             .map_err(BpfError::of("setting a destination"))
     }
 
-    /// Has a socket of ours taken up when it is connected: the one with this cookie.
+    /// Registers the socket with this cookie when it connects.
     pub fn connecting(&mut self, cookie: u64) -> Result<(), BpfError> {
         self.connecting
             .insert(cookie, 1, 0)
             .map_err(BpfError::of("announcing a connection"))
     }
 
-    /// Forgets what was said of these connections.
+    /// Reverts [`Self::listen`].
     pub fn unlisten(&mut self, address: IpAddr, prefix: u8, port: u16) -> Result<(), BpfError> {
         let destination = Destination::of(address, port);
         let key = Key::new(Destination::key_bits(prefix), destination);
@@ -149,25 +149,25 @@ impl Programs {
         }
     }
 
-    /// Says how many bytes were read of what a socket sends.
+    /// Reports how many bytes of a sender the daemon has read.
     pub fn has_read(&mut self, sender: Tuple, bytes: u64) -> Result<(), BpfError> {
         self.read
             .insert(sender, bytes, 0)
             .map_err(BpfError::of("telling what was read"))
     }
 
-    /// What is known of a socket that is taken up.
+    /// The state of a registered socket.
     pub fn lane(&self, socket: Tuple) -> Option<Lane> {
         self.lanes.get(&socket, 0).ok()
     }
 
-    /// Has TCP carry what a socket of ours sends, for good. Nobody may be sending meanwhile.
+    /// Makes a socket of the daemon send by TCP for good. The caller must not send concurrently.
     pub fn leave(&mut self, socket: Tuple) -> Result<(), BpfError> {
         let Some(lane) = self.lane(socket) else {
             return Ok(());
         };
         let left = Lane {
-            way: way::TCP,
+            state: lane_state::TCP,
             ..lane
         };
         self.lanes
@@ -175,12 +175,11 @@ impl Programs {
             .map_err(BpfError::of("leaving a socket to TCP"))
     }
 
-    /// The sockets that are taken up, by their addresses.
+    /// Addresses of the registered sockets.
     pub fn sockets(&self) -> Vec<Tuple> {
         self.sockets.keys().filter_map(Result::ok).collect()
     }
 
-    /// The counters.
     pub fn hops(&self) -> Arc<Hops> {
         self.hops.clone()
     }

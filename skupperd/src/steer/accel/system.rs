@@ -1,97 +1,95 @@
-//! What acceleration needs of the system, and the programs once they are loaded.
+//! System requirements of acceleration, and the loaded programs.
 
-use super::{AHEAD, HopTotals, NotAccelerated, Programs, Rules, STREAK, diag};
+use super::{AHEAD, AccelerationUnavailable, HopTotals, Programs, Rules, STREAK, diag};
 use crate::{
-    steer::{bpf::BpfError, place::Network},
+    steer::{bind_range::Network, bpf::BpfError},
     sys,
 };
 use aya::util::KernelVersion;
-use skupper_ebpf::hop::{Tuple, way};
+use parking_lot::{Mutex, MutexGuard};
+use skupper_ebpf::hop::{Tuple, lane_state};
 use std::{
     fs::{self, File},
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::AsFd,
     path::PathBuf,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-/// The oldest kernel that this was shown to be right on. It takes 6.13 for the counting of what waits
-/// at a socket; those in between have faults that were mended later.
+/// The oldest kernel that passes the tests. Counting unread bytes needs 6.13; kernels in between
+/// have bugs that were fixed later.
 const KERNEL: KernelVersion = KernelVersion::new(6, 18, 0);
 
-/// The loaded programs.
-pub(super) struct Kernel {
+pub(super) struct LoadedPrograms {
     programs: Mutex<Programs>,
-    /// Directions that were left here, and not by the programs.
+    /// Directions that the daemon returned to TCP; the programs count their own.
     left: AtomicU64,
 }
 
-/// Whether this system has all that is needed, as far as that shows without trying.
-pub(super) fn possible() -> Result<(), NotAccelerated> {
+/// Whether the system meets the requirements, as far as that is known without trying.
+pub(super) fn possible() -> Result<(), AccelerationUnavailable> {
     let missing = sys::missing_for_bpf()?;
     if !missing.is_empty() {
-        return Err(NotAccelerated::Missing(missing.join(", ")));
+        return Err(AccelerationUnavailable::Missing(missing.join(", ")));
     }
     let kernel = KernelVersion::current().map_err(io::Error::other)?;
     if kernel < KERNEL {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        return Err(NotAccelerated::Kernel(release.trim().to_owned()));
+        return Err(AccelerationUnavailable::Kernel(release.trim().to_owned()));
     }
     cgroups().map(drop)
 }
 
-/// Where the unified hierarchy of cgroups is mounted.
-fn cgroups() -> Result<PathBuf, NotAccelerated> {
+/// Mount point of the cgroup v2 hierarchy.
+fn cgroups() -> Result<PathBuf, AccelerationUnavailable> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let found = mounts.lines().find_map(mounted);
-    found.map(PathBuf::from).ok_or(NotAccelerated::NoCgroup)
+    found
+        .map(PathBuf::from)
+        .ok_or(AccelerationUnavailable::NoCgroup)
 }
 
-/// The place of a mount, if it is the root of the unified hierarchy.
+/// The mount point in a line of mountinfo, if it is the root of cgroup v2.
 fn mounted(line: &str) -> Option<String> {
     let (mount, system) = line.split_once(" - ")?;
     let mut fields = mount.split(' ').skip(3);
-    let (root, place) = (fields.next()?, fields.next()?);
+    let (root, mount_point) = (fields.next()?, fields.next()?);
     let is_root = system.starts_with("cgroup2 ") && root == "/";
-    // The only blanks of a path are written like this.
-    is_root.then(|| place.replace("\\040", " "))
+    // mountinfo escapes blanks.
+    is_root.then(|| mount_point.replace("\\040", " "))
 }
 
 /// Loads the programs for all connections of this network namespace.
-pub(super) fn start() -> Result<Kernel, NotAccelerated> {
-    // Sockets have the namespace of their thread.
+pub(super) fn start() -> Result<LoadedPrograms, AccelerationUnavailable> {
+    // A new socket is in the namespace of its thread.
     let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let rules = Rules {
         netns: sys::netns_cookie(here.as_fd())?,
         ahead: AHEAD,
         streak: STREAK,
-        ways: Rules::BOTH,
+        directions: Rules::BOTH,
         fault: false,
     };
-    // What waits unread can be asked: of a socket that there is not, the kernel says just that.
+    // The kernel supports the query if it answers that the socket does not exist.
     let nowhere = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match diag::unread(nowhere(1), nowhere(2)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let cgroup = File::open(cgroups()?)?;
-    Ok(Kernel {
+    Ok(LoadedPrograms {
         programs: Mutex::new(Programs::load(cgroup.as_fd(), rules)?),
         left: AtomicU64::new(0),
     })
 }
 
-impl Kernel {
+impl LoadedPrograms {
     fn programs(&self) -> MutexGuard<'_, Programs> {
-        let programs = self.programs.lock();
-        programs.unwrap_or_else(PoisonError::into_inner)
+        self.programs.lock()
     }
 
-    pub(super) fn totals(&self) -> Result<HopTotals, NotAccelerated> {
+    pub(super) fn totals(&self) -> Result<HopTotals, AccelerationUnavailable> {
         let hops = self.programs().hops();
         let read = hops.read()?;
         Ok(HopTotals {
@@ -103,13 +101,13 @@ impl Kernel {
         })
     }
 
-    /// Sets whether connections to a port are accelerated; with none it is forgotten.
+    /// Sets whether connections to a port are accelerated; `None` removes the entry.
     pub(super) fn listen(
         &self,
         to: Network,
         port: u16,
         on: Option<bool>,
-    ) -> Result<(), NotAccelerated> {
+    ) -> Result<(), AccelerationUnavailable> {
         let mut programs = self.programs();
         let done: Result<(), BpfError> = match on {
             Some(on) => programs.listen(to.address(), to.bits(), port, on),
@@ -118,7 +116,7 @@ impl Kernel {
         Ok(done?)
     }
 
-    pub(super) fn connecting(&self, cookie: u64) -> Result<(), NotAccelerated> {
+    pub(super) fn connecting(&self, cookie: u64) -> Result<(), AccelerationUnavailable> {
         Ok(self.programs().connecting(cookie)?)
     }
 
@@ -127,27 +125,31 @@ impl Kernel {
         from: SocketAddr,
         to: SocketAddr,
         bytes: u64,
-    ) -> Result<(), NotAccelerated> {
+    ) -> Result<(), AccelerationUnavailable> {
         Ok(self.programs().has_read(Tuple::of(from, to), bytes)?)
     }
 
-    pub(super) fn leave(&self, from: SocketAddr, to: SocketAddr) -> Result<(), NotAccelerated> {
+    pub(super) fn leave(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<(), AccelerationUnavailable> {
         self.programs().leave(Tuple::of(from, to))?;
         self.left.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether bytes of a socket may go the short way.
+    /// Whether bytes of a socket may bypass TCP.
     pub(super) fn is_short(&self, from: SocketAddr, to: SocketAddr) -> bool {
         let lane = self.programs().lane(Tuple::of(from, to));
-        lane.is_some_and(|lane| lane.way != way::TCP)
+        lane.is_some_and(|lane| lane.state != lane_state::TCP)
     }
 
     pub(super) fn is_taken_up(&self, at: SocketAddr, from: SocketAddr) -> bool {
         self.programs().lane(Tuple::of(at, from)).is_some()
     }
 
-    /// The sockets of other programs, by their own address and that of our end.
+    /// Registered sockets of other programs: their address, and that of the daemon's end.
     pub(super) fn taken_up(&self) -> Vec<(SocketAddr, SocketAddr)> {
         let programs = self.programs();
         let theirs = programs.sockets().into_iter().filter(|tuple| {

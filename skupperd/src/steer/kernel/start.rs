@@ -1,20 +1,20 @@
-//! How steering by the kernel begins: what an earlier process has left is taken up.
+//! Starts steering, and adopts what the previous process left.
 
-use super::{Kernel, LOCK};
+use super::{KernelSteer, LOCK};
 use crate::{
+    netlink::socket::{Netlink, NetlinkFamily},
     steer::{
-        Bound, Kept, Lister, Listing, Meter, NotSteered, Steered, Totals,
-        accepting::Accepting,
-        bpf::{BpfError, Counts, Found, Steering},
-        inside::Entrance,
-        netlink::{About, Netlink},
+        ActiveSteering, Lister, Listing, Meter, NetnsDescriptors, SteeredAddress, SteeringHandover,
+        SteeringUnavailable, Totals,
+        accept_sockets::AcceptSockets,
+        bind_range::{BindRange, Network},
+        bpf::{BpfError, Counts, PinState, Steering},
         pins::{Home, PinError},
-        place::{Network, Place},
         reserve::Reservations,
         slots::Slots,
         table::{Owner, Owners, Table},
     },
-    sys::{self, Keeper},
+    sys::{self, DescriptorStore},
     telemetry,
 };
 use skupper_ebpf::{FIRST, LEFT_ALONE, LISTENERS, OWN, UNBOUND};
@@ -26,43 +26,55 @@ use std::{
     sync::Arc,
 };
 
-/// Loads the program and makes an accept socket of each family for each worker, or goes on with what
-/// an earlier process has left.
-pub(in crate::steer) fn start(workers: usize, kept: &Kept) -> Result<Steered, NotSteered> {
+/// Loads the program and creates an accept socket per family and worker, or adopts those of the
+/// previous process.
+pub(in crate::steer) fn start(
+    workers: usize,
+    handover: &SteeringHandover,
+) -> Result<ActiveSteering, SteeringUnavailable> {
     let missing = sys::missing_for_bpf()?;
     if !missing.is_empty() {
-        return Err(NotSteered::Missing(missing.join(", ")));
+        return Err(SteeringUnavailable::Missing(missing.join(", ")));
     }
-    // Not /proc/self: that is the main thread's.
+    // /proc/self would be the main thread.
     let netns = File::open("/proc/thread-self/ns/net")?;
-    let (mut steering, not_kept) = open(netns.as_fd(), kept)?;
+    let (mut steering, not_kept) = open(netns.as_fd(), handover)?;
     let count = u32::try_from(workers).map_err(io::Error::other)?;
-    let mut accepting = Accepting::new(count, kept, &mut steering)?;
-    let sockets = std::mem::take(&mut accepting.of_workers);
-    let Adopted { bound, left } = adopt(&mut steering, &accepting)?;
+    let mut accept_sockets = AcceptSockets::new(count, handover, &mut steering)?;
+    let sockets = std::mem::take(&mut accept_sockets.of_workers);
+    let AdoptedBindings { bound, yielded } = adopt(&mut steering, &accept_sockets)?;
     let beside = sockets.iter().flatten().next();
     let beside = beside.ok_or_else(|| io::Error::other("no accept socket"))?;
-    let reservations = Reservations::adopt(&kept.descriptors, kept.keeper.clone(), beside.as_fd());
+    let reservations = Reservations::adopt(
+        &handover.descriptors,
+        handover.descriptor_store.clone(),
+        beside.as_fd(),
+    );
     let table = Arc::new(Table::default());
     let meter = meter(steering.counts());
-    let listing = lister(steering.counts(), &table, &accepting, not_kept.as_ref());
-    let steer = Box::new(Kernel {
+    let listing = lister(
+        steering.counts(),
+        &table,
+        &accept_sockets,
+        not_kept.as_ref(),
+    );
+    let steer = Box::new(KernelSteer {
         slots: Slots::beside(bound.values().copied()),
-        taken: HashMap::new(),
+        reserved: HashMap::new(),
         open: BTreeSet::new(),
-        bound: bound.keys().chain(&left).copied().collect(),
+        bound: bound.keys().chain(&yielded).copied().collect(),
         adopted: bound,
-        left: left.clone(),
-        left_before: left,
+        yielded: yielded.clone(),
+        yielded_before: yielded,
         steering,
         reservations: Some(reservations),
-        asked: Netlink::open(About::Sockets)?,
+        netlink: Netlink::open(NetlinkFamily::Sockets)?,
         owners: Owners::default(),
         table: table.clone(),
-        accepting,
-        keeper: kept.keeper.clone(),
+        accept_sockets,
+        descriptor_store: handover.descriptor_store.clone(),
     });
-    Ok(Steered {
+    Ok(ActiveSteering {
         steer,
         table,
         sockets,
@@ -72,40 +84,45 @@ pub(in crate::steer) fn start(workers: usize, kept: &Kept) -> Result<Steered, No
     })
 }
 
-/// The same for another network namespace. Nothing of it is kept, and nothing is reserved: whoever
-/// listens in there goes before us.
-pub(in crate::steer) fn inside(
+/// Like [`start`] for another network namespace. Nothing is stored or reserved: programs that
+/// listen there take precedence.
+pub(in crate::steer) fn start_in_netns(
     workers: usize,
-    Entrance {
+    NetnsDescriptors {
         netns,
-        asked,
+        netlink,
         sockets,
-    }: Entrance,
-) -> Result<Steered, NotSteered> {
+    }: NetnsDescriptors,
+) -> Result<ActiveSteering, SteeringUnavailable> {
     let mut steering = Steering::load_small(netns.as_fd())?;
     let count = u32::try_from(workers).map_err(io::Error::other)?;
-    let mut accepting = Accepting::inside(sockets, count, &mut steering)?;
-    let sockets = std::mem::take(&mut accepting.of_workers);
+    let mut accept_sockets = AcceptSockets::in_netns(sockets, count, &mut steering)?;
+    let sockets = std::mem::take(&mut accept_sockets.of_workers);
     let table = Arc::new(Table::default());
     let not_kept = Some("it is in another network namespace".to_owned());
-    Ok(Steered {
+    Ok(ActiveSteering {
         meter: meter(steering.counts()),
-        listing: lister(steering.counts(), &table, &accepting, not_kept.as_ref()),
+        listing: lister(
+            steering.counts(),
+            &table,
+            &accept_sockets,
+            not_kept.as_ref(),
+        ),
         table: table.clone(),
-        steer: Box::new(Kernel {
+        steer: Box::new(KernelSteer {
             steering,
             reservations: None,
-            asked,
+            netlink,
             owners: Owners::default(),
             table,
-            accepting,
+            accept_sockets,
             adopted: HashMap::new(),
             slots: Slots::none(),
-            keeper: Keeper::default(),
-            taken: HashMap::new(),
+            descriptor_store: DescriptorStore::default(),
+            reserved: HashMap::new(),
             open: BTreeSet::new(),
-            left: HashSet::new(),
-            left_before: HashSet::new(),
+            yielded: HashSet::new(),
+            yielded_before: HashSet::new(),
             bound: HashSet::new(),
         }),
         sockets,
@@ -113,25 +130,28 @@ pub(in crate::steer) fn inside(
     })
 }
 
-/// Bindings that an earlier process has left.
-struct Adopted {
-    /// Those of listeners, and where they are counted.
+/// Bindings of the previous process.
+struct AdoptedBindings {
+    /// Bindings of listeners, with their slots.
     bound: HashMap<(Network, u16), u32>,
-    /// Those that leave connections to other programs.
-    left: HashSet<(Network, u16)>,
+    /// Bindings that leave connections to other programs.
+    yielded: HashSet<(Network, u16)>,
 }
 
-/// Loads the program, pinned where somebody keeps the accept sockets too. Else says why it is not.
-fn open(netns: BorrowedFd<'_>, kept: &Kept) -> Result<(Steering, Option<String>), BpfError> {
+/// Loads the program, and pins it if the accept sockets are stored too. Otherwise returns why not.
+fn open(
+    netns: BorrowedFd<'_>,
+    handover: &SteeringHandover,
+) -> Result<(Steering, Option<String>), BpfError> {
     let plain = |why: String| Ok((Steering::load(netns)?, Some(why)));
-    if !kept.keeper.keeps() {
+    if !handover.descriptor_store.is_available() {
         return plain("no service manager keeps its sockets".to_owned());
     }
-    let lock = kept.descriptors.take(|name| name == LOCK).pop();
-    let opened = Home::open(&kept.home).and_then(|home| {
-        let opened = Steering::open(netns, &home, &kept.instance, lock.map(|(_, fd)| fd))?;
+    let lock = handover.descriptors.take(|name| name == LOCK).pop();
+    let opened = Home::open(&handover.home).and_then(|home| {
+        let opened = Steering::open(netns, &home, &handover.instance, lock.map(|(_, fd)| fd))?;
         for dir in home.sweep()? {
-            tracing::info!(dir = %dir.display(), "what a dead instance has left is removed");
+            tracing::info!(dir = %dir.display(), "removed pins of dead instance");
         }
         Ok(opened)
     });
@@ -141,55 +161,61 @@ fn open(netns: BorrowedFd<'_>, kept: &Kept) -> Result<(Steering, Option<String>)
         Err(error) => return plain(telemetry::chain(&error)),
     };
     match found {
-        Found::Nothing => {}
-        Found::Same => tracing::info!("the program of an earlier process goes on"),
-        Found::OtherProgram => {
-            tracing::info!("the program of an earlier version is replaced, its bindings go on");
+        PinState::Nothing => {}
+        PinState::Same => tracing::info!("adopted programs of previous process"),
+        PinState::OtherProgram => {
+            tracing::info!("replaced programs of earlier version; bindings stay");
         }
-        Found::Other => {
-            tracing::info!("what an earlier version has pinned is of another layout: all is new");
+        PinState::Other => {
+            tracing::info!("replaced pins of incompatible version");
         }
     }
-    if matches!(found, Found::Nothing | Found::Other) {
-        kept.keeper.forget(LOCK);
+    if matches!(found, PinState::Nothing | PinState::Other) {
+        handover.descriptor_store.remove(LOCK);
     }
     if let Some(lock) = steering.lock()
-        && let Err(error) = kept.keeper.keep(LOCK, lock)
+        && let Err(error) = handover.descriptor_store.store(LOCK, lock)
     {
-        tracing::warn!(%error, "the lock on what is pinned ends with this process");
+        tracing::warn!(%error, "cannot store lock on pins; it ends with this process");
     }
     Ok((steering, None))
 }
 
-/// Takes up bindings; those that can lead nowhere are ended.
-fn adopt(steering: &mut Steering, accepting: &Accepting) -> Result<Adopted, BpfError> {
-    let waiting = accepting.listing.iter().any(|socket| socket.adopted);
-    let mut adopted = Adopted {
+/// Adopts bindings, and ends those without an accept socket.
+fn adopt(
+    steering: &mut Steering,
+    accept_sockets: &AcceptSockets,
+) -> Result<AdoptedBindings, BpfError> {
+    let waiting = accept_sockets.listing.iter().any(|socket| socket.adopted);
+    let mut adopted = AdoptedBindings {
         bound: HashMap::new(),
-        left: HashSet::new(),
+        yielded: HashSet::new(),
     };
     for (address, prefix, port, binding) in steering.bindings()? {
         let key = (Network::around(address, prefix), port);
         match binding {
-            _ if binding.slot == OWN && accepting.own(address, port) => {}
+            _ if binding.slot == OWN && accept_sockets.own(address, port) => {}
             _ if !waiting || binding.slot == OWN => steering.unbind(address, prefix, port)?,
-            _ if binding.sockets == LEFT_ALONE => drop(adopted.left.insert(key)),
+            _ if binding.sockets == LEFT_ALONE => drop(adopted.yielded.insert(key)),
             _ => drop(adopted.bound.insert(key, binding.slot)),
         }
     }
     Ok(adopted)
 }
 
-/// Removes what an earlier process of this daemon has pinned.
-pub(in crate::steer) fn discard(kept: &Kept) {
-    let lock = kept.descriptors.take(|name| name == LOCK).pop();
+/// Removes the pins of a previous process.
+pub(in crate::steer) fn discard(handover: &SteeringHandover) {
+    let lock = handover.descriptors.take(|name| name == LOCK).pop();
     let locked = lock.is_some();
-    let removed = Home::open(&kept.home)
-        .and_then(|home| home.discard(&kept.instance, lock.map(|(_, fd)| fd)));
+    let removed = Home::open(&handover.home)
+        .and_then(|home| home.discard(&handover.instance, lock.map(|(_, fd)| fd)));
     if locked && let Err(error) = removed {
-        tracing::warn!(error = telemetry::chain(&error), "removing what is pinned");
+        tracing::warn!(
+            error = telemetry::chain(&error),
+            "cannot remove pinned programs"
+        );
     }
-    kept.keeper.forget(LOCK);
+    handover.descriptor_store.remove(LOCK);
 }
 
 fn meter(counts: Arc<Counts>) -> Meter {
@@ -204,7 +230,10 @@ fn meter(counts: Arc<Counts>) -> Meter {
             })
         };
         let failed = |error: &BpfError| {
-            tracing::warn!(error = telemetry::chain(error), "steering");
+            tracing::warn!(
+                error = telemetry::chain(error),
+                "cannot read counters of steering"
+            );
         };
         read().inspect_err(failed).ok()
     })
@@ -213,7 +242,7 @@ fn meter(counts: Arc<Counts>) -> Meter {
 fn lister(
     counts: Arc<Counts>,
     table: &Arc<Table>,
-    accepting: &Accepting,
+    accept_sockets: &AcceptSockets,
     not_kept: Option<&String>,
 ) -> Lister {
     let table = table.clone();
@@ -224,18 +253,18 @@ fn lister(
         kept_reason: not_kept.cloned(),
         acceleration: None,
         bindings: Vec::new(),
-        sockets: accepting.listing.clone(),
+        sockets: accept_sockets.listing.clone(),
     };
     Arc::new(move || {
-        let bound = |(place, owner): (Place, &Owner)| {
-            // Of what is counted with all others nothing is known.
+        let bound = |(range, owner): (BindRange, &Owner)| {
+            // Listeners on a shared slot have no counters of their own.
             let counters = (owner.slot >= FIRST).then(|| counts.of(owner.slot));
             let counters = counters.and_then(Result::ok).unwrap_or_default();
             let (namespace, listener) = (*owner.name).clone();
-            Bound {
-                address: place.network.address(),
-                prefix: place.network.bits(),
-                ports: place.ports.to_string(),
+            SteeredAddress {
+                address: range.network.address(),
+                prefix: range.network.bits(),
+                ports: range.ports.to_string(),
                 namespace,
                 listener,
                 routing_key: owner.routing_key.to_string(),
@@ -245,7 +274,7 @@ fn lister(
         };
         let owners = table.all();
         let mut all: Vec<_> = owners.iter().collect();
-        all.sort_by_key(|(place, _)| *place);
+        all.sort_by_key(|(range, _)| *range);
         Listing {
             bindings: all.into_iter().map(bound).collect(),
             ..empty.clone()

@@ -1,30 +1,13 @@
+mod writers;
+
 use super::*;
 use crate::{
     model::{Name, Namespace},
-    store::Layout,
+    store::{Layout, test_namespace::TestNamespace},
 };
 use std::os::unix::fs::{MetadataExt, symlink};
 
-struct Space {
-    root: tempfile::TempDir,
-    dir: NamespaceDir,
-}
-
-impl Space {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let dir = Layout::root(root.path()).namespace(&Namespace::default_namespace());
-        fs::create_dir_all(dir.input_resources()).unwrap();
-        Self { root, dir }
-    }
-
-    fn put(&self, file: &str, text: &str) -> PathBuf {
-        let path = self.dir.input_resources().join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        path
-    }
-
+impl TestNamespace {
     fn get(&self, file: &str) -> String {
         fs::read_to_string(self.dir.input_resources().join(file)).unwrap()
     }
@@ -47,7 +30,7 @@ impl Space {
 
     fn ports(&self) -> Vec<(String, u16)> {
         let loaded = self.dir.load().unwrap();
-        let port = |l: &Located| match &l.resource.spec {
+        let port = |l: &LocatedResource| match &l.resource.spec {
             crate::model::Spec::Listener(listener) => listener.port,
             _ => 0,
         };
@@ -76,8 +59,8 @@ fn key(kind: Kind, name: &str) -> Key {
 }
 
 #[test]
-fn new_resources_get_files_of_their_own() {
-    let space = Space::new();
+fn a_new_resource_gets_a_file_of_its_own() {
+    let space = TestNamespace::new();
     let mut editor = space.dir.edit().unwrap();
     let text = format!("# why\n{}", listener("a", 1));
     let path = editor.write_resource(&text).unwrap();
@@ -119,8 +102,8 @@ fn a_namespace_is_made_on_first_need() {
 }
 
 #[test]
-fn what_would_be_refused_is_not_written() {
-    let space = Space::new();
+fn an_invalid_document_is_not_written() {
+    let space = TestNamespace::new();
     let mut editor = space.dir.edit().unwrap();
     let error = editor.write_resource(&listener("a", 0)).unwrap_err();
     let text = "refused: -:8: Listener a: spec.port: 0 is not a port (1..65535)";
@@ -143,8 +126,8 @@ fn what_would_be_refused_is_not_written() {
 }
 
 #[test]
-fn documents_are_replaced_where_they_are() {
-    let space = Space::new();
+fn a_document_is_replaced_where_it_is() {
+    let space = TestNamespace::new();
     let (a, b, c) = (listener("a", 1), listener("b", 2), listener("c", 3));
     space.put(
         "mine.yaml",
@@ -163,8 +146,8 @@ fn documents_are_replaced_where_they_are() {
 }
 
 #[test]
-fn json_and_rows_of_it_are_left_to_json() {
-    let space = Space::new();
+fn a_resource_in_a_json_file_moves_to_a_file_of_its_own() {
+    let space = TestNamespace::new();
     let json = |name: &str, port: u16| {
         format!(
             "{{\"apiVersion\": \"skupper.io/v2alpha1\", \"kind\": \"Listener\", \"metadata\": \
@@ -186,21 +169,21 @@ fn json_and_rows_of_it_are_left_to_json() {
 }
 
 #[test]
-fn others_in_the_file_of_that_name_stay() {
-    let space = Space::new();
+fn other_resources_in_the_file_of_that_name_stay() {
+    let space = TestNamespace::new();
     space.put("Listener-a.yaml", &listener("other", 9));
     let mut editor = space.dir.edit().unwrap();
     editor.write_resource(&listener("a", 1)).unwrap();
     let expected = format!("{}---\n{}", listener("other", 9), listener("a", 1));
     assert_eq!(space.get("Listener-a.yaml"), expected);
-    // A form of it that is refused is in its place, and goes.
+    // An invalid version of the resource is in its file, and is replaced.
     space.put("Listener-b.yaml", &listener("b", 0));
     editor.write_resource(&listener("b", 2)).unwrap();
     assert_eq!(space.get("Listener-b.yaml"), listener("b", 2));
 }
 
 #[test]
-fn removal_leaves_other_documents_to_the_byte() {
+fn removal_leaves_all_other_bytes() {
     let (a, b, c) = (listener("a", 1), listener("b", 2), listener("c", 3));
     let whole = format!("# head\r\n--- # first\n{a}\n\n---\n# second\n{b}...\n---   \n{c}");
     let cases = [
@@ -215,7 +198,7 @@ fn removal_leaves_other_documents_to_the_byte() {
         ),
     ];
     for (name, expected) in cases {
-        let space = Space::new();
+        let space = TestNamespace::new();
         let path = space.put("sub/all.yml", &whole);
         let mut editor = space.dir.edit().unwrap();
         let changed = editor.remove_resource(&key(Kind::Listener, name)).unwrap();
@@ -232,8 +215,8 @@ fn removal_leaves_other_documents_to_the_byte() {
 }
 
 #[test]
-fn the_last_document_takes_its_file_along() {
-    let space = Space::new();
+fn the_file_of_the_last_document_is_removed() {
+    let space = TestNamespace::new();
     space.put("x.yaml", &format!("# license\n---\n{}", listener("a", 1)));
     space.put(
         "y.yaml",
@@ -249,8 +232,8 @@ fn the_last_document_takes_its_file_along() {
 }
 
 #[test]
-fn a_bad_document_beside_keeps_the_file() {
-    let space = Space::new();
+fn an_invalid_document_beside_it_keeps_the_file() {
+    let space = TestNamespace::new();
     let bad = "kind: [\n";
     space.put("x.yaml", &format!("{}---\n{bad}", listener("a", 1)));
     let mut editor = space.dir.edit().unwrap();
@@ -259,8 +242,8 @@ fn a_bad_document_beside_keeps_the_file() {
 }
 
 #[test]
-fn l20_a_file_that_gets_a_secret_is_closed_to_others() {
-    let space = Space::new();
+fn a_file_that_gets_a_secret_is_closed_to_others() {
+    let space = TestNamespace::new();
     let path = space.put("both.yaml", &format!("{}---\n{SECRET}", listener("a", 1)));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let mut editor = space.dir.edit().unwrap();
@@ -274,7 +257,7 @@ fn l20_a_file_that_gets_a_secret_is_closed_to_others() {
 
 #[test]
 fn links_are_replaced_and_their_targets_stay() {
-    let space = Space::new();
+    let space = TestNamespace::new();
     let target = space.root.path().join("managed.yaml");
     let text = format!("{}---\n{}", listener("a", 1), listener("b", 2));
     fs::write(&target, &text).unwrap();
@@ -286,8 +269,8 @@ fn links_are_replaced_and_their_targets_stay() {
 }
 
 #[test]
-fn what_dead_writers_left_is_swept_up() {
-    let space = Space::new();
+fn temporary_files_of_killed_writers_are_removed() {
+    let space = TestNamespace::new();
     space.put(&format!("{TEMPORARY}abc"), "half");
     space.put(".editor.swp", "theirs");
     assert!(space.dir.load().unwrap().errors.is_empty());
@@ -301,8 +284,8 @@ fn what_dead_writers_left_is_swept_up() {
 }
 
 #[test]
-fn what_can_not_be_read_is_passed_over() {
-    let space = Space::new();
+fn unreadable_files_are_skipped() {
+    let space = TestNamespace::new();
     symlink("nowhere", space.dir.input_resources().join("dangling.yaml")).unwrap();
     symlink("loop.yaml", space.dir.input_resources().join("loop.yaml")).unwrap();
     let pipe = space.dir.input_resources().join("pipe.yaml");
@@ -322,8 +305,8 @@ fn what_can_not_be_read_is_passed_over() {
 }
 
 #[test]
-fn conflicts_are_told_before_anything_is_written() {
-    let space = Space::new();
+fn conflicts_are_known_before_anything_is_written() {
+    let space = TestNamespace::new();
     space.put("x.yaml", &listener("a", 80));
     let editor = space.dir.edit().unwrap();
     let new = |text: &str| {
@@ -333,122 +316,11 @@ fn conflicts_are_told_before_anything_is_written() {
     let conflicts = editor.conflicts(&new(&listener("b", 80))).unwrap();
     assert_eq!(conflicts.len(), 1);
     assert_eq!(conflicts[0].name.as_deref(), Some("b"));
-    // Itself is replaced, and no conflict.
+    // The resource does not conflict with its own old version.
     assert!(
         editor
             .conflicts(&new(&listener("a", 80)))
             .unwrap()
             .is_empty()
-    );
-}
-
-#[test]
-fn c28_twenty_writers_at_once() {
-    let space = Space::new();
-    space.put(
-        "shared.yaml",
-        &(0..20)
-            .map(|n| format!("---\n{}", listener(&format!("s{n}"), 100 + n)))
-            .collect::<String>(),
-    );
-    std::thread::scope(|scope| {
-        for n in 0..20u16 {
-            let dir = &space.dir;
-            scope.spawn(move || {
-                let mut editor = dir.edit().unwrap();
-                editor
-                    .write_resource(&listener(&format!("w{n}"), 200 + n))
-                    .unwrap();
-                drop(editor);
-                // All of them change the same file.
-                let mut editor = dir.edit().unwrap();
-                editor
-                    .write_resource(&listener(&format!("s{n}"), 300 + n))
-                    .unwrap();
-            });
-        }
-    });
-    let loaded = space.dir.load().unwrap();
-    assert!(loaded.errors.is_empty(), "{:?}", loaded.errors);
-    let ports = space.ports();
-    assert_eq!(ports.len(), 40);
-    for n in 0..20u16 {
-        assert!(ports.contains(&(format!("Listener w{n}"), 200 + n)));
-        assert!(ports.contains(&(format!("Listener s{n}"), 300 + n)));
-    }
-    assert!(space.files().iter().all(|name| !name.starts_with('.')));
-}
-
-/// Environment of the child below: where to write.
-const CHILD: &str = "SKUPPER_TEST_WRITER";
-
-/// Does nothing by itself: the process that the next test starts and kills.
-#[test]
-fn writer_that_is_killed() {
-    let Ok(root) = std::env::var(CHILD) else {
-        return;
-    };
-    let dir = Layout::root(Path::new(&root)).namespace(&Namespace::default_namespace());
-    let mut n = 0u16;
-    loop {
-        n = n % 30_000 + 10;
-        let mut editor = dir.edit().unwrap();
-        editor.write_resource(&listener("a", n)).unwrap();
-        editor.write_resource(&listener("b", 30_100 + n)).unwrap();
-    }
-}
-
-#[test]
-fn c29_killed_at_any_time() {
-    let space = Space::new();
-    space.put(
-        "b.yaml",
-        &format!("{}---\n{}", listener("stays", 1), listener("b", 2)),
-    );
-    let program = std::env::current_exe().unwrap();
-    let mut last = String::new();
-    for round in 0..15 {
-        let mut child = std::process::Command::new(&program)
-            .args([
-                "store::edit::tests::writer_that_is_killed",
-                "--exact",
-                "--nocapture",
-            ])
-            .env(CHILD, space.root.path())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        // It is at work when the file is not what it was.
-        let file = space.dir.input_resources().join("Listener-a.yaml");
-        let mut seen = 0;
-        while seen <= round {
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "the writer has ended by itself"
-            );
-            let now = fs::read_to_string(&file).unwrap_or_default();
-            seen += usize::from(now != last);
-            last = now;
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let loaded = space.dir.load().unwrap();
-        assert!(loaded.errors.is_empty(), "{:?}", loaded.errors);
-        assert_eq!(loaded.resources.len(), 3);
-        last = fs::read_to_string(&file).unwrap();
-    }
-    // The lock of the dead is free, and their remains go.
-    space
-        .dir
-        .edit()
-        .unwrap()
-        .write_resource(&listener("a", 1))
-        .unwrap();
-    assert!(
-        space.files().iter().all(|name| !name.starts_with('.')),
-        "{:?}",
-        space.files()
     );
 }

@@ -1,30 +1,11 @@
 use super::*;
 use crate::{
     model::{Name, Spec},
-    store::Layout,
+    store::{Layout, test_namespace::TestNamespace},
 };
 use std::fs;
 
-struct Space {
-    _root: tempfile::TempDir,
-    dir: NamespaceDir,
-}
-
-impl Space {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let dir = Layout::root(root.path()).namespace(&Namespace::default_namespace());
-        fs::create_dir_all(dir.input_resources()).unwrap();
-        Self { _root: root, dir }
-    }
-
-    fn put(&self, file: &str, text: &str) -> PathBuf {
-        let path = self.dir.input_resources().join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        path
-    }
-
+impl TestNamespace {
     fn remove(&self, file: &str) {
         fs::remove_file(self.dir.input_resources().join(file)).unwrap();
     }
@@ -37,8 +18,8 @@ fn listener(name: &str, port: u16) -> String {
     )
 }
 
-fn ports(loaded: &Loaded) -> Vec<(String, u16)> {
-    let port = |l: &Located| match &l.resource.spec {
+fn ports(loaded: &NamespaceResources) -> Vec<(String, u16)> {
+    let port = |l: &LocatedResource| match &l.resource.spec {
         Spec::Listener(listener) => listener.port,
         _ => 0,
     };
@@ -57,8 +38,8 @@ fn expect(ports: &[(&str, u16)]) -> Vec<(String, u16)> {
 }
 
 #[test]
-fn c24_files_of_any_name_in_order() {
-    let space = Space::new();
+fn files_of_any_name_are_read_in_order() {
+    let space = TestNamespace::new();
     space.put(
         "b.yaml",
         &format!("{}---\n{}", listener("two", 2), listener("three", 3)),
@@ -84,7 +65,7 @@ fn c24_files_of_any_name_in_order() {
 }
 
 #[test]
-fn an_empty_namespace_has_nothing() {
+fn an_empty_namespace_has_no_resources() {
     let root = tempfile::tempdir().unwrap();
     let dir = Layout::root(root.path()).namespace(&Namespace::default_namespace());
     let loaded = dir.load().unwrap();
@@ -92,8 +73,8 @@ fn an_empty_namespace_has_nothing() {
 }
 
 #[test]
-fn unreadable_files_are_told_of() {
-    let space = Space::new();
+fn unreadable_files_are_reported() {
+    let space = TestNamespace::new();
     space.put("good.yaml", &listener("a", 1));
     std::os::unix::fs::symlink("nowhere", space.dir.input_resources().join("x.yaml")).unwrap();
     space.put("y.yaml", "\u{0}");
@@ -107,8 +88,8 @@ fn unreadable_files_are_told_of() {
 }
 
 #[test]
-fn r11_what_becomes_bad_stays_as_it_was() {
-    let space = Space::new();
+fn a_resource_that_becomes_invalid_stays_as_it_was() {
+    let space = TestNamespace::new();
     let mut loader = Loader::new(space.dir.clone());
     space.put("a.yaml", &listener("a", 1));
     space.put(
@@ -116,7 +97,7 @@ fn r11_what_becomes_bad_stays_as_it_was() {
         &format!("{}---\n{}", listener("b", 2), listener("c", 3)),
     );
     assert_eq!(loader.load().unwrap().resources.len(), 3);
-    // Named: it alone is held.
+    // The document names its resource: that alone is held.
     space.put("a.yaml", &listener("a", 0));
     let loaded = loader.load().unwrap();
     assert_eq!(ports(&loaded), expect(&[("b", 2), ("c", 3), ("a", 1)]));
@@ -125,31 +106,31 @@ fn r11_what_becomes_bad_stays_as_it_was() {
         name: Name::new("a").unwrap(),
     };
     assert!(
-        loaded.held[&key]
+        loaded.stale[&key]
             .to_string()
             .contains("spec.port: 0 is not a port")
     );
-    // Again: it is still the last good one.
-    assert_eq!(loader.load().unwrap().held.len(), 1);
-    // Not to be recognised: what was in its file is held.
+    // Read again, it is still the last valid version.
+    assert_eq!(loader.load().unwrap().stale.len(), 1);
+    // The document names no resource: all that were in its file are held.
     space.put(
         "b.yaml",
         &format!("]{}---\n{}", listener("b", 20), listener("c", 30)),
     );
     let loaded = loader.load().unwrap();
     assert_eq!(ports(&loaded), expect(&[("c", 30), ("b", 2), ("a", 1)]));
-    assert_eq!(loaded.held.len(), 2);
-    // Gone is gone, and good again is good again.
+    assert_eq!(loaded.stale.len(), 2);
+    // A removed resource is gone, and a corrected one is read.
     space.remove("a.yaml");
     space.put("b.yaml", &listener("b", 21));
     let loaded = loader.load().unwrap();
     assert_eq!(ports(&loaded), expect(&[("b", 21)]));
-    assert!(loaded.held.is_empty() && loaded.errors.is_empty());
+    assert!(loaded.stale.is_empty() && loaded.errors.is_empty());
 }
 
 #[test]
-fn what_takes_an_address_meanwhile_keeps_it() {
-    let space = Space::new();
+fn a_resource_that_takes_an_address_meanwhile_keeps_it() {
+    let space = TestNamespace::new();
     let mut loader = Loader::new(space.dir.clone());
     space.put("a.yaml", &listener("a", 80));
     loader.load().unwrap();
@@ -157,12 +138,12 @@ fn what_takes_an_address_meanwhile_keeps_it() {
     space.put("b.yaml", &listener("b", 80));
     let loaded = loader.load().unwrap();
     assert_eq!(ports(&loaded), expect(&[("b", 80)]));
-    assert!(loaded.held.is_empty());
+    assert!(loaded.stale.is_empty());
 }
 
 #[test]
-fn v12_a_taken_address_leaves_both_as_they_were() {
-    let space = Space::new();
+fn a_conflicting_address_leaves_both_listeners_as_they_were() {
+    let space = TestNamespace::new();
     let mut loader = Loader::new(space.dir.clone());
     space.put("a.yaml", &listener("a", 80));
     space.put("b.yaml", &listener("b", 81));
@@ -174,11 +155,11 @@ fn v12_a_taken_address_leaves_both_as_they_were() {
 }
 
 #[test]
-fn s2_a_second_site_is_refused_and_the_first_stays() {
+fn a_second_site_is_refused_and_the_first_stays() {
     let site = |name: &str| {
         format!("apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {{name: {name}}}\n")
     };
-    let space = Space::new();
+    let space = TestNamespace::new();
     let mut loader = Loader::new(space.dir.clone());
     space.put("Site-m.yaml", &site("m"));
     loader.load().unwrap();
@@ -194,13 +175,13 @@ fn s2_a_second_site_is_refused_and_the_first_stays() {
 
 #[test]
 fn unchanged_files_are_not_read_again() {
-    let space = Space::new();
+    let space = TestNamespace::new();
     let path = space.put("a.yaml", &listener("a", 1));
     let mut loader = Loader::new(space.dir.clone());
     let read = |loader: &Loader| Arc::clone(&loader.files[&path].1);
     loader.load().unwrap();
     let first = read(&loader);
-    // So young a file may change without a trace.
+    // A file this young may change without a change of its timestamps.
     loader.load().unwrap();
     assert!(!Arc::ptr_eq(&first, &read(&loader)));
     // As if it had been read long after it changed.
@@ -208,7 +189,7 @@ fn unchanged_files_are_not_read_again() {
     let settled = read(&loader);
     loader.load().unwrap();
     assert!(Arc::ptr_eq(&settled, &read(&loader)));
-    // Same size, another file.
+    // The same size, but another file.
     let new = space.put("new", &listener("a", 2));
     fs::rename(&new, &path).unwrap();
     assert_eq!(ports(&loader.load().unwrap()), expect(&[("a", 2)]));

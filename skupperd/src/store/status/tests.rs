@@ -1,23 +1,12 @@
 use super::*;
 use crate::{
     manifest::parse,
-    model::{ConditionType, ListenerDetails, State},
-    store::Layout,
+    model::{ConditionType, State},
+    store::test_namespace::TestNamespace,
 };
 use std::os::unix::fs::MetadataExt;
 
-struct Space {
-    _root: tempfile::TempDir,
-    dir: NamespaceDir,
-}
-
-impl Space {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let dir = Layout::root(root.path()).namespace(&Namespace::default_namespace());
-        Self { _root: root, dir }
-    }
-
+impl TestNamespace {
     fn file(&self, name: &str) -> PathBuf {
         self.dir.runtime_resources().join(name)
     }
@@ -41,25 +30,15 @@ fn listener() -> (Key, Value) {
     )
 }
 
-fn draft(matched: bool) -> Draft {
-    Draft::new(Kind::Listener, false)
-        .with(ConditionType::Configured, State::True)
-        .with(
-            ConditionType::Matched,
-            State::when(matched, "No matching connectors"),
-        )
-        .details(ListenerDetails {
-            has_matching_connector: matched,
-            ..ListenerDetails::default()
-        })
-}
-
 #[test]
-fn resource_with_status_as_upstream_writes_it() {
-    let space = Space::new();
+fn a_status_file_has_the_form_of_skuppers() {
+    let space = TestNamespace::new();
     let (key, document) = listener();
     let mut dir = StatusDir::open(&space.dir).unwrap();
-    assert!(dir.write(&key, document, draft(false), at(0)).unwrap());
+    assert!(
+        dir.write(&key, document, Draft::of_listener(false), at(0))
+            .unwrap()
+    );
     let path = space.file("Listener-a.yaml");
     insta::assert_snapshot!(fs::read_to_string(&path).unwrap());
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
@@ -69,26 +48,26 @@ fn resource_with_status_as_upstream_writes_it() {
 }
 
 #[test]
-fn written_only_when_changed() {
-    let space = Space::new();
+fn a_status_file_is_written_only_if_it_changes() {
+    let space = TestNamespace::new();
     let (key, document) = listener();
     let mut dir = StatusDir::open(&space.dir).unwrap();
     assert!(
-        dir.write(&key, document.clone(), draft(false), at(0))
+        dir.write(&key, document.clone(), Draft::of_listener(false), at(0))
             .unwrap()
     );
     assert!(
-        !dir.write(&key, document.clone(), draft(false), at(1))
+        !dir.write(&key, document.clone(), Draft::of_listener(false), at(1))
             .unwrap()
     );
     // After a restart too.
     let mut dir = StatusDir::open(&space.dir).unwrap();
     assert!(
-        !dir.write(&key, document.clone(), draft(false), at(2))
+        !dir.write(&key, document.clone(), Draft::of_listener(false), at(2))
             .unwrap()
     );
     assert!(
-        dir.write(&key, document.clone(), draft(true), at(3))
+        dir.write(&key, document.clone(), Draft::of_listener(true), at(3))
             .unwrap()
     );
     let status = &space.dir.statuses(Kind::Listener).unwrap()["a"]["status"];
@@ -103,24 +82,28 @@ fn written_only_when_changed() {
         })
         .collect();
     assert_eq!(since, [at(0).to_string(), at(3).to_string()]);
-    // Somebody has taken it away.
+    // Removed by another program.
     fs::remove_file(space.file("Listener-a.yaml")).unwrap();
-    assert!(dir.write(&key, document, draft(true), at(4)).unwrap());
+    assert!(
+        dir.write(&key, document, Draft::of_listener(true), at(4))
+            .unwrap()
+    );
 }
 
 #[test]
-fn files_of_what_is_gone_go() {
-    let space = Space::new();
+fn status_files_of_removed_resources_are_removed() {
+    let space = TestNamespace::new();
     let (key, document) = listener();
     let mut dir = StatusDir::open(&space.dir).unwrap();
-    dir.write(&key, document, draft(false), at(0)).unwrap();
+    dir.write(&key, document, Draft::of_listener(false), at(0))
+        .unwrap();
     fs::write(
         space.file("ConfigMap-skupper-network-status.yaml"),
         "theirs",
     )
     .unwrap();
     fs::write(space.file("Link-broken.yaml"), "\u{0}[").unwrap();
-    // Left from before a restart, and not even to be read.
+    // Left from before a restart, and unreadable.
     let mut dir = StatusDir::open(&space.dir).unwrap();
     dir.retain(&BTreeSet::from([key.clone()])).unwrap();
     assert!(space.file("Listener-a.yaml").exists() && !space.file("Link-broken.yaml").exists());
@@ -130,15 +113,15 @@ fn files_of_what_is_gone_go() {
 }
 
 #[test]
-fn l20_nothing_secret_is_written() {
-    let space = Space::new();
+fn status_files_hold_nothing_secret() {
+    let space = TestNamespace::new();
     let secret = "LS0tLS1CRUdJTiBTRUNSRVQtLS0tLQ==";
     let text = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\ndata:\n  tls.key: {secret}\n  password: \
          aGlkZGVu\n  ca.crt: LS0tLS1CRUdJTiBYLS0tLS0=\n"
     );
     let (key, _) = document(&text);
-    // Even when the document is whole.
+    // Even if the document has them.
     let whole: Value = serde_yaml::from_str(&text).unwrap();
     let mut dir = StatusDir::open(&space.dir).unwrap();
     let draft = Draft::new(Kind::Secret, false).with(ConditionType::Configured, State::True);
@@ -157,18 +140,20 @@ fn l20_nothing_secret_is_written() {
 }
 
 #[test]
-fn a_directory_that_can_not_be_made_is_named() {
-    let space = Space::new();
+fn a_directory_that_cannot_be_made_is_an_error() {
+    let space = TestNamespace::new();
     let state = space.dir.runtime_resources();
     let above = state.parent().unwrap().parent().unwrap();
-    fs::create_dir_all(above.parent().unwrap()).unwrap();
+    fs::remove_dir_all(above).unwrap();
     fs::write(above, "a file").unwrap();
     let (key, document) = listener();
     let mut dir = StatusDir {
         dir: state,
         written: BTreeMap::new(),
     };
-    let error = dir.write(&key, document, draft(false), at(0)).unwrap_err();
+    let error = dir
+        .write(&key, document, Draft::of_listener(false), at(0))
+        .unwrap_err();
     assert!(
         error.to_string().starts_with("writing ") && error.to_string().ends_with("Listener-a.yaml")
     );

@@ -1,11 +1,9 @@
 use super::*;
+use crate::model::Namespace;
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-/// A test that waits this long has failed.
+/// A test fails if it waits for longer.
 const LONG: Duration = Duration::from_secs(20);
-/// Longer than any test.
-const NEVER: Duration = Duration::from_secs(3600);
-
 struct Space {
     root: tempfile::TempDir,
     layout: Layout,
@@ -35,7 +33,7 @@ impl Space {
     }
 
     fn watch(&self) -> Watcher {
-        Watcher::with_interval(&self.layout, NEVER).unwrap()
+        Watcher::new(&self.layout).unwrap()
     }
 }
 
@@ -43,15 +41,15 @@ fn namespace(name: &str) -> Namespace {
     Namespace::new(name).unwrap()
 }
 
-async fn next(watcher: &mut Watcher) -> Change {
-    tokio::time::timeout(LONG, watcher.next())
-        .await
-        .expect("no change is told of")
-        .unwrap()
+async fn expect_change(watcher: &mut Watcher) {
+    let change = tokio::time::timeout(LONG, watcher.changed());
+    change.await.expect("a change").unwrap();
 }
 
-fn only(names: &[&str]) -> Change {
-    Change::Namespaces(names.iter().map(|n| namespace(n)).collect())
+/// No change is reported in a time that would be enough for one.
+async fn expect_silence(watcher: &mut Watcher) {
+    let change = tokio::time::timeout(MAX_DELAY * 2, watcher.changed()).await;
+    assert!(change.is_err(), "{change:?}");
 }
 
 macro_rules! watch_test {
@@ -66,23 +64,22 @@ macro_rules! watch_test {
     };
 }
 
-watch_test!(c23_files_that_come_change_and_go, async {
+watch_test!(files_that_come_change_and_go_are_noticed, async {
     let space = Space::with(&["east", "west"]);
     let mut watcher = space.watch();
     let east = space.resources("east");
-    let here = only(&["east"]);
     space.put("east", "a.yaml");
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     space.put("east", "a.yaml");
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     // As editors and our own writers do it.
     fs::write(east.join(".a.tmp"), "y").unwrap();
     fs::rename(east.join(".a.tmp"), east.join("a.yaml")).unwrap();
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     fs::rename(east.join("a.yaml"), space.resources("west").join("a.yaml")).unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["east", "west"]));
+    expect_change(&mut watcher).await;
     fs::remove_file(space.resources("west").join("a.yaml")).unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
     fs::hard_link(
         space.root.path().join("deep/base/namespaces/x"),
         east.join("b.yaml"),
@@ -90,71 +87,72 @@ watch_test!(c23_files_that_come_change_and_go, async {
     .unwrap_err();
     fs::write(space.root.path().join("elsewhere"), "x").unwrap();
     fs::hard_link(space.root.path().join("elsewhere"), east.join("b.yaml")).unwrap();
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
 });
 
-watch_test!(directories_that_come_are_watched_too, async {
+watch_test!(new_directories_are_watched, async {
     let space = Space::with(&["east"]);
     let mut watcher = space.watch();
     let sub = space.resources("east").join("one/two");
     fs::create_dir_all(&sub).unwrap();
     fs::write(sub.join("a.yaml"), "x").unwrap();
-    let here = only(&["east"]);
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     fs::write(sub.join("a.yaml"), "y").unwrap();
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     // Moved inside, it is still watched; moved outside, no longer.
     let moved = space.resources("east").join("moved");
     fs::rename(space.resources("east").join("one"), &moved).unwrap();
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     fs::write(moved.join("two/a.yaml"), "z").unwrap();
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     let away = space.root.path().join("away");
     fs::rename(&moved, &away).unwrap();
-    assert_eq!(next(&mut watcher).await, here);
+    expect_change(&mut watcher).await;
     fs::write(away.join("two/a.yaml"), "?").unwrap();
+    expect_silence(&mut watcher).await;
     fs::create_dir_all(space.resources("west")).unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
 });
 
 watch_test!(namespaces_come_and_go, async {
     let space = Space::with(&["east"]);
     let mut watcher = space.watch();
     fs::create_dir_all(space.resources("west")).unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
     space.put("west", "a.yaml");
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
     fs::create_dir_all(space.layout.input_namespaces().join("Not_One")).unwrap();
+    expect_silence(&mut watcher).await;
     let west = space.layout.input_namespaces().join("west");
     fs::remove_dir_all(&west).unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
     fs::create_dir_all(space.resources("west")).unwrap();
     space.put("west", "a.yaml");
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
     let certs = west.join("input/certs/own");
     fs::create_dir_all(&certs).unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
     fs::write(certs.join("tls.crt"), "x").unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
 });
 
 watch_test!(the_base_may_come_later, async {
     let space = Space::new();
     let mut watcher = space.watch();
     fs::create_dir_all(space.resources("east")).unwrap();
-    assert_eq!(next(&mut watcher).await, Change::Resync);
+    expect_change(&mut watcher).await;
     space.put("east", "a.yaml");
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
+    expect_change(&mut watcher).await;
     fs::remove_dir_all(space.root.path().join("deep")).unwrap();
-    assert_eq!(next(&mut watcher).await, Change::Resync);
+    expect_change(&mut watcher).await;
     fs::create_dir_all(space.resources("east")).unwrap();
-    assert_eq!(next(&mut watcher).await, Change::Resync);
+    expect_change(&mut watcher).await;
     space.put("east", "a.yaml");
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
+    expect_change(&mut watcher).await;
 });
 
-watch_test!(our_own_writing_and_state_are_no_change, async {
-    let space = Space::with(&["east", "west"]);
+watch_test!(temporary_files_and_state_are_no_change, async {
+    let space = Space::with(&["east"]);
     let east = space.layout.namespace(&namespace("east"));
     fs::create_dir_all(east.runtime_resources()).unwrap();
     fs::create_dir_all(east.internal()).unwrap();
@@ -163,12 +161,11 @@ watch_test!(our_own_writing_and_state_are_no_change, async {
     fs::create_dir_all(east.runtime_links()).unwrap();
     fs::write(east.internal().join("lock"), "x").unwrap();
     fs::write(space.resources("east").join(".skupper-abc"), "x").unwrap();
-    // What was opened and is not yet written.
+    // A file is noticed when its writer closes it.
     let open = fs::File::create_new(space.resources("east").join("new.yaml")).unwrap();
-    space.put("west", "a.yaml");
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_silence(&mut watcher).await;
     drop(open);
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
+    expect_change(&mut watcher).await;
 });
 
 watch_test!(targets_of_links_are_watched, async {
@@ -182,21 +179,27 @@ watch_test!(targets_of_links_are_watched, async {
     symlink(&shared, space.resources("west").join("dir")).unwrap();
     let mut watcher = space.watch();
     fs::write(&target, "y").unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
+    expect_change(&mut watcher).await;
     // Replaced, as config management does: the new one is watched.
     for text in ["z", "?"] {
         let new = space.root.path().join("new");
         fs::write(&new, text).unwrap();
         fs::rename(&new, &target).unwrap();
-        assert_eq!(next(&mut watcher).await, only(&["east"]));
+        expect_change(&mut watcher).await;
     }
     fs::write(shared.join("a.yaml"), "x").unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["east", "west"]));
-    // One of the two lets go: the other still sees.
-    fs::remove_file(space.resources("east").join("dir")).unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
-    fs::write(shared.join("a.yaml"), "y").unwrap();
-    assert_eq!(next(&mut watcher).await, only(&["west"]));
+    expect_change(&mut watcher).await;
+    // It is watched until the last link to it is gone.
+    for (namespace, is_watched) in [("east", true), ("west", false)] {
+        fs::remove_file(space.resources(namespace).join("dir")).unwrap();
+        expect_change(&mut watcher).await;
+        fs::write(shared.join("a.yaml"), namespace).unwrap();
+        if is_watched {
+            expect_change(&mut watcher).await;
+        } else {
+            expect_silence(&mut watcher).await;
+        }
+    }
 });
 
 watch_test!(a_loop_of_links_ends, async {
@@ -207,7 +210,7 @@ watch_test!(a_loop_of_links_ends, async {
     symlink("loop.yaml", resources.join("loop.yaml")).unwrap();
     let mut watcher = space.watch();
     space.put("east", "a.yaml");
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
+    expect_change(&mut watcher).await;
 });
 
 watch_test!(a_burst_is_one_change, async {
@@ -216,12 +219,11 @@ watch_test!(a_burst_is_one_change, async {
     for n in 0..200 {
         space.put("east", &format!("{n}.yaml"));
     }
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
-    let again = tokio::time::timeout(QUIET * 2, watcher.next()).await;
-    assert!(again.is_err(), "{again:?}");
+    expect_change(&mut watcher).await;
+    expect_silence(&mut watcher).await;
 });
 
-watch_test!(a_burst_that_does_not_end_is_told_of, async {
+watch_test!(a_burst_that_does_not_end_is_reported, async {
     let space = Space::with(&["east"]);
     let mut watcher = space.watch();
     let writing = async {
@@ -230,28 +232,28 @@ watch_test!(a_burst_that_does_not_end_is_told_of, async {
             tokio::task::yield_now().await;
         }
     };
-    // No pause is as long as the quiet that is waited for.
+    // No pause is as long as [`QUIET`].
     tokio::select! {
-        change = next(&mut watcher) => assert_eq!(change, only(&["east"])),
+        () = expect_change(&mut watcher) => {}
         () = writing => {}
     }
 });
 
-watch_test!(what_was_noticed_survives_a_wait_that_is_given_up, async {
+watch_test!(a_noticed_change_survives_a_cancelled_wait, async {
     let space = Space::with(&["east"]);
     let mut watcher = space.watch();
     space.put("east", "a.yaml");
-    while watcher.since.is_none() {
+    while watcher.pending.is_none() {
         tokio::select! {
             biased;
-            change = watcher.next() => panic!("too early: {change:?}"),
+            change = watcher.changed() => panic!("too early: {change:?}"),
             () = tokio::task::yield_now() => {}
         }
     }
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
+    expect_change(&mut watcher).await;
 });
 
-watch_test!(too_many_events_mean_look_at_everything, async {
+watch_test!(an_overflow_of_events_is_a_change, async {
     let space = Space::with(&["east"]);
     let limit = Path::new("/proc/sys/fs/inotify/max_queued_events");
     let limit: usize = fs::read_to_string(limit).unwrap().trim().parse().unwrap();
@@ -266,14 +268,20 @@ watch_test!(too_many_events_mean_look_at_everything, async {
         fs::rename(&a, &b).unwrap();
         fs::rename(&b, &a).unwrap();
     }
-    assert_eq!(next(&mut watcher).await, Change::Resync);
+    expect_change(&mut watcher).await;
     space.put("east", "c.yaml");
-    assert_eq!(next(&mut watcher).await, only(&["east"]));
+    expect_change(&mut watcher).await;
 });
 
-watch_test!(from_time_to_time_everything_is_looked_at, async {
-    let space = Space::with(&["east"]);
-    let mut watcher = Watcher::with_interval(&space.layout, Duration::from_millis(20)).unwrap();
-    assert_eq!(next(&mut watcher).await, Change::Resync);
-    assert_eq!(next(&mut watcher).await, Change::Resync);
-});
+watch_test!(
+    a_directory_that_could_not_be_watched_is_watched_later,
+    async {
+        let space = Space::with(&["east"]);
+        let mut watcher = space.watch();
+        // The directory is there before anybody could see its event.
+        watcher.dirs = WatchedDirs::new(space.layout.input_namespaces());
+        watcher.rewatch();
+        space.put("east", "a.yaml");
+        expect_change(&mut watcher).await;
+    }
+);

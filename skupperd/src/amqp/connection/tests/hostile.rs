@@ -1,4 +1,4 @@
-//! Peers that lie: closed with the right condition, and never more memory than the limits allow.
+//! Hostile peers: the connection closes with the right condition and stays within its limits.
 
 use super::pair::Pair;
 use crate::amqp::{
@@ -27,7 +27,7 @@ fn error(pair: &mut Pair, mut bytes: Bytes) -> String {
             Ok(Some(_)) => {}
             Ok(None) => return String::from("no error"),
             Err(e) => {
-                assert!(!pair.b.output().is_empty(), "a close must say so");
+                assert!(!pair.b.output().is_empty(), "an error without a close");
                 return e.0.condition.to_string();
             }
         }
@@ -131,7 +131,7 @@ fn credit_overrun_is_a_violation() {
 }
 
 #[test]
-fn a_disposition_of_everything_costs_nothing() {
+fn a_disposition_of_the_whole_id_range_is_cheap() {
     let mut pair = Pair::new();
     pair.link(10);
     let all = Disposition {
@@ -150,7 +150,7 @@ fn a_disposition_of_everything_costs_nothing() {
 }
 
 #[test]
-fn huge_counts_and_deep_nests_are_refused() {
+fn huge_counts_and_deep_nesting_are_refused() {
     // An array of 2^32 - 1 empty lists, in fourteen bytes.
     let array = [0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x45];
     assert!(Reader::new(&array).value().is_err());
@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn any_change_of_a_frame_is_survived(at in 0usize..200, to in any::<u8>()) {
+    fn a_frame_with_any_byte_changed_does_not_panic(at in 0usize..200, to in any::<u8>()) {
         let attach = Attach { name: "x".into(), handle: 1, ..Attach::default() };
         let mut bytes = framed(0, &Performative::Attach(Box::new(attach)), b"").to_vec();
         let n = bytes.len();

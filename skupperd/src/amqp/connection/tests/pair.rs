@@ -1,4 +1,4 @@
-//! Two engines that talk to each other in memory.
+//! Two connections that talk to each other in memory.
 
 use crate::amqp::{
     connection::{
@@ -29,7 +29,7 @@ impl Pair {
         pair
     }
 
-    /// Carries everything over, until both are silent.
+    /// Delivers all output, until both are silent.
     pub(super) fn exchange(&mut self) -> (Vec<Event>, Vec<Event>) {
         let (mut to_a, mut to_b) = (Vec::new(), Vec::new());
         loop {
@@ -253,12 +253,12 @@ fn heartbeats_keep_a_silent_connection_and_silence_ends_it() {
 }
 
 #[test]
-fn native_frames_are_larger_on_both_sides() {
+fn larger_frames_are_allowed_in_both_directions() {
     let mut pair = Pair::new();
     let link = pair.link(10);
     let before = pair.a.max_payload();
-    pair.a.set_native(131_072);
-    pair.b.set_native(131_072);
+    pair.a.raise_max_frame_size(131_072);
+    pair.b.raise_max_frame_size(131_072);
     assert!(pair.a.max_payload() > before * 7);
     pair.a.start_delivery(link, false).expect("credit");
     let frame = transfer(&mut pair.a, link, &vec![1; 131_000], false);
@@ -271,9 +271,9 @@ fn native_frames_are_larger_on_both_sides() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However the bytes are cut, the same payload comes out in the same order.
+    /// However the bytes are split, the same payload arrives in the same order.
     #[test]
-    fn any_cut_gives_the_same_payload(
+    fn payload_does_not_depend_on_how_the_input_is_split(
         sizes in prop::collection::vec(0usize..3000, 1..12),
         cuts in prop::collection::vec(1usize..700, 1..40),
     ) {

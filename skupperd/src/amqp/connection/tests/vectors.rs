@@ -1,8 +1,8 @@
-//! Frames of real routers: all decode, canonical ones encode to the same bytes, and either side of
-//! each conversation can be replayed against us without an error.
+//! Frames of skupper-routers: all decode, canonical ones encode to the same bytes, and either side of
+//! each conversation can be replayed against a connection without an error.
 
 use crate::amqp::{
-    captured::{Captured, FILES, is_header, load, performative},
+    captured::{CapturedFrame, FILES, is_header, load, performative},
     codec::Reader,
     connection::{AttachArgs, Config, Connection, Event, LinkId, SessionId},
     frame,
@@ -23,17 +23,17 @@ fn every_frame_decodes_and_canonical_ones_encode_to_the_same_bytes() {
         decoded += 1;
         let mut again = BytesMut::new();
         performative.encode(&mut again);
-        // Upstream writes arrays and maps of open in their wide form: the same values, other bytes.
+        // skupper-router writes arrays and maps of open in their wide form: the same values, other bytes.
         if matches!(performative, Performative::Open(_)) {
             let back = Performative::decode(&mut Reader::new(&again)).expect("our own encoding");
-            assert_eq!(back, performative, "{}", captured.place());
+            assert_eq!(back, performative, "{}", captured.location());
             continue;
         }
         assert_eq!(
             again[..],
             captured.padded()[head.body..payload],
             "{}: {performative:?}",
-            captured.place()
+            captured.location()
         );
         same += 1;
     }
@@ -58,11 +58,12 @@ fn heads_of_streams_encode_to_the_same_bytes() {
         if t.delivery_tag.is_none() || !payload.starts_with(&[0, 0x80, 0x53, 0x4b]) {
             continue;
         }
-        match parse_stream_head(payload).unwrap_or_else(|e| panic!("{}: {e}", captured.place())) {
+        match parse_stream_head(payload).unwrap_or_else(|e| panic!("{}: {e}", captured.location()))
+        {
             StreamParse::Stream { head, raw_offset } => {
                 let mut again = BytesMut::new();
                 encode_stream_head(&head, &mut again);
-                assert_eq!(again[..], payload[..raw_offset], "{}", captured.place());
+                assert_eq!(again[..], payload[..raw_offset], "{}", captured.location());
                 streams += 1;
                 // Byte by byte: never an error, and complete only at the end.
                 for n in 0..raw_offset {
@@ -72,18 +73,18 @@ fn heads_of_streams_encode_to_the_same_bytes() {
             }
             StreamParse::NotStream | StreamParse::NeedMore if !t.more => {
                 let message = Message::decode(payload)
-                    .unwrap_or_else(|e| panic!("{}: {e}", captured.place()));
+                    .unwrap_or_else(|e| panic!("{}: {e}", captured.location()));
                 let mut again = BytesMut::new();
                 message.encode(&mut again);
                 assert_eq!(Message::decode(&again).expect("our own encoding"), message);
             }
-            other => assert!(t.more, "{}: {other:?}", captured.place()),
+            other => assert!(t.more, "{}: {other:?}", captured.location()),
         }
     }
     assert!(streams >= 12, "{streams} streams");
 }
 
-/// Does what one side of a conversation did, as far as that decides what the other may do.
+/// A connection that takes one side of a conversation, as far as that decides what the other may do.
 struct Replay {
     conn: Connection,
     sessions: u16,
@@ -94,16 +95,16 @@ struct Replay {
 }
 
 impl Replay {
-    /// Runs of data frames are not listed in the files, and with them the ends of some deliveries:
-    /// these are ended here, as the router did.
-    fn mend(&mut self, captured: &Captured) {
+    /// The captures leave out runs of data frames, and with them the ends of some deliveries: ends
+    /// these deliveries, as the router did.
+    fn end_open_delivery(&mut self, captured: &CapturedFrame) {
         let Some((head, Performative::Transfer(t), _)) = performative(captured) else {
             return;
         };
-        let place = (head.channel, t.handle);
+        let link = (head.channel, t.handle);
         let missing = self
             .open
-            .get(&place)
+            .get(&link)
             .copied()
             .filter(|id| t.delivery_id.is_some_and(|n| n != *id));
         if let Some(id) = missing {
@@ -125,8 +126,8 @@ impl Replay {
             {}
         }
         let _previous = match t.delivery_id.filter(|_| t.more) {
-            Some(id) => self.open.insert(place, id),
-            None => self.open.remove(&place),
+            Some(id) => self.open.insert(link, id),
+            None => self.open.remove(&link),
         };
     }
 
@@ -158,7 +159,7 @@ impl Replay {
         }
     }
 
-    fn receive(&mut self, captured: &Captured) -> usize {
+    fn receive(&mut self, captured: &CapturedFrame) -> usize {
         let mut bytes = captured.padded();
         let mut events = 0;
         loop {
@@ -173,7 +174,7 @@ impl Replay {
                 }
                 Ok(Some(_)) => events += 1,
                 Ok(None) => return events,
-                Err(e) => panic!("{}: {e}", captured.place()),
+                Err(e) => panic!("{}: {e}", captured.location()),
             }
         }
     }
@@ -202,14 +203,14 @@ fn both_sides_of_every_conversation_can_be_replayed() {
                 if !ours && !sasl.is_done() {
                     let mut bytes = BytesMut::from(&captured.bytes[..]);
                     sasl.feed(&mut bytes)
-                        .unwrap_or_else(|e| panic!("{}: {e}", captured.place()));
+                        .unwrap_or_else(|e| panic!("{}: {e}", captured.location()));
                     if bytes.is_empty() {
                         continue;
                     }
                 }
                 if !ours {
                     if !is_header(captured) {
-                        replay.mend(captured);
+                        replay.end_open_delivery(captured);
                     }
                     events += replay.receive(captured);
                 } else if sasl.is_done()

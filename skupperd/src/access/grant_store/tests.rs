@@ -1,0 +1,183 @@
+use super::*;
+use crate::model::{Host, Role, Spec};
+use std::time::Duration;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn grant(allowed: u32) -> AccessGrant {
+    AccessGrant {
+        redemptions_allowed: allowed,
+        expiration_window: Duration::from_secs(60),
+        code: None,
+        issuer: None,
+        settings: BTreeMap::new(),
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + seconds).unwrap()
+}
+
+/// A store with one grant: name g, id 1.
+fn store(dir: &std::path::Path, grant: AccessGrant) -> GrantStore {
+    let mut store = GrantStore::open(dir.join("grants.json")).unwrap();
+    let issuer = pki::ensure_issuer(&dir.join("ca"), "ca").unwrap();
+    store.set_offer(LinkOffer {
+        endpoints: vec![Endpoint {
+            role: Role::InterRouter,
+            host: Host::new("192.0.2.1").unwrap(),
+            port: 55671,
+            group: String::new(),
+        }],
+        authority: None,
+        hosts: ["hub.example".to_owned()].into(),
+        issuers: BTreeMap::from([(None, issuer)]),
+    });
+    let wanted = BTreeMap::from([(name("g"), grant)]);
+    store.set(wanted, at(0), || "1".to_owned()).unwrap();
+    store
+}
+
+fn code(store: &GrantStore) -> String {
+    store.info(&name("g")).unwrap().code.reveal().to_owned()
+}
+
+fn documents(answer: Result<Redemption, Refusal>) -> Result<String, Refusal> {
+    answer.map(|redeemed| redeemed.documents)
+}
+
+#[test]
+fn a_grant_allows_its_number_of_redemptions_each_with_its_own_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path(), grant(3));
+    let code = code(&store);
+    assert_eq!(code.len(), 24);
+    let mut ask = || documents(store.redeem("1", code.as_bytes(), None, None, at(1)));
+    let answers: Vec<String> = (0..3).map(|_| ask().unwrap()).collect();
+    assert_eq!(ask(), Err(Refusal::UsedUp));
+    assert!(answers[0] != answers[1] && answers[1] != answers[2]);
+    assert_eq!(store.info(&name("g")).unwrap().redemptions, 3);
+}
+
+#[test]
+fn a_wrong_code_counts_no_redemption() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path(), grant(1));
+    for wrong in ["", "x", "000000000000000000000000"] {
+        let answer = documents(store.redeem("1", wrong.as_bytes(), None, None, at(1)));
+        assert_eq!(answer, Err(Refusal::WrongCode));
+    }
+    assert_eq!(store.info(&name("g")).unwrap().redemptions, 0);
+}
+
+#[test]
+fn a_subject_is_a_name_that_is_not_one_of_the_site() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path(), grant(9));
+    let code = code(&store);
+    let mut ask = |subject| store.redeem("1", code.as_bytes(), None, Some(subject), at(1));
+    for bad in ["x\",kind=\"Site\"} 1 #", "a b", "A", "a\n", "hub.example"] {
+        assert_eq!(ask(bad).map(drop), Err(Refusal::Subject), "{bad:?}");
+    }
+    assert_eq!(ask("west").unwrap().subject, "west");
+    assert_eq!(ask("west").unwrap().subject, "west-2");
+    assert_eq!(store.info(&name("g")).unwrap().redemptions, 2);
+}
+
+#[test]
+fn expired_and_removed_grants_are_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path(), grant(9));
+    let code = code(&store);
+    let ask = |store: &mut GrantStore, id, now| {
+        documents(store.redeem(id, code.as_bytes(), None, None, now))
+    };
+    assert!(ask(&mut store, "1", at(59)).is_ok());
+    assert_eq!(ask(&mut store, "1", at(60)), Err(Refusal::Unknown));
+    assert_eq!(ask(&mut store, "2", at(1)), Err(Refusal::Unknown));
+    store.set(BTreeMap::new(), at(2), String::new).unwrap();
+    assert_eq!(ask(&mut store, "1", at(2)), Err(Refusal::Unknown));
+}
+
+#[test]
+fn counts_and_codes_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = store(dir.path(), grant(2));
+    let code = code(&first);
+    first
+        .redeem("1", code.as_bytes(), None, None, at(1))
+        .unwrap();
+    drop(first);
+    let mut reopened = store(dir.path(), grant(2));
+    let info = reopened.info(&name("g")).unwrap();
+    assert_eq!((info.redemptions, info.code.reveal()), (1, &*code));
+    assert_eq!(info.expires, at(60));
+    documents(reopened.redeem("1", code.as_bytes(), None, None, at(1))).unwrap();
+    assert_eq!(
+        documents(reopened.redeem("1", code.as_bytes(), None, None, at(1))),
+        Err(Refusal::UsedUp)
+    );
+}
+
+#[test]
+fn the_code_and_issuer_of_the_resource_are_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wanted = grant(1);
+    wanted.code = Some(Code::new("open-sesame"));
+    wanted.issuer = Some(name("other"));
+    let mut store = store(dir.path(), wanted);
+    // Without its issuer no other one is used, and nothing is counted.
+    let answer = documents(store.redeem("1", b"open-sesame", None, None, at(1)));
+    assert_eq!(answer, Err(Refusal::NoIssuer));
+    let other = pki::ensure_issuer(&dir.path().join("other"), "other").unwrap();
+    let ca = other.certificate().to_owned();
+    store.offer.issuers.insert(Some(name("other")), other);
+    let text =
+        documents(store.redeem("1", b"open-sesame", Some(name("mine")), Some("east"), at(1)))
+            .unwrap();
+    let documents = crate::manifest::parse(std::path::Path::new("-"), text.as_bytes(), None);
+    let resources: Vec<_> = documents.into_iter().map(|d| d.unwrap().resource).collect();
+    let [secret, link] = &resources[..] else {
+        panic!("{resources:?}");
+    };
+    let Spec::Secret(credentials) = &secret.spec else {
+        panic!("{secret:?}");
+    };
+    assert_eq!(
+        (secret.name().as_str(), link.name().as_str()),
+        ("mine", "mine")
+    );
+    assert_eq!(credentials.ca, ca);
+}
+
+#[test]
+fn an_unrecorded_redemption_is_refused_and_a_failed_one_is_not_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path(), grant(1));
+    let code = code(&store);
+    let endpoints = std::mem::take(&mut store.offer.endpoints);
+    let answer = documents(store.redeem("1", code.as_bytes(), None, None, at(1)));
+    assert_eq!(answer, Err(Refusal::NoEndpoints));
+    store.offer.endpoints = endpoints;
+    // A directory in place of the file: it cannot be written.
+    let path = std::mem::replace(&mut store.path, dir.path().join("ca"));
+    let answer = documents(store.redeem("1", code.as_bytes(), None, None, at(1)));
+    assert_eq!(answer, Err(Refusal::Internal));
+    store.path = path;
+    assert_eq!(store.info(&name("g")).unwrap().redemptions, 0);
+    assert!(documents(store.redeem("1", code.as_bytes(), None, None, at(1))).is_ok());
+}
+
+#[test]
+fn a_later_version_of_the_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("grants.json");
+    std::fs::write(&path, r#"{"version": 2, "grants": {}}"#).unwrap();
+    let error = GrantStore::open(path).err().unwrap().to_string();
+    assert!(
+        error.ends_with("has version 2; this program supports up to 1: upgrade it"),
+        "{error}"
+    );
+}

@@ -1,0 +1,277 @@
+//! Accepting: links of other routers, and AMQP clients.
+//!
+//! Nobody is known before the handshake is over. Whoever connects and sends nothing is dropped after two
+//! seconds. There is a limit for one address, and one for all; one connection more ends the oldest
+//! that has not sent anything, or else the oldest. So connections that do nothing keep nobody out.
+
+use crate::{
+    amqp::connection::Config,
+    link::handshake::{self, Security},
+    messages::{CoreEvent, CoreSender, Port},
+    service::failures::Failures,
+    sys::prepare,
+    telemetry,
+};
+use socket2::SockRef;
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+};
+
+/// Handshakes under way on one port. Each has buffers of about 20 KiB.
+const MAX_HANDSHAKES: usize = 512;
+/// The same from one address: a site connects once, and once for each of its workers.
+const MAX_OF_ADDRESS: usize = 256;
+/// Time in which the first bytes have to come.
+const FIRST_BYTES: Duration = Duration::from_secs(2);
+/// Failures that are logged each, in the time of [`LOG_WINDOW`]; of the others, one now and then.
+const MAX_LOGGED: u32 = 16;
+const LOG_WINDOW: Duration = Duration::from_secs(10);
+/// Pause after the system refused to accept: out of descriptors or memory.
+const REST: Duration = Duration::from_millis(50);
+
+/// A handshake under way.
+struct Handshake {
+    address: IpAddr,
+    /// The peer has sent something.
+    begun: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+/// The handshakes under way on one port, oldest first.
+#[derive(Default)]
+struct Handshakes {
+    open: VecDeque<Handshake>,
+}
+
+impl Handshakes {
+    /// Makes room for one more from this address.
+    fn make_room(&mut self, address: IpAddr) {
+        self.open.retain(|handshake| !handshake.task.is_finished());
+        let of_address = self.open.iter().filter(|h| h.address == address).count();
+        let everybody = self.open.len() >= MAX_HANDSHAKES;
+        if of_address < MAX_OF_ADDRESS && !everybody {
+            return;
+        }
+        let may_end = |h: &Handshake| everybody || h.address == address;
+        let silent = |h: &Handshake| may_end(h) && !h.begun.load(Ordering::Relaxed);
+        let oldest = self.open.iter().position(silent);
+        let oldest = oldest.or_else(|| self.open.iter().position(may_end));
+        if let Some(handshake) = oldest.and_then(|n| self.open.remove(n)) {
+            handshake.task.abort();
+            tracing::debug!(address = %handshake.address, "too many handshakes: the oldest has ended");
+        }
+    }
+}
+
+/// Failures of strangers: any number can be caused, and few are logged.
+#[derive(Default)]
+struct Refusals {
+    window: parking_lot::Mutex<Option<(Instant, u32)>>,
+    others: Failures,
+}
+
+impl Refusals {
+    /// Whether one more is logged; with how many before it were not.
+    fn note(&self, now: Instant) -> Option<u64> {
+        let mut window = self.window.lock();
+        let (since, count) = match *window {
+            Some((since, count)) if now.saturating_duration_since(since) < LOG_WINDOW => {
+                (since, count)
+            }
+            _ => (now, 0),
+        };
+        *window = Some((since, count.saturating_add(1)));
+        match count {
+            0..MAX_LOGGED => Some(0),
+            _ => self.others.note(now),
+        }
+    }
+}
+
+/// The address that counts: a host with IPv6 can use every address of its /64.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Accepts on a port until dropped.
+pub(crate) async fn port(
+    listener: TcpListener,
+    site: u32,
+    port: Port,
+    core: CoreSender,
+    open: impl Fn() -> Config + Clone + Send + 'static,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot accept links: the socket cannot be watched");
+            return;
+        }
+    };
+    let refusals = Arc::new(Refusals::default());
+    let mut handshakes = Handshakes::default();
+    // Handshakes end with this task.
+    let mut tasks = JoinSet::new();
+    loop {
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(REST).await;
+                continue;
+            }
+        };
+        while tasks.try_join_next().is_some() {}
+        let address = counted(peer.ip());
+        handshakes.make_room(address);
+        let begun = Arc::new(AtomicBool::new(false));
+        let (core, port, open) = (core.clone(), port.clone(), open.clone());
+        let (refusals, has_begun) = (refusals.clone(), begun.clone());
+        let task = tasks.spawn(async move {
+            let established = serve(socket, peer, &port, open(), &has_begun).await;
+            match established {
+                Ok(Some(established)) => core.send(CoreEvent::Accepted {
+                    site,
+                    port,
+                    established: Box::new(established),
+                }),
+                Ok(None) => {}
+                Err(error) => {
+                    if let Some(others) = refusals.note(Instant::now()) {
+                        tracing::warn!(%peer, %error, others, "connection refused");
+                    }
+                }
+            }
+        });
+        handshakes.open.push_back(Handshake {
+            address,
+            begun,
+            task,
+        });
+    }
+}
+
+/// Takes a connection to where it is opened. `None`: the peer is gone.
+async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    port: &Port,
+    open: Config,
+    begun: &AtomicBool,
+) -> Result<Option<handshake::Established>, String> {
+    if let Err(error) = prepare(SockRef::from(&socket)) {
+        tracing::debug!(%error, %peer, "peer was gone before the handshake");
+        return Ok(None);
+    }
+    // Readiness alone may be reported without a byte. A peer that closes is heard of here too, and fails the
+    // handshake.
+    match tokio::time::timeout(FIRST_BYTES, socket.peek(&mut [0; 1])).await {
+        Ok(Ok(_)) => begun.store(true, Ordering::Relaxed),
+        Ok(Err(error)) => return Err(format!("waiting for the first bytes: {error}")),
+        Err(_) => {
+            return Err(format!(
+                "nothing received within {} s",
+                FIRST_BYTES.as_secs()
+            ));
+        }
+    }
+    let security = match port {
+        Port::Links { tls, revoked, .. } => Security::Server(tls.load_full(), revoked.clone()),
+        Port::Local => Security::None,
+    };
+    match handshake::run(socket, security, open).await {
+        Ok(established) => Ok(Some(established)),
+        Err(error) => Err(telemetry::chain(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    fn add(handshakes: &mut Handshakes, tasks: &mut JoinSet<()>, address: IpAddr, begun: bool) {
+        handshakes.make_room(address);
+        let task = tasks.spawn(std::future::pending());
+        handshakes.open.push_back(Handshake {
+            address,
+            begun: Arc::new(AtomicBool::new(begun)),
+            task,
+        });
+    }
+
+    #[tokio::test]
+    async fn silent_connections_of_an_address_end_first() {
+        let (mut handshakes, mut tasks) = (Handshakes::default(), JoinSet::new());
+        add(&mut handshakes, &mut tasks, ip(1), true);
+        add(&mut handshakes, &mut tasks, ip(2), false);
+        for _ in 2..MAX_OF_ADDRESS + 50 {
+            add(&mut handshakes, &mut tasks, ip(1), false);
+        }
+        let of = |n| {
+            handshakes
+                .open
+                .iter()
+                .filter(|h| h.address == ip(n))
+                .count()
+        };
+        assert_eq!((of(1), of(2)), (MAX_OF_ADDRESS, 1));
+        assert!(
+            handshakes.open[0].begun.load(Ordering::Relaxed),
+            "it had sent something"
+        );
+    }
+
+    #[tokio::test]
+    async fn when_all_are_too_many_the_oldest_silent_one_ends() {
+        let (mut handshakes, mut tasks) = (Handshakes::default(), JoinSet::new());
+        for n in 0..MAX_HANDSHAKES {
+            add(&mut handshakes, &mut tasks, ip((n % 200) as u8), n != 7);
+        }
+        add(&mut handshakes, &mut tasks, ip(250), false);
+        assert_eq!(handshakes.open.len(), MAX_HANDSHAKES);
+        assert!(
+            handshakes
+                .open
+                .iter()
+                .take(MAX_HANDSHAKES - 1)
+                .all(|h| h.begun.load(Ordering::Relaxed))
+        );
+        // None of them is silent but the newest: it is not the oldest that ends for it.
+        add(&mut handshakes, &mut tasks, ip(251), true);
+        assert_eq!(handshakes.open.len(), MAX_HANDSHAKES);
+    }
+
+    #[test]
+    fn refusals_are_logged_a_few_times_and_then_now_and_then() {
+        let (refusals, start) = (Refusals::default(), Instant::now());
+        let logged = (0..1000).filter_map(|_| refusals.note(start)).count();
+        assert_eq!(logged, MAX_LOGGED as usize + 1);
+        let later = start + LOG_WINDOW;
+        assert_eq!(refusals.note(later), Some(0));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let ip = |text: &str| counted(text.parse().expect("an address"));
+        assert_eq!(ip("2001:db8::1"), ip("2001:db8::ffff:1"));
+        assert_ne!(ip("2001:db8::1"), ip("2001:db8:0:1::1"));
+        assert_eq!(ip("::ffff:192.0.2.1"), ip("192.0.2.1"));
+    }
+}

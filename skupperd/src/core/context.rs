@@ -1,0 +1,66 @@
+//! What the sites of the core share: channels to workers, owners of connections, sockets of listeners.
+
+use super::listener_sockets::ListenerSockets;
+use crate::{
+    flows::FlowLog,
+    link::conn::ConnKey,
+    messages::{Command, CoreSender, NewConnection, Senders},
+};
+use std::collections::HashMap;
+use tokio::sync::watch;
+
+/// The site and worker of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionOwner {
+    pub(super) site: u32,
+    pub(super) worker: usize,
+}
+
+pub(super) struct CoreContext {
+    pub(super) sender: CoreSender,
+    pub(super) workers: Senders,
+    pub(super) connections: HashMap<ConnKey, ConnectionOwner>,
+    pub(super) sockets: ListenerSockets,
+    /// Where broken links are counted, and where connections are recorded.
+    pub(super) flow_log: FlowLog,
+    status_changes: watch::Sender<u64>,
+}
+
+impl CoreContext {
+    pub(super) fn new(
+        sender: CoreSender,
+        workers: Senders,
+        sockets: ListenerSockets,
+        flow_log: FlowLog,
+    ) -> (Self, watch::Receiver<u64>) {
+        let (status_changes, receiver) = watch::channel(0);
+        let ctx = Self {
+            sender,
+            workers,
+            connections: HashMap::new(),
+            sockets,
+            flow_log,
+            status_changes,
+        };
+        (ctx, receiver)
+    }
+
+    /// Something that statuses show has changed.
+    pub(super) fn update_status(&self) {
+        self.status_changes.send_modify(|n| *n += 1);
+    }
+
+    /// Sends a command to the worker of a connection. One that has ended gets none.
+    pub(super) fn send_command(&self, key: ConnKey, command: Command) {
+        if let Some(owner) = self.connections.get(&key) {
+            self.workers.send(owner.worker, command);
+        }
+    }
+
+    pub(super) fn carry(&mut self, worker: usize, connection: Box<NewConnection>) {
+        let site = connection.site;
+        self.connections
+            .insert(connection.key, ConnectionOwner { site, worker });
+        self.workers.send(worker, Command::Connection(connection));
+    }
+}

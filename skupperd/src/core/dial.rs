@@ -1,0 +1,333 @@
+//! Dialling: one task for each link, which keeps its control connection and trunk up.
+
+mod backoff;
+mod http_proxy;
+mod open;
+
+pub(crate) use open::{capabilities, properties};
+
+use crate::{
+    link::{
+        conn::ConnKey,
+        handshake::{self, Established, Security},
+        names::CONNECTION_TRUNKING,
+    },
+    messages::{CoreEvent, CoreSender, DialledConnection, LinkFailure},
+    model::{Proxy, Secret},
+    sys, telemetry,
+};
+use backoff::Backoff;
+use open::{Group, open};
+use rustls::{ClientConfig, pki_types::ServerName};
+use socket2::SockRef;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
+
+/// Time for one TCP connection attempt; the second when there is another endpoint to go to.
+const CONNECT_TIMEOUT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(2)];
+/// Interval of attempts at an endpoint before the one in use, and at new credentials.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Where a router can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct LinkSpec {
+    pub name: String,
+    /// Endpoints of the remote site for our role, in order of preference.
+    pub targets: Vec<Target>,
+    /// Cost, at least 1.
+    pub cost: u32,
+    /// Credentials, to see whether they have changed.
+    pub credentials: Secret,
+    /// HTTP proxy on the way.
+    pub proxy: Option<Proxy>,
+    /// The same for rustls.
+    pub tls: Arc<ClientConfig>,
+}
+
+/// A name of 15 characters that nothing else has.
+pub(super) fn name() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let n = RandomState::new().hash_one(0u8);
+    format!("{:015x}", n & 0x0fff_ffff_ffff_ffff)
+}
+
+async fn dial(
+    router: &str,
+    spec: &LinkSpec,
+    target: &Target,
+    key: ConnKey,
+    group: Option<&Group<'_>>,
+) -> Result<Established, LinkFailure> {
+    let fail = |stage: &'static str, error: String| LinkFailure {
+        host: target.host.clone(),
+        port: target.port,
+        stage,
+        error,
+    };
+    let patience = CONNECT_TIMEOUT[usize::from(spec.targets.len() > 1)];
+    let name = ServerName::try_from(target.host.clone())
+        .map_err(|e| fail("reading the host name", e.to_string()))?;
+    // Behind a proxy it is the proxy that looks up the target.
+    let via = spec.proxy.as_ref();
+    let (host, port) = via.map_or((&target.host, target.port), |p| (&p.host, p.port));
+    let addrs = tokio::net::lookup_host((host.as_str(), port))
+        .await
+        .map_err(|e| fail("looking up the host", e.to_string()))?;
+    let mut last = fail("looking up the host", "no address".to_owned());
+    for addr in addrs {
+        let mut socket = match tokio::time::timeout(patience, TcpStream::connect(addr)).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(e)) => {
+                last = fail("connecting", e.to_string());
+                continue;
+            }
+            Err(_) => {
+                let text = format!("no answer within {} s", patience.as_secs());
+                last = fail("connecting", text);
+                continue;
+            }
+        };
+        sys::prepare(SockRef::from(&socket)).map_err(|e| fail("connecting", e.to_string()))?;
+        if let Some(proxy) = via {
+            let connected = http_proxy::connect(socket, target, proxy);
+            let connected = tokio::time::timeout(handshake::TIMEOUT, connected).await;
+            socket = match connected.unwrap_or(Err(http_proxy::ConnectError::Timeout)) {
+                Ok(socket) => socket,
+                Err(e) => {
+                    last = fail("connecting by way of the proxy", telemetry::chain(&e));
+                    continue;
+                }
+            };
+        }
+        let security = Security::Client(spec.tls.clone(), name.clone());
+        let config = open(router, spec, target, key, group);
+        match handshake::run(socket, security, config).await {
+            Ok(established) => return Ok(established),
+            Err(e) => last = fail("opening the link", telemetry::chain(&e)),
+        }
+    }
+    Err(last)
+}
+
+/// What the tasks of a link know.
+#[derive(Clone)]
+struct LinkDialler {
+    site: u32,
+    router: String,
+    /// Data connections; None: this is an edge, which has none.
+    trunk: Option<usize>,
+    specs: watch::Receiver<LinkSpec>,
+    core: CoreSender,
+}
+
+/// A link that is up: its control connection, and the tasks that keep its trunk up.
+struct ActiveLink {
+    key: ConnKey,
+    /// Which of the endpoints.
+    index: usize,
+    ended: oneshot::Receiver<()>,
+    /// Aborted when dropped.
+    data: JoinSet<()>,
+}
+
+/// How long a link must have been up for the next attempt to follow at once.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Keeps a link up until the sender of `specs` is dropped: over its first endpoint that can be reached,
+/// and back over an earlier one when that can be reached again. `specs`: what is dialled; a change of the
+/// credentials is taken up beside the connection that is up.
+pub(crate) async fn run(
+    site: u32,
+    router: String,
+    specs: watch::Receiver<LinkSpec>,
+    trunk: Option<usize>,
+    core: CoreSender,
+) {
+    let mut removed = specs.clone();
+    let dialler = LinkDialler {
+        site,
+        router,
+        trunk,
+        specs,
+        core,
+    };
+    // Nothing is lost when the link is gone: its connections are closed with it.
+    tokio::select! {
+        () = async { while removed.changed().await.is_ok() {} } => {}
+        () = keep(dialler) => {}
+    }
+}
+
+async fn keep(mut dialler: LinkDialler) {
+    let mut backoff = Backoff::new();
+    let mut first = 0;
+    loop {
+        let spec = dialler.specs.borrow_and_update().clone();
+        let count = spec.targets.len();
+        let order = (0..count).map(|n| (first + n) % count.max(1));
+        let Some(up) = dialler.connect(&spec, order).await else {
+            first = 0;
+            // Cancel-safe: a change that is not seen here is seen at the next turn.
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                _ = dialler.specs.changed() => {}
+            }
+            continue;
+        };
+        // Whoever lost an endpoint goes to the next one: the first may answer nothing for a while.
+        let begin = Instant::now();
+        first = dialler.hold(up, &spec).await + 1;
+        // A peer that refuses the link once it is open is dialled as seldom as one that does not answer.
+        if begin.elapsed() >= STABLE {
+            backoff = Backoff::new();
+        }
+        tokio::time::sleep(backoff.next()).await;
+    }
+}
+
+impl LinkDialler {
+    /// Dials endpoints in this order until the core accepts a connection.
+    async fn connect(
+        &self,
+        spec: &LinkSpec,
+        order: impl Iterator<Item = usize>,
+    ) -> Option<ActiveLink> {
+        for index in order {
+            let Some(target) = spec.targets.get(index) else {
+                continue;
+            };
+            let correlator = name();
+            let key = self.core.next_key();
+            let group = Group {
+                correlator: &correlator,
+                data: false,
+            };
+            let group = self.trunk.map(|_| &group);
+            match dial(&self.router, spec, target, key, group).await {
+                Err(failure) => self.core.send(CoreEvent::DialFailed {
+                    site: self.site,
+                    link: spec.name.clone(),
+                    failure,
+                }),
+                Ok(established) => {
+                    let trunking = established.open.offers(CONNECTION_TRUNKING);
+                    let Some(ended) = self.submit(spec, key, None, established).await else {
+                        // The core has reported why it refuses the connection.
+                        continue;
+                    };
+                    let mut data = JoinSet::new();
+                    for _ in 0..self.trunk.filter(|_| trunking).unwrap_or(0) {
+                        let (dialler, target) = (self.clone(), target.clone());
+                        data.spawn(dialler.keep_data(target, key, correlator.clone()));
+                    }
+                    return Some(ActiveLink {
+                        key,
+                        index,
+                        ended,
+                        data,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// Hands a connection to the core. `None`: the core refuses it; else what is told of its end.
+    async fn submit(
+        &self,
+        spec: &LinkSpec,
+        key: ConnKey,
+        data_of: Option<ConnKey>,
+        established: Established,
+    ) -> Option<oneshot::Receiver<()>> {
+        let (accepted, answer) = oneshot::channel();
+        let dialled = DialledConnection {
+            link: spec.name.clone(),
+            key,
+            data_of,
+            established,
+            accepted,
+        };
+        self.core.send(CoreEvent::Dialled {
+            site: self.site,
+            dialled: Box::new(dialled),
+        });
+        answer.await.ok()
+    }
+
+    /// Waits until the link has ended, and moves it meanwhile where it should be. Gives the endpoint
+    /// it ended on.
+    async fn hold(&mut self, mut up: ActiveLink, begun: &LinkSpec) -> usize {
+        let mut spec = begun.clone();
+        let mut renew = false;
+        loop {
+            // All arms are cancel-safe: channels keep what was not received.
+            tokio::select! {
+                _ = &mut up.ended => return up.index,
+                changed = self.specs.changed() => {
+                    if changed.is_err() {
+                        // The link is being removed, and this task with it.
+                        drop((&mut up.ended).await);
+                        return up.index;
+                    }
+                    let next = self.specs.borrow_and_update().clone();
+                    renew |= next.credentials != spec.credentials || next.proxy != spec.proxy;
+                    spec = next;
+                }
+                () = tokio::time::sleep(PROBE), if renew || up.index > 0 => {}
+            }
+            let order = 0..if renew { spec.targets.len() } else { up.index };
+            if let Some(new) = self.connect(&spec, order).await {
+                // The new one takes the streams to come; the old one ends when its last has ended.
+                up.data.abort_all();
+                self.core.send(CoreEvent::Retire {
+                    site: self.site,
+                    key: up.key,
+                });
+                up = new;
+                renew = false;
+            }
+        }
+    }
+
+    async fn keep_data(self, target: Target, control: ConnKey, correlator: String) {
+        let mut backoff = Backoff::new();
+        loop {
+            let key = self.core.next_key();
+            let spec = self.specs.borrow().clone();
+            let group = Group {
+                correlator: &correlator,
+                data: true,
+            };
+            match dial(&self.router, &spec, &target, key, Some(&group)).await {
+                Ok(established) => {
+                    let submitted = self.submit(&spec, key, Some(control), established);
+                    if let Some(ended) = submitted.await {
+                        drop(ended.await);
+                        backoff = Backoff::new();
+                    }
+                }
+                Err(failure) => {
+                    tracing::debug!(link = spec.name, %failure, "cannot open a data connection of the link");
+                }
+            }
+            tokio::time::sleep(backoff.next()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+use super::*;
+use crate::core::{
+    channel,
+    site::bench::{established, link_spec},
+};
+
+#[tokio::test]
+async fn a_connection_is_held_when_the_core_has_accepted_it() {
+    let (handle, mut inbox) = channel();
+    let spec = link_spec("b", 1);
+    let (_sender, specs) = watch::channel(spec.clone());
+    let dialler = LinkDialler {
+        site: 1,
+        router: "A".to_owned(),
+        trunk: None,
+        specs,
+        core: handle.events().clone(),
+    };
+    for is_accepted in [false, true] {
+        let submitted = dialler.submit(&spec, 7, None, established("B", None));
+        let (alive, ended) = oneshot::channel();
+        let answer = async {
+            let Some(CoreEvent::Dialled { dialled, .. }) = inbox.events.recv().await else {
+                panic!("the core is to hear of the connection");
+            };
+            if is_accepted {
+                dialled.accepted.send(ended).expect("a task that waits");
+            }
+        };
+        let (submitted, ()) = tokio::join!(submitted, answer);
+        assert_eq!(submitted.is_some(), is_accepted);
+        drop(alive);
+        if let Some(ended) = submitted {
+            assert!(ended.await.is_err());
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Links that this site dials: what each is to be, and why it is down.
+//!
+//! A task dials each link ([`dial::run`](crate::core::dial::run)); it has the specification on a
+//! channel, and ends when that is dropped here.
+
+use super::{
+    effects::{Effect, Effects},
+    peers::{Peer, Peers},
+};
+use crate::{core::dial::LinkSpec, link::conn::ConnKey};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
+use tokio::sync::{oneshot, watch};
+
+/// How a dialled link stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// The remote router, while the link is operational.
+    pub remote: Option<String>,
+    /// The last failure since.
+    pub failure: Option<String>,
+    /// Address of the endpoint in use.
+    pub endpoint: Option<SocketAddr>,
+    /// TLS group of its key exchange.
+    pub key_exchange: Option<&'static str>,
+    pub since: Option<Timestamp>,
+    /// The last failure, be it over or not.
+    pub last_failure: Option<String>,
+}
+
+struct Link {
+    specs: watch::Sender<LinkSpec>,
+    failure: Option<String>,
+    /// Times that it was up and went down.
+    lost: u64,
+}
+
+/// What setting a link comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::core) enum LinkChange {
+    /// Its connections stay, at this cost.
+    Kept,
+    Dialled,
+    /// It is dialled anew; connections that it had before are to be closed.
+    Redialled,
+}
+
+/// What the records of a link say beside its state.
+pub(in crate::core) struct DialledLink<'a> {
+    pub(in crate::core) host: &'a str,
+    pub(in crate::core) port: Option<u16>,
+    pub(in crate::core) cost: u32,
+    pub(in crate::core) has_proxy: bool,
+    pub(in crate::core) lost: u64,
+}
+
+#[derive(Default)]
+pub(in crate::core) struct Links {
+    by_name: BTreeMap<String, Link>,
+    /// Dropped to tell a dialling task that its connection has ended.
+    alive: HashMap<ConnKey, oneshot::Sender<()>>,
+}
+
+impl Links {
+    /// Dials a link, or changes what it dials. A changed cost keeps the connection, and so do new
+    /// credentials until a connection with them is up.
+    pub(in crate::core) fn set(&mut self, spec: LinkSpec, effects: &mut Effects) -> LinkChange {
+        let same = |link: &&Link| link.specs.borrow().targets == spec.targets;
+        if let Some(link) = self.by_name.get(&spec.name).filter(same) {
+            link.specs.send_replace(spec);
+            return LinkChange::Kept;
+        }
+        let name = spec.name.clone();
+        let (specs, receiver) = watch::channel(spec);
+        let link = Link {
+            specs,
+            failure: None,
+            lost: 0,
+        };
+        effects.push(Effect::Dial(receiver));
+        effects.update_status();
+        match self.by_name.insert(name, link) {
+            None => LinkChange::Dialled,
+            Some(_) => LinkChange::Redialled,
+        }
+    }
+
+    /// Stops dialling. False: there is no such link.
+    pub(in crate::core) fn remove(&mut self, name: &str) -> bool {
+        self.by_name.remove(name).is_some()
+    }
+
+    pub(in crate::core) fn clear(&mut self) {
+        self.by_name.clear();
+    }
+
+    /// The cost of a link that is dialled here.
+    pub(in crate::core) fn cost(&self, name: &str) -> Option<u32> {
+        Some(self.by_name.get(name)?.specs.borrow().cost)
+    }
+
+    /// Whether a link has more than one endpoint.
+    pub(in crate::core) fn has_alternatives(&self, name: &str) -> bool {
+        let link = self.by_name.get(name);
+        link.is_some_and(|link| link.specs.borrow().targets.len() > 1)
+    }
+
+    /// A connection is accepted: the dialling task learns that, and later that it has ended.
+    pub(in crate::core) fn connected(
+        &mut self,
+        key: ConnKey,
+        accepted: oneshot::Sender<oneshot::Receiver<()>>,
+    ) {
+        let (alive, ended) = oneshot::channel();
+        // A task that is gone has left the link to another one, or nobody wants it any more.
+        if accepted.send(ended).is_ok() {
+            self.alive.insert(key, alive);
+        }
+    }
+
+    pub(in crate::core) fn disconnected(&mut self, key: ConnKey) {
+        self.alive.remove(&key);
+    }
+
+    /// An attempt has failed. True: for another reason than the last one.
+    pub(in crate::core) fn failed(
+        &mut self,
+        name: &str,
+        failure: &str,
+        peers: &Peers,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(link) = self.by_name.get_mut(name) else {
+            return false;
+        };
+        if peers.of_link(name).next().is_none() {
+            effects.push(Effect::CountLinkError);
+        }
+        if link.failure.as_deref() == Some(failure) {
+            return false;
+        }
+        link.failure = Some(failure.to_owned());
+        effects.update_status();
+        true
+    }
+
+    /// A connection was dialled and cannot carry the link.
+    pub(in crate::core) fn refused(&mut self, name: &str, why: &str, effects: &mut Effects) {
+        if let Some(link) = self.by_name.get_mut(name) {
+            link.failure = Some(why.to_owned());
+            effects.update_status();
+        }
+    }
+
+    /// A connection that carried the link has ended.
+    pub(in crate::core) fn lost(&mut self, name: &str, why: &str, effects: &mut Effects) {
+        if let Some(link) = self.by_name.get_mut(name) {
+            link.failure = Some(why.to_owned());
+            link.lost += 1;
+            effects.push(Effect::CountLinkError);
+        }
+    }
+
+    pub(in crate::core) fn states(&self, peers: &Peers) -> BTreeMap<String, LinkState> {
+        let states = self.by_name.iter().map(|(name, link)| {
+            let up = peers.of_link(name).filter(|p| p.is_neighbour);
+            let up: Option<&Peer> = up.max_by_key(|p| !p.retired);
+            let state = LinkState {
+                endpoint: up.map(|p| p.addr),
+                key_exchange: up.map(|p| p.key_exchange),
+                since: up.and_then(|p| p.up_since),
+                last_failure: link.failure.clone(),
+                remote: up.map(|p| p.remote.clone()),
+                failure: link.failure.clone().filter(|_| up.is_none()),
+            };
+            (name.clone(), state)
+        });
+        states.collect()
+    }
+
+    /// What is dialled for a link, for its records.
+    pub(in crate::core) fn describe<T>(
+        &self,
+        name: &str,
+        with: impl FnOnce(DialledLink<'_>) -> T,
+    ) -> Option<T> {
+        let link = self.by_name.get(name)?;
+        let spec = link.specs.borrow();
+        let first = spec.targets.first();
+        Some(with(DialledLink {
+            host: first.map_or("", |target| &target.host),
+            port: first.map(|target| target.port),
+            cost: spec.cost,
+            has_proxy: spec.proxy.is_some(),
+            lost: link.lost,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! Other routers that are connected: their control connections with the data connections of each.
+//!
+//! A peer is announced to the router once its control link is ready and streams can go over it. Of two
+//! connections to one endpoint the older is retired: it ends when its streams have.
+//!
+//! The id of a peer belongs to the certificate that it has shown ([`IdOwners`]), and so do the data
+//! connections of a group: whoever has learnt the name of a group is not yet a part of it.
+
+mod peer;
+
+pub(in crate::core) use peer::{Peer, PeerOrigin};
+
+use super::{
+    effects::{Effects, RouterInput},
+    identities::IdOwners,
+};
+use crate::{
+    core::IncomingLink,
+    link::{
+        conn::ConnKey,
+        handshake::{Established, RevokedCertificates},
+    },
+    messages::{CloseReason, Command},
+    pki::Identity,
+};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+/// How long a data connection waits for its control connection, and a control connection of a peer
+/// that trunks for its first data connection.
+const GROUP_WAIT: Duration = Duration::from_secs(2);
+/// Data connections that wait for their control connection, of all peers and of one certificate.
+const MAX_WAITING: usize = 256;
+const MAX_WAITING_OF_PEER: usize = 64;
+
+/// A data connection whose control connection has not come yet.
+struct WaitingData {
+    since: Instant,
+    correlator: String,
+    established: Established,
+}
+
+#[derive(Default)]
+pub(in crate::core) struct Peers {
+    by_key: BTreeMap<ConnKey, Peer>,
+    waiting: Vec<WaitingData>,
+    id_owners: IdOwners,
+}
+
+impl Peers {
+    /// Adds a control connection. False: its id belongs to another certificate.
+    #[must_use]
+    pub(in crate::core) fn insert(&mut self, key: ConnKey, peer: Peer) -> bool {
+        let owner = peer.id_owner.clone();
+        let is_own = self.id_owners.claim(&peer.remote, owner, peer.opened);
+        if is_own {
+            self.by_key.insert(key, peer);
+        }
+        is_own
+    }
+
+    /// A peer was refused whose id belongs to another certificate. When that is to be logged: how many
+    /// before it were not.
+    pub(in crate::core) fn note_refusal(&self, now: Instant) -> Option<u64> {
+        self.id_owners.note_refusal(now)
+    }
+
+    /// Forgets the owners of ids that have been without a connection for long enough.
+    pub(in crate::core) fn expire_ids(&mut self, now: Instant) {
+        self.id_owners.expire(now);
+    }
+
+    pub(in crate::core) fn get(&self, key: ConnKey) -> Option<&Peer> {
+        self.by_key.get(&key)
+    }
+
+    pub(in crate::core) fn values(&self) -> impl Iterator<Item = &Peer> {
+        self.by_key.values()
+    }
+
+    /// Connections of a link that is dialled here.
+    pub(in crate::core) fn of_link(&self, name: &str) -> impl Iterator<Item = &Peer> {
+        self.by_key.values().filter(move |p| p.is_of_link(name))
+    }
+
+    /// Whether a connection is one of another interior router, which takes part in routing.
+    pub(in crate::core) fn is_interior(&self, key: ConnKey) -> bool {
+        self.by_key.get(&key).is_some_and(|peer| !peer.is_edge)
+    }
+
+    /// Adds a data connection. Its worker, and whether we dialled; `None`: there is no such peer.
+    pub(in crate::core) fn add_data(
+        &mut self,
+        key: ConnKey,
+        group: ConnKey,
+        workers: usize,
+        effects: &mut Effects,
+    ) -> Option<(usize, bool)> {
+        let peer = self.by_key.get_mut(&group)?;
+        // The n-th data connection of every link is on the n-th worker: a stream that passes
+        // through finds its next connection on the worker it came in on.
+        let load = |worker: &usize| peer.data.values().filter(|w| *w == worker).count();
+        let worker = (0..workers).min_by_key(load).unwrap_or(0);
+        peer.data.insert(key, worker);
+        effects.update_view();
+        Some((worker, !peer.came_in()))
+    }
+
+    pub(in crate::core) fn control_ready(&mut self, key: ConnKey, effects: &mut Effects) {
+        if let Some(peer) = self.by_key.get_mut(&key) {
+            peer.control_ready = true;
+            self.announce(key, effects);
+        }
+    }
+
+    /// Tells the router of a peer once streams can go over it.
+    pub(in crate::core) fn announce(&mut self, key: ConnKey, effects: &mut Effects) {
+        let Some(peer) = self.by_key.get_mut(&key) else {
+            return;
+        };
+        let carries = !peer.data.is_empty() || peer.on_control;
+        if peer.control_ready && carries && !std::mem::replace(&mut peer.announced, true) {
+            let id = peer.remote.clone();
+            effects.router(RouterInput::AddLink(key, peer.cost, id));
+        }
+    }
+
+    /// Has control connections carry streams whose data connections do not come.
+    pub(in crate::core) fn carry_late(&mut self, now: Instant, effects: &mut Effects) {
+        let late = |p: &Peer| {
+            let waited = now.saturating_duration_since(p.opened) > GROUP_WAIT;
+            p.control_ready && !p.announced && (!p.trunking || waited)
+        };
+        let late = self.by_key.iter().filter(|(_, p)| late(p));
+        for key in late.map(|(key, _)| *key).collect::<Vec<_>>() {
+            if let Some(peer) = self.by_key.get_mut(&key) {
+                peer.on_control = true;
+                effects.send_command(key, Command::CarryStreams(key));
+                effects.update_view();
+            }
+            self.announce(key, effects);
+        }
+    }
+
+    /// A data connection has ended.
+    pub(in crate::core) fn remove_data(
+        &mut self,
+        key: ConnKey,
+        group: ConnKey,
+        effects: &mut Effects,
+    ) {
+        let Some(peer) = self.by_key.get_mut(&group) else {
+            return;
+        };
+        peer.data.remove(&key);
+        effects.update_view();
+        if peer.retired && peer.data.is_empty() {
+            effects.send_command(group, Command::Retire(group));
+        }
+    }
+
+    /// A control connection has ended, and its data connections with it.
+    pub(in crate::core) fn remove(&mut self, key: ConnKey, effects: &mut Effects) -> Option<Peer> {
+        let peer = self.by_key.remove(&key)?;
+        self.id_owners
+            .release(&peer.remote, &peer.id_owner, Instant::now());
+        effects.router(RouterInput::RemoveLink(key));
+        effects.update_view();
+        for data in peer.data.keys() {
+            effects.close(*data, CloseReason::ControlEnded);
+        }
+        Some(peer)
+    }
+
+    /// The owner of the id of a peer that was removed leaves it for good.
+    pub(in crate::core) fn give_up_id(&mut self, peer: &Peer) {
+        self.id_owners.give_up(&peer.remote, &peer.id_owner);
+    }
+
+    /// Another connection has taken over from this one: it ends when its streams have.
+    pub(in crate::core) fn retire(&mut self, key: ConnKey, effects: &mut Effects) {
+        let Some(peer) = self.by_key.get_mut(&key) else {
+            return;
+        };
+        peer.retired = true;
+        for data in peer.data.keys() {
+            effects.send_command(*data, Command::Retire(*data));
+        }
+        if peer.data.is_empty() || peer.on_control {
+            effects.send_command(key, Command::Retire(key));
+        }
+    }
+
+    /// Changes the cost of the connections of a link.
+    pub(in crate::core) fn set_cost(&mut self, link: &str, cost: u32, effects: &mut Effects) {
+        let own = self.by_key.iter_mut();
+        for (key, peer) in own.filter(|(_, p)| p.is_of_link(link) && !p.retired) {
+            peer.cost = cost;
+            effects.router(RouterInput::SetLinkCost(*key, cost));
+        }
+    }
+
+    /// The routers hear each other, or no longer. `None`: the connection is gone.
+    pub(in crate::core) fn set_neighbour(&mut self, key: ConnKey, up: bool) -> Option<&Peer> {
+        let peer = self.by_key.get_mut(&key)?;
+        if up {
+            peer.up_since = Some(Timestamp::now());
+        }
+        peer.is_neighbour = up;
+        Some(peer)
+    }
+
+    pub(in crate::core) fn close(&self, key: ConnKey, reason: CloseReason, effects: &mut Effects) {
+        if let Some(peer) = self.by_key.get(&key) {
+            peer.close(key, reason, effects);
+        }
+    }
+
+    pub(in crate::core) fn close_link(
+        &self,
+        name: &str,
+        reason: CloseReason,
+        effects: &mut Effects,
+    ) {
+        self.close_where(|p| p.is_of_link(name), reason, effects);
+    }
+
+    /// Closes what came in by a RouterAccess.
+    pub(in crate::core) fn close_access(
+        &self,
+        name: &str,
+        reason: CloseReason,
+        effects: &mut Effects,
+    ) {
+        self.close_where(|p| p.access.as_deref() == Some(name), reason, effects);
+    }
+
+    pub(in crate::core) fn close_all(&self, reason: CloseReason, effects: &mut Effects) {
+        self.close_where(|_| true, reason, effects);
+    }
+
+    fn close_where(
+        &self,
+        which: impl Fn(&Peer) -> bool,
+        reason: CloseReason,
+        effects: &mut Effects,
+    ) {
+        for (key, peer) in self.by_key.iter().filter(|(_, p)| which(p)) {
+            peer.close(*key, reason, effects);
+        }
+    }
+
+    /// Ends the links that came in with one of these certificates. Of a CA that is refused, a
+    /// connection stays if its peer has connected again with better credentials: only its last streams
+    /// are on it.
+    pub(in crate::core) fn refuse(&mut self, refused: &RevokedCertificates, effects: &mut Effects) {
+        let accepted = |p: &Peer| p.identity.as_ref().is_some_and(|i| !refused.contains(i));
+        let reconnected = |p: &Peer| {
+            let later = |q: &Peer| {
+                q.remote == p.remote && q.opened > p.opened && q.came_in() && accepted(q)
+            };
+            self.by_key.values().any(later)
+        };
+        let cut = |p: &Peer| {
+            p.identity.as_ref().is_some_and(|i| {
+                refused.serials.contains(&i.serial)
+                    || (refused.authorities.contains(&i.authority) && !reconnected(p))
+            })
+        };
+        let reason = CloseReason::CertificateRevoked;
+        self.close_where(|p| p.came_in() && cut(p), reason, effects);
+        self.waiting.retain(|waiting| {
+            let identity = waiting.established.identity.as_ref();
+            identity.is_none_or(|i| !refused.contains(i))
+        });
+    }
+
+    /// Links that came in and are up.
+    pub(in crate::core) fn incoming_links(&self) -> Vec<IncomingLink> {
+        let link = |p: &Peer| {
+            Some(IncomingLink {
+                remote: p.remote.clone(),
+                peer: p.addr,
+                identity: p.identity.clone()?,
+            })
+        };
+        let up = self
+            .by_key
+            .values()
+            .filter(|p| p.came_in() && p.is_neighbour);
+        up.filter_map(link).collect()
+    }
+
+    /// The connection that an edge should use: the cheapest, of equals the oldest.
+    pub(in crate::core) fn best_uplink(&self) -> Option<(ConnKey, &Peer)> {
+        let up = self
+            .by_key
+            .iter()
+            .filter(|(_, p)| p.is_neighbour && !p.retired);
+        let best = up.min_by_key(|(key, p)| (p.cost, **key));
+        best.map(|(key, peer)| (*key, peer))
+    }
+
+    /// Workers that carry streams, by control connection.
+    pub(in crate::core) fn workers(&self) -> HashMap<ConnKey, Vec<usize>> {
+        let workers = self.by_key.iter().map(|(key, peer)| {
+            let control = peer.on_control.then_some(peer.worker);
+            (*key, peer.data.values().copied().chain(control).collect())
+        });
+        workers
+            .filter(|(_, w): &(_, Vec<usize>)| !w.is_empty())
+            .collect()
+    }
+
+    /// The control connection that came in with this certificate, by the name of its group.
+    pub(in crate::core) fn find_group(
+        &self,
+        correlator: &str,
+        identity: Option<&Identity>,
+    ) -> Option<ConnKey> {
+        let mut peers = self.by_key.iter();
+        let own = |p: &Peer| {
+            let same = p.identity.as_ref() == identity;
+            p.came_in() && same && p.correlator.as_deref() == Some(correlator)
+        };
+        peers.find(|(_, p)| own(p)).map(|(key, _)| *key)
+    }
+
+    /// Keeps a data connection until its control connection comes.
+    pub(in crate::core) fn wait_for_control(
+        &mut self,
+        correlator: String,
+        established: Established,
+    ) {
+        let own = |w: &&WaitingData| w.established.identity == established.identity;
+        let of_peer = self.waiting.iter().filter(own).count();
+        if self.waiting.len() >= MAX_WAITING || of_peer >= MAX_WAITING_OF_PEER {
+            let peer = established.peer;
+            tracing::warn!(%peer, "closing a data connection: too many connections wait for their links");
+            return;
+        }
+        self.waiting.push(WaitingData {
+            since: Instant::now(),
+            correlator,
+            established,
+        });
+    }
+
+    /// Takes the data connections that wait for a control connection with this certificate.
+    pub(in crate::core) fn take_waiting(
+        &mut self,
+        correlator: Option<&str>,
+        identity: Option<&Identity>,
+    ) -> Vec<Established> {
+        let own = |w: &mut WaitingData| {
+            let same = w.established.identity.as_ref() == identity;
+            same && Some(w.correlator.as_str()) == correlator
+        };
+        let taken = self.waiting.extract_if(.., own);
+        taken.map(|waiting| waiting.established).collect()
+    }
+
+    /// Closes data connections that have waited too long.
+    pub(in crate::core) fn drop_late_data(&mut self, now: Instant) {
+        self.waiting.retain(|waiting| {
+            let keep = now.saturating_duration_since(waiting.since) < GROUP_WAIT;
+            if !keep {
+                let peer = waiting.established.peer;
+                let identity = waiting.established.identity.as_ref();
+                let subject = identity.map(|i| &i.subject);
+                tracing::warn!(
+                    %peer,
+                    ?subject,
+                    "closing a data connection without a link of the same certificate"
+                );
+            }
+            keep
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! One router that is connected: its control connection, with the data connections of its trunk.
+
+use crate::{
+    core::site::{effects::Effects, identities::IdOwner},
+    link::{
+        conn::ConnKey,
+        handshake::Established,
+        names::{ACCESS_ID, CONNECTION_TRUNKING},
+    },
+    messages::CloseReason,
+    model::Role,
+    pki::Identity,
+    router::is_id,
+};
+use jiff::Timestamp;
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+
+/// Longest identity of a remote port that is kept, in bytes.
+const MAX_ACCESS_ID: usize = 64;
+
+/// Where a control connection comes from.
+pub(in crate::core) struct PeerOrigin {
+    pub(in crate::core) role: Role,
+    pub(in crate::core) cost: u32,
+    /// Name of the link, when we dialled.
+    pub(in crate::core) link: Option<String>,
+    /// Name of the RouterAccess it came in on.
+    pub(in crate::core) access: Option<String>,
+    /// What its data connections name it by.
+    pub(in crate::core) correlator: Option<String>,
+}
+
+pub(in crate::core) struct Peer {
+    pub(in crate::core) remote: String,
+    /// Identity of the remote RouterAccess, as its records name it; of a link that is dialled.
+    pub(in crate::core) remote_access: Option<String>,
+    /// The certificate that it presented.
+    pub(in crate::core) identity: Option<Identity>,
+    /// TLS group of its key exchange.
+    pub(in crate::core) key_exchange: &'static str,
+    /// Whom its id belongs to.
+    pub(super) id_owner: IdOwner,
+    pub(in crate::core) cost: u32,
+    /// Name of the link, when we dialled.
+    pub(in crate::core) link: Option<String>,
+    /// Name of the RouterAccess it came in on.
+    pub(in crate::core) access: Option<String>,
+    pub(in crate::core) addr: SocketAddr,
+    pub(super) correlator: Option<String>,
+    /// It is an edge, or we are its edge.
+    pub(in crate::core) is_edge: bool,
+    pub(super) trunking: bool,
+    pub(super) control_ready: bool,
+    /// The router knows of it.
+    pub(super) announced: bool,
+    pub(super) opened: Instant,
+    /// Data connections and their workers.
+    pub(super) data: BTreeMap<ConnKey, usize>,
+    /// The control connection carries streams.
+    pub(super) on_control: bool,
+    pub(super) worker: usize,
+    /// Both routers hear each other.
+    pub(in crate::core) is_neighbour: bool,
+    pub(in crate::core) up_since: Option<Timestamp>,
+    /// Another connection has taken over.
+    pub(in crate::core) retired: bool,
+}
+
+impl Peer {
+    pub(in crate::core) fn new(
+        origin: PeerOrigin,
+        established: &Established,
+        worker: usize,
+    ) -> Self {
+        let open = &established.open;
+        let remote_access = open.property(ACCESS_ID).and_then(|id| id.as_str());
+        let remote_access = remote_access.filter(|id| id.len() <= MAX_ACCESS_ID && is_id(id));
+        Self {
+            remote_access: remote_access.map(str::to_owned),
+            id_owner: IdOwner::of(origin.link.as_deref(), established.identity.as_ref()),
+            identity: established.identity.clone(),
+            key_exchange: established.key_exchange,
+            trunking: open.offers(CONNECTION_TRUNKING),
+            worker,
+            ..Self::of(origin, open.container_id.clone(), established.peer)
+        }
+    }
+
+    /// One of which no more is known.
+    pub(in crate::core) fn of(origin: PeerOrigin, remote: String, addr: SocketAddr) -> Self {
+        let is_edge = origin.role == Role::Edge;
+        Self {
+            remote,
+            remote_access: None,
+            identity: None,
+            key_exchange: "",
+            id_owner: IdOwner::of(origin.link.as_deref(), None),
+            cost: origin.cost,
+            link: origin.link,
+            access: origin.access,
+            addr,
+            correlator: origin.correlator,
+            is_edge,
+            trunking: false,
+            control_ready: false,
+            announced: false,
+            opened: Instant::now(),
+            data: BTreeMap::new(),
+            // An edge has no other connection.
+            on_control: is_edge,
+            worker: 0,
+            is_neighbour: false,
+            up_since: None,
+            retired: false,
+        }
+    }
+
+    pub(super) fn came_in(&self) -> bool {
+        self.link.is_none()
+    }
+
+    pub(super) fn is_of_link(&self, name: &str) -> bool {
+        self.link.as_deref() == Some(name)
+    }
+
+    pub(super) fn close(&self, key: ConnKey, reason: CloseReason, effects: &mut Effects) {
+        for key in self.data.keys().chain([&key]) {
+            effects.close(*key, reason);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What a connection tells the worker that it runs on.
+
+use crate::amqp::{
+    connection::{DeliveryId, LinkId},
+    message::MessageHead,
+    performative::{Attach, DeliveryState, Error as AmqpError},
+};
+use crate::link::conn::{ConnectionState, InStream, LinkConnection, Outcome, stream_end::End};
+use crate::link::{intake::IntakePermit, names::LINK_DELETED};
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ConnectionEnd {
+    /// The peer closed it in order, or with an error.
+    ByPeer(Option<AmqpError>),
+    /// We closed it.
+    ByUs(AmqpError),
+    /// Another connection has taken over.
+    Retired,
+    /// The socket, TLS or the protocol failed.
+    Failed(String),
+}
+
+impl ConnectionEnd {
+    /// Whether the link that the connection belongs to was deleted, here or at the peer.
+    pub(crate) fn is_link_deleted(&self) -> bool {
+        match self {
+            Self::ByPeer(Some(error)) | Self::ByUs(error) => {
+                error.condition.as_str() == LINK_DELETED
+            }
+            Self::ByPeer(None) | Self::Retired | Self::Failed(_) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for ConnectionEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ByPeer(None) => f.write_str("closed by the peer"),
+            Self::ByPeer(Some(error)) => write!(f, "closed by the peer: {error}"),
+            Self::ByUs(error) => error.fmt(f),
+            Self::Retired => f.write_str("another connection has taken over"),
+            Self::Failed(error) => f.write_str(error),
+        }
+    }
+}
+
+/// Which kind of link a message came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MessageOrigin {
+    /// The control link of an interior router, the only one on which routers say what they know of the
+    /// network.
+    Control,
+    /// Any other link.
+    Other,
+}
+
+/// What a connection tells the thread that it runs on. The worker implements it; a connection knows
+/// nothing else of its worker. Each call comes from the connection's task, which has the connection
+/// borrowed where it hands over `state`.
+pub(crate) trait ConnectionEvents: 'static {
+    /// A stream has come in. Err: nobody takes it.
+    fn stream(
+        self: &Rc<Self>,
+        conn: &Rc<LinkConnection>,
+        stream: InStream,
+        head: Box<MessageHead>,
+    ) -> Result<End, Outcome>;
+    /// The sender of a stream ignores its window; the stream was aborted.
+    fn window_exceeded(&self, conn: &Rc<LinkConnection>);
+    /// The connection is closed because of what its peer makes it hold.
+    fn over_budget(&self, conn: &Rc<LinkConnection>, why: &str);
+    /// A complete message was received; `settled`: its sender expects no outcome.
+    fn message(
+        &self,
+        conn: &Rc<LinkConnection>,
+        stream: InStream,
+        settled: bool,
+        origin: MessageOrigin,
+        message: Bytes,
+        permit: IntakePermit,
+    );
+    /// The peer has settled a message of ours, or said how it fared.
+    fn message_settled(
+        &self,
+        conn: &Rc<LinkConnection>,
+        link: LinkId,
+        delivery: DeliveryId,
+        settled: bool,
+        state: Option<&DeliveryState>,
+    );
+    /// Control messages can be sent.
+    fn control_ready(&self, conn: &Rc<LinkConnection>);
+    /// The peer attaches a link that is not a stream's.
+    fn link_attached(
+        &self,
+        conn: &Rc<LinkConnection>,
+        state: &mut ConnectionState,
+        link: LinkId,
+        attach: &Attach,
+    );
+    /// Such a link is gone.
+    fn link_detached(&self, conn: &Rc<LinkConnection>, link: LinkId, permit: IntakePermit);
+    /// The peer gives credit on such a link; `drain`: it wants what does not use it at once back.
+    fn link_credit(
+        &self,
+        conn: &Rc<LinkConnection>,
+        state: &mut ConnectionState,
+        link: LinkId,
+        credit: u32,
+        drain: bool,
+    );
+    /// The connection is over; nothing comes from it any more.
+    fn ended(&self, conn: &Rc<LinkConnection>);
+}

@@ -1,0 +1,90 @@
+//! Checks of single fields that several kinds share, and the errors they report.
+
+use super::{
+    field_error::FieldError,
+    raw::{Text, Texts},
+    settings::{TypedSettings, read as read_settings},
+};
+use crate::model::{Kind, Observer, Settings, SyntaxError, parse_port};
+
+pub(super) enum Problem {
+    /// A field is unknown or has the wrong type.
+    Raw(FieldError),
+    /// Path and reason.
+    Field(String, String),
+}
+
+impl From<FieldError> for Problem {
+    fn from(e: FieldError) -> Self {
+        Self::Raw(e)
+    }
+}
+
+pub(super) fn field(path: &str, reason: impl Into<String>) -> Problem {
+    Problem::Field(path.to_owned(), reason.into())
+}
+
+pub(super) type Outcome<T> = Result<T, Problem>;
+
+pub(super) fn bad(path: &str, value: &str, error: &SyntaxError) -> Problem {
+    // The beginning of a long value is enough.
+    let shown: String = value.chars().take(64).collect();
+    let dots = if shown.len() < value.len() { ".." } else { "" };
+    field(path, format!("{shown:?}{dots}: {error}"))
+}
+
+pub(super) fn required<T>(value: Option<T>, path: &str) -> Outcome<T> {
+    value.ok_or_else(|| field(path, "is required"))
+}
+
+/// A text that must be there, of a type that checks it.
+pub(super) fn checked<T: std::str::FromStr<Err = SyntaxError>>(
+    value: Option<Text>,
+    path: &str,
+) -> Outcome<T> {
+    let value = required(value.filter(|v| !v.is_empty()), path)?;
+    value.parse().map_err(|e| bad(path, &value, &e))
+}
+
+/// A text that may be missing or empty.
+pub(super) fn optional<T: std::str::FromStr<Err = SyntaxError>>(
+    value: Option<Text>,
+    path: &str,
+) -> Outcome<Option<T>> {
+    let value = value.filter(|v| !v.is_empty());
+    value.map(|v| checked(Some(v), path)).transpose()
+}
+
+pub(super) fn port(value: Option<i64>, path: &str) -> Outcome<u16> {
+    parse_port(required(value, path)?).map_err(|e| field(path, e.to_string()))
+}
+
+/// Settings of a kind that has some.
+pub(super) fn settings<T: TypedSettings>(kind: Kind, texts: Option<Texts>) -> Outcome<Settings<T>> {
+    read_settings(kind, texts.unwrap_or_default().0)
+        .map_err(|e| field(&format!("spec.settings[{}]", e.key), e.reason))
+}
+
+pub(super) fn one_of(value: &str, allowed: &[&str], path: &str) -> Problem {
+    let allowed = allowed.join(" ");
+    let text =
+        format!("value {value:?} not allowed. It should be one of this options: [{allowed}]");
+    field(path, text)
+}
+
+pub(super) fn tcp(kind: Option<&str>) -> Outcome<()> {
+    match kind {
+        None | Some("" | "tcp") => Ok(()),
+        Some(other) => Err(one_of(other, &["tcp"], "spec.type")),
+    }
+}
+
+pub(super) fn observer(text: Option<&str>) -> Outcome<Observer> {
+    match text {
+        None | Some("") => Ok(Observer::default()),
+        Some(text) => Observer::ALL
+            .into_iter()
+            .find(|o| o.as_str() == text)
+            .ok_or_else(|| one_of(text, &Observer::ALL.map(Observer::as_str), "spec.observer")),
+    }
+}

@@ -1,0 +1,362 @@
+//! What the core and the workers tell each other. Each has one channel for it: the core takes
+//! [`CoreEvent`]s, a worker [`Command`]s. Requests of other threads to the core have a channel of
+//! their own: [`crate::core::CoreHandle`].
+
+mod close_reason;
+
+pub use close_reason::CloseReason;
+
+use crate::{
+    amqp::{
+        connection::{AttachArgs, DeliveryId, LinkId},
+        message::MessageHead,
+        performative::{Attach, Error as AmqpError},
+    },
+    link::{
+        conn::{ConnKey, Kind, stream_end::StreamReply},
+        driver::{ConnectionEnd, MessageOrigin},
+        handshake::{Established, RevocationList},
+        intake::IntakePermit,
+    },
+    model::Role,
+    service::{policy::ListenerPolicy, view::SiteView},
+    steer::Table,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use rustls::ServerConfig;
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Accepting for all listeners that are steered in this network namespace; keys of listeners begin at
+/// 1.
+pub const STEERED: u64 = 0;
+
+/// Why a link could not be dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFailure {
+    pub host: String,
+    pub port: u16,
+    pub stage: &'static str,
+    pub error: String,
+}
+
+impl std::fmt::Display for LinkFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} {}:{}: {}",
+            self.stage, self.host, self.port, self.error
+        )
+    }
+}
+
+/// Certificates for accepting, which can be replaced while ports are open.
+pub type ServerTls = Arc<ArcSwap<ServerConfig>>;
+
+/// What is accepted on a port.
+#[derive(Clone)]
+pub(crate) enum Port {
+    /// Links of other routers, as this RouterAccess.
+    Links {
+        /// Name of the resource.
+        access: Arc<str>,
+        /// Which routers.
+        role: Role,
+        tls: ServerTls,
+        /// Certificates that are not taken any more.
+        revoked: RevocationList,
+    },
+    /// AMQP clients of this host.
+    Local,
+}
+
+/// A dialled connection on its way to the core.
+pub(crate) struct DialledConnection {
+    pub(crate) link: String,
+    pub(crate) key: ConnKey,
+    /// None: the control connection.
+    pub(crate) data_of: Option<ConnKey>,
+    pub(crate) established: Established,
+    /// Answered when the core has accepted the connection, with what is dropped when that has ended.
+    /// Dropped without an answer: the connection is refused.
+    pub(crate) accepted: oneshot::Sender<oneshot::Receiver<()>>,
+}
+
+/// What reaches the core. Events that peers cause have a permit, which is dropped once they are handled.
+pub(crate) enum CoreEvent {
+    Accepted {
+        site: u32,
+        port: Port,
+        established: Box<Established>,
+    },
+    Dialled {
+        site: u32,
+        dialled: Box<DialledConnection>,
+    },
+    DialFailed {
+        site: u32,
+        link: String,
+        failure: LinkFailure,
+    },
+    /// Another connection has taken over from this one, which ends when its streams have.
+    Retire { site: u32, key: ConnKey },
+    Ended {
+        key: ConnKey,
+        group: ConnKey,
+        reason: ConnectionEnd,
+    },
+    /// Control messages can be sent.
+    ControlReady { key: ConnKey },
+    /// A complete message was received.
+    Message {
+        key: ConnKey,
+        group: ConnKey,
+        link: LinkId,
+        delivery: Option<DeliveryId>,
+        origin: MessageOrigin,
+        message: Bytes,
+        permit: IntakePermit,
+    },
+    /// An AMQP client attached a link.
+    ClientAttached {
+        key: ConnKey,
+        link: LinkId,
+        attach: Box<Attach>,
+        permit: IntakePermit,
+    },
+    /// An AMQP client's link is gone.
+    ClientDetached {
+        key: ConnKey,
+        link: LinkId,
+        permit: IntakePermit,
+    },
+    /// An AMQP client gave credit.
+    ClientCredit {
+        key: ConnKey,
+        link: LinkId,
+        credit: u32,
+        permit: IntakePermit,
+    },
+    /// A probe of a connector's server has ended.
+    Probed {
+        site: u32,
+        /// Id of the [`ConnectorTarget`](crate::service::view::ConnectorTarget).
+        connector: u64,
+        result: Result<(), String>,
+    },
+    /// Something that statuses show has changed.
+    Changed,
+    /// A link that the core wanted is attached.
+    LinkAttached {
+        key: ConnKey,
+        tag: u64,
+        link: LinkId,
+    },
+}
+
+/// Whom an event concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recipient {
+    Site(u32),
+    /// The site of this connection.
+    Connection(ConnKey),
+    Everybody,
+}
+
+impl CoreEvent {
+    pub(crate) fn recipient(&self) -> Recipient {
+        match self {
+            Self::Accepted { site, .. }
+            | Self::Dialled { site, .. }
+            | Self::DialFailed { site, .. }
+            | Self::Retire { site, .. }
+            | Self::Probed { site, .. } => Recipient::Site(*site),
+            Self::Ended { key, .. }
+            | Self::ControlReady { key }
+            | Self::Message { key, .. }
+            | Self::ClientAttached { key, .. }
+            | Self::ClientDetached { key, .. }
+            | Self::ClientCredit { key, .. }
+            | Self::LinkAttached { key, .. } => Recipient::Connection(*key),
+            Self::Changed => Recipient::Everybody,
+        }
+    }
+}
+
+/// Way to the core, from any thread.
+#[derive(Clone)]
+pub struct CoreSender {
+    events: mpsc::UnboundedSender<CoreEvent>,
+    keys: Arc<AtomicU64>,
+}
+
+impl CoreSender {
+    pub(crate) fn send(&self, event: CoreEvent) {
+        if self.events.send(event).is_err() {
+            tracing::debug!("the core has ended");
+        }
+    }
+
+    /// A key no other connection or service of this process has.
+    pub fn next_key(&self) -> ConnKey {
+        self.keys.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The channel a core takes events from, made before the workers that send to it.
+pub(crate) fn core_channel() -> (CoreSender, mpsc::UnboundedReceiver<CoreEvent>) {
+    let (events, receiver) = mpsc::unbounded_channel();
+    let keys = Arc::new(AtomicU64::new(1));
+    (CoreSender { events, keys }, receiver)
+}
+
+/// Names a stream that crosses workers, at the worker whose connection it came in on.
+pub type RelayId = u64;
+
+/// What crosses over a relay.
+#[derive(Debug)]
+pub enum RelayData {
+    Data(Bytes),
+    /// The end; true: given up.
+    End(bool),
+}
+
+pub struct AcceptedClient {
+    pub site: u32,
+    pub listener: u64,
+    pub routing_key: Arc<str>,
+    /// That of the listener, once the routing key is chosen.
+    pub policy: Option<Arc<ListenerPolicy>>,
+    pub socket: TcpStream,
+}
+
+/// What a worker is told.
+pub enum Command {
+    /// Take over an opened connection.
+    Connection(Box<NewConnection>),
+    /// A site's view of the network has changed.
+    View(u32, Arc<SiteView>),
+    SiteGone(u32),
+    /// Accept clients of a listener.
+    Listen {
+        site: u32,
+        listener: u64,
+        routing_key: Arc<str>,
+        socket: TcpListener,
+    },
+    /// Accept what the kernel steers here, for whoever owns the address that it came to.
+    ActiveSteering {
+        /// What [`Self::Unlisten`] knows this by.
+        key: u64,
+        /// Owners of addresses.
+        table: Arc<Table>,
+        sockets: Vec<TcpListener>,
+    },
+    /// Clients for whom no connector is reachable wait until there is one; or no more.
+    Hold(bool),
+    /// Stop accepting; with `cut` its connections end too.
+    Unlisten {
+        listener: u64,
+        cut: bool,
+    },
+    /// A client that another worker accepted: this one has a connection towards its server.
+    Client(Box<AcceptedClient>),
+    /// A stream that another worker received.
+    RelayOpen {
+        /// Worker it comes from.
+        from: usize,
+        /// Its name there.
+        id: RelayId,
+        site: u32,
+        /// Link it came in on.
+        link: ConnKey,
+        head: Box<MessageHead>,
+    },
+    /// Payload of such a stream.
+    Relay(usize, RelayId, RelayData),
+    /// The other way.
+    RelayBack(RelayId, StreamReply),
+    /// Streams go over this control connection: the peer has no trunk.
+    CarryStreams(ConnKey),
+    /// Send a control message on a connection.
+    Control(ConnKey, Bytes),
+    /// Send a message of this priority.
+    Message(ConnKey, u8, Bytes),
+    /// An AMQP client's link: deliver a message.
+    ClientMessage(ConnKey, LinkId, Bytes),
+    ClientSettle(ConnKey, DeliveryId, bool),
+    /// Attach a link; the core knows it by this tag until it is told which one it is.
+    Attach(ConnKey, u64, Box<AttachArgs>),
+    /// Detach a link, in order or with this error.
+    Detach(ConnKey, LinkId, Option<AmqpError>),
+    Close(ConnKey, CloseReason),
+    /// Close a connection when it has no stream any more.
+    Retire(ConnKey),
+    /// Stop accepting and end when nothing is left.
+    Drain(oneshot::Sender<()>),
+    /// Answer when the event loop comes round.
+    Ping(oneshot::Sender<usize>),
+}
+
+/// An opened connection on its way to a worker.
+pub struct NewConnection {
+    pub(crate) key: ConnKey,
+    pub(crate) group: ConnKey,
+    pub(crate) kind: Kind,
+    pub(crate) site: u32,
+    pub(crate) dialled: bool,
+    pub(crate) established: Established,
+}
+
+#[derive(Clone)]
+pub struct Senders(Arc<[mpsc::UnboundedSender<Command>]>);
+
+impl Senders {
+    pub fn new(senders: Vec<mpsc::UnboundedSender<Command>>) -> Self {
+        Self(senders.into())
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn broadcast(&self, command: impl Fn() -> Command) {
+        (0..self.count()).for_each(|worker| self.send(worker, command()));
+    }
+
+    /// Asks all workers. What waits for their answers, by worker.
+    pub fn ask_all<T>(
+        &self,
+        command: impl Fn(oneshot::Sender<T>) -> Command,
+    ) -> Vec<oneshot::Receiver<T>> {
+        let ask = |worker| {
+            let (reply, answer) = oneshot::channel();
+            self.send(worker, command(reply));
+            answer
+        };
+        (0..self.count()).map(ask).collect()
+    }
+
+    /// Gives each worker one of these parts.
+    pub fn send_each<T>(&self, parts: impl IntoIterator<Item = T>, command: impl Fn(T) -> Command) {
+        for (worker, part) in parts.into_iter().enumerate() {
+            self.send(worker, command(part));
+        }
+    }
+
+    /// Tells one worker. A worker that has ended takes no more: everything is over then.
+    pub fn send(&self, worker: usize, command: Command) {
+        if let Some(sender) = self.0.get(worker)
+            && sender.send(command).is_err()
+        {
+            tracing::debug!(worker, "worker has ended");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Reading resources with their statuses, writing them, removing them.
+
+use super::{OperateError, Outcome, invalid};
+use crate::{
+    manifest::{LocatedResource, MAX_FILE_SIZE, parse, to_yaml},
+    model::{Key, Kind, Name, Namespace, Secret, Spec},
+    store::{Editor, Layout, NamespaceDir},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// All resources of the namespace, or all errors. Invalid ones of the kinds `but` are left out.
+pub(super) fn valid_resources(
+    namespace: &NamespaceDir,
+    but: &[Kind],
+) -> Outcome<Vec<LocatedResource>> {
+    let loaded = namespace.load()?;
+    let counted = loaded.errors.iter().filter(|error| {
+        let kind = error.kind.as_deref().and_then(Kind::parse);
+        !kind.is_some_and(|kind| but.contains(&kind))
+    });
+    let lines: Vec<String> = counted.map(ToString::to_string).collect();
+    if lines.is_empty() {
+        Ok(loaded.resources)
+    } else {
+        Err(OperateError::Invalid(lines))
+    }
+}
+
+/// The valid resources of a kind.
+pub fn desired(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<LocatedResource>> {
+    let loaded = namespace.load()?.resources.into_iter();
+    Ok(loaded.filter(|l| l.resource.kind() == kind).collect())
+}
+
+/// The valid resource of a kind and name.
+pub fn find(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Option<LocatedResource>> {
+    let mut wanted = desired(namespace, kind)?.into_iter();
+    Ok(wanted.find(|l| *l.resource.name() == *name))
+}
+
+/// The credentials that the user wrote in a Secret of this name.
+pub(super) fn user_secret<'a>(resources: &'a [LocatedResource], name: &Name) -> Option<&'a Secret> {
+    let mut named = resources.iter().filter(|l| l.resource.name() == name);
+    named.find_map(|l| l.resource.user_secret())
+}
+
+/// Resources of a kind with their statuses, by name; without a status where the daemon has not written
+/// one yet.
+pub fn documents(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Value>> {
+    let mut found: BTreeMap<Name, Value> = desired(namespace, kind)?
+        .into_iter()
+        .map(|located| (located.resource.name().clone(), (*located.document).clone()))
+        .collect();
+    found.extend(namespace.statuses(kind)?);
+    Ok(found.into_values().collect())
+}
+
+/// Writes a resource to the file that has it, or to a new one. Returns the file.
+pub fn write(editor: &mut Editor, document: &Value) -> Outcome<PathBuf> {
+    Ok(editor.write_resource(&to_yaml(document)?)?)
+}
+
+/// Removes a resource from the file that has it. False: it does not exist.
+pub fn remove(editor: &mut Editor, kind: Kind, name: &str) -> Outcome<bool> {
+    // No resource has an invalid name.
+    let Ok(name) = Name::new(name) else {
+        return Ok(false);
+    };
+    Ok(!editor.remove_resource(&Key { kind, name })?.is_empty())
+}
+
+/// Removes a resource from the file that has it, and with a link its credentials if nothing else uses
+/// them. Returns what was removed; empty if the resource does not exist.
+pub fn delete(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Vec<Key>> {
+    // No resource has an invalid name.
+    let Ok(name) = Name::new(name) else {
+        return Ok(Vec::new());
+    };
+    let mut editor = namespace.edit()?;
+    let found = find(namespace, kind, &name)?;
+    let key = Key { kind, name };
+    if editor.remove_resource(&key)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut removed = vec![key];
+    let Some(Spec::Link(link)) = found.map(|l| l.resource.spec) else {
+        return Ok(removed);
+    };
+    let credentials = link.tls_credentials;
+    let uses = |spec: &Spec| match spec {
+        Spec::Link(l) => l.tls_credentials == credentials,
+        Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
+        Spec::MultiKeyListener(l) => l.tls_credentials.as_ref() == Some(&credentials),
+        Spec::Connector(c) => c.tls_credentials.as_ref() == Some(&credentials),
+        Spec::RouterAccess(a) => a.tls_credentials == credentials,
+        _ => false,
+    };
+    let rest = namespace.load()?.resources;
+    let used = rest.iter().any(|l| uses(&l.resource.spec));
+    let key = Key {
+        kind: Kind::Secret,
+        name: credentials,
+    };
+    if !used && !editor.remove_resource(&key)?.is_empty() {
+        removed.push(key);
+    }
+    Ok(removed)
+}
+
+pub fn namespaces(layout: &Layout) -> Outcome<Vec<Namespace>> {
+    let found = layout.namespaces()?;
+    Ok(found.iter().map(|n| n.name().clone()).collect())
+}
+
+/// Removes a namespace: its resources, its state and its keys. False: it does not exist.
+pub fn remove_namespace(namespace: &NamespaceDir) -> Outcome<bool> {
+    Ok(namespace.remove()?)
+}
+
+/// The rank of a kind: resources are applied in this order.
+fn apply_order(kind: Kind) -> usize {
+    let place = Kind::ALL.iter().position(|k| *k == kind);
+    place.unwrap_or(Kind::ALL.len())
+}
+
+/// The resources of a text in the order in which they are applied, or all errors. `path`: of the file,
+/// or `-`.
+pub fn parse_documents(
+    namespace: &NamespaceDir,
+    path: &Path,
+    text: &str,
+) -> Outcome<Vec<LocatedResource>> {
+    if text.len() as u64 > MAX_FILE_SIZE {
+        let text = format!("{}: larger than {MAX_FILE_SIZE} bytes", path.display());
+        return Err(invalid(text));
+    }
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for document in parse(path, text.as_bytes(), Some(namespace.name())) {
+        match document {
+            Ok(located) => good.push(located),
+            Err(error) => bad.push(error.to_string()),
+        }
+    }
+    if !bad.is_empty() {
+        return Err(nothing_changed(&bad));
+    }
+    good.sort_by_key(|l| apply_order(l.resource.kind()));
+    Ok(good)
+}
+
+fn nothing_changed(lines: &[String]) -> OperateError {
+    OperateError::Failed(format!("{}\nnothing was changed", lines.join("\n")))
+}
+
+/// Applies the resources of a text: all of them, or none. Returns each with its file.
+pub fn apply(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcome<Vec<(Key, PathBuf)>> {
+    let resources = parse_documents(namespace, path, text)?;
+    let mut editor = namespace.edit()?;
+    let conflicts = editor.conflicts(&resources)?;
+    if !conflicts.is_empty() {
+        let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+        return Err(nothing_changed(&lines));
+    }
+    let mut done = Vec::new();
+    for located in &resources {
+        let document = text.get(located.body.clone()).unwrap_or_default();
+        done.push((located.key(), editor.write_resource(document)?));
+    }
+    Ok(done)
+}

@@ -1,0 +1,344 @@
+//! AccessGrant: tokens that other sites redeem here.
+//!
+//! [`Grants`] owns the grants of a namespace, the [`GrantServer`] while one runs, and the lease of the
+//! sockets that the service manager opened for it. The namespace calls [`Grants::sync`] with all its
+//! AccessGrants in every sync.
+//!
+//! Its states:
+//! - *unused*: the namespace never had a grant. There is no store, and no file is created.
+//! - *closed*: there is a store and no server, because there is no grant, no site, or the site is an
+//!   edge site, which accepts no links.
+//! - *open*: the server runs. Other settings of the site start another one; the old sockets are
+//!   closed first, because the new server may need their port.
+//! - *failed*: the last sync did not succeed. The reason is in the status of every grant, and the
+//!   next sync tries again.
+//!
+//! It never decides about a redemption, which is the store's part, and never creates a link.
+
+use super::super::{
+    desired::{DesiredState, name_of},
+    error::ReconcileError,
+    hosts::{ROUTER_GROUP, host_names, open_port, reachable},
+    memory::new_id,
+    observed::StatusContext,
+    runtime::{OpenAccess, SiteRuntime},
+};
+use crate::{
+    access::{
+        GrantServer, GrantSocketLease, GrantSockets, GrantStore, LinkOffer, SharedGrantStore, serve,
+    },
+    model::{
+        AccessGrant, AccessRole, ConditionType, Draft, Endpoint, GRANT_PORT, GrantDetails,
+        GrantServerSettings, Host, Kind, Name, RouterAccess, State,
+    },
+    pki,
+    store::NamespaceDir,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    path::PathBuf,
+    sync::Arc,
+};
+use tokio::sync::Notify;
+
+const CREDENTIALS: &str = "skupper-grant-server";
+/// What the port of the server is remembered as.
+const REMEMBERED_AS: &str = "grant-server";
+const NOT_ON_EDGE: &str = "Edge sites cannot accept incoming links from remote sites";
+
+struct RunningServer {
+    /// Other settings start another server.
+    settings: GrantServerSettings,
+    url: String,
+    ca: String,
+    /// Dropped before the lease: it accepts clients until then.
+    _server: GrantServer,
+    _lease: Option<GrantSocketLease>,
+}
+
+/// The grants of one namespace.
+pub(in crate::reconcile) struct Grants {
+    namespace: NamespaceDir,
+    redeemed: Arc<Notify>,
+    sockets: GrantSockets,
+    store: Option<SharedGrantStore>,
+    running: Option<RunningServer>,
+    /// Port of this run, or of an earlier one.
+    port: Option<u16>,
+    /// Why no grant can be redeemed.
+    error: Option<ReconcileError>,
+    /// Why some of them cannot.
+    errors: BTreeMap<Name, ReconcileError>,
+}
+
+impl Grants {
+    pub(in crate::reconcile) fn new(
+        namespace: NamespaceDir,
+        redeemed: Arc<Notify>,
+        sockets: GrantSockets,
+    ) -> Self {
+        Self {
+            namespace,
+            redeemed,
+            sockets,
+            store: None,
+            running: None,
+            port: None,
+            error: None,
+            errors: BTreeMap::new(),
+        }
+    }
+
+    pub(in crate::reconcile) fn has_failures(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Serves these grants and no others.
+    pub(in crate::reconcile) async fn sync(
+        &mut self,
+        grants: BTreeMap<Name, AccessGrant>,
+        desired: &DesiredState,
+        runtime: &mut SiteRuntime,
+    ) {
+        // Nothing was ever granted here: no file is made.
+        if grants.is_empty() && self.store.is_none() && !self.file().exists() {
+            return;
+        }
+        self.port = self.port.or(runtime.memory.known_port(REMEMBERED_AS));
+        let applied = self.apply(grants, desired, runtime).await;
+        let kept = match self.port {
+            Some(port) => runtime.memory.keep_port(REMEMBERED_AS, port),
+            None => Ok(()),
+        };
+        let error = applied.and(kept).err();
+        if let Some(error) = error.as_ref().filter(|e| self.error.as_ref() != Some(e)) {
+            let (namespace, error) = (self.namespace.name(), error.text());
+            tracing::error!(%namespace, error, "cannot serve access grants");
+        }
+        self.error = error;
+    }
+
+    fn file(&self) -> PathBuf {
+        self.namespace.internal().join("grants.json")
+    }
+
+    async fn apply(
+        &mut self,
+        grants: BTreeMap<Name, AccessGrant>,
+        desired: &DesiredState,
+        runtime: &SiteRuntime,
+    ) -> Result<(), ReconcileError> {
+        let store = match &self.store {
+            Some(store) => store.clone(),
+            None => {
+                let store = GrantStore::open(self.file())
+                    .map_err(|e| ReconcileError::failed("read", "access grants", e))?;
+                self.store.insert(store.shared()).clone()
+            }
+        };
+        let site = desired.site.as_ref().map(|(_, site)| site);
+        let serving = site.filter(|site| !site.edge && !grants.is_empty());
+        self.set(grants, desired, runtime, &store)?;
+        let Some(site) = serving else {
+            self.running = None;
+            return Ok(());
+        };
+        let settings = &site.settings.grant_server;
+        let host = settings.bind_host.as_ref().and_then(Host::ip);
+        let allowed = runtime
+            .rights
+            .ensure_open(host, settings.port.unwrap_or(GRANT_PORT));
+        if let Err(why) = allowed {
+            self.running = None;
+            return Err(ReconcileError::setting("grant-server-port", why));
+        }
+        if self
+            .running
+            .as_ref()
+            .is_none_or(|r| r.settings != *settings)
+        {
+            // The old socket goes first: the new one may want its port.
+            self.running = None;
+            let running = self
+                .start(settings.clone(), store, &runtime.accesses)
+                .await?;
+            self.running = Some(running);
+        }
+        Ok(())
+    }
+
+    fn set(
+        &mut self,
+        grants: BTreeMap<Name, AccessGrant>,
+        desired: &DesiredState,
+        runtime: &SiteRuntime,
+        store: &SharedGrantStore,
+    ) -> Result<(), ReconcileError> {
+        let offer = self.offer(&grants, desired, runtime)?;
+        let mut store = store.lock();
+        store.set_offer(offer);
+        let now = jiff::Timestamp::now();
+        let set = store.set(grants, now, new_id);
+        set.map_err(|e| ReconcileError::failed("write", "access grants", e))
+    }
+
+    /// What redeemers get. A grant whose issuer no access of this site trusts gets an error.
+    fn offer(
+        &mut self,
+        grants: &BTreeMap<Name, AccessGrant>,
+        desired: &DesiredState,
+        runtime: &SiteRuntime,
+    ) -> Result<LinkOffer, ReconcileError> {
+        let site_issuer = desired.default_issuer()?;
+        let of_access = |(_, access): (&Name, &RouterAccess)| {
+            access.issuer.clone().unwrap_or_else(|| site_issuer.clone())
+        };
+        let trusted: BTreeSet<Name> = desired.router_accesses().map(of_access).collect();
+        let mut issuers = BTreeMap::new();
+        self.errors.clear();
+        for (name, grant) in grants {
+            let issuer = grant.issuer.as_ref().unwrap_or(&site_issuer);
+            if grant.issuer.is_some() && !trusted.contains(issuer) {
+                let text = format!("no link access of this site trusts {issuer}");
+                let error = ReconcileError::field("issuer", text);
+                self.errors.insert(name.clone(), error);
+            } else if !issuers.contains_key(&grant.issuer) {
+                let secret = runtime.secrets.get(issuer);
+                let made = pki::issuer_for(&self.namespace, issuer, secret, None)?;
+                issuers.insert(grant.issuer.clone(), made);
+            }
+        }
+        let accesses = runtime.accesses.values();
+        let mut hosts: BTreeSet<String> = host_names().into_iter().collect();
+        hosts.insert("localhost".to_owned());
+        hosts.extend(accesses.clone().flat_map(|access| access.hosts.clone()));
+        let site = desired.site.as_ref().map(|(_, site)| &site.settings);
+        hosts.extend(
+            site.and_then(|site| site.grant_server.host.as_ref())
+                .map(ToString::to_string),
+        );
+        let authorities = accesses.clone().filter_map(OpenAccess::supplied_authority);
+        let mut authorities: Vec<&str> = authorities.collect();
+        authorities.dedup();
+        Ok(LinkOffer {
+            authority: (!authorities.is_empty()).then(|| authorities.join("\n")),
+            endpoints: accesses.flat_map(endpoints).collect(),
+            hosts: hosts.into_iter().map(|h| h.to_lowercase()).collect(),
+            issuers,
+        })
+    }
+
+    async fn start(
+        &mut self,
+        settings: GrantServerSettings,
+        store: SharedGrantStore,
+        accesses: &BTreeMap<Name, OpenAccess>,
+    ) -> Result<RunningServer, ReconcileError> {
+        let mut hosts: Vec<String> = accesses.values().flat_map(|a| a.hosts.clone()).collect();
+        let host = settings.host.as_ref().map(ToString::to_string);
+        let host = host
+            .or_else(|| reachable(&hosts))
+            .or_else(|| hosts.first().cloned());
+        let missing = || "the site has no link access: create one to accept links".to_owned();
+        let host = host.ok_or_else(|| ReconcileError::Missing(missing()))?;
+        hosts.push(host.clone());
+        hosts.sort();
+        hosts.dedup();
+        let dir = self.namespace.runtime_issuer(&name_of(pki::GRANT_CA)?);
+        let issuer = pki::ensure_issuer(&dir, pki::GRANT_CA)?;
+        let dir = self.namespace.runtime_certs(&name_of(CREDENTIALS)?);
+        let secret = pki::ensure_server(&issuer, &dir, CREDENTIALS, &hosts, None)?;
+        let tls = pki::grant_config(CREDENTIALS, &secret)?;
+        let lease = self.sockets.lease(self.namespace.name());
+        let (port, sockets) = open_sockets(&settings, self.port, lease.as_ref()).await?;
+        let server = serve(sockets, tls, store, self.redeemed.clone());
+        let server = server.map_err(|e| ReconcileError::failed("serve grants on port", port, e))?;
+        self.port = Some(port);
+        tracing::info!(namespace = %self.namespace.name(), port, "serving access grants");
+        let shown = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        };
+        Ok(RunningServer {
+            settings,
+            url: format!("https://{shown}:{port}/"),
+            ca: issuer.certificate().to_owned(),
+            _server: server,
+            _lease: lease,
+        })
+    }
+
+    pub(in crate::reconcile) fn status(&self, ctx: &StatusContext<'_>, name: &Name) -> Draft {
+        let store = self.store.as_ref();
+        let info = store.and_then(|store| store.lock().info(name));
+        let is_edge = ctx.is_edge();
+        let processed = match (&info, self.errors.get(name)) {
+            _ if is_edge => State::Error(NOT_ON_EDGE.to_owned()),
+            (_, Some(error)) => State::Error(error.text()),
+            (Some(_), None) => State::True,
+            (None, None) => State::Pending(None),
+        };
+        let resolved = match (&self.running, &self.error) {
+            _ if is_edge => State::Error(NOT_ON_EDGE.to_owned()),
+            (_, Some(error)) => State::Error(error.text()),
+            (Some(_), None) => State::True,
+            (None, None) => State::Pending(ctx.no_site()),
+        };
+        let mut details = GrantDetails::default();
+        if let Some(info) = info {
+            if let Some(running) = &self.running {
+                details.url = format!("{}{}", running.url, info.id);
+                details.ca.clone_from(&running.ca);
+            }
+            info.code.reveal().clone_into(&mut details.code);
+            details.redemptions = info.redemptions;
+            details.expiration_time = info.expires.to_string();
+        }
+        Draft::new(Kind::AccessGrant, false)
+            .with(ConditionType::Processed, processed)
+            .with(ConditionType::Resolved, resolved)
+            .details(details)
+    }
+}
+
+/// Sockets of the service manager, which has them open while no daemon runs too, or new ones.
+/// `last_port` is the port of an earlier server.
+async fn open_sockets(
+    settings: &GrantServerSettings,
+    last_port: Option<u16>,
+    lease: Option<&GrantSocketLease>,
+) -> Result<(u16, Vec<TcpListener>), ReconcileError> {
+    let Some(lease) = lease else {
+        // A port that the user names is that port; the default may be the next free one.
+        let first = settings.port.or(last_port).unwrap_or(GRANT_PORT);
+        let search = settings.port.is_none();
+        return open_port(settings.bind_host.as_ref(), first, search).await;
+    };
+    if let Some(port) = settings.port.filter(|port| *port != lease.port()) {
+        let text = format!(
+            "{port} differs from the port of the socket unit, {}",
+            lease.port()
+        );
+        return Err(ReconcileError::setting("grant-server-port", text));
+    }
+    let sockets = lease.sockets();
+    let failed = |e| ReconcileError::failed("use sockets of", "the grant server", e);
+    Ok((lease.port(), sockets.map_err(failed)?))
+}
+
+/// Endpoints of an access for other sites to dial.
+fn endpoints(access: &OpenAccess) -> Vec<Endpoint> {
+    let host = reachable(&access.hosts).or_else(|| access.hosts.first().cloned());
+    let Some(host) = host.and_then(|host| Host::new(host).ok()) else {
+        return Vec::new();
+    };
+    let endpoint = |role: &AccessRole| Endpoint {
+        role: role.role,
+        host: host.clone(),
+        port: role.port,
+        group: ROUTER_GROUP.to_owned(),
+    };
+    access.ports.iter().map(endpoint).collect()
+}

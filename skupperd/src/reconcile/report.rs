@@ -1,0 +1,60 @@
+//! Writes the status of every resource, in its runtime file.
+
+use super::{
+    attachments::BindingStatuses,
+    kind::{self, router_access},
+    namespace::NamespaceState,
+    observed::StatusContext,
+};
+use crate::{
+    model::{Draft, Kind},
+    store::{StatusDir, StoreError},
+};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+impl NamespaceState {
+    /// Writes the statuses of all resources, and removes those of resources that are gone.
+    pub(super) async fn report(&mut self, bindings: &BindingStatuses) -> Result<(), StoreError> {
+        let observed = self.runtime.describe_site().await;
+        let now = jiff::Timestamp::now();
+        let mut keep = BTreeSet::new();
+        let ctx = StatusContext {
+            namespace: self.namespace.name(),
+            resources: &self.resources,
+            runtime: &self.runtime,
+            attachments: &self.attachments,
+            observed: &observed,
+            bindings,
+            failures: &self.failures,
+            stale: &self.stale,
+        };
+        for located in &self.resources {
+            let key = located.key();
+            let draft = kind::status(&ctx, &self.issued, located).notes(kind::notes(located));
+            let mut document = (*located.document).clone();
+            if key.kind == Kind::Site && !self.runtime.site_id.is_empty() {
+                document["metadata"]["uid"] = json!(self.runtime.site_id);
+            }
+            self.statuses.write(&key, document, draft, now)?;
+            keep.insert(key);
+        }
+        for error in &self.errors {
+            // The status of an invalid document, unless a valid one has its place.
+            if let Some(key) = error.key().filter(|key| keep.insert(key.clone())) {
+                let draft = Draft::error(key.kind, error.to_string());
+                let document = StatusDir::minimal_document(&key, self.namespace.name());
+                self.statuses.write(&key, document, draft, now)?;
+            }
+        }
+        // Open accesses without a document.
+        for (key, spec, draft) in router_access::site_accesses(&ctx) {
+            if keep.insert(key.clone()) {
+                let mut document = StatusDir::minimal_document(&key, self.namespace.name());
+                document["spec"] = spec;
+                self.statuses.write(&key, document, draft, now)?;
+            }
+        }
+        self.statuses.retain(&keep)
+    }
+}

@@ -1,0 +1,344 @@
+//! The loop: when to read, apply and report.
+//!
+//! Everything on disk is synced when files change, a token was redeemed, a reload is asked for, a
+//! certificate is due, a failed step is to be tried again, and every [`RESYNC`] in any case. Statuses
+//! are reported after each sync and when the network or a server changes.
+
+use super::{
+    attachments::{Attachments, BindingStatuses},
+    namespace::NamespaceState,
+};
+use crate::{
+    access::GrantSockets,
+    core::CoreHandle,
+    model::Namespace,
+    netlink::local_routes::Routes,
+    store::{Layout, ResourceSnapshot, StoreError, Watcher},
+    telemetry::{self, LogLevels, Logging},
+    workload::{UnitStateReader, WorkloadFinder, WorkloadQuery},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+/// Changes of the network within this time are reported together.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Interval of syncs when nothing changes.
+const RESYNC: Duration = Duration::from_secs(30);
+/// Interval of looks for the servers of selectors.
+const WORKLOAD_INTERVAL: Duration = Duration::from_millis(250);
+/// Interval of attempts at failed steps, and of looks at network namespaces.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A request to read everything again. It is answered when that is done.
+pub type Reload = oneshot::Sender<()>;
+
+/// Keeps what runs in every namespace in step with its resources.
+pub struct Reconciler {
+    layout: Layout,
+    core: CoreHandle,
+    workers: usize,
+    routes: Arc<Routes>,
+    namespaces: BTreeMap<Namespace, NamespaceState>,
+    /// A token was redeemed: one of ours elsewhere, or one of a grant here.
+    redeemed: Arc<Notify>,
+    /// Ports of grant servers that the service manager has opened.
+    grant_sockets: GrantSockets,
+    /// Moved to a thread while it looks.
+    finder: WorkloadFinder,
+    /// Whether the units of servers are ready.
+    unit_states: UnitStateReader,
+    /// Resources and statuses, for D-Bus and metrics.
+    published: watch::Sender<Arc<ResourceSnapshot>>,
+    logging: Logging,
+}
+
+/// When the loop acts next without a cause from outside.
+struct Timers {
+    sync: Instant,
+    /// `None` when nothing has changed since the last report.
+    report: Option<Instant>,
+    netns_scan: Instant,
+    workload_scan: Instant,
+}
+
+impl Timers {
+    fn new(now: Instant) -> Self {
+        Self {
+            sync: now + RESYNC,
+            report: None,
+            netns_scan: now + RETRY,
+            workload_scan: now + WORKLOAD_INTERVAL,
+        }
+    }
+
+    fn sync_within(&mut self, delay: Duration) {
+        self.sync = self.sync.min(Instant::now() + delay);
+    }
+
+    fn report_soon(&mut self) {
+        self.report.get_or_insert(Instant::now() + SETTLE);
+    }
+}
+
+impl Reconciler {
+    /// A reconciler that has applied nothing yet. The local routes outlive it: connections need
+    /// them until they have ended.
+    pub fn new(
+        layout: Layout,
+        core: CoreHandle,
+        workers: usize,
+        routes: Arc<Routes>,
+        grant_sockets: GrantSockets,
+        logging: Logging,
+        unit_states: UnitStateReader,
+    ) -> Self {
+        Self {
+            layout,
+            core,
+            workers,
+            routes,
+            namespaces: BTreeMap::new(),
+            redeemed: Arc::default(),
+            grant_sockets,
+            finder: WorkloadFinder::default(),
+            unit_states,
+            published: watch::Sender::default(),
+            logging,
+        }
+    }
+
+    /// Resources and statuses, as they change.
+    pub fn published(&self) -> watch::Receiver<Arc<ResourceSnapshot>> {
+        self.published.subscribe()
+    }
+
+    /// Runs until `stop` is dropped.
+    pub async fn run(
+        mut self,
+        mut disk: Watcher,
+        mut network: watch::Receiver<u64>,
+        mut reload: mpsc::Receiver<Reload>,
+        mut stop: mpsc::Receiver<()>,
+    ) {
+        let mut timers = Timers::new(Instant::now());
+        let mut reloads: Vec<Reload> = Vec::new();
+        let redeemed = self.redeemed.clone();
+        loop {
+            self.schedule_sync(&mut timers);
+            let in_netns = self
+                .namespaces
+                .values()
+                .any(NamespaceState::has_netns_listeners);
+            let selects = self.has_workloads();
+            let report_at = timers.report.unwrap_or(timers.sync);
+            // All arms are cancel-safe: channels keep what was not received, times are kept here.
+            tokio::select! {
+                _ = stop.recv() => return,
+                changed = disk.changed() => {
+                    if let Err(error) = changed {
+                        tracing::error!(error = telemetry::chain(&error), "cannot watch manifests");
+                        return;
+                    }
+                    timers.sync = Instant::now();
+                }
+                () = sleep_until(timers.netns_scan), if in_netns => {
+                    timers.netns_scan = Instant::now() + RETRY;
+                    for state in self.namespaces.values_mut() {
+                        if state.forget_lost_netns_listeners() {
+                            timers.sync = Instant::now();
+                        }
+                    }
+                }
+                () = sleep_until(timers.workload_scan), if selects => {
+                    if self.rescan_workloads().await {
+                        timers.report_soon();
+                    }
+                    timers.workload_scan = Instant::now() + WORKLOAD_INTERVAL;
+                }
+                () = self.unit_states.changed(), if selects => {
+                    timers.workload_scan = Instant::now();
+                    timers.report_soon();
+                }
+                () = redeemed.notified() => timers.sync = Instant::now(),
+                Some(done) = reload.recv() => {
+                    reloads.push(done);
+                    timers.sync = Instant::now();
+                }
+                changed = network.changed() => match changed {
+                    Ok(()) => timers.report_soon(),
+                    Err(_) => return,
+                },
+                () = sleep_until(timers.sync) => {
+                    timers.sync = Instant::now() + RESYNC;
+                    // Before the sync: a directory that is new then is watched or read.
+                    disk.rewatch();
+                    if let Err(error) = self.sync().await {
+                        tracing::error!(error = telemetry::chain(&error), "cannot read namespaces");
+                    }
+                    for done in reloads.drain(..) {
+                        // Whoever asked may not wait any more.
+                        let _ = done.send(());
+                    }
+                    timers.report = Some(Instant::now());
+                }
+                () = sleep_until(report_at), if timers.report.is_some() => {
+                    timers.report = None;
+                    network.mark_unchanged();
+                    self.report().await;
+                }
+            }
+        }
+    }
+
+    /// Brings the next sync forward where a failed step or a certificate asks for it.
+    fn schedule_sync(&self, timers: &mut Timers) {
+        let mut namespaces = self.namespaces.values();
+        if namespaces.any(NamespaceState::has_failures) {
+            timers.sync_within(RETRY);
+        }
+        let namespaces = self.namespaces.values();
+        if let Some(due) = namespaces.filter_map(NamespaceState::renewal).min() {
+            let left = due.duration_since(jiff::Timestamp::now());
+            let left = Duration::try_from(left).unwrap_or_default();
+            timers.sync_within(left.clamp(RETRY, RESYNC));
+        }
+    }
+
+    /// Reads everything that is on disk, and applies it.
+    pub async fn sync(&mut self) -> Result<(), StoreError> {
+        self.update_namespaces().await?;
+        // All of them are read before one is applied: offers and bindings cross namespaces.
+        let mut unread = BTreeSet::new();
+        let mut attachments = Attachments::default();
+        for (name, state) in &mut self.namespaces {
+            if let Err(error) = state.load() {
+                let error = telemetry::chain(&error);
+                tracing::error!(namespace = %name, error, "cannot read resources");
+                unread.insert(name.clone());
+            }
+            state.attach(&mut attachments);
+        }
+        let attachments = Arc::new(attachments);
+        for (name, state) in &mut self.namespaces {
+            if !unread.contains(name) {
+                state.sync(attachments.clone()).await;
+            }
+        }
+        self.set_log_levels();
+        self.rescan_workloads().await;
+        Ok(())
+    }
+
+    /// Adds namespaces that have come, and stops those that are gone.
+    async fn update_namespaces(&mut self) -> Result<(), StoreError> {
+        let found = self.layout.namespaces()?;
+        let is_gone = |name: &Namespace| !found.iter().any(|n| n.name() == name);
+        let gone = self.namespaces.extract_if(.., |name, _| is_gone(name));
+        for (_, state) in gone.collect::<Vec<_>>() {
+            state.stop().await;
+        }
+        for namespace in found {
+            let name = namespace.name().clone();
+            if !self.namespaces.contains_key(&name) {
+                let state = NamespaceState::new(
+                    namespace,
+                    self.core.clone(),
+                    self.workers,
+                    &self.redeemed,
+                    self.routes.clone(),
+                    self.grant_sockets.clone(),
+                )?;
+                self.namespaces.insert(name, state);
+            }
+        }
+        Ok(())
+    }
+
+    /// The process has one log for all sites: a module logs what the most verbose site asks for.
+    fn set_log_levels(&mut self) {
+        let mut levels = LogLevels::new();
+        for (module, level) in self.namespaces.values().flat_map(NamespaceState::logging) {
+            let wanted = levels.entry(module).or_insert(level);
+            *wanted = level.max(*wanted);
+        }
+        self.logging.set_levels(levels);
+    }
+
+    fn has_workloads(&self) -> bool {
+        let mut namespaces = self.namespaces.values();
+        namespaces.any(|state| state.runtime.workloads.queries().next().is_some())
+    }
+
+    /// Looks for the servers of selectors. Returns whether they have changed.
+    async fn rescan_workloads(&mut self) -> bool {
+        let states = self.namespaces.values();
+        let queries = states.flat_map(|state| state.runtime.workloads.queries());
+        let queries: Vec<WorkloadQuery> = queries.cloned().collect();
+        if queries.is_empty() {
+            self.unit_states.request(std::iter::empty());
+            return false;
+        }
+        let mut finder = std::mem::take(&mut self.finder);
+        let scan = tokio::task::spawn_blocking(move || {
+            let found = finder.find(&queries);
+            (finder, found)
+        });
+        let found = match scan.await {
+            Ok((finder, found)) => {
+                self.finder = finder;
+                found
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot look for servers of selectors");
+                return false;
+            }
+        };
+        let (mut found, mut changed) = (found.into_iter(), false);
+        for state in self.namespaces.values_mut() {
+            changed |= state.runtime.workloads.found(&mut found);
+        }
+        let states = self.namespaces.values();
+        let units = states.flat_map(|state| state.runtime.workloads.units());
+        self.unit_states.request(units.cloned());
+        for (name, state) in &mut self.namespaces {
+            if let Err(error) = state.runtime.set_servers(&self.unit_states).await {
+                let error = error.text();
+                tracing::debug!(namespace = %name, error, "cannot set servers of selectors");
+            }
+        }
+        changed
+    }
+
+    /// Writes the statuses, and publishes them.
+    async fn report(&mut self) {
+        let mut bindings = BindingStatuses::new();
+        for (namespace, state) in &self.namespaces {
+            let of_namespace = |(name, status)| ((namespace.clone(), name), status);
+            bindings.extend(state.binding_statuses().map(of_namespace));
+        }
+        for (name, state) in &mut self.namespaces {
+            if let Err(error) = state.report(&bindings).await {
+                let error = telemetry::chain(&error);
+                tracing::error!(namespace = %name, error, "cannot write statuses");
+            }
+        }
+        let namespaces = self.namespaces.iter();
+        let all: ResourceSnapshot = namespaces
+            .map(|(name, state)| (name.clone(), state.statuses.documents().clone()))
+            .collect();
+        self.published.send_if_modified(|known| {
+            let changed = **known != all;
+            if changed {
+                *known = Arc::new(all);
+            }
+            changed
+        });
+    }
+}

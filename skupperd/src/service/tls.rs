@@ -1,0 +1,35 @@
+//! TLS of services: of a listener with its clients, of a connector with its servers.
+
+use super::failures::Failures;
+use crate::pki::{ServiceTlsClient, ServiceTlsServer};
+use arc_swap::ArcSwap;
+
+/// How a listener speaks TLS.
+#[derive(Debug)]
+pub struct ListenerTls {
+    /// For connections from now on.
+    pub config: ArcSwap<ServiceTlsServer>,
+    pub failures: Failures,
+}
+
+/// How a connector speaks TLS.
+#[derive(Debug)]
+pub struct ConnectorTls {
+    /// For connections from now on.
+    pub config: ArcSwap<ServiceTlsClient>,
+}
+
+macro_rules! same_when_identical {
+    ($($name:ident),*) => {$(
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                std::ptr::eq(self, other)
+            }
+        }
+
+        impl Eq for $name {}
+    )*};
+}
+
+// Credentials change inside; another one is another end.
+same_when_identical!(ListenerTls, ConnectorTls);

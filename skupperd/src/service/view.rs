@@ -1,0 +1,127 @@
+//! What workers know of a site: an immutable snapshot, replaced as a whole.
+
+use crate::{
+    flows::SiteName,
+    link::conn::ConnKey,
+    model::{ConnectorSettings, Observer},
+    router::{LocalCandidate, Routes},
+    service::{
+        allowed::AllowedSites,
+        failures::{Failures, LastFailure},
+        tls::ConnectorTls,
+    },
+};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+/// Where a connector's server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetHost {
+    /// An address.
+    Ip(IpAddr),
+    /// A name, looked up for each connection.
+    Name(String),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for TargetHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(ip) => write!(f, "{ip}"),
+            Self::Name(name) => f.write_str(name),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A connector's server, with what is in use of it.
+#[derive(Debug)]
+pub struct ConnectorTarget {
+    /// Name within this process.
+    pub id: u64,
+    /// Name of the resource.
+    pub name: String,
+    pub host: TargetHost,
+    pub port: u16,
+    /// Connections to it are accelerated.
+    pub accelerated: AtomicBool,
+    /// How to speak TLS with it.
+    pub tls: Option<Arc<ConnectorTls>>,
+    /// Settings of the resource.
+    pub settings: ConnectorSettings,
+    /// Sites whose clients it serves; `None` serves all.
+    pub sites: Option<Arc<AllowedSites>>,
+    /// Why the last connection to it failed.
+    pub trouble: LastFailure,
+    /// Connections to it that failed.
+    pub failures: Failures,
+    /// Open connections.
+    pub in_use: AtomicU32,
+    /// Connections so far.
+    pub connections: AtomicU64,
+}
+
+/// What workers know of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerView {
+    pub name: Arc<str>,
+    /// What is looked for in its traffic.
+    pub observer: Observer,
+}
+
+#[derive(Debug, Default)]
+pub struct SiteView {
+    pub site: Arc<SiteName>,
+    /// Its vanflow source.
+    pub source: Arc<str>,
+    pub listeners: HashMap<u64, ListenerView>,
+    pub routes: Arc<Routes>,
+    /// Connectors by routing key.
+    pub connectors: HashMap<String, Vec<Arc<ConnectorTarget>>>,
+    /// Connectors that are not well: they keep the connections they have, and get no others.
+    pub resting: Vec<Arc<ConnectorTarget>>,
+    /// Routing keys with a connector that needs the origin of clients.
+    pub origins: HashSet<String>,
+    /// Workers that have a connection for streams on a link.
+    pub workers: HashMap<ConnKey, Vec<usize>>,
+}
+
+impl SiteView {
+    /// Connectors of a routing key on this host.
+    pub fn targets_of(&self, key: &str) -> &[Arc<ConnectorTarget>] {
+        self.connectors.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same, as candidates of the router's choice.
+    pub fn local_candidates(&self, key: &str) -> Vec<LocalCandidate> {
+        let candidate = |target: &Arc<ConnectorTarget>| LocalCandidate {
+            id: target.id,
+            in_use: target.in_use.load(Ordering::Relaxed),
+        };
+        self.targets_of(key).iter().map(candidate).collect()
+    }
+
+    /// All connectors.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<ConnectorTarget>> {
+        self.connectors.values().flatten().chain(&self.resting)
+    }
+
+    /// A routing key has a connector, here or elsewhere.
+    pub fn reaches(&self, key: &str) -> bool {
+        let route = self.routes.addresses.get(key);
+        route.is_some_and(|r| !r.remotes.is_empty()) || self.connectors.contains_key(key)
+    }
+
+    /// A worker that carries streams on this link.
+    pub fn worker_of(&self, link: ConnKey) -> Option<usize> {
+        self.workers.get(&link)?.first().copied()
+    }
+}

@@ -1,0 +1,24 @@
+use super::*;
+
+#[test]
+fn missing_namespaces_are_errors() {
+    for (target, why) in [
+        ("/run/netns/none-of-this-name", "is not there"),
+        ("/etc/passwd", "not a network namespace"),
+        ("unit:none-of-this-name.service", "is not running"),
+        ("pid:4194303", "is not running"),
+    ] {
+        let error = target.parse::<Netns>().unwrap().watch().unwrap_err();
+        assert!(error.contains(why) && error.starts_with(target), "{error}");
+    }
+}
+
+#[test]
+fn a_process_is_seen_to_end() {
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let watch = Netns::Pid(child.id()).watch().unwrap();
+    assert!(watch.holds());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!watch.holds());
+}

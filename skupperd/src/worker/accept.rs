@@ -1,0 +1,47 @@
+//! Accepting clients of listeners.
+
+use nix::sys::socket::{SockFlag, accept4};
+use std::{io, net::TcpListener, os::fd::AsRawFd, time::Duration};
+use tokio::io::unix::AsyncFd;
+
+/// Pause after the system refused to accept: out of descriptors or memory.
+const REST: Duration = Duration::from_millis(50);
+
+/// Accepts clients of a listener until dropped.
+pub(super) async fn clients(
+    listener: &AsyncFd<TcpListener>,
+    mut each: impl FnMut(std::net::TcpStream),
+) {
+    loop {
+        let Ok(mut guard) = listener.readable().await else {
+            return;
+        };
+        // A batch of connections costs one poll.
+        loop {
+            match accept(listener.get_ref()) {
+                Ok(client) => each(client),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    guard.clear_ready();
+                    break;
+                }
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept client");
+                    tokio::time::sleep(REST).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// One system call instead of two: the accepted socket is non-blocking from the start.
+fn accept(listener: &TcpListener) -> io::Result<std::net::TcpStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = accept4(listener.as_raw_fd(), flags)?;
+    Ok(crate::sys::owned(fd).into())
+}

@@ -1,0 +1,144 @@
+//! Streams that pass through this router on one worker, frame by frame.
+
+use crate::{
+    link::{
+        conn::{
+            ConnectionState, LinkConnection, OutStream, Outcome, Waiter,
+            stream_end::{Effects, End, StreamEnd, StreamEvent, StreamReply},
+        },
+        payload_queue::PayloadQueue,
+    },
+    worker::stream_source::StreamSource,
+};
+use bytes::Bytes;
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+};
+
+/// One direction of a stream on its way to the next router.
+pub(super) struct Transit {
+    this: Weak<Transit>,
+    source: StreamSource,
+    next: Rc<LinkConnection>,
+    state: RefCell<TransitState>,
+}
+
+#[derive(Default)]
+struct TransitState {
+    /// None while it waits for a link of the next connection.
+    stream: Option<OutStream>,
+    /// Payload that the next connection has no room for.
+    queue: PayloadQueue,
+    /// How the incoming stream has ended, to be passed on; true: aborted.
+    end: Option<bool>,
+    /// A [`StreamEvent::Writable`] is requested.
+    asked: bool,
+    done: bool,
+}
+
+impl Transit {
+    /// Opens the stream on the next connection.
+    pub(super) fn open(source: StreamSource, next: Rc<LinkConnection>, head: Bytes) -> Rc<Self> {
+        let this = Rc::new_cyclic(|this| Self {
+            this: this.clone(),
+            source,
+            next,
+            state: RefCell::default(),
+        });
+        let end: End = this.clone();
+        let stream = this.next.borrow().open(head, &end);
+        this.state.borrow_mut().stream = stream;
+        this
+    }
+
+    /// Requests a [`StreamEvent::Writable`], once.
+    fn request_writable(&self, state: &mut TransitState, effects: &mut Effects) {
+        if !state.asked
+            && !state.done
+            && state.stream.is_some()
+            && let Some(this) = self.this.upgrade()
+        {
+            state.asked = true;
+            effects.send(&self.next, this);
+        }
+    }
+
+    /// Sends as much as the next connection has room for.
+    fn pump(&self, state: &mut TransitState, conn: &mut ConnectionState) {
+        let Some(stream) = state.stream.filter(|_| !state.done) else {
+            return;
+        };
+        state.queue.send_with(|payload| conn.send(stream, payload));
+        if !state.queue.is_empty() {
+            state.queue.keep();
+            if let Some(this) = self.this.upgrade() {
+                state.asked = true;
+                conn.wait_writable(Waiter::End(this));
+            }
+            return;
+        }
+        match state.end.take() {
+            Some(true) => {
+                state.done = true;
+                conn.abort(stream);
+            }
+            Some(false) => conn.finish(stream),
+            None => {}
+        }
+    }
+
+    /// The connection of one side is gone.
+    fn lost(&self, state: &mut TransitState, effects: &mut Effects) {
+        state.queue.clear();
+        if std::mem::replace(&mut state.done, true) {
+            return;
+        }
+        if let Some(stream) = state.stream {
+            effects.abort(&self.next, stream);
+        }
+        let reply = StreamReply::Outcome(Outcome::Modified);
+        self.source.reply(reply, effects);
+    }
+}
+
+impl StreamEnd for Transit {
+    fn event(&self, event: StreamEvent<'_>, effects: &mut Effects) {
+        let state = &mut *self.state.borrow_mut();
+        match event {
+            StreamEvent::Payload(payload) => {
+                if !state.done {
+                    state.queue.push(payload);
+                }
+            }
+            StreamEvent::Ended { aborted } => {
+                state.end = Some(aborted);
+                if aborted {
+                    state.queue.clear();
+                }
+            }
+            StreamEvent::BatchOver if state.asked => state.queue.keep(),
+            StreamEvent::BatchOver => self.request_writable(state, effects),
+            // It was aborted while it waited for a link.
+            StreamEvent::Opened(stream) if state.done => effects.abort(&self.next, stream),
+            StreamEvent::Opened(stream) => {
+                state.stream = Some(stream);
+                self.request_writable(state, effects);
+            }
+            StreamEvent::Writable(conn) => {
+                state.asked = false;
+                self.pump(state, conn);
+            }
+            StreamEvent::Acknowledged(offset) => {
+                self.source.reply(StreamReply::Ack(offset), effects);
+            }
+            StreamEvent::Settled(outcome) => {
+                state.done = true;
+                state.queue.clear();
+                let reply = StreamReply::Outcome(outcome);
+                self.source.reply(reply, effects);
+            }
+            StreamEvent::Lost => self.lost(state, effects),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Manifests, read as the daemon and the command read them.
+
+mod accepted;
+mod malformed;

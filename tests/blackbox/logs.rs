@@ -1,0 +1,157 @@
+//! Log entries: their fields, security-relevant records, and the log level.
+
+use skupper_tests::{
+    SOON,
+    echo::{connect, refused},
+    free_addr,
+    site::{Site, linked},
+    token::{grant_site, issue_token, redeem_token, running_site},
+    wait_for, wait_until,
+};
+use std::fs;
+
+#[test]
+fn log_lines_have_fields() {
+    let (a, _b) = linked();
+    wait_until("the link in the log", SOON, || {
+        a.log().contains("link is up")
+    });
+    let log = a.log();
+    let line = log
+        .lines()
+        .find(|l| l.contains("link is up"))
+        .expect("a line");
+    assert!(
+        line.contains("namespace") && line.contains("remote") && line.contains("peer"),
+        "{line}"
+    );
+}
+
+#[test]
+fn log_entries_have_namespace_resource_and_error_as_fields() {
+    let mut site = Site::new("a");
+    site.start();
+    site.wait_status("Site", "a", "Ready");
+    // One resource is invalid, and one cannot be applied.
+    site.resource(
+        "Listener",
+        "broken",
+        "{routingKey: x, host: localhost, port: 70000}",
+    );
+    site.resource(
+        "Connector",
+        "far",
+        "{routingKey: x, host: localhost, port: 1, tlsCredentials: missing}",
+    );
+    let line = |fields: &[&str]| {
+        wait_until(&format!("a line with {fields:?}"), SOON, || {
+            let log = site.log();
+            log.lines().any(|l| fields.iter().all(|f| l.contains(f)))
+        });
+    };
+    line(&[
+        "ERROR",
+        "namespace=\"default\"",
+        "kind=\"Listener\"",
+        "name=\"broken\"",
+        "field=",
+        "error=",
+    ]);
+    line(&[
+        "ERROR",
+        "namespace=default",
+        "resource=Connector far",
+        "error=",
+    ]);
+}
+
+#[test]
+fn the_log_level_changes_at_run_time_by_either_spelling() {
+    let mut site = Site::new("a");
+    site.start();
+    site.wait_status("Site", "a", "Ready");
+    let says = |what: &str| site.log().contains(what);
+    for (setting, filter) in [
+        ("router-logging", "skupperd=debug"),
+        ("routerLogging", "skupperd::proxy=trace"),
+    ] {
+        let value = match setting {
+            "routerLogging" => "TCP_ADAPTOR:trace",
+            _ => "debug",
+        };
+        let spec = format!("{{settings: {{{setting}: \"{value}\"}}}}");
+        site.resource("Site", "a", &spec);
+        wait_until(filter, SOON, || says(filter));
+    }
+    // A connector without a server logs at debug level only.
+    let addr = free_addr();
+    site.connector("gone", "gone", free_addr());
+    site.listener("gone", "gone", addr);
+    wait_until("the listener", SOON, || !refused(addr));
+    wait_until("a line of that level", SOON, || {
+        drop(connect(addr));
+        says("DEBUG") && says("connector refused connection")
+    });
+    site.resource("Site", "a", "{settings: {router-logging: loud}}");
+    let note = wait_for("a note of what is wrong", SOON, || {
+        let status = site.status("Site", "a")?;
+        status["status"]["notes"][0].as_str().map(str::to_owned)
+    });
+    assert!(
+        note.contains("router-logging") && note.contains("loud"),
+        "{note}"
+    );
+    site.wait_status("Site", "a", "Ready");
+}
+
+#[test]
+fn grants_redemptions_and_links_are_logged_with_fields() {
+    let a = grant_site();
+    let token = issue_token(&a, &["--name", "east"]);
+    let (mut b, c) = (running_site("b"), running_site("c"));
+    assert!(redeem_token(&b, &token).status.success());
+    assert!(!redeem_token(&c, &token).status.success());
+    b.wait_status("Link", "east", "Ready");
+    b.kill();
+    let lines = |what: &[&str]| {
+        let log = a.log();
+        let mut lines = log.lines();
+        lines.any(|line| what.iter().all(|w| line.contains(w)))
+    };
+    for record in [
+        &[
+            "access grant opened",
+            "grant=east",
+            "redemptions_allowed=1",
+            "expires=",
+        ][..],
+        &[
+            "access token was redeemed",
+            "peer=127.0.0.1",
+            "grant=",
+            "subject=\"b\"",
+            "serial=",
+        ],
+        &["redemption refused", "peer=127.0.0.1", "reason="],
+        &[
+            "link accepted",
+            "namespace=\"default\"",
+            "access=\"access\"",
+            "peer=",
+            "remote=\"b-",
+        ],
+        &["link is up", "namespace=\"default\"", "remote=\"b-"],
+        &[
+            "link has ended",
+            "namespace=\"default\"",
+            "remote=\"b-",
+            "why=",
+        ],
+    ] {
+        wait_until(&record.join(" "), SOON, || lines(record));
+    }
+    // No log record contains the code of a token.
+    let text = fs::read_to_string(&token).expect("a token");
+    let code = text.lines().find_map(|l| l.trim().strip_prefix("code: "));
+    assert!(!a.log().contains(code.expect("a code")));
+}

@@ -1,0 +1,75 @@
+//! Latency of a link. The bounds are wide: they catch an extra wait, not a slow machine.
+
+use skupper_tests::{
+    echo::{connect, round_trip, works},
+    site::{echo, linked, service},
+};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+/// A stream has no handshake of its own, so a connection through the link may take a few times as
+/// long as one over loopback, not hundreds of times. The connections are sequential, so that any
+/// extra wait (a round trip, a timer) shows.
+#[test]
+fn new_connections_through_a_link_keep_pace_with_loopback() {
+    let (_a, _b, server, addr) = service();
+    let time = |addr: SocketAddr| {
+        let begin = Instant::now();
+        for _ in 0..300 {
+            assert!(works(addr));
+        }
+        begin.elapsed()
+    };
+    let direct = time(server.addr);
+    let linked = time(addr);
+    let (ratio, rate) = (
+        linked.as_secs_f64() / direct.as_secs_f64(),
+        300.0 / linked.as_secs_f64(),
+    );
+    println!("{rate:.0} connections a second, {ratio:.1} times the time of loopback");
+    assert!(
+        ratio < 60.0,
+        "{linked:?} through the link, {direct:?} direct"
+    );
+}
+
+/// Guards against much larger delays: 40 ms of Nagle and delayed acknowledgement, 20 ms of a timer,
+/// a wait for a second link.
+#[test]
+fn one_byte_comes_back_in_a_few_milliseconds() {
+    let (_a, _b, _server, addr) = service();
+    let mut socket = connect(addr).expect("a connection");
+    let mut times: Vec<Duration> = (0..1000)
+        .map(|_| {
+            let begin = Instant::now();
+            assert_eq!(round_trip(&mut socket, b"x").expect("back"), b"x");
+            begin.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let (p50, p90) = (times[500], times[900]);
+    println!("one byte and back: p50 {p50:?}, p90 {p90:?}");
+    assert!(p50 < Duration::from_millis(5), "p50 {p50:?}");
+    assert!(p90 < Duration::from_millis(15), "p90 {p90:?}");
+}
+
+#[test]
+fn long_lived_echo_for_60_seconds() {
+    let (a, b) = linked();
+    let (_server, addr) = echo(&a, &b);
+    let mut socket = connect(addr).expect("a connection");
+    let begin = Instant::now();
+    let mut count = 0u64;
+    // Bursts, with pauses longer than a heartbeat interval.
+    while begin.elapsed() < Duration::from_secs(60) {
+        for _ in 0..20 {
+            count += 1;
+            let text = count.to_be_bytes();
+            assert_eq!(round_trip(&mut socket, &text).expect("alive"), text);
+        }
+        std::thread::sleep(Duration::from_secs(6));
+    }
+    assert!(count >= 180, "{count}");
+}

@@ -1,0 +1,4 @@
+//! The packages on Debian's own kernels, in virtual machines.
+
+mod images;
+mod kernels;
