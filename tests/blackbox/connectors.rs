@@ -8,9 +8,14 @@ use skupper_tests::{
     site::{Site, linked},
     wait_for, wait_until,
 };
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    net::{SocketAddr, TcpStream},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     time::{Duration, Instant},
 };
 
@@ -145,6 +150,77 @@ fn connector_to_a_unix_socket() {
     assert_eq!(wrong.status.code(), Some(2), "{said}");
     assert!(said.contains("absolute path"), "{said}");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+}
+
+/// A port that drops whoever connects: its queue of connections is full, and nobody takes any off.
+fn unresponsive() -> (Socket, Vec<TcpStream>, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port");
+    socket.listen(0).expect("listens");
+    let addr = socket.local_addr().expect("an address");
+    let addr = addr.as_socket().expect("an address of IP");
+    let mut queued = Vec::new();
+    let attempt = || TcpStream::connect_timeout(&addr, Duration::from_millis(200));
+    while let Ok(connection) = attempt() {
+        queued.push(connection);
+    }
+    (socket, queued, addr)
+}
+
+#[test]
+fn a_server_that_does_not_answer_costs_a_client_the_connect_timeout() {
+    let (a, b) = linked();
+    let (_socket, _queued, server) = unresponsive();
+    let path = a.root().join("full.sock");
+    let unix = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    unix.bind(&SockAddr::unix(&path).expect("a path"))
+        .expect("bound");
+    unix.listen(0).expect("listens");
+    let _queued_there = UnixStream::connect(&path).expect("queued");
+    let port = server.port();
+    let connector = |name: &str, host: &str, timeout: &str| {
+        let spec = format!(
+            "{{routingKey: {name}, host: '{host}', port: {port}, settings: {{connect-timeout: {timeout}}}}}"
+        );
+        a.resource("Connector", name, &spec);
+    };
+    let refusal = |addr: SocketAddr| {
+        let begin = Instant::now();
+        let mut client = connect(addr).expect("accepted");
+        assert!(!matches!(client.read(&mut [0; 1]), Ok(1..)));
+        begin.elapsed()
+    };
+    let (fast, slow) = (Duration::from_millis(300), Duration::from_millis(2500));
+    let of_unix = format!("unix:{}", path.display());
+    for (name, host) in [("tcp", "127.0.0.1"), ("unix", &of_unix)] {
+        connector(name, host, "300ms");
+        let addr = free_addr();
+        b.listener(name, name, addr);
+        wait_until("the listener", SOON, || !refused(addr));
+        // The default is twice as long as the most that is expected.
+        let took = refusal(addr);
+        assert!((fast..slow).contains(&took), "{name}: {took:?}");
+        wait_until("the reason", SOON, || {
+            let status = a.status("Connector", name).expect("a status");
+            let failure = status["status"]["lastFailure"].as_str();
+            failure.is_some_and(|f| f.contains("timed out") || f.contains("off its queue"))
+        });
+        let log = a.log();
+        let of = format!("connector=\"{name}\"");
+        let mut lines = log.lines();
+        let logged = lines.any(|l| l.contains("WARN") && l.contains(&of));
+        assert!(logged, "{name}: {log}");
+        // The version before an invalid one stays.
+        connector(name, host, "soon");
+        let error = a.wait_message("Connector", name, "Error", "spec.settings[connect-timeout]");
+        assert!(
+            error.contains(&format!("Connector-{name}.yaml:")),
+            "{error}"
+        );
+        let took = refusal(addr);
+        assert!((fast..slow).contains(&took), "{name}: {took:?}");
+    }
 }
 
 /// A server that reads a PROXY protocol header and sends it back: the line, or the bytes in

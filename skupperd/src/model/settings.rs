@@ -136,6 +136,8 @@ impl Default for ListenerSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectorSettings {
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Time for each attempt to connect to the server; at least 100 ms.
+    pub connect_timeout: Duration,
     /// Name to ask the server for in TLS handshakes and in health checks.
     pub tls_server_name: Option<Host>,
     pub health_check: HealthCheck,
@@ -155,6 +157,7 @@ impl Default for ConnectorSettings {
     fn default() -> Self {
         Self {
             proxy_protocol: None,
+            connect_timeout: Duration::from_secs(5),
             tls_server_name: None,
             health_check: HealthCheck::None,
             health_check_path: "/".to_owned(),

@@ -32,9 +32,6 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// Bytes moved at once.
 const CHUNK: usize = 128 * 1024;
 
-/// Time for each attempt to connect to a server, without a TLS handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 thread_local! {
     /// One buffer for all bridges of a worker: what a socket does not take at once is kept apart.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
@@ -161,7 +158,7 @@ async fn send(socket: &AsyncFd<TcpStream>, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 async fn dial(target: &ConnectorTarget, near: Option<&Arc<Acceleration>>) -> io::Result<TcpStream> {
-    let timeout = CONNECT_TIMEOUT;
+    let timeout = target.settings.connect_timeout;
     match &target.host {
         TargetHost::Ip(ip) => attempt(SocketAddr::new(*ip, target.port), near, timeout).await,
         TargetHost::Name(name) => {

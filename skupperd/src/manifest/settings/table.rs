@@ -155,6 +155,11 @@ pub const TABLE: &[Setting] = &[
         details: "The header goes before TLS, and has the addresses of the client and of the listener as \
             the client's site sees them. If the client came in at a router of the Go implementation, \
             it says that they are unknown."),
+    row!(CONNECTORS "connect-timeout" = DURATION_100MS
+        => Connector.connect_timeout, Some("5s"),
+        "time for each attempt to connect to the server, without a TLS handshake",
+        details: "Of a host name each address is an attempt. The kernel ends an attempt by TCP \
+            after about two minutes, whatever the setting says."),
     row!(CONNECTORS "tls-server-name" = HOST
         => Connector.tls_server_name, None,
         "name to ask the server for in TLS handshakes, and to verify; spec.host without it"),
