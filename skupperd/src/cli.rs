@@ -200,7 +200,7 @@ enum Noun {
     /// Manage links to other sites
     #[command(subcommand)]
     Link(link::Verb),
-    /// Manage router accesses: the ports where links from other sites come in
+    /// Manage router accesses: the ports that accept links from other sites
     #[command(alias = "routeraccess", subcommand)]
     RouterAccess(resource::Verb<router_access::RouterAccesses>),
     /// Manage access grants, which tokens are issued from

@@ -1,13 +1,12 @@
-//! The control side of links: one task that owns every site and tells workers what to do.
+//! The control side of links: one task that owns every site and commands the workers.
 //!
-//! Everything that happens reaches it on two channels: [`CoreEvent`]s of workers and of the tasks that
-//! dial and accept, and [`CoreRequest`]s of other threads. It queues what has come by [`Site`], serves
-//! the sites in turn, each for its share of time, then lets all of them do what their routers want
-//! done. So neither the events of one site nor all of them together hold up the timers of another.
-//! Nothing here waits.
+//! Its inputs are two channels: [`CoreEvent`]s of workers and of the tasks that dial and accept, and
+//! [`CoreRequest`]s of other threads. It queues both by [`Site`], serves the sites in turn, each for its
+//! share of time, then handles the events of all routers. So neither the events of one site nor all of
+//! them together delay the timers of another. Nothing here blocks.
 //!
-//! Sites are in a map and never leave it while they are worked on; what they share is in
-//! [`CoreContext`], beside the map.
+//! Sites never leave the map while they are worked on; what they share is in [`CoreContext`], beside the
+//! map.
 
 mod accept;
 mod context;
@@ -75,7 +74,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core without sites. The receiver is told whenever a status may have changed.
+    /// A core without sites. The receiver is notified whenever a status may have changed.
     pub fn new(
         sender: CoreSender,
         workers: Senders,

@@ -291,7 +291,7 @@ impl FlowLog {
         self.0.link_errors.lock().clone()
     }
 
-    /// Counts a connection that has got a server, or ended without one.
+    /// Counts a connection that was connected to a server, or ended without one.
     fn count(&self, worker: usize, key: ServiceKey) -> Option<Arc<Service>> {
         let service = self.worker_flows(worker)?.service(key);
         add(&service.opened, 1);

@@ -6,31 +6,30 @@
 //! |---|---|
 //! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
 //! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
-//! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`netlink`]: sockets and routes that the kernel knows |
+//! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`netlink`]: sockets and routes of the kernel |
 //! | 3 | [`steer`]: accept sockets, acceleration, BPF |
-//! | 4 | [`link`]: TLS and AMQP on a socket; [`flows`]: records of connections; [`access`]: grants and tokens; [`workload`]: servers that selectors stand for, clients of this host |
+//! | 4 | [`link`]: TLS and AMQP on a socket; [`flows`]: records of connections; [`access`]: grants and tokens; [`workload`]: servers that selectors match, clients of this host |
 //! | 5 | [`service`]: policies of listeners and connectors, the snapshot of a site that workers have |
-//! | 6 | [`messages`]: what the core and the workers tell each other |
+//! | 6 | [`messages`]: messages between the core and the workers |
 //! | 7 | [`core`]: the control thread; [`worker`]: a data-plane thread |
 //! | 8 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections, API, console |
 //! | 9 | [`reconcile`]: makes what runs match the resources, and reports their statuses |
-//! | 10 | [`operate`]: what people do with a namespace |
-//! | 11 | [`control`]: D-Bus, as the daemon serves it and as the command calls it |
+//! | 10 | [`operate`]: operations on a namespace |
+//! | 11 | [`control`]: D-Bus, the daemon's service and the command's client |
 //! | 12 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
 //!
 //! # Threads, tasks and channels
 //!
 //! - **main** runs [`reconcile`]: resources -> desired state -> plan -> requests to the core
-//!   ([`core::CoreRequest`]);
-//!   what the core says of links and listeners -> status files. A slow disk holds nobody else.
-//!   Tasks beside it: the grant server of each namespace that has grants ([`access::GrantServer`]), one for
-//!   each connection to it, one for each token that is being redeemed; they wake the loop when one is.
-//!   Whoever shows statuses ([`observe`], [`control`], the service manager's status line) has them from
-//!   one `watch` channel of the loop. A task keeps the connection to the bus; calls that work on files
-//!   do so on threads for blocking work, a few at a time. A task feeds the watchdog while every event
-//!   loop answers it.
-//! - **core** owns each site's [`router::Router`], the dialling and accepting tasks, and decides which
-//!   worker gets which connection. It takes events from one channel ([`messages::CoreEvent`]) and never waits.
+//!   ([`core::CoreRequest`]); states of links and listeners -> status files. A slow disk delays no other
+//!   thread. Tasks beside it: the grant server of each namespace with grants ([`access::GrantServer`]), one
+//!   for each connection to it, and one for each token that is being redeemed; they wake the loop when they
+//!   have a result. Readers of statuses ([`observe`], [`control`], the status line of the service manager)
+//!   follow one `watch` channel of the loop. One task keeps the connection to the bus; calls that use files
+//!   run on threads for blocking work, a few at a time. One task feeds the watchdog while every event loop
+//!   answers it.
+//! - **core** owns each site's [`router::Router`] and the tasks that dial and accept, and assigns
+//!   connections to workers. It takes events from one channel ([`messages::CoreEvent`]) and never blocks.
 //! - **worker-N** owns sockets: a task for each connection of a link (`link::driver`), one for each
 //!   TCP connection ([`proxy`]). It takes commands from one channel ([`messages::Command`]).
 //!
@@ -39,37 +38,36 @@
 //!   status files <- changed ----'  ^--- CoreEvent ---'
 //! ```
 //!
-//! Records of connections are in a [`flows::FlowLog`]. Each worker writes a part of its own and takes
-//! no lock for bytes; readers take the lock of a part for as long as it takes to copy pointers. A
-//! listener's HTTP observer (`proxy::http`) adds the requests that it sees pass. While another router
-//! of the network listens, the core sends these records, with those of links and services, as vanflow
-//! records (`flows::vanflow`, `core::site`).
+//! Records of connections are in a [`flows::FlowLog`]. Each worker writes its own part and takes no lock
+//! for bytes; readers lock a part for as long as it takes to copy pointers. A listener's HTTP observer
+//! (`proxy::http`) adds the requests that it observes. While another router of the network subscribes to
+//! them, the core sends these records, with those of links and services, as vanflow records
+//! (`flows::vanflow`, `core::site`).
 //!
-//! What workers know of the network is a [`service::view::SiteView`], an immutable snapshot that is
-//! replaced as a whole. One worker carries a stream from socket to socket: client, accept socket of
-//! worker k, frame on worker k's data connection, TLS record sealed in place, server. No step of that
-//! path takes a lock or crosses a channel. Only when the next connection belongs to another worker is
-//! the client handed over, once at the start, or the stream relayed. A listener with TLS, several
-//! routing keys or allowed users has a policy ([`service::policy::ListenerPolicies`]) that workers look
-//! up when they accept.
+//! Workers see the network through a [`service::view::SiteView`], an immutable snapshot that is replaced as
+//! a whole. One worker carries a stream from socket to socket: client, accept socket of worker k, frame on
+//! worker k's data connection, TLS record sealed in place, server. No step of that path takes a lock or
+//! crosses a channel. Only when the next connection belongs to another worker is the client handed over,
+//! once at the start, or the stream relayed. A listener with TLS, several routing keys or allowed users has
+//! a policy ([`service::policy::ListenerPolicies`]) that workers look up when they accept.
 //!
 //! # From one process to the next
 //!
-//! Listening sockets and the BPF program outlive the process ([`steer::SteeringHandover`]): the service manager has
-//! copies of the sockets, which the thread **fd-store** sends it ([`sys::DescriptorStore`]), and the program is
-//! pinned. The next process takes both up before anything else. Bindings of listeners go on as they
-//! are until all resources are applied; only then workers accept, and what no listener has wanted ends.
+//! Listening sockets and the BPF program outlive the process ([`steer::SteeringHandover`]): the service
+//! manager has copies of the sockets, which the thread **fd-store** sends it ([`sys::DescriptorStore`]), and
+//! the program is pinned. The next process adopts both first. Bindings of listeners stay as they are until
+//! all resources are applied; only then do workers accept, and unclaimed sockets are closed.
 //!
 //! # A site in the core
 //!
-//! `core::site` has a component for each subject: links that are dialled, peers that are connected,
-//! accesses, services, AMQP clients, edges, the uplink of an edge, vanflow. A component changes its own
-//! fields and adds effects (commands to workers, inputs of the router, a new view), which the site
-//! applies in one place.
+//! `core::site` has a component for each subject: links that are dialled, connected peers, accesses,
+//! services, AMQP clients, edges, the uplink of an edge, vanflow. A component changes its own fields and
+//! adds effects (commands to workers, inputs of the router, a new view), which the site applies in one
+//! place.
 //!
-//! An edge site has no part in routing: its router knows one uplink and what that says can be
-//! reached (`core::site::uplink`). A site that serves edges (`core::site::edges`) treats each as a
-//! client of this host whose connection carries streams: workers see a link like any other.
+//! An edge site takes no part in routing: its router knows one uplink and the addresses that are reachable
+//! over it (`core::site::uplink`). A site that serves edges (`core::site::edges`) treats each as a client of
+//! this host whose connection carries streams: to workers it is a link like any other.
 
 pub mod access;
 pub mod amqp;

@@ -237,7 +237,7 @@ pub struct AcceptedClient {
     pub socket: TcpStream,
 }
 
-/// What a worker is told.
+/// A command to a worker.
 pub enum Command {
     /// Take over an opened connection.
     Connection(Box<NewConnection>),
@@ -251,7 +251,7 @@ pub enum Command {
         routing_key: Arc<str>,
         socket: TcpListener,
     },
-    /// Accept what the kernel steers here, for whoever owns the address that it came to.
+    /// Accept steered connections, each for the owner of its destination address.
     ActiveSteering {
         /// What [`Self::Unlisten`] knows this by.
         key: u64,
@@ -292,7 +292,7 @@ pub enum Command {
     /// An AMQP client's link: deliver a message.
     ClientMessage(ConnKey, LinkId, Bytes),
     ClientSettle(ConnKey, DeliveryId, bool),
-    /// Attach a link; the core knows it by this tag until it is told which one it is.
+    /// Attach a link; the core identifies it by this tag until the worker reports its id.
     Attach(ConnKey, u64, Box<AttachArgs>),
     /// Detach a link, in order or with this error.
     Detach(ConnKey, LinkId, Option<AmqpError>),

@@ -1,6 +1,6 @@
 //! The router of a site, sans-I/O: control messages and time in, messages and routes out.
 //!
-//! A [`Router`] owns what one site knows of its network: its links to neighbours and what they cost, the
+//! A [`Router`] owns a site's knowledge of its network: its links to neighbours and what they cost, the
 //! link states of all other routers, who consumes which address, and the edges that it serves. From
 //! that follow the shortest paths, and from these the [`Routes`]: an immutable snapshot by which the
 //! workers choose where a delivery goes. The same type, with a mesh and an uplink, is the router of an

@@ -16,7 +16,7 @@
 //!
 //! Deliveries are cut through: the payload of a transfer is passed on as it arrives, in slices of the
 //! input, and a delivery need never complete. For outgoing deliveries the caller sends the frames:
-//! [`transfer_header`](Connection::transfer_header) writes what goes before a payload.
+//! [`transfer_header`](Connection::transfer_header) writes the header of a payload.
 //!
 //! It never reads a clock or a socket, never keeps a delivery, and never holds more for a peer than
 //! [`Limits`] allows. Addresses and the contents of messages mean nothing to it.

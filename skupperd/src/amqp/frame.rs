@@ -48,7 +48,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Parses the header at the front of `buf`; None: not complete.
+    /// Parses the header at the start of `buf`; `None`: incomplete.
     pub fn parse(buf: &[u8], max: usize) -> Result<Option<Self>, FrameError> {
         let Some(&[a, b, c, d, offset, kind, hi, lo]) = buf.first_chunk::<HEADER>() else {
             return Ok(None);

@@ -34,7 +34,7 @@ pub enum SaslError {
     Mechanism(String),
     #[error("the peer refused authentication with code {0}")]
     Refused(u8),
-    /// A frame that may not come in this state.
+    /// A frame that is not allowed in this state.
     #[error("unexpected SASL frame 0x{0:02x}")]
     Unexpected(u64),
 }
@@ -87,7 +87,7 @@ impl Sasl {
         self.state == SaslState::Done
     }
 
-    /// Takes bytes of the peer off the front of `input`. Bytes after the negotiation are left.
+    /// Consumes the peer's bytes from the start of `input`. Bytes after the negotiation are left.
     pub fn feed(&mut self, input: &mut BytesMut) -> Result<(), SaslError> {
         while self.state != SaslState::Done {
             if self.state == SaslState::Header {

@@ -18,7 +18,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::fmt;
 
-/// What the command knows of a kind.
+/// A kind, as the command describes it.
 pub(super) trait CliKind: fmt::Debug {
     const KIND: Kind;
     /// The noun on the command line and in messages.

@@ -72,7 +72,7 @@ impl SpecArgs for RouterAccessArgs {
 impl CliKind for RouterAccesses {
     const KIND: Kind = Kind::RouterAccess;
     const NOUN: &'static str = "router-access";
-    const SINGULAR: &'static str = "a router access, where links from other sites come in";
+    const SINGULAR: &'static str = "a router access, which accepts links from other sites";
     const PLURAL: &'static str = "router accesses and their endpoints";
     const EFFECTS: (&'static str, &'static str) = ("", "; its links end");
     const EXAMPLES: VerbExamples = VerbExamples {

@@ -1,7 +1,7 @@
 //! Authorization of D-Bus callers.
 //!
 //! Root and the user of the daemon may do everything; everybody may read. The owner of a namespace's
-//! directory, and whoever its mode or ACL lets write, may change that namespace. polkit decides about
+//! directory, and everyone whom its mode or ACL lets write, may change that namespace. polkit decides about
 //! all others; without polkit they are denied. This process itself is denied everything: a connector can
 //! lead to the bus, and its clients would act as the daemon.
 
@@ -90,7 +90,7 @@ impl Authority {
             groups,
             is_self,
         } = caller.map_err(|why| denied(&why))?;
-        // Whoever reached the bus through a connector of ours has our identity there.
+        // A client of one of our connectors has our identity on the bus.
         if is_self {
             return Err(denied("the caller is a connection of skupperd itself"));
         }

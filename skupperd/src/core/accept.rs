@@ -1,8 +1,8 @@
 //! Accepting: links of other routers, and AMQP clients.
 //!
-//! Nobody is known before the handshake is over. Whoever connects and sends nothing is dropped after two
+//! Peers are unknown until the handshake is over. A peer that connects and sends nothing is dropped after two
 //! seconds. There is a limit for one address, and one for all; one connection more ends the oldest
-//! that has not sent anything, or else the oldest. So connections that do nothing keep nobody out.
+//! that has not sent anything, or else the oldest. So idle connections keep no peer out.
 
 use crate::{
     amqp::connection::Config,

@@ -147,8 +147,8 @@ struct ActiveLink {
 const STABLE: Duration = Duration::from_secs(10);
 
 /// Keeps a link up until the sender of `specs` is dropped: over its first endpoint that can be reached,
-/// and back over an earlier one when that can be reached again. `specs`: what is dialled; a change of the
-/// credentials is taken up beside the connection that is up.
+/// and back over an earlier one when that can be reached again. `specs`: what is dialled; new credentials
+/// are used for a new connection beside the one that is up.
 pub(crate) async fn run(
     site: u32,
     router: String,
@@ -187,7 +187,7 @@ async fn keep(mut dialler: LinkDialler) {
             }
             continue;
         };
-        // Whoever lost an endpoint goes to the next one: the first may answer nothing for a while.
+        // After losing an endpoint, try the next one: the first may not answer for a while.
         let begin = Instant::now();
         first = dialler.hold(up, &spec).await + 1;
         // A peer that refuses the link once it is open is dialled as seldom as one that does not answer.
@@ -245,7 +245,7 @@ impl LinkDialler {
         None
     }
 
-    /// Hands a connection to the core. `None`: the core refuses it; else what is told of its end.
+    /// Hands a connection to the core. `None`: the core refuses it; else receives the reason of its end.
     async fn submit(
         &self,
         spec: &LinkSpec,

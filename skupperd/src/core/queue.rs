@@ -1,9 +1,9 @@
 //! What waits for the core, by site, so that no site waits long for the work of another.
 //!
-//! Sites are served in turn: one whose peers send more than the core handles uses its own turns, and
-//! another's event waits for the turn that is under way and no longer. Events of a site keep their
-//! order, and so do its requests. Requests go first: whoever waits for an answer works for other
-//! sites too.
+//! Sites are served in turn: a site whose peers send more than the core handles uses only its own
+//! turns, and an event of another site waits for at most the current turn. Events of a site keep their
+//! order, and so do its requests. Requests go first: their sender waits for
+//! the answer and serves other sites too.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -85,7 +85,7 @@ pub struct SiteState {
     pub incoming: Vec<IncomingLink>,
 }
 
-/// Sends an answer. Whoever asked may be gone: the daemon is stopping.
+/// Sends an answer. The requester may be gone: the daemon is stopping.
 pub(super) fn answer<T>(reply: Reply<T>, value: T) {
     let _ = reply.send(value);
 }

@@ -6,7 +6,7 @@
 //! A component changes its own fields, and adds to the [`Effects`] what has to happen elsewhere: in the
 //! router, at workers, in the view that they have. [`Site::apply`] carries effects out, in order.
 //!
-//! After each batch of events the core calls [`Site::pump`]: it handles what the router wants done, and
+//! After each batch of events the core calls [`Site::pump`]: it handles the events of the router, and
 //! publishes a new view if anything in it has changed. A site never waits, and never reads a socket.
 
 mod accesses;
@@ -200,9 +200,9 @@ impl Site {
         self.router.poll_timeout()
     }
 
-    /// Does what the router wants done, and publishes what has changed. Workers have the new view before
-    /// other routers hear of it: else the first stream to a new connector could come to a worker that does
-    /// not know it yet.
+    /// Handles the events of the router, and publishes changes. Workers get the new view before other
+    /// routers hear of it: else the first stream to a new connector could reach a worker that does not
+    /// know it yet.
     pub(super) fn pump(&mut self, ctx: &mut CoreContext, now: Instant) {
         if now >= self.router.poll_timeout() {
             self.router.handle_timeout(now);

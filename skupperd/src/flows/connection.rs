@@ -102,7 +102,7 @@ pub struct FlowSide {
     pub site: SiteName,
     pub connector: String,
     pub server: String,
-    /// Address from which the connector speaks with it.
+    /// Local address of the connection to it.
     pub proxy: String,
     /// Routers on the way, from the other end.
     pub trace: Vec<String>,

@@ -27,7 +27,7 @@ pub struct Exchange {
     pub protocol: Protocol,
     /// Stream of HTTP/2; 0 where there are none.
     pub stream: u32,
-    /// Method. Those that are not known are told as `OTHER`, so that nobody fills memory with names.
+    /// Method. Unknown ones are reported as `OTHER`: a client must not fill memory with names.
     pub method: &'static str,
     /// Status; none when the connection or stream has ended before there was one.
     pub status: Option<u16>,

@@ -21,7 +21,7 @@ impl ObservedFlow {
 
 #[derive(Debug)]
 pub enum News {
-    /// A connection has begun, has got a server or has ended.
+    /// A connection has begun, was connected to a server, or has ended.
     Connection(ObservedFlow),
     Request(Box<RequestRecord>),
 }

@@ -21,7 +21,7 @@ const REQUESTS: usize = 1000;
 /// at most, whatever clients ask for.
 pub type RequestKey = (&'static str, &'static str, u16);
 
-/// A request, for whoever it is told to.
+/// A request, for its receivers.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) n: u64,

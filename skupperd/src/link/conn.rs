@@ -4,7 +4,7 @@
 //! [`LinkConnection`] is shared by its task ([`super::driver`]) and the streams on it; what changes is
 //! its [`ConnectionState`], which one of them borrows at a time. The state puts together the protocol
 //! engine, the socket with its records ([`Wire`]), and three parts that own what they know:
-//! [`StreamLinks`] for streams that leave, [`IncomingDeliveries`] for what comes in, and
+//! [`StreamLinks`] for outgoing streams, [`IncomingDeliveries`] for incoming ones, and
 //! [`MessageLines`] for messages that wait for credit. The parts do bookkeeping; files of this folder
 //! send what follows from it.
 //!
@@ -121,7 +121,7 @@ pub struct LinkConnection {
     pub kind: Kind,
     /// The site it belongs to.
     pub site: u32,
-    /// Both sides speak the extensions between routers of our own kind.
+    /// Both sides support the extensions between routers of our own kind.
     pub native: bool,
     /// Set when the connection is gone.
     pub(crate) closed: Cell<bool>,

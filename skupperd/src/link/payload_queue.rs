@@ -11,7 +11,7 @@ const JOIN_BELOW: usize = 4 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct PayloadQueue {
     payloads: VecDeque<Bytes>,
-    /// As many at the front were looked at by [`Self::keep`].
+    /// Number of payloads at the head that [`Self::keep`] has seen.
     kept: usize,
     len: usize,
 }
@@ -42,7 +42,7 @@ impl PayloadQueue {
         count
     }
 
-    /// So many bytes at the front are done with.
+    /// Removes this many bytes from the head.
     pub(crate) fn advance(&mut self, mut n: usize) {
         debug_assert!(n <= self.len);
         self.len = self.len.saturating_sub(n);
@@ -57,7 +57,7 @@ impl PayloadQueue {
         }
     }
 
-    /// Hands payloads to `send`, which takes what it has room for off their front, until it leaves
+    /// Passes payloads to `send`, which consumes what it has room for, until it leaves
     /// something.
     pub(crate) fn send_with(&mut self, mut send: impl FnMut(&mut Bytes)) {
         while let Some(front) = self.payloads.front_mut() {

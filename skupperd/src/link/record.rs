@@ -12,7 +12,7 @@ use rustls::{
 };
 use std::ops::Range;
 
-/// Bytes in front of a record's plaintext: type, legacy version, length.
+/// Bytes before a record's plaintext: type, legacy version, length.
 pub(super) const HEAD: usize = 5;
 /// Bytes behind a record's plaintext: inner content type and the AEAD tag.
 pub(super) const TAIL: usize = 1 + TAG;

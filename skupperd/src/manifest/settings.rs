@@ -1,7 +1,7 @@
 //! The table of settings, and everything that is made from it.
 //!
-//! A row of [`TABLE`] is all that the project knows of a setting: which kinds have it, what its key is,
-//! what it takes, what counts without it, and which field of `model/settings.rs` it fills. From the rows
+//! A row of [`TABLE`] defines a setting: which kinds have it, its key,
+//! its values, its default, and which field of `model/settings.rs` it fills. From the rows
 //! come the reader of manifests ([`read`]), the notes on settings without effect ([`notes`]), the
 //! manual pages of section 5 ([`manual`]), shell completion, the reference page and the tables of the
 //! guide (tests/blackbox/contract).
@@ -24,7 +24,7 @@ use crate::model::{
 pub struct Setting {
     pub kinds: &'static [Kind],
     pub key: &'static str,
-    /// Other spellings of the key; the key goes before them.
+    /// Other spellings of the key, which takes precedence.
     pub aliases: &'static [&'static str],
     /// Syntax of the value, for people; empty where [`Self::words`] are all that is accepted.
     pub syntax: &'static str,
@@ -51,12 +51,12 @@ enum Needs {
     NoTls,
 }
 
-/// What becomes of a resource with an invalid value.
+/// How a resource with an invalid value is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Invalid {
     /// The document is invalid.
     Refused,
-    /// The setting has no effect, and the status says so: a wrong word about the log must not stop
+    /// The setting has no effect, and a note in the status says so: a bad log level must not stop
     /// the services of a site.
     Ignored,
 }

@@ -1,7 +1,7 @@
 //! A YAML document as a tree in which every node knows its line.
 //!
-//! [`parse`] reads the events of the parser once; all that is said about a document later, from the
-//! type of a field to the line of an error, comes from this tree. It is built for files that anyone
+//! [`parse`] reads the events of the parser once; everything later, from the type of a field to the
+//! line of an error, comes from this tree. It is built for files that anyone
 //! may have written: nesting, the size that aliases make of the document and the size of the document
 //! (see [`super::MAX_DOCUMENT_SIZE`]) are bounded, keys are strings, no key is there twice, and tags
 //! of applications are refused. Collections are shared between an anchor and its aliases, so that an

@@ -1,4 +1,4 @@
-//! Why the core closes a connection. The peer is told, and so is the log.
+//! Why the core closes a connection. The peer and the log get the reason.
 
 use crate::{link::names::LINK_DELETED, router::TooMany};
 

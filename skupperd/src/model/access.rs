@@ -13,7 +13,7 @@ impl Code {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The text, for whoever must send or store it.
+    /// The text, for code that sends or stores it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -10,7 +10,7 @@ pub struct AttachedConnector {
     pub selector: Selector,
     /// Port that they listen on; 0 for whatever they listen on.
     pub port: u16,
-    /// Credentials of the site's namespace; with them the connector speaks TLS.
+    /// Credentials of the site's namespace; with them the connector uses TLS.
     pub tls_credentials: Option<Name>,
     /// Show the client certificate of the credentials.
     pub use_client_cert: bool,

@@ -85,7 +85,7 @@ pub struct SiteDetails {
     /// Issuer of the site's credentials.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub default_issuer: String,
-    /// Where links come in.
+    /// Where the site accepts links.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointStatus>,
     /// Number of sites that can be reached, this one included.
@@ -128,7 +128,7 @@ pub struct CertificateRecord {
     pub trusted_until: String,
 }
 
-/// An address where links come in.
+/// An address that accepts links.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EndpointStatus {
@@ -344,7 +344,7 @@ pub struct HealthRecord {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AccessDetails {
-    /// Where links come in.
+    /// Where the site accepts links.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointStatus>,
     /// End of the validity of the certificate that is shown there (RFC 3339).
@@ -360,7 +360,7 @@ pub struct CertificateDetails {
     pub expiration: String,
 }
 
-/// Of an AccessGrant. The code is for whoever may read the file.
+/// Of an AccessGrant. Everyone who may read the file can use the code.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrantDetails {

@@ -30,8 +30,8 @@ impl Resource {
         }
     }
 
-    /// Credentials that the user wrote, for any use. `None` for those that came with a token: whoever
-    /// issued the token has chosen their name, so they are no issuer, server or trust store.
+    /// Credentials that the user wrote, for any use. `None` for those of a redeemed
+    /// token: its issuer has chosen their name, so they are no issuer, server or trust store.
     pub fn user_secret(&self) -> Option<&Secret> {
         match &self.spec {
             Spec::Secret(secret) if self.meta.redeemed_token().is_none() => Some(secret),
@@ -56,11 +56,11 @@ pub const REDEEMED_TOKEN: &str = "skupper.io/redeemed-token";
 pub struct Meta {
     pub name: Name,
     pub namespace: Namespace,
-    /// Identity given by whoever made it.
+    /// Identity given by its author.
     pub uid: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// Count of changes, when whoever made it counts them.
+    /// Count of changes, if the author counts them.
     pub generation: i64,
 }
 
@@ -145,7 +145,7 @@ pub struct Certificate {
 pub struct Site {
     /// Identity given by the user (`metadata.uid`).
     pub uid: Option<SiteId>,
-    /// Whether links may come in.
+    /// Whether the site accepts links.
     pub link_access: LinkAccess,
     /// Issuer of the site's credentials.
     pub default_issuer: Option<Name>,
@@ -157,7 +157,7 @@ pub struct Site {
     pub settings: Settings<SiteSettings>,
 }
 
-/// Whether links may come in, and how the resource puts it.
+/// Whether the site accepts links, and the word that the resource uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LinkAccess {
     #[default]
@@ -167,7 +167,7 @@ pub enum LinkAccess {
 }
 
 impl LinkAccess {
-    /// Links may come in.
+    /// The site accepts links.
     pub fn is_enabled(&self) -> bool {
         matches!(self, Self::Enabled(_))
     }
@@ -265,7 +265,7 @@ pub struct Listener {
     /// Address or host name to listen on.
     pub host: Host,
     pub port: u16,
-    /// Server credentials; with them the listener speaks TLS.
+    /// Server credentials; with them the listener uses TLS.
     pub tls_credentials: Option<Name>,
     /// What is looked for in its traffic.
     pub observer: Observer,
@@ -283,7 +283,7 @@ pub struct MultiKeyListener {
     pub port: u16,
     /// How a connection gets its routing key.
     pub strategy: Strategy,
-    /// Server credentials; with them the listener speaks TLS.
+    /// Server credentials; with them the listener uses TLS.
     pub tls_credentials: Option<Name>,
     /// Clients must show a certificate of the credentials' CA.
     pub require_client_cert: bool,
@@ -332,7 +332,7 @@ pub struct Connector {
     pub host: ServerHost,
     /// Port of the server; 0 where none is needed, at a Unix socket, and for any of a workload's.
     pub port: u16,
-    /// Client credentials; with them the connector speaks TLS.
+    /// Client credentials; with them the connector uses TLS.
     pub tls_credentials: Option<Name>,
     /// Show the client certificate of the credentials.
     pub use_client_cert: bool,
@@ -353,7 +353,7 @@ pub struct AccessRole {
     pub port: u16,
 }
 
-/// Where links come in.
+/// Where the site accepts links.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterAccess {
     /// Roles with their ports: at least one, none twice.

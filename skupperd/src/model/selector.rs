@@ -14,7 +14,7 @@ const UNITS: [&str; 4] = [".service", ".socket", ".scope", SLICE];
 
 /// A selector: `unit=nginx.service`, and also `unit/nginx.service` and `unit:nginx.service`.
 ///
-/// In names and paths `*` stands for any text without a slash, `?` for one character.
+/// In names and paths `*` matches any text without a slash, `?` one character.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Selector {
     /// Units of the system's manager, slices with all that is in them.
@@ -111,7 +111,7 @@ impl Serialize for Selector {
     }
 }
 
-/// Whether a text is what a pattern stands for.
+/// Whether a text matches a pattern.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut seen) = (0, 0);

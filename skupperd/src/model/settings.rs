@@ -76,7 +76,7 @@ impl Default for SiteSettings {
             grant_server: GrantServerSettings::default(),
             link_access_hosts: Vec::new(),
             steering: true,
-            // Programs can see the difference: whoever knows them turns it on.
+            // Programs can see the difference, so the operator decides.
             acceleration: false,
             service_addresses: None,
             revoked_certificates: BTreeSet::new(),

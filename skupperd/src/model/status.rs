@@ -42,7 +42,7 @@ impl ConditionType {
     }
 
     /// Conditions that a resource needs for being ready, in the order in which they are looked at.
-    /// `link_access`: of a Site, whether links may come in.
+    /// `link_access`: of a Site, whether the site accepts links.
     pub fn required(kind: Kind, link_access: bool) -> &'static [Self] {
         match kind {
             Kind::Site if link_access => &[Self::Configured, Self::Running, Self::Resolved],
@@ -223,7 +223,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Nothing is known yet: pending. `link_access`: of a Site, whether links may come in.
+    /// Nothing is known yet: pending. `link_access`: of a Site, whether the site accepts links.
     pub fn new(kind: Kind, link_access: bool) -> Self {
         Self {
             required: ConditionType::required(kind, link_access),

@@ -64,8 +64,8 @@ pub fn user_of(client: SocketAddr, listener: SocketAddr) -> io::Result<Option<u3
     match kernel.ask(SOCK_DIAG_BY_FAMILY, 0, &sock_diag::one(client, listener, 0)) {
         Ok((_, body)) => {
             let found = socket(&body).ok_or_else(bad)?;
-            // Where no connection matches, the kernel answers with whoever listens on the client's
-            // port here: that says nothing about a client elsewhere.
+            // Where no connection matches, the kernel answers with a socket that listens on the
+            // client's port here, which says nothing about a client elsewhere.
             let is_client = is_connection(&body, client, listener).ok_or_else(bad)?;
             Ok((is_client && found.inode != 0).then_some(found.user))
         }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 /// Kind of the question, and of the answers.
 pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const TCP: u8 = 6;
-/// Bytes of what is said of a socket before its attributes.
+/// Bytes of a socket's fixed part, before its attributes.
 pub(crate) const SOCKET: usize = 72;
 
 /// The question about all TCP sockets of a family that are in one of these states.

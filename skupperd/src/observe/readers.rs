@@ -35,8 +35,8 @@ impl Reader {
         }
     }
 
-    /// `own` is the user and `this` the process of the daemon. A connection that the daemon itself made
-    /// is somebody else's: a connector led here.
+    /// `own` is the user and `this` the process of the daemon. A connection that the daemon itself opened
+    /// belongs to somebody else: a connector forwards it.
     fn identified(reader: &UCred, own: u32, this: u32) -> Self {
         let process = reader.pid().and_then(|pid| u32::try_from(pid).ok());
         let is_self = process.is_none_or(|pid| pid == this);

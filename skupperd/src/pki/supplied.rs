@@ -1,7 +1,7 @@
 //! Credentials that the user supplies: checked, and used in place of those that we issue.
 //!
 //! They are found, in this order, as credentials of the systemd service, in `input/certs` or
-//! `input/issuers`, and as Secrets. Half of a set of credentials is an error: whoever made it wants it
+//! `input/issuers`, and as Secrets. Half of a set of credentials is an error: its author wants it
 //! used.
 
 use super::{

@@ -1,4 +1,4 @@
-//! The server's side: from a stream that has come in to a connection to the server.
+//! The server's side: from an incoming stream to a connection to the server.
 
 use super::{
     Cut, Proxy,

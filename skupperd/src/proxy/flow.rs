@@ -28,9 +28,9 @@ use std::{
 
 /// Application property of a stream's head, between ends of our own kind: `ID/NAME` of the site where
 /// the stream begins; on the way back behind it, apart by blanks, the connector's name, the address it
-/// speaks with its server from, and the server's address.
+/// uses for its server, and the server's address.
 pub(super) const END: &str = "io.skupper.end";
-/// Stands for an address that there is none of.
+/// In place of a missing address.
 const NONE: &str = "-";
 
 /// The record of a connection, and the observer of its requests.
@@ -236,7 +236,7 @@ pub(super) fn other_end(head: &MessageHead) -> FlowSide {
     served
 }
 
-/// The name of the site where a stream begins: as its router says, which stands for its clients.
+/// The name of the site where a stream begins, as its router reports it on behalf of its clients.
 pub(super) fn origin(head: &MessageHead) -> Option<String> {
     let annotations = &head.annotations;
     let first = annotations.ingress.as_ref().or(annotations.trace.first())?;

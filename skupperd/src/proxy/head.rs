@@ -14,8 +14,8 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 
 /// Encodes the head of a stream that begins at the router of these routes, with the addresses it goes
-/// to and is answered at. `native`: this end acknowledges in small steps. `flow_fields`: what the other
-/// end is told of this one.
+/// to and is answered at. `native`: this end acknowledges in small steps. `flow_fields`: this end's
+/// part of the flow record, for the other end.
 pub(super) fn encode(
     routes: &Routes,
     properties: Properties,

@@ -117,8 +117,8 @@ impl Stream {
         ready.map(|guard| guard.map(|guard| Writable { guard, hop }))
     }
 
-    /// Reads what is there. Less than there is room for is told by [`Readable::was_short`]. 0: the
-    /// other side has ended its way in order.
+    /// Reads what is there; [`Readable::was_short`] reports that it was less than there is room for. 0: an
+    /// orderly end of this direction.
     pub(super) fn read(&self, pieces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.get_ref().read_vectored(pieces),

@@ -1,7 +1,7 @@
 //! Offers and bindings across namespaces: an AttachedConnector offers servers of its namespace to a site
 //! in another, and an AttachedConnectorBinding there accepts them.
 //!
-//! Whoever may write to a directory of resources decides for that namespace only. So neither side does
+//! Write access to a directory of resources covers that namespace only. So neither side does
 //! anything without the other of the same name.
 
 use super::error::ReconcileError;

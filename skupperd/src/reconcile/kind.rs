@@ -240,7 +240,7 @@ const IDLE_FIELDS: [(&str, &str); 3] = [
     ),
     (
         "accessType",
-        "on a host: links come in at its own addresses",
+        "on a host: links are accepted at its own addresses",
     ),
     ("exposePodsByName", "on a host without pods"),
 ];

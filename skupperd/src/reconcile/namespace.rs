@@ -168,7 +168,7 @@ impl NamespaceState {
         self.issued.sync_access(resources, &desired, runtime).await;
     }
 
-    /// Whoever can write to the namespace decides what its resources may ask for. Where that changes,
+    /// Who can write to the namespace decides what its resources may use. Where that changes,
     /// everything is set again.
     fn set_rights(&mut self) {
         let taken = self.attachments.prefixes_of_others(self.namespace.name());

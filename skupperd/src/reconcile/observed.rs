@@ -72,7 +72,7 @@ impl StatusContext<'_> {
 
     /// Whether the resource was applied and the core has no error with it.
     pub(super) fn configured_unless(&self, key: &Key, error: Option<&str>) -> State {
-        // The document on disk is what its author looks at: its error goes before that of the version
+        // The document on disk is what its author looks at: its error takes precedence over that of the version
         // that was applied.
         if let Some(error) = self.stale.get(key) {
             State::Error(format!("{error}; the last valid version stays in use"))

@@ -3,7 +3,7 @@
 //! The daemon's user may connect to sockets that others may not, and its capabilities let it take
 //! addresses and ports of the host and enter other network namespaces. A namespace that others than
 //! root and the daemon can write to gets none of that; its resources say why in their statuses. Some
-//! sockets are for nobody's resources: who connects to them would speak with the daemon's identity.
+//! sockets are for nobody's resources: a client of them would act with the daemon's identity.
 
 use super::error::ReconcileError;
 use crate::{

@@ -183,7 +183,7 @@ impl Reconciler {
                         tracing::error!(error = telemetry::chain(&error), "cannot read namespaces");
                     }
                     for done in reloads.drain(..) {
-                        // Whoever asked may not wait any more.
+                        // The requester may no longer wait.
                         let _ = done.send(());
                     }
                     timers.report = Some(Instant::now());

@@ -50,7 +50,7 @@ pub(super) struct SiteRuntime {
     pub(super) redeemed: BTreeMap<Name, RedeemedSecret>,
     /// The port that AMQP clients of this host are accepted at.
     pub(super) local_amqp_port: Option<u16>,
-    /// Certificates and authorities that no link may come in by.
+    /// Certificates and authorities that are refused for links.
     pub(super) refused: RevokedCertificates,
     pub(super) service_addresses: ServiceAddresses,
     pub(super) netns_listeners: NetnsListeners,
@@ -133,7 +133,7 @@ impl SiteRuntime {
         answer.map_err(|CoreEnded| ReconcileError::Stopping)
     }
 
-    /// What the core knows of the running site; empty without one.
+    /// The state of the running site in the core; empty without one.
     pub(super) async fn describe_site(&self) -> SiteState {
         let state = self.ask_site(SiteRequest::Describe).await;
         // Without a core the daemon is stopping: nothing is reachable.

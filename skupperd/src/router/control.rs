@@ -77,7 +77,7 @@ pub enum ControlError {
     /// A field is missing or has another type.
     #[error("control message {opcode}: field {field} is missing or malformed")]
     Field { opcode: String, field: &'static str },
-    /// The peer speaks a newer protocol.
+    /// The peer uses a newer protocol.
     #[error("control message {opcode} has unknown protocol version {version}")]
     Version { opcode: String, version: i64 },
     #[error("control message has unknown opcode {0:?}")]

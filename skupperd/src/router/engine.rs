@@ -89,7 +89,7 @@ impl Router {
         self.send_hello(link);
     }
 
-    /// Only the router with this id, which the connection was opened with, speaks on a link.
+    /// Only the router with this id, from the open of the connection, may send on a link.
     pub fn bind_link(&mut self, link: ConnId, id: &str) {
         self.neighbours.bind(link, id);
     }
@@ -186,7 +186,7 @@ impl Router {
         }
     }
 
-    /// An edge sends to an address, and wants to know whether it has consumers.
+    /// An edge sends to an address and asks whether it has consumers.
     pub fn add_edge_producer(&mut self, conn: ConnId, address: &str) -> Result<(), TooMany> {
         self.edges.add_producer(conn, address)
     }

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Application property of a stream's head with the address of the client and the one that it
 /// connected to, apart by a blank. It is there only where a connector of the routing key asks for it.
 pub const ORIGIN: &str = "io.skupper.origin";
-/// Prefix of the address by which listeners know that a connector of a routing key wants
-/// [`ORIGIN`]; nobody sends to it.
+/// Prefix of the address that announces a connector of a routing key that needs [`ORIGIN`]; nothing
+/// is sent to it.
 pub const ORIGIN_ADVERT: &str = "skupper-origin/";
 /// Application property of a stream's head with the protocol that the listener has agreed on with the
 /// client (ALPN), as in skupper-router.

@@ -13,7 +13,7 @@ pub struct ListenerPolicy {
     pub users: Option<AllowedUsers>,
 }
 
-/// Fronts of listeners, as the core knows them and workers find them: by listener, without a lock.
+/// Policies of listeners: set by the core, read by workers without a lock.
 /// Most listeners have none.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerPolicies(Arc<ArcSwap<HashMap<u64, Arc<ListenerPolicy>>>>);
@@ -28,14 +28,14 @@ impl ListenerPolicies {
         listener_policies.get(&listener).cloned()
     }
 
-    /// Gives a listener a front, before it opens.
+    /// Sets the policy of a listener, before it opens.
     pub(crate) fn set(&self, listener: u64, policy: Arc<ListenerPolicy>) {
         let mut listener_policies = HashMap::clone(&self.0.load());
         listener_policies.insert(listener, policy);
         self.0.store(Arc::new(listener_policies));
     }
 
-    /// Forgets the front of a listener.
+    /// Removes the policy of a listener.
     pub(crate) fn remove(&self, listener: u64) {
         let known = self.0.load();
         if known.contains_key(&listener) {

@@ -4,7 +4,7 @@ use super::failures::Failures;
 use crate::pki::{ServiceTlsClient, ServiceTlsServer};
 use arc_swap::ArcSwap;
 
-/// How a listener speaks TLS.
+/// TLS of a listener.
 #[derive(Debug)]
 pub struct ListenerTls {
     /// For connections from now on.
@@ -12,7 +12,7 @@ pub struct ListenerTls {
     pub failures: Failures,
 }
 
-/// How a connector speaks TLS.
+/// TLS of a connector.
 #[derive(Debug)]
 pub struct ConnectorTls {
     /// For connections from now on.

@@ -53,7 +53,7 @@ pub struct ConnectorTarget {
     pub port: u16,
     /// Connections to it are accelerated.
     pub accelerated: AtomicBool,
-    /// How to speak TLS with it.
+    /// How to use TLS with it.
     pub tls: Option<Arc<ConnectorTls>>,
     /// Settings of the resource.
     pub settings: ConnectorSettings,

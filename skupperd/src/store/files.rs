@@ -34,8 +34,7 @@ const DIRECTORY: u32 = 0o700;
 /// Prefix of temporary files and directories.
 pub(super) const TEMPORARY: &str = ".skupper-";
 
-/// A directory that is open, and whose files are named through it: whoever can rename what is above it
-/// cannot exchange it meanwhile.
+/// An open directory, through which its files are named: renaming its parents does not replace it.
 pub(super) struct DirHandle(File);
 
 impl DirHandle {
@@ -71,7 +70,7 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Like [`write_file`], for a file that the user of the command names: it belongs to that user,
-/// whoever the directory belongs to.
+/// regardless of the directory's owner.
 pub fn write_own(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let staged = StagedFile::stage(path, mode, false, |file| file.write_all(bytes))?;
     staged.commit()

@@ -31,8 +31,7 @@ const BUFFER: usize = 64 * 1024;
 
 /// Watches the input of all namespaces.
 ///
-/// It watches from when it is made: whoever makes it first and reads all namespaces then misses
-/// nothing.
+/// It watches from its creation: create it before reading the namespaces to miss no change.
 #[derive(Debug)]
 pub struct Watcher {
     inotify: AsyncFd<Inotify>,

@@ -1,7 +1,7 @@
 //! Descriptors that the service manager passed to this process: sockets that it opened, and what an
 //! earlier process of this service left in its descriptor store.
 //!
-//! Names tell what a descriptor is for. Whoever takes one must check what it really is.
+//! Names say what a descriptor is for. Callers must check what it really is.
 
 use super::owned;
 use libsystemd::{activation::receive_descriptors_with_names, errors::SdError};

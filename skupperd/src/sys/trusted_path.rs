@@ -1,6 +1,6 @@
 //! Opens files without following symbolic links of others.
 //!
-//! A link is followed if root or the user of this process owns it. Whoever else may write to a
+//! A link is followed if root or the user of this process owns it. Others who may write to a
 //! directory on the way cannot redirect this process to a file that they may not read or write
 //! themselves. Links that an administrator makes work as usual: mounted secrets, `/var/run`, a
 //! namespace that is kept elsewhere.

@@ -21,7 +21,7 @@ use crate::{
 use bytes::Bytes;
 use std::{rc::Rc, time::Instant};
 
-/// Prefix of the application properties by which endpoints of this project speak with each other.
+/// Prefix of the application properties that endpoints of this project exchange.
 const OURS: &str = "io.skupper.";
 
 impl ConnectionEvents for Worker {

@@ -33,7 +33,7 @@ pub enum DecodeError {
     Missing(&'static str),
 }
 
-/// Reads values from the front of a slice.
+/// Reads values from the start of a slice.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     buf: &'a [u8],
@@ -41,7 +41,7 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader at the front of `buf`.
+    /// A reader at the start of `buf`.
     pub fn new(buf: &'a [u8]) -> Self {
         Self {
             buf,

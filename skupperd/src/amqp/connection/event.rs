@@ -94,7 +94,7 @@ pub enum Event {
         link: LinkId,
         /// Credit now.
         credit: u32,
-        /// The receiver wants the credit used up or given back.
+        /// The receiver asks for the credit to be used or returned (drain).
         drain: bool,
     },
     /// A session's window is open again.

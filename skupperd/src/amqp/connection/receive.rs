@@ -25,7 +25,7 @@ enum ParseStep {
 }
 
 impl Connection {
-    /// Takes bytes off the front of `input` until an event results. `None`: more input is needed.
+    /// Consumes bytes from the start of `input` until an event results. `None`: more input is needed.
     ///
     /// # Errors
     /// The peer violates the protocol. The close that tells it why is in the output.
@@ -58,7 +58,7 @@ impl Connection {
         }
     }
 
-    /// Parses a frame at the front of the input. What does not suffice becomes the partial frame.
+    /// Parses a frame at the start of the input. An incomplete frame is kept as the partial frame.
     fn parse_input(&mut self, input: &mut Bytes) -> Result<Option<Event>, ConnectionError> {
         match self.parse_frame(input)? {
             ParseStep::Event(event) => return Ok(Some(event)),

@@ -27,7 +27,7 @@ impl UnsettledDeliveries {
         self.open.contains_key(&id) || self.decided.contains_key(&id)
     }
 
-    /// An id that is in use already stands for the new delivery from now on.
+    /// An id that is already in use now refers to the new delivery.
     pub(super) fn insert(&mut self, id: u32, link: LinkId) {
         self.remove(id);
         self.open.insert(id, link);

@@ -1,6 +1,6 @@
 //! The network as a `NetworkStatus` document of Skupper, for tools that read one.
 //!
-//! A site knows of the services of others only their routing keys: these stand for the names of
+//! A site knows only the routing keys of the services of others: these take the place of the names of
 //! listeners and connectors, and hosts and ports are empty. As in Skupper, a link is shown at one of its
 //! sites and names the router access of the other; each site has one, with the ID of the site.
 

@@ -52,7 +52,7 @@ pub(super) async fn connect(
     // A refusal is known before its page has been read: the connection is dropped then.
     let upgraded = async { Ok(connection.without_shutdown().await?) };
     let ((), parts) = tokio::try_join!(answer, upgraded)?;
-    // The target does not speak before we do.
+    // The target sends nothing before we do.
     match parts.read_buf.is_empty() {
         true => Ok(parts.io.into_inner()),
         false => Err(ConnectError::UnexpectedBytes),

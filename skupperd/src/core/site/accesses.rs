@@ -94,7 +94,7 @@ impl Accesses {
     }
 
     /// Accepts links on the sockets of a RouterAccess. `emitter` knows the identity of each port, which
-    /// peers are told.
+    /// peers are notified.
     pub(in crate::core) fn set(&mut self, spec: AccessSpec, emitter: &mut VanflowEmitter) {
         self.remove(&spec.name);
         let mut open = OpenAccess::default();

@@ -152,7 +152,7 @@ impl AmqpClients {
 }
 
 /// A receiver names an address that only this router makes, for receivers that name none. They can be
-/// guessed, and answers would come to whoever has guessed one.
+/// guessed, and answers would go to an attacker who guesses one.
 fn is_reply_address_of_another(attach: &Attach) -> bool {
     let source = attach.source.as_ref().filter(|source| !source.dynamic);
     let address = source.and_then(|source| source.address.as_deref());

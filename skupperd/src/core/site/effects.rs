@@ -152,7 +152,7 @@ impl Effects {
         std::mem::take(&mut self.0).into()
     }
 
-    /// What the router is told by the effects so far, which are dropped.
+    /// The router's inputs among the effects so far; the effects are dropped.
     pub(in crate::core) fn router_inputs(&mut self) -> Vec<RouterInput> {
         let inputs = self.drain().into_iter().filter_map(|effect| match effect {
             Effect::Router(input) => Some(input),

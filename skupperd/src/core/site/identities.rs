@@ -20,7 +20,7 @@ const HOLD: Duration = Duration::from_secs(60);
 /// Ids without a connection that are kept for one owner.
 const MAX_HELD: usize = 64;
 
-/// Whoever has shown a certificate.
+/// A peer that has shown a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum IdOwner {
     /// The subject of the certificate, with which the peer came to us.

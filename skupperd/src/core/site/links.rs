@@ -115,7 +115,7 @@ impl Links {
         accepted: oneshot::Sender<oneshot::Receiver<()>>,
     ) {
         let (alive, ended) = oneshot::channel();
-        // A task that is gone has left the link to another one, or nobody wants it any more.
+        // A task that is gone was replaced by another one, or its link was deleted.
         if accepted.send(ended).is_ok() {
             self.alive.insert(key, alive);
         }

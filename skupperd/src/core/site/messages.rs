@@ -46,7 +46,7 @@ fn drop_claims(is_edge: bool, address: Option<&str>, message: &mut Message) {
 }
 
 impl Site {
-    /// A complete message has come in.
+    /// A complete message has arrived.
     pub(in crate::core) fn message(
         &mut self,
         from: Arrival,

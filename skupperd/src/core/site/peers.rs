@@ -4,7 +4,7 @@
 //! connections to one endpoint the older is retired: it ends when its streams have.
 //!
 //! The id of a peer belongs to the certificate that it has shown ([`IdOwners`]), and so do the data
-//! connections of a group: whoever has learnt the name of a group is not yet a part of it.
+//! connections of a group: knowing the name of a group does not make a peer a member.
 
 mod peer;
 

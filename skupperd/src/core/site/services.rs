@@ -70,7 +70,7 @@ pub struct ConnectorSpec {
     pub port: u16,
     pub routing_key: String,
     pub settings: ConnectorSettings,
-    /// How it speaks TLS with the server.
+    /// TLS with the server.
     pub tls: Option<Arc<ConnectorTls>>,
     /// Whose clients it serves; none for everybody's.
     pub sites: Option<Arc<AllowedSites>>,
@@ -140,7 +140,7 @@ impl Services {
         }
     }
 
-    /// Has the connections of listeners and connectors accelerated that do not say it themselves.
+    /// Default acceleration for listeners and connectors without that setting.
     /// Those that are open stay as they are.
     pub(in crate::core) fn set_acceleration(
         &mut self,

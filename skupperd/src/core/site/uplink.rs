@@ -49,7 +49,7 @@ pub(in crate::core) enum Purpose {
     Tracking,
     /// To receive what is sent to an address.
     Consumer(String),
-    /// To send to an address, and to be told of it.
+    /// To send to an address, and to hear of its reachability.
     Producer(String),
 }
 

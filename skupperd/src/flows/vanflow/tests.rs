@@ -8,7 +8,7 @@ fn all(records: &[(&str, Record)]) -> BTreeMap<String, Record> {
     named.collect()
 }
 
-/// The records of a message, as it is read by whoever gets it.
+/// The records of a message, as a receiver reads them.
 fn records(out: &[Outgoing]) -> Vec<(String, Vec<Value>)> {
     let read = |(to, message): &Outgoing| {
         let mut bytes = BytesMut::new();
@@ -74,7 +74,7 @@ fn beacons_and_heartbeats_are_as_upstreams_and_as_often() {
             (text("id"), Value::from("W7QJK:0")),
         ]
     );
-    // Without anybody nothing is sent, and whoever comes does not wait.
+    // Without receivers nothing is sent, and a new receiver does not wait.
     let now = start + Duration::from_secs(100);
     assert!(source.poll(VanflowListeners::default(), now, at).is_empty());
     assert_eq!(source.poll(EVERYTHING, now, at).len(), 2);

@@ -1,4 +1,4 @@
-//! What comes in on each link: heads, streams, and deliveries that nobody wants.
+//! Incoming deliveries of each link: heads, streams, and deliveries that are discarded.
 //!
 //! Bookkeeping only: acknowledgements and outcomes are sent by [`super::incoming`].
 
@@ -15,7 +15,7 @@ enum IncomingLink {
     Idle,
     Head(Head),
     Stream(Stream),
-    /// The rest of a delivery that nobody wants. Settled when it is complete: Skupper's router never
+    /// The rest of a discarded delivery. Settled when it is complete: Skupper's router never
     /// sends the end of a delivery that was settled before, and its link stays blocked.
     Discard {
         delivery: DeliveryId,
@@ -55,7 +55,7 @@ pub(crate) enum Recipient {
     Nobody,
 }
 
-/// The deliveries of a connection that come in.
+/// The incoming deliveries of a connection.
 #[derive(Default)]
 pub(crate) struct IncomingDeliveries {
     links: Vec<IncomingLink>,
@@ -181,7 +181,7 @@ impl IncomingDeliveries {
         self.incomplete
     }
 
-    /// The sender of a stream is told that so many bytes in all were passed on.
+    /// Tells the sender of a stream how many bytes were passed on in total.
     pub(super) fn acknowledge(&mut self, stream: InStream, offset: u64) {
         if let IncomingLink::Stream(s) = self.slot(stream.link)
             && s.delivery == stream.delivery
@@ -220,7 +220,7 @@ impl IncomingDeliveries {
         }
     }
 
-    /// Nobody wants the rest of a delivery.
+    /// Discards the rest of a delivery.
     pub(super) fn discard(&mut self, stream: InStream, outcome: Outcome) {
         *self.slot(stream.link) = IncomingLink::Discard {
             delivery: stream.delivery,
@@ -228,7 +228,7 @@ impl IncomingDeliveries {
         };
     }
 
-    /// The end of a delivery that nobody wants has come: it can be settled.
+    /// A discarded delivery is complete: it can be settled.
     pub(super) fn take_discarded(&mut self, link: LinkId) -> Option<(InStream, Outcome)> {
         let slot = self.slot(link);
         let IncomingLink::Discard { delivery, outcome } = *slot else {

@@ -1,4 +1,4 @@
-//! Streams that come in on this connection: acknowledgement and settlement.
+//! Incoming streams of this connection: acknowledgement and settlement.
 
 use super::{ConnectionState, InStream, Outcome};
 use crate::amqp::{connection::LinkId, performative::DeliveryState};

@@ -47,7 +47,7 @@ impl MessageLines {
         self.lines.get(&link)?.messages.front()
     }
 
-    /// The front of a line was sent.
+    /// The head of a line was sent.
     pub(super) fn pop(&mut self, link: LinkId) {
         let Some(line) = self.lines.get_mut(&link) else {
             return;

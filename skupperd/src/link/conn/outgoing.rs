@@ -172,7 +172,7 @@ impl ConnectionState {
         }
     }
 
-    /// Sends as much of `payload` as there is room for, and takes it off its front.
+    /// Sends as much of `payload` as there is room for, and consumes it.
     pub fn send(&mut self, stream: OutStream, payload: &mut Bytes) {
         while !payload.is_empty() {
             let max = self.amqp.max_payload().min(payload.len());

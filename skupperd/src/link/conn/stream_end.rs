@@ -1,4 +1,4 @@
-//! What a stream ends in, and how it speaks with the connections that the stream is on.
+//! Stream ends, and how they communicate with the connections that the stream is on.
 //!
 //! A connection tells an end what happens, one [`StreamEvent`] at a time, while its own state is
 //! borrowed. An end therefore never touches a connection in [`StreamEnd::event`]: it asks for
@@ -32,7 +32,7 @@ pub enum StreamEvent<'a> {
 
 /// What a stream ends in: a TCP socket, another link, another worker.
 pub trait StreamEnd {
-    /// Takes an event; what it wants done on connections goes into `effects`.
+    /// Handles an event; what is to be done on connections goes into `effects`.
     fn event(&self, event: StreamEvent<'_>, effects: &mut Effects);
 }
 

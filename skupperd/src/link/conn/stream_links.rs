@@ -228,7 +228,7 @@ impl StreamLinks {
         Some((head, end))
     }
 
-    /// Puts a stream back at the front of the queue.
+    /// Puts a stream back at the head of the queue.
     pub(super) fn wait_on(&mut self, head: Bytes, end: End) {
         self.waiting.push_front(WaitingStream { head, end });
     }

@@ -61,7 +61,7 @@ pub(crate) enum MessageOrigin {
 /// nothing else of its worker. Each call comes from the connection's task, which has the connection
 /// borrowed where it hands over `state`.
 pub(crate) trait ConnectionEvents: 'static {
-    /// A stream has come in. Err: nobody takes it.
+    /// A stream arrives. `Err`: refused.
     fn stream(
         self: &Rc<Self>,
         conn: &Rc<LinkConnection>,
@@ -103,7 +103,7 @@ pub(crate) trait ConnectionEvents: 'static {
     );
     /// Such a link is gone.
     fn link_detached(&self, conn: &Rc<LinkConnection>, link: LinkId, permit: IntakePermit);
-    /// The peer gives credit on such a link; `drain`: it wants what does not use it at once back.
+    /// The peer gives credit on such a link; `drain`: it takes back what is not used at once.
     fn link_credit(
         &self,
         conn: &Rc<LinkConnection>,

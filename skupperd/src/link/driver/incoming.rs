@@ -1,4 +1,4 @@
-//! Payload that comes in: heads are completed, streams begin, and messages go to the worker.
+//! Incoming payload: completes heads, begins streams, and passes messages to the worker.
 
 use super::{ConnectionEvents, Driver, MessageOrigin};
 use crate::amqp::message::{self, StreamParse};

@@ -148,7 +148,7 @@ struct Pair {
     session: Option<SessionId>,
     /// Streams that the peer has started.
     started: usize,
-    /// Outcomes that the peer was told, by link.
+    /// Outcomes sent to the peer, by link.
     outcomes: Vec<(LinkId, DeliveryState)>,
     end_reason: Option<ConnectionEnd>,
 }

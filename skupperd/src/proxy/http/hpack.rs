@@ -7,7 +7,7 @@
 use crate::flows::ObserveError;
 use std::collections::VecDeque;
 
-/// Size of a dynamic table unless something else is said (4.2), and what is put up with.
+/// Default size of a dynamic table (4.2), and the largest that is accepted.
 const TABLE: usize = 4096;
 const MOST: usize = 64 * 1024;
 /// What a field weighs beside its text (4.1).

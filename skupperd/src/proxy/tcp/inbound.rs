@@ -63,7 +63,7 @@ impl Inbound {
         self.ack_every = NATIVE_ACK_EVERY;
     }
 
-    /// Somebody wants further payload.
+    /// Further payload is wanted.
     pub(super) fn is_receiving(&self) -> bool {
         !self.closed && !self.ended
     }

@@ -1,4 +1,4 @@
-//! RouterAccess: where links of other sites come in, and the credentials that it shows them.
+//! RouterAccess: where the site accepts links of other sites, and the credentials that it presents.
 
 use super::super::{
     desired::DesiredState,

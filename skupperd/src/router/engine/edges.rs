@@ -29,7 +29,7 @@ pub(super) struct Edge {
     /// Links on which it receives, by address.
     consumers: BTreeMap<String, usize>,
     producers: BTreeMap<String, Producer>,
-    /// It wants notifications of reachability.
+    /// It subscribes to changes of reachability.
     tracking: bool,
 }
 

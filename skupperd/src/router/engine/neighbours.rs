@@ -71,14 +71,14 @@ impl Neighbours {
         self.links.insert(link, link_state);
     }
 
-    /// Only the router with this id speaks on a link.
+    /// Only the router with this id may send on a link.
     pub(super) fn bind(&mut self, link: ConnId, id: &str) {
         if let Some(link) = self.links.get_mut(&link) {
             link.bound = Some(id.to_owned());
         }
     }
 
-    /// This router may speak of itself on a link.
+    /// This router may announce itself on a link.
     pub(super) fn is_bound_to(&self, link: ConnId, id: &str) -> bool {
         let bound = self.links.get(&link).and_then(|link| link.bound.as_deref());
         bound.is_none_or(|bound| bound == id)

@@ -72,7 +72,7 @@ fn an_edge_is_notified_of_consumers_other_than_its_own() {
     a.add_edge_producer(EDGE, "x").expect("room");
     a.add_edge_consumer(EDGE, "x").expect("room");
     assert_eq!(notifications(a), []);
-    // Another edge and this router are consumers to be told of.
+    // Another edge and this router are consumers to announce.
     a.add_edge(OTHER, "f");
     a.add_edge_consumer(OTHER, "x").expect("room");
     assert_eq!(notifications(a), [(EDGE, "x".to_owned(), true)]);

@@ -14,7 +14,7 @@ pub(super) struct Link {
     pub(super) ends: (usize, usize),
     pub(super) cost: u32,
     pub(super) up: bool,
-    /// Messages vanish, and neither end is told.
+    /// Messages are lost, and neither end notices.
     pub(super) cut: bool,
 }
 

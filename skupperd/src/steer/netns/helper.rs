@@ -24,7 +24,7 @@ pub(super) struct HelperRequest {
     pub(super) target: String,
     pub(super) addrs: Vec<SocketAddr>,
     pub(super) workers: usize,
-    /// Descriptors for steering are wanted instead of bound sockets.
+    /// Request descriptors for steering instead of bound sockets.
     #[serde(default)]
     pub(super) entrance: bool,
 }

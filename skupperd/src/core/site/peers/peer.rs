@@ -51,7 +51,7 @@ pub(in crate::core) struct Peer {
     pub(in crate::core) is_edge: bool,
     pub(super) trunking: bool,
     pub(super) control_ready: bool,
-    /// The router knows of it.
+    /// It was announced to the router.
     pub(super) announced: bool,
     pub(super) opened: Instant,
     /// Data connections and their workers.

@@ -29,7 +29,7 @@ fn added(key: ConnKey, id: &str) -> RouterInput {
     RouterInput::AddLink(key, 3, id.to_owned())
 }
 
-/// Connections that are told to close, in order.
+/// Connections that are closed, in order.
 fn closed(effects: &mut Effects) -> Vec<ConnKey> {
     let closed = effects
         .drain()
@@ -53,7 +53,7 @@ fn a_peer_is_announced_when_its_control_link_and_a_data_connection_are_there() {
     assert_eq!(peers.add_data(2, 1, 2, &mut effects), Some((0, true)));
     peers.announce(1, &mut effects);
     assert_eq!(effects.router_inputs(), [added(1, "B")]);
-    // The next goes to the other worker, and the router is told once.
+    // The next goes to the other worker, and the router hears of it once.
     assert_eq!(peers.add_data(3, 1, 2, &mut effects), Some((1, true)));
     peers.announce(1, &mut effects);
     assert_eq!(effects.router_inputs(), []);

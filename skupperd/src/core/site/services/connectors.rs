@@ -1,4 +1,4 @@
-//! Connectors of a site: the servers of each, and whether the network knows of them.
+//! Connectors of a site: the servers of each, and whether they are announced.
 
 use super::{ConnectorSpec, ConnectorState, ServedConnector, health::Health};
 use crate::{
@@ -34,7 +34,7 @@ struct Connector {
     spec: ConnectorSpec,
     target: Arc<ConnectorTarget>,
     health: Option<Health>,
-    /// The network knows of it.
+    /// It is announced to the network.
     offered: bool,
     /// Its server takes no more connections; it goes when those that it has have ended.
     leaving: bool,
@@ -104,7 +104,7 @@ impl Connector {
 pub(super) struct Connectors {
     site: u32,
     by_server: BTreeMap<ServerKey, Connector>,
-    /// Connections are accelerated where nothing else is said.
+    /// Acceleration of connectors without that setting.
     accelerated: bool,
 }
 

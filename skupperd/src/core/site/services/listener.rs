@@ -134,7 +134,7 @@ impl Listener {
     }
 
     /// Says of the next clients whether they are accelerated: those of this network namespace that
-    /// do not speak TLS.
+    /// do not use TLS.
     pub(super) fn accelerate(&self, acceleration: &Acceleration, wanted: bool) {
         for range in self.local_ranges() {
             let on = wanted && !self.has_tls();
@@ -142,7 +142,7 @@ impl Listener {
         }
     }
 
-    /// Nothing is said of its clients any more.
+    /// Its clients are no longer reported.
     pub(super) fn forget(&self, acceleration: &Acceleration) {
         for range in self.local_ranges() {
             acceleration.unlisten(self.id, *range);

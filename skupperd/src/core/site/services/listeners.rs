@@ -28,7 +28,7 @@ pub(super) struct Listeners {
     closing: Vec<ClosingListener>,
     /// They have sockets of their own, whatever the kernel can.
     plain: bool,
-    /// Connections are accelerated where nothing else is said.
+    /// Acceleration of listeners without that setting.
     accelerated: bool,
 }
 
@@ -86,7 +86,7 @@ impl Listeners {
         true
     }
 
-    /// Has clients accelerated, of the listeners that do not say it themselves.
+    /// Default acceleration for clients of listeners without that setting.
     pub(super) fn set_accelerated(&mut self, accelerated: bool, acceleration: &Acceleration) {
         self.accelerated = accelerated;
         for listener in self.by_name.values_mut().filter(|l| l.state.open) {

@@ -23,7 +23,7 @@ type Records = BTreeMap<String, Record>;
 const HERE: (ConnKey, ConnKey) = (0, 0);
 
 impl Site {
-    /// Sends records to whoever receives them.
+    /// Sends records to their receivers.
     pub(in crate::core) fn emit_records(&mut self, now: Instant) {
         let addresses = self.vanflow_emitter.sends_to();
         let [beacons, records, flows] = addresses.map(|a| self.has_receivers(&a));

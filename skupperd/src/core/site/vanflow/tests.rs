@@ -16,7 +16,7 @@ fn records_are_due_once_a_second_while_somebody_listens() {
     assert!(!emitter.follow(heard, now + RESCAN / 2));
     assert!(emitter.follow(heard, now + RESCAN));
     assert!(!emitter.follow(VanflowListeners::default(), now + RESCAN));
-    // Whoever comes next gets everything at once.
+    // The next receiver gets everything at once.
     assert!(emitter.follow(heard, now + RESCAN));
 }
 
