@@ -135,7 +135,7 @@ impl Acceptor for Proxy {
 
     fn client(&self, worker: &Rc<Worker>, client: AcceptedClient) -> Option<AcceptedClient> {
         if self.pressure.is_high() {
-            sys::reset((&client.socket).into());
+            sys::reset_on_close((&client.socket).into());
             return None;
         }
         self.accept(worker, client)

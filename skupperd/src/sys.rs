@@ -70,16 +70,31 @@ pub fn interface_addresses() -> impl Iterator<Item = IpAddr> {
 }
 
 /// Sets the options of every connection: no delay for small writes, and keepalive.
-pub fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+pub fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// The options of [`prepare`] and [`reset_on_close`], for connections with clients and servers, or for a
+/// listening socket, whose connections inherit them. Whatever ends the process, even SIGKILL, then
+/// resets its connections: a FIN would make a cut transfer look complete.
+pub fn prepare_proxied(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_linger(Some(Duration::ZERO))?;
+    prepare(socket)
+}
+
 /// Makes a connection end with a reset when it is closed, as if nobody listened: unsent data is
 /// discarded and the kernel keeps no state.
-pub fn reset(socket: SockRef<'_>) {
+pub fn reset_on_close(socket: SockRef<'_>) {
     if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "cannot reset connection");
+    }
+}
+
+/// Reverts [`reset_on_close`]: the kernel sends what is unsent, and then FIN, after the socket is closed.
+pub fn finish_on_close(socket: SockRef<'_>) {
+    if let Err(error) = socket.set_linger(None) {
+        tracing::debug!(%error, "cannot end connection in order");
     }
 }
 

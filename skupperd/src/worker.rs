@@ -269,7 +269,7 @@ impl Worker {
                         socket,
                     }),
                     // The listener has closed since; closing it resets the clients in its queue too.
-                    None => sys::reset((&socket).into()),
+                    None => sys::reset_on_close((&socket).into()),
                 }
             });
         }

@@ -40,6 +40,7 @@ mod real_programs;
 mod router_access;
 mod scopes;
 mod service_manager;
+mod shutdown;
 mod sites;
 mod streams;
 mod tls;

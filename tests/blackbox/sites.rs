@@ -11,7 +11,7 @@ use skupper_tests::{
     wait_for, wait_until,
 };
 use std::{
-    io::Read,
+    io::{ErrorKind, Read},
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
@@ -208,7 +208,8 @@ fn a_silent_death_is_detected() {
         refused(addr)
             || connect(addr).is_ok_and(|mut s| {
                 s.set_read_timeout(Some(Duration::from_millis(200))).is_ok()
-                    && matches!(s.read(&mut [0; 1]), Ok(0))
+                    && s.read(&mut [0; 1])
+                        .is_err_and(|e| e.kind() == ErrorKind::ConnectionReset)
             })
     });
     c.signal(Signal::SIGCONT);

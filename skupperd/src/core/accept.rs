@@ -172,7 +172,7 @@ async fn serve(
     open: Config,
     begun: &AtomicBool,
 ) -> Result<Option<handshake::Established>, String> {
-    if let Err(error) = prepare(SockRef::from(&socket)) {
+    if let Err(error) = prepare(&SockRef::from(&socket)) {
         tracing::debug!(%error, %peer, "peer was gone before the handshake");
         return Ok(None);
     }

@@ -100,7 +100,7 @@ async fn dial(
                 continue;
             }
         };
-        sys::prepare(SockRef::from(&socket)).map_err(|e| fail("connecting", e.to_string()))?;
+        sys::prepare(&SockRef::from(&socket)).map_err(|e| fail("connecting", e.to_string()))?;
         if let Some(proxy) = via {
             let connected = http_proxy::connect(socket, target, proxy);
             let connected = tokio::time::timeout(handshake::TIMEOUT, connected).await;

@@ -81,7 +81,7 @@ impl Server {
     async fn run(self) {
         let key = match self.head.to().map(Target::parse) {
             Some(Target::Mobile(key)) => key.to_owned(),
-            _ => return self.end.close(true),
+            _ => return self.end.close(),
         };
         let mut tried = Vec::new();
         let text = |name| self.head.application_property(name).and_then(Value::as_str);
@@ -115,7 +115,7 @@ impl Server {
                 }
             }
             if self.end.is_reset() {
-                return self.end.close(true);
+                return self.end.close();
             }
         }
         self.reroute();
@@ -154,7 +154,7 @@ impl Server {
     /// Passes the stream on: no server of this host accepts the connection.
     fn reroute(self) {
         let Some(source) = self.end.take_source() else {
-            return self.end.close(true);
+            return self.end.close();
         };
         let stream = IncomingStream {
             site: self.site,
@@ -167,7 +167,7 @@ impl Server {
             Ok(to) => self.end.delegate(to),
             Err((source, outcome)) => {
                 source.reply_now(StreamReply::Outcome(outcome));
-                self.end.close(false);
+                self.end.close();
             }
         }
     }

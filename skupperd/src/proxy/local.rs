@@ -182,7 +182,7 @@ async fn attempt(
 ) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
-    sys::prepare(SockRef::from(&socket))?;
+    sys::prepare_proxied(&SockRef::from(&socket))?;
     if let Some(acceleration) = near {
         acceleration.connecting(SockRef::from(&socket));
     }
@@ -253,7 +253,8 @@ impl CutSignal {
 }
 
 /// Moves bytes between a client and a server until both directions have ended, or one of the owners:
-/// the listener and the connector.
+/// the listener and the connector. Any other end resets both sides, which [`sys::prepare_proxied`] has
+/// arranged.
 pub(super) async fn bridge(
     proxy: &Proxy,
     owners: [u64; 2],
@@ -293,10 +294,9 @@ pub(super) async fn bridge(
         Ok(()) => Ending::Closed,
         Err(_) => Ending::ResetByClient,
     });
-    if result.is_err() {
+    if result.is_ok() {
         for stream in [client, server] {
-            // A reset of one side is passed on to the other.
-            sys::reset(stream.socket().into());
+            stream.finish_on_close();
         }
     }
 }

@@ -38,6 +38,6 @@ pub(super) fn admit(policy: &ListenerPolicy, routing_key: &str, client: &TcpStre
             "client denied by policy"
         );
     }
-    sys::reset(client.into());
+    sys::reset_on_close(client.into());
     false
 }

@@ -1,7 +1,10 @@
 //! The socket of a client or a server, with TLS on it or without.
 
 use super::tls::Tls;
-use crate::steer::accel::{Acceleration, Hop};
+use crate::{
+    steer::accel::{Acceleration, Hop},
+    sys,
+};
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
     net::{Shutdown, TcpStream},
@@ -80,6 +83,11 @@ impl Stream {
 
     pub(super) fn socket(&self) -> &TcpStream {
         self.watched().get_ref()
+    }
+
+    /// Both directions have ended: the socket is to be closed in order, and not by a reset.
+    pub(super) fn finish_on_close(&self) {
+        sys::finish_on_close(self.socket().into());
     }
 
     /// The protocol that was agreed on in the TLS handshake.

@@ -32,7 +32,6 @@ use crate::{
         flow_window::SendPhase,
         names::NATIVE_END,
     },
-    sys,
     worker::stream_source::StreamSource,
 };
 use bytes::Bytes;
@@ -175,23 +174,23 @@ impl TcpEnd {
         let outcome = poll_fn(|cx| self.poll(cx)).await;
         if outcome == TcpOutcome::Closed {
             self.flow.end(Ending::Closed);
+            if let Some(socket) = self.socket.get() {
+                socket.finish_on_close();
+            }
         }
         if !matches!(outcome, TcpOutcome::Refused(_)) {
-            self.close(outcome == TcpOutcome::Reset);
+            self.close();
         }
         outcome
     }
 
-    /// Ends everything that is still open.
-    pub(super) fn close(&self, reset: bool) {
+    /// Ends everything that is still open. The socket is reset when it is closed, unless both directions
+    /// have ended.
+    pub(super) fn close(&self) {
         self.outbound.borrow_mut().close();
         let source = self.inbound.borrow_mut().close();
         if let Some(source) = source {
             source.reply_now(StreamReply::Outcome(Outcome::Modified));
-        }
-        if let Some(socket) = self.socket.get().filter(|_| reset) {
-            // A reset is passed on as a reset: unsent data is dropped.
-            sys::reset(socket.socket().into());
         }
     }
 

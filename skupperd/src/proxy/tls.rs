@@ -6,6 +6,7 @@
 use crate::{
     pki::explain,
     service::tls::{ConnectorTls, ListenerTls},
+    sys,
 };
 use rustls::{
     ClientConnection, Connection,
@@ -226,6 +227,8 @@ fn refuse(
 ) -> io::Error {
     // That the client may not hear why changes nothing.
     drop(alert.write(&mut socket.get_ref()));
+    // A reset could overtake the alert.
+    sys::finish_on_close(socket.get_ref().into());
     refused(error)
 }
 
@@ -261,6 +264,7 @@ async fn finish(socket: AsyncFd<TcpStream>, mut conn: Connection) -> io::Result<
         if let Err(error) = conn.process_new_packets() {
             // The alert names the error to the peer; it does not matter whether it arrives.
             drop(send(&socket, &mut conn));
+            sys::finish_on_close(socket.get_ref().into());
             return Err(refused(error));
         }
     }

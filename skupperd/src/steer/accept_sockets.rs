@@ -158,6 +158,8 @@ fn adopt(handover: &SteeringHandover, family: &str) -> BTreeMap<u32, TcpListener
             addr.is_some_and(|a| a.ip().is_loopback() && a.is_ipv4() == (family == NAMES[0]));
         match number {
             Some(n) if fits && !found.contains_key(&n) && socket.set_nonblocking(true).is_ok() => {
+                // An older version may not have.
+                crate::sys::reset_on_close((&socket).into());
                 found.insert(n, socket);
             }
             _ => {

@@ -2,7 +2,7 @@
 //! in their queues until the next process adopts them.
 
 use super::{Plain, SteerError, SteeringHandover, plain};
-use crate::sys::DescriptorStore;
+use crate::sys::{self, DescriptorStore};
 use socket2::SockRef;
 use std::{
     collections::HashMap,
@@ -47,6 +47,8 @@ impl OwnSockets {
             let addr = plain::listens(&socket, (&here).into());
             match (number, addr) {
                 (Some(_), Some(addr)) if socket.set_nonblocking(true).is_ok() => {
+                    // An older version may not have.
+                    sys::reset_on_close((&socket).into());
                     let sockets = Vec::new();
                     let entry = this.adopted.entry(addr);
                     let open = entry.or_insert(ListeningSockets { name, sockets });

@@ -50,7 +50,7 @@ impl Plain {
                     .map_err(failed("setting options"))?;
             }
             // Accepted sockets inherit the options, which saves system calls for each connection.
-            crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;
+            crate::sys::prepare_proxied(&(&socket).into()).map_err(failed("setting options"))?;
             sockets.push(socket);
         }
         Ok(sockets)
@@ -68,7 +68,7 @@ impl Plain {
             let shared = socket.set_reuse_port(true);
             shared.map_err(failed("setting options"))?;
             bind(&socket, addr).map_err(failed("binding"))?;
-            crate::sys::prepare((&socket).into()).map_err(failed("setting options"))?;
+            crate::sys::prepare_proxied(&(&socket).into()).map_err(failed("setting options"))?;
             socket.listen(BACKLOG).map_err(failed("listening"))?;
             Ok(socket.into())
         };
@@ -119,7 +119,7 @@ pub(super) fn unreached(host: IpAddr) -> io::Result<TcpListener> {
     // Accepted connections have the ports of listeners. In TIME_WAIT they must not conflict with
     // the next socket on such a port. They inherit this and the other options.
     socket.set_reuse_address(true)?;
-    crate::sys::prepare((&socket).into())?;
+    crate::sys::prepare_proxied(&(&socket).into())?;
     if host.is_ipv6() {
         socket.set_only_v6(true)?;
     }

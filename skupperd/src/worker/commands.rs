@@ -29,13 +29,13 @@ impl Worker {
             Command::Hold(hold) => {
                 let waiting = self.waiting_clients.replace(hold.then(Vec::new));
                 for client in waiting.into_iter().flatten() {
-                    sys::reset((&client.socket).into());
+                    sys::reset_on_close((&client.socket).into());
                 }
             }
             Command::Unlisten { listener, cut } => {
                 if let Some(waiting) = &mut *self.waiting_clients.borrow_mut() {
                     for client in waiting.extract_if(.., |client| client.listener == listener) {
-                        sys::reset((&client.socket).into());
+                        sys::reset_on_close((&client.socket).into());
                     }
                 }
                 for task in self

@@ -132,8 +132,8 @@ impl Client {
                     None,
                 ) => self.leave(stream, link, outstanding, replay),
                 (Choice::Local(target), _) => Carrier::Here(stream, target, replay),
-                (Choice::None, Some(end)) => return end.close(false),
-                // The client sees its connection closed.
+                (Choice::None, Some(end)) => return end.close(),
+                // Closing the socket resets the client.
                 (Choice::None, None) => return,
             };
         }
