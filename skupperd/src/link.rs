@@ -12,6 +12,7 @@ pub mod names;
 mod outbuf;
 pub(crate) mod payload_queue;
 mod record;
+pub(crate) mod send_budget;
 mod tls;
 pub(crate) mod wire;
 

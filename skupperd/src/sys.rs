@@ -6,11 +6,13 @@ mod descriptor_store;
 mod inherited_descriptors;
 mod memory;
 pub mod netns;
+mod send_state;
 pub mod trusted_path;
 
 pub use descriptor_store::DescriptorStore;
 pub use inherited_descriptors::InheritedDescriptors;
 pub use memory::{MemoryLimit, MemoryPressure, return_free_memory};
+pub use send_state::{SendState, send_state};
 
 use bytes::{BufMut, BytesMut};
 use socket2::{SockRef, TcpKeepalive};

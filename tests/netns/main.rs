@@ -12,6 +12,7 @@ mod network_namespaces;
 mod pages;
 mod selectors;
 mod service_addresses;
+mod slow_links;
 mod steering;
 mod steering_load;
 

@@ -23,7 +23,7 @@ mod stream_links;
 #[cfg(test)]
 mod tests;
 
-use super::{intake::Intake, wire::Wire};
+use super::{intake::Intake, outbuf::MIN_ROOM, send_budget::SendClass, wire::Wire};
 use crate::amqp::{
     connection::{Connection, DeliveryId, LinkId, SessionId},
     performative::{DeliveryState, Error as AmqpError},
@@ -113,6 +113,10 @@ pub enum Waiter {
     End(End),
 }
 
+/// The number of a waiter in the queue.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueTicket(u64);
+
 /// A connection shared between its task and the streams on it.
 pub struct LinkConnection {
     pub key: ConnKey,
@@ -181,7 +185,12 @@ pub struct ConnectionState {
     message_lines: MessageLines,
     /// What ends have asked for, to be carried out by the driver.
     pub(crate) effects: Effects,
-    waiters: Vec<Waiter>,
+    /// Those who wait for room, in the order in which they have it.
+    waiters: VecDeque<Waiter>,
+    /// How many of them, from the front, the room that there is now is to be announced to.
+    to_announce: usize,
+    /// How many have been woken so far.
+    woken: u64,
     pub(crate) waker: Option<Waker>,
     /// Session of an edge's own links that are no streams'.
     own_session: Option<SessionId>,
@@ -219,7 +228,9 @@ impl ConnectionState {
             deliveries: IncomingDeliveries::default(),
             message_lines: MessageLines::default(),
             effects: Effects::default(),
-            waiters: Vec::new(),
+            waiters: VecDeque::new(),
+            to_announce: 0,
+            woken: 0,
             waker: None,
             own_session: None,
             fixed: FixedLinks::default(),
@@ -275,18 +286,38 @@ impl ConnectionState {
     }
 
     /// Requests a wake-up when there is room to send again.
-    pub fn wait_writable(&mut self, waiter: Waiter) {
-        self.waiters.push(waiter);
+    pub fn wait_writable(&mut self, waiter: Waiter) -> QueueTicket {
+        self.waiters.push_back(waiter);
+        QueueTicket(self.woken + self.waiters.len() as u64)
     }
 
-    /// Wakes all that wait for room.
+    /// Whether a waiter has not been woken yet.
+    pub fn is_waiting(&self, ticket: QueueTicket) -> bool {
+        ticket.0 > self.woken
+    }
+
+    /// Wakes those who wait for room, as many as there is room for: whoever finds none waits behind all
+    /// others, and so each has its turn.
     pub(crate) fn announce_room(&mut self) {
-        if self.waiters.is_empty() || self.wire.out().is_full() {
-            return;
+        if self.to_announce == 0 {
+            self.to_announce = self.waiters.len();
         }
-        for waiter in std::mem::take(&mut self.waiters) {
+        let mut tasks = 1 + self.wire.out().room(SendClass::Bulk) / MIN_ROOM;
+        while self.to_announce > 0 && !self.wire.out().is_full(SendClass::Bulk) {
+            if tasks == 0 {
+                // They may have nothing to send: the others are woken after they have run.
+                return self.kick();
+            }
+            let Some(waiter) = self.waiters.pop_front() else {
+                break;
+            };
+            self.to_announce -= 1;
+            self.woken += 1;
             match waiter {
-                Waiter::Task(waker) => waker.wake(),
+                Waiter::Task(waker) => {
+                    tasks -= 1;
+                    waker.wake();
+                }
                 Waiter::End(end) => {
                     let mut effects = std::mem::take(&mut self.effects);
                     end.event(StreamEvent::Writable(self), &mut effects);
@@ -308,6 +339,8 @@ impl ConnectionState {
     pub(crate) fn take_ends(&mut self) -> Vec<End> {
         let mut ends = self.stream_links.take_ends();
         ends.append(&mut self.deliveries.take_ends());
+        self.to_announce = 0;
+        self.woken += self.waiters.len() as u64;
         for waiter in std::mem::take(&mut self.waiters) {
             if let Waiter::Task(waker) = waiter {
                 waker.wake();

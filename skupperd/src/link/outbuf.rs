@@ -4,7 +4,7 @@
 //! and tail is left between the pieces, so that a client's bytes are read from its socket to the
 //! place they are sealed in and sent from.
 
-use super::record;
+use super::{record, send_budget::SendClass};
 use std::{collections::VecDeque, io::IoSliceMut};
 
 /// How the transport cuts the byte stream: TLS records, or nothing at all.
@@ -29,10 +29,15 @@ impl Framing {
 }
 
 /// Size of one buffer. Two of these bound what a connection holds on its way out: enough for a
-/// loopback or 10 Gb/s link to stay busy, small enough to stay in the second-level cache.
+/// loopback or 10 Gb/s link to stay busy, small enough to stay in the second-level cache. On slow paths
+/// [`OutBuf::set_limit`] bounds it further.
 pub(super) const CAPACITY: usize = 256 * 1024;
+/// The limit until the rate of the path is known.
+const FIRST_LIMIT: usize = 32 * 1024;
 /// A frame is not begun with less room than this left.
-const MIN_ROOM: usize = 2 * 1024;
+pub(super) const MIN_ROOM: usize = 2 * 1024;
+/// Room beyond the limit, for heads of new streams and frames of sparse ones.
+const SPARSE_ROOM: usize = 16 * 1024;
 /// A header and its size field stay within one record.
 const HEADER_ROOM: usize = 128;
 
@@ -41,6 +46,8 @@ const HEADER_ROOM: usize = 128;
 pub(crate) struct OutBuf {
     framing: Framing,
     buf: Vec<u8>,
+    /// Bytes after which no bulk is added.
+    limit: usize,
     /// Closed records: start of head, plaintext length.
     closed: Vec<(usize, usize)>,
     /// The open record: start of its head, plaintext so far.
@@ -65,6 +72,7 @@ impl OutBuf {
         Self {
             framing,
             buf: Vec::new(),
+            limit: FIRST_LIMIT,
             closed: Vec::new(),
             start: 0,
             len: 0,
@@ -76,9 +84,26 @@ impl OutBuf {
         self.len == 0 && self.closed.is_empty()
     }
 
-    /// No room for another transfer frame until something has been flushed.
-    pub(super) fn is_full(&self) -> bool {
-        !self.overflow.is_empty() || self.free() < MIN_ROOM
+    /// Bounds what streams add before the buffer is sent.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(2 * MIN_ROOM, CAPACITY - SPARSE_ROOM);
+    }
+
+    /// No room for another transfer frame of this class until something has been flushed.
+    pub(super) fn is_full(&self, class: SendClass) -> bool {
+        self.room(class) < MIN_ROOM
+    }
+
+    /// Bytes that streams of this class may add.
+    pub(super) fn room(&self, class: SendClass) -> usize {
+        if !self.overflow.is_empty() {
+            return 0;
+        }
+        let limit = match class {
+            SendClass::Bulk => self.limit,
+            SendClass::Sparse => self.limit + SPARSE_ROOM,
+        };
+        limit.saturating_sub(self.end() + self.framing.tail)
     }
 
     fn end(&self) -> usize {
@@ -134,7 +159,7 @@ impl OutBuf {
 
     /// Begins a frame with this header, whose first four bytes are its size. Only when not full.
     pub(super) fn begin(&mut self, header: &[u8]) -> FrameMark {
-        debug_assert!(!self.is_full() && header.len() <= HEADER_ROOM);
+        debug_assert!(!self.is_full(SendClass::Sparse) && header.len() <= HEADER_ROOM);
         self.allocate();
         if self.framing.max - self.len < HEADER_ROOM {
             self.close_record();

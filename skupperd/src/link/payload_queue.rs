@@ -24,6 +24,11 @@ impl PayloadQueue {
         }
     }
 
+    /// Bytes in the queue.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -3,15 +3,18 @@
 use super::{
     outbuf::{Framing, OutBuf},
     record::{self, RecordContent, RecordError, Session},
+    send_budget::SendBudget,
 };
 use crate::sys;
 use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
 use std::{
     collections::VecDeque,
     io::{self, Write},
     net::TcpStream,
     os::fd::AsFd,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -65,6 +68,9 @@ pub(crate) struct Wire {
     total: usize,
     /// TLS records of the layer itself, to go before `flight`.
     urgent: Vec<u8>,
+    budget: SendBudget,
+    /// The socket took no more at the last flush.
+    blocked: bool,
     inbuf: BytesMut,
     want: usize,
     /// Bytes sent and received on the socket, TLS included.
@@ -110,6 +116,8 @@ impl Wire {
             sent: 0,
             total: 0,
             urgent: Vec::new(),
+            budget: SendBudget::new(),
+            blocked: false,
             inbuf: parts.inbuf,
             want: RECV_MIN,
             octets_in: parts.octets.0,
@@ -224,8 +232,40 @@ impl Wire {
         result.map(|()| closed)
     }
 
+    /// Bounds what is queued, by the rate that the kernel measures.
+    fn follow_path(&mut self, now: Instant) -> io::Result<()> {
+        if !self.budget.is_due(now) {
+            return Ok(());
+        }
+        let path = sys::send_state(self.fd.get_ref().as_fd())?;
+        if path.rate == 0 {
+            return Ok(());
+        }
+        let limits = self
+            .budget
+            .limits(path.rate, self.blocked && path.unsent == 0);
+        self.fill.set_limit(limits.buffer);
+        self.flight.set_limit(limits.buffer);
+        match limits.unsent {
+            Some(unsent) => SockRef::from(self.fd.get_ref()).set_tcp_notsent_lowat(unsent),
+            None => Ok(()),
+        }
+    }
+
     /// Sends what is buffered. Ready: all of it is with the kernel.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
+        if !self.is_flushed()
+            && let Err(error) = self.follow_path(Instant::now())
+        {
+            // Nothing is lost but the bound.
+            tracing::debug!(%error, "cannot follow the rate of a link");
+        }
+        let flushed = self.flush(cx);
+        self.blocked = flushed.is_pending();
+        flushed
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         loop {
             if self.sent == self.total && self.urgent.is_empty() {
                 self.flight.reset(true);

@@ -7,6 +7,7 @@ use crate::{
             stream_end::{Effects, End, StreamEnd, StreamEvent, StreamReply},
         },
         payload_queue::PayloadQueue,
+        send_budget::SendClass,
     },
     worker::stream_source::StreamSource,
 };
@@ -15,6 +16,9 @@ use std::{
     cell::RefCell,
     rc::{Rc, Weak},
 };
+
+/// Queued bytes below which a stream does not wait behind bulk.
+const SPARSE: usize = 4 * 1024;
 
 /// One direction of a stream on its way to the next router.
 pub(super) struct Transit {
@@ -69,7 +73,13 @@ impl Transit {
         let Some(stream) = state.stream.filter(|_| !state.done) else {
             return;
         };
-        state.queue.send_with(|payload| conn.send(stream, payload));
+        // A bulk stream fills the room that there is: all others that wait have theirs first.
+        let class = match state.queue.len() {
+            0..SPARSE => SendClass::Sparse,
+            _ => SendClass::Bulk,
+        };
+        let queue = &mut state.queue;
+        queue.send_with(|payload| conn.send(stream, class, payload));
         if !state.queue.is_empty() {
             state.queue.keep();
             if let Some(this) = self.this.upgrade() {

@@ -8,7 +8,7 @@ use crate::amqp::{
     connection::{ApiError, AttachArgs, LinkId, MAX_TRANSFER_HEADER},
     performative::{DeliveryState, Role, Source, Target},
 };
-use crate::link::names::ROUTER_DATA;
+use crate::link::{names::ROUTER_DATA, send_budget::SendClass};
 use bytes::Bytes;
 use std::io::{self, IoSliceMut};
 
@@ -57,7 +57,7 @@ impl ConnectionState {
     /// Opens a stream whose delivery begins with `head`. Some: it is open at once. None: it waits
     /// for a link with credit, and the end gets a [`StreamEvent::Opened`].
     pub fn open(&mut self, head: Bytes, end: &End) -> Option<OutStream> {
-        let opened = if self.wire.out().is_full() {
+        let opened = if self.wire.out().is_full(SendClass::Sparse) {
             None
         } else {
             self.take_link(&head, end)
@@ -100,7 +100,7 @@ impl ConnectionState {
     }
 
     pub(crate) fn open_waiting(&mut self) {
-        while !self.wire.out().is_full()
+        while !self.wire.out().is_full(SendClass::Sparse)
             && let Some((head, end)) = self.stream_links.take_waiting()
         {
             match self.take_link(&head, &end) {
@@ -127,19 +127,23 @@ impl ConnectionState {
         self.kick();
     }
 
-    /// Sends what `read` puts into the given pieces, up to `max` bytes, in one transfer frame.
+    /// Sends what `read` puts into the given pieces, up to `max` bytes and as many as streams of this
+    /// class have room for, in one transfer frame.
     pub fn send_from(
         &mut self,
         stream: OutStream,
+        class: SendClass,
         max: usize,
         read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
     ) -> io::Result<SendOutcome> {
-        if self.wire.out().is_full() || self.amqp.window(stream.link) == 0 {
+        // First: control frames may take the last room, and a read of no bytes looks like the end.
+        self.drain_control();
+        if self.wire.out().is_full(class) || self.amqp.window(stream.link) == 0 {
             return Ok(SendOutcome::Full);
         }
-        self.drain_control();
         let mut header = [0; MAX_TRANSFER_HEADER];
-        let max = max.min(self.amqp.max_payload());
+        let room = self.wire.out().room(class);
+        let max = max.min(self.amqp.max_payload()).min(room);
         let n = self
             .amqp
             .transfer_header(stream.link, true, false, &mut header);
@@ -173,11 +177,11 @@ impl ConnectionState {
     }
 
     /// Sends as much of `payload` as there is room for, and consumes it.
-    pub fn send(&mut self, stream: OutStream, payload: &mut Bytes) {
+    pub fn send(&mut self, stream: OutStream, class: SendClass, payload: &mut Bytes) {
         while !payload.is_empty() {
             let max = self.amqp.max_payload().min(payload.len());
             let chunk = payload.clone();
-            let sent = self.send_from(stream, max, |pieces| {
+            let sent = self.send_from(stream, class, max, |pieces| {
                 let mut n = 0;
                 for piece in pieces {
                     let now = piece.len().min(max - n);

@@ -1,5 +1,7 @@
 //! A connection's streams against a peer that speaks the protocol by hand.
 
+mod queueing;
+
 use super::{
     ConnectionState, InStream, Kind, Outcome,
     stream_end::{Effects, End, StreamEnd, StreamEvent},

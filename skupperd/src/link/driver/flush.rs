@@ -18,8 +18,8 @@ pub(super) fn flush(state: &mut ConnectionState, cx: &mut Context<'_>) -> Poll<W
                 if state.wire.octets_out > before {
                     state.amqp.note_sent(Instant::now());
                 }
-                state.announce_room();
                 state.open_waiting();
+                state.announce_room();
                 state.carry_out_effects();
                 if state.wire.is_flushed() && state.amqp.output().is_empty() {
                     return Poll::Pending;
@@ -27,6 +27,8 @@ pub(super) fn flush(state: &mut ConnectionState, cx: &mut Context<'_>) -> Poll<W
             }
             Poll::Ready(Err(e)) => return Poll::Ready(e),
             Poll::Pending => {
+                // A slow socket never takes everything at once: new streams go ahead of bulk here too.
+                state.open_waiting();
                 state.announce_room();
                 state.carry_out_effects();
                 return Poll::Pending;

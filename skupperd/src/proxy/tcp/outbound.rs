@@ -3,8 +3,9 @@
 
 use crate::{
     link::{
-        conn::{LinkConnection, OutStream, Outcome, SendOutcome, Waiter},
+        conn::{LinkConnection, OutStream, Outcome, QueueTicket, SendOutcome, Waiter},
         flow_window::{FlowWindow, SendPhase},
+        send_budget::SendClass,
     },
     proxy::{flow::FlowRecorder, http::Speaker, stream::Stream},
 };
@@ -26,6 +27,10 @@ pub(super) struct Outbound {
     early: Vec<u8>,
     /// Early bytes on their way to another connector.
     replay: Bytes,
+    /// Whether the last read took all that there was.
+    class: SendClass,
+    /// While it waits for room on the connection.
+    ticket: Option<QueueTicket>,
     /// The window was closed when there was something to read, maybe.
     stalled: bool,
     eof: bool,
@@ -53,6 +58,8 @@ impl Outbound {
             window: FlowWindow::new(),
             early: Vec::new(),
             replay: Bytes::new(),
+            class: SendClass::Sparse,
+            ticket: None,
             stalled: false,
             eof: false,
             settled: false,
@@ -63,6 +70,7 @@ impl Outbound {
     /// Begins on this connection, with `replay` before anything else. The stream is not open yet.
     pub(super) fn start(&mut self, conn: Rc<LinkConnection>, phase: SendPhase, replay: Bytes) {
         self.conn = Some(conn);
+        self.ticket = None;
         self.window.set_phase(phase);
         self.replay = replay;
     }
@@ -150,10 +158,15 @@ impl Outbound {
                 return Ok(());
             }
             let mut link = conn.borrow();
+            let bulk = self.class == SendClass::Bulk || !self.replay.is_empty();
+            if bulk && self.ticket.is_some_and(|ticket| link.is_waiting(ticket)) {
+                // Others that wait for room come first.
+                return Ok(());
+            }
             if !self.replay.is_empty() {
-                link.send(stream, &mut self.replay);
+                link.send(stream, SendClass::Bulk, &mut self.replay);
                 if !self.replay.is_empty() {
-                    link.wait_writable(Waiter::Task(cx.waker().clone()));
+                    self.ticket = Some(link.wait_writable(Waiter::Task(cx.waker().clone())));
                     return Ok(());
                 }
             }
@@ -169,7 +182,7 @@ impl Outbound {
             let mut asked = 0;
             let early = (self.window.phase() == SendPhase::Early).then_some(&mut self.early);
             let max = usize::try_from(room).unwrap_or(usize::MAX);
-            let sent = link.send_from(stream, max, |pieces| {
+            let sent = link.send_from(stream, self.class, max, |pieces| {
                 asked = pieces.iter().map(|p| p.len()).sum();
                 let n = read(socket, pieces)?;
                 if let Some(early) = early {
@@ -187,6 +200,10 @@ impl Outbound {
                 SendOutcome::Bytes(n) => {
                     self.window.sent(n, Instant::now);
                     flow.read(n);
+                    self.class = match n < asked {
+                        true => SendClass::Sparse,
+                        false => SendClass::Bulk,
+                    };
                     if n < asked {
                         // A short read has drained the socket: readiness is edge-triggered.
                         guard.was_short();
@@ -198,7 +215,9 @@ impl Outbound {
                 }
                 SendOutcome::Empty => guard.clear_ready(),
                 SendOutcome::Full => {
-                    link.wait_writable(Waiter::Task(cx.waker().clone()));
+                    if !self.ticket.is_some_and(|ticket| link.is_waiting(ticket)) {
+                        self.ticket = Some(link.wait_writable(Waiter::Task(cx.waker().clone())));
+                    }
                     return Ok(());
                 }
             }
