@@ -45,6 +45,8 @@ pub struct LinkFailure {
     pub port: u16,
     pub stage: &'static str,
     pub error: String,
+    /// The endpoint is one of the dialling site itself.
+    pub is_own: bool,
 }
 
 impl std::fmt::Display for LinkFailure {

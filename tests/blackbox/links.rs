@@ -37,12 +37,7 @@ fn a_link_to_the_site_itself_is_reported() {
     a.access(addr);
     a.link_to(&a, addr, 1);
     a.start();
-    a.wait_message(
-        "Link",
-        "to-a",
-        "Pending",
-        "the link leads to this site itself",
-    );
+    a.wait_message("Link", "to-a", "Error", "the endpoint is this site's own");
 }
 
 /// Two operators may each link to the other's site: both links come up, and stay.

@@ -34,6 +34,8 @@ use tokio::{
 const CONNECT_TIMEOUT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(2)];
 /// Interval of attempts at an endpoint before the one in use, and at new credentials.
 const PROBE: Duration = Duration::from_secs(5);
+/// Time for which an endpoint that is this site's own is not dialled. Its name may lead elsewhere later.
+const OWN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where a router can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ async fn dial(
         port: target.port,
         stage,
         error,
+        is_own: false,
     };
     let patience = CONNECT_TIMEOUT[usize::from(spec.targets.len() > 1)];
     let name = ServerName::try_from(target.host.clone())
@@ -131,6 +134,8 @@ struct LinkDialler {
     trunk: Option<usize>,
     specs: watch::Receiver<LinkSpec>,
     core: CoreSender,
+    /// Endpoints that have turned out to be this site's own, and when each may be dialled again.
+    own_endpoints: Vec<(Target, Instant)>,
 }
 
 /// A link that is up: its control connection, and the tasks that keep its trunk up.
@@ -163,6 +168,7 @@ pub(crate) async fn run(
         trunk,
         specs,
         core,
+        own_endpoints: Vec::new(),
     };
     // Nothing is lost when the link is gone: its connections are closed with it.
     tokio::select! {
@@ -201,7 +207,7 @@ async fn keep(mut dialler: LinkDialler) {
 impl LinkDialler {
     /// Dials endpoints in this order until the core accepts a connection.
     async fn connect(
-        &self,
+        &mut self,
         spec: &LinkSpec,
         order: impl Iterator<Item = usize>,
     ) -> Option<ActiveLink> {
@@ -209,6 +215,9 @@ impl LinkDialler {
             let Some(target) = spec.targets.get(index) else {
                 continue;
             };
+            if self.is_own(target, Instant::now()) {
+                continue;
+            }
             let correlator = name();
             let key = self.core.next_key();
             let group = Group {
@@ -222,6 +231,9 @@ impl LinkDialler {
                     link: spec.name.clone(),
                     failure,
                 }),
+                Ok(established) if established.open.container_id == self.router => {
+                    self.found_own(spec, target);
+                }
                 Ok(established) => {
                     let trunking = established.open.offers(CONNECTION_TRUNKING);
                     let Some(ended) = self.submit(spec, key, None, established).await else {
@@ -243,6 +255,29 @@ impl LinkDialler {
             }
         }
         None
+    }
+
+    /// Whether an endpoint is not to be dialled because it is this site's own.
+    fn is_own(&mut self, target: &Target, now: Instant) -> bool {
+        self.own_endpoints.retain(|(_, until)| now < *until);
+        self.own_endpoints.iter().any(|(own, _)| own == target)
+    }
+
+    /// A router with our own id has answered.
+    fn found_own(&mut self, spec: &LinkSpec, target: &Target) {
+        let until = Instant::now() + OWN_PAUSE;
+        self.own_endpoints.push((target.clone(), until));
+        self.core.send(CoreEvent::DialFailed {
+            site: self.site,
+            link: spec.name.clone(),
+            failure: LinkFailure {
+                host: target.host.clone(),
+                port: target.port,
+                stage: "opening the link",
+                error: "the endpoint is this site's own".to_owned(),
+                is_own: true,
+            },
+        });
     }
 
     /// Hands a connection to the core. `None`: the core refuses it; else receives the reason of its end.

@@ -15,6 +15,7 @@ async fn a_connection_is_held_when_the_core_has_accepted_it() {
         trunk: None,
         specs,
         core: handle.events().clone(),
+        own_endpoints: Vec::new(),
     };
     for is_accepted in [false, true] {
         let submitted = dialler.submit(&spec, 7, None, established("B", None));
@@ -34,4 +35,30 @@ async fn a_connection_is_held_when_the_core_has_accepted_it() {
             assert!(ended.await.is_err());
         }
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_of_this_site_itself_is_reported_and_not_dialled_for_a_while() {
+    let (handle, mut inbox) = channel();
+    let spec = link_spec("b", 1);
+    let (_sender, specs) = watch::channel(spec.clone());
+    let mut dialler = LinkDialler {
+        site: 1,
+        router: "A".to_owned(),
+        trunk: None,
+        specs,
+        core: handle.events().clone(),
+        own_endpoints: Vec::new(),
+    };
+    let (target, now) = (&spec.targets[0], Instant::now());
+    assert!(!dialler.is_own(target, now));
+    dialler.found_own(&spec, target);
+    assert!(dialler.is_own(target, now));
+    // Dialled, it would fail and be reported.
+    assert!(dialler.connect(&spec, 0..1).await.is_none());
+    let Ok(CoreEvent::DialFailed { failure, .. }) = inbox.events.try_recv() else {
+        panic!("the core is to hear of it");
+    };
+    assert!(failure.is_own && inbox.events.try_recv().is_err());
+    assert!(!dialler.is_own(target, now + 2 * OWN_PAUSE));
 }

@@ -71,14 +71,14 @@ impl Site {
     }
 
     pub(in crate::core) fn dial_failed(&mut self, link: &str, failure: &LinkFailure) {
-        let failure = failure.to_string();
         // Once for each new reason: attempts repeat every two seconds.
         if !self
             .links
-            .failed(link, &failure, &self.peers, &mut self.effects)
+            .failed(link, failure, &self.peers, &mut self.effects)
         {
             return;
         }
+        let failure = failure.to_string();
         let namespace = &self.spec.namespace;
         if self.peers.of_link(link).next().is_some() {
             tracing::info!(

@@ -7,7 +7,7 @@ use super::{
     effects::{Effect, Effects},
     peers::{Peer, Peers},
 };
-use crate::{core::dial::LinkSpec, link::conn::ConnKey};
+use crate::{core::dial::LinkSpec, link::conn::ConnKey, messages::LinkFailure};
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,6 +22,8 @@ pub struct LinkState {
     pub remote: Option<String>,
     /// The last failure since.
     pub failure: Option<String>,
+    /// That was that its endpoint is this site's own.
+    pub is_own: bool,
     /// Address of the endpoint in use.
     pub endpoint: Option<SocketAddr>,
     /// TLS group of its key exchange.
@@ -34,6 +36,8 @@ pub struct LinkState {
 struct Link {
     specs: watch::Sender<LinkSpec>,
     failure: Option<String>,
+    /// The last failure was that an endpoint is this site's own.
+    is_own: bool,
     /// Times that it was up and went down.
     lost: u64,
 }
@@ -78,6 +82,7 @@ impl Links {
         let link = Link {
             specs,
             failure: None,
+            is_own: false,
             lost: 0,
         };
         effects.push(Effect::Dial(receiver));
@@ -129,7 +134,7 @@ impl Links {
     pub(in crate::core) fn failed(
         &mut self,
         name: &str,
-        failure: &str,
+        failure: &LinkFailure,
         peers: &Peers,
         effects: &mut Effects,
     ) -> bool {
@@ -139,10 +144,11 @@ impl Links {
         if peers.of_link(name).next().is_none() {
             effects.push(Effect::CountLinkError);
         }
-        if link.failure.as_deref() == Some(failure) {
+        let text = failure.to_string();
+        if link.failure.as_ref() == Some(&text) {
             return false;
         }
-        link.failure = Some(failure.to_owned());
+        (link.failure, link.is_own) = (Some(text), failure.is_own);
         effects.update_status();
         true
     }
@@ -150,7 +156,7 @@ impl Links {
     /// A connection was dialled and cannot carry the link.
     pub(in crate::core) fn refused(&mut self, name: &str, why: &str, effects: &mut Effects) {
         if let Some(link) = self.by_name.get_mut(name) {
-            link.failure = Some(why.to_owned());
+            (link.failure, link.is_own) = (Some(why.to_owned()), false);
             effects.update_status();
         }
     }
@@ -158,7 +164,7 @@ impl Links {
     /// A connection that carried the link has ended.
     pub(in crate::core) fn lost(&mut self, name: &str, why: &str, effects: &mut Effects) {
         if let Some(link) = self.by_name.get_mut(name) {
-            link.failure = Some(why.to_owned());
+            (link.failure, link.is_own) = (Some(why.to_owned()), false);
             link.lost += 1;
             effects.push(Effect::CountLinkError);
         }
@@ -175,6 +181,7 @@ impl Links {
                 last_failure: link.failure.clone(),
                 remote: up.map(|p| p.remote.clone()),
                 failure: link.failure.clone().filter(|_| up.is_none()),
+                is_own: link.is_own && up.is_none(),
             };
             (name.clone(), state)
         });

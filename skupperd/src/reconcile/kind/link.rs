@@ -10,7 +10,7 @@ use crate::{
     core::{LinkSpec, LinkState, SiteRequest, Target},
     model::{
         ConditionType, Draft, Endpoint, Key, Kind, Link, LinkDetails, Meta, Name, Proxy, Role,
-        Secret, Spec,
+        Secret, Spec, State,
     },
     pki,
 };
@@ -138,12 +138,17 @@ pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name, link: &
         None => "Not operational".to_owned(),
     };
     let key = Key::new(Kind::Link, name.clone());
+    let operational = match state {
+        Some(LinkState {
+            is_own: true,
+            failure: Some(why),
+            ..
+        }) => State::Error(why.clone()),
+        _ => ctx.pending_until(remote.is_some(), &missing),
+    };
     Draft::new(key.kind, false)
         .with(ConditionType::Configured, ctx.configured(&key))
-        .with(
-            ConditionType::Operational,
-            ctx.pending_until(remote.is_some(), &missing),
-        )
+        .with(ConditionType::Operational, operational)
         .details(LinkDetails {
             remote_site_id: site.as_ref().map(|s| s.id.clone()).unwrap_or_default(),
             remote_site_name: site.map(|s| s.name).unwrap_or_default(),

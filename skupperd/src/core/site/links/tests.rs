@@ -12,6 +12,16 @@ fn dialled(effects: &mut Effects) -> Option<watch::Receiver<LinkSpec>> {
     })
 }
 
+fn failure(error: &str) -> LinkFailure {
+    LinkFailure {
+        host: "b".to_owned(),
+        port: 1,
+        stage: "connecting",
+        error: error.to_owned(),
+        is_own: error == "own",
+    }
+}
+
 fn peers_of_link() -> Peers {
     let mut peers = Peers::default();
     let origin = PeerOrigin {
@@ -60,14 +70,19 @@ fn a_failure_is_news_once_and_counts_while_the_link_is_down() {
         let mut effects = effects.iter();
         effects.any(|effect| matches!(effect, Effect::CountLinkError))
     };
-    assert!(links.failed("link", "refused", &none, &mut effects));
+    assert!(links.failed("link", &failure("refused"), &none, &mut effects));
     assert!(counted(&mut effects));
-    assert!(!links.failed("link", "refused", &none, &mut effects));
+    assert!(!links.failed("link", &failure("refused"), &none, &mut effects));
     assert!(counted(&mut effects));
     // With a connection it is a better endpoint that does not answer.
-    assert!(links.failed("link", "no answer", &peers_of_link(), &mut effects));
+    assert!(links.failed(
+        "link",
+        &failure("no answer"),
+        &peers_of_link(),
+        &mut effects
+    ));
     assert!(!counted(&mut effects));
-    assert!(!links.failed("other", "refused", &none, &mut effects));
+    assert!(!links.failed("other", &failure("refused"), &none, &mut effects));
 }
 
 #[test]
@@ -89,4 +104,19 @@ fn a_link_that_is_up_has_no_failure_and_remembers_the_last() {
     );
     assert_eq!(up.last_failure.as_deref(), Some("closed by the peer"));
     assert_eq!(links.describe("link", |link| link.lost), Some(1));
+}
+
+#[test]
+fn a_link_to_the_site_itself_says_so_until_it_fails_for_another_reason() {
+    let (mut links, mut effects) = (Links::default(), Effects::default());
+    links.set(link_spec("a", 1), &mut effects);
+    let none = Peers::default();
+    let is_own = |links: &Links| links.states(&none)["link"].is_own;
+    links.failed("link", &failure("own"), &none, &mut effects);
+    assert!(is_own(&links));
+    let mut peers = peers_of_link();
+    peers.set_neighbour(1, true);
+    assert!(!links.states(&peers)["link"].is_own, "it is up");
+    links.failed("link", &failure("refused"), &none, &mut effects);
+    assert!(!is_own(&links));
 }
