@@ -6,18 +6,18 @@ use skupper_tests::{
     SOON,
     echo::{Server, connect, read_to_close, refused, round_trip},
     free_addr, free_port, program,
-    site::{Site, linked, service},
+    site::{Site, linked, service, start_linked},
     token::running_site,
     wait_for, wait_until,
 };
 use std::{
     fs::{self, Permissions},
     io::{Read, Write},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 #[test]
@@ -38,6 +38,58 @@ fn a_link_to_the_site_itself_is_reported() {
     a.link_to(&a, addr, 1);
     a.start();
     a.wait_message("Link", "to-a", "Error", "the endpoint is this site's own");
+}
+
+/// The texts of the servers of 20 connections that are open at once.
+fn texts(addr: SocketAddr) -> Vec<String> {
+    let held: Vec<_> = (0..20)
+        .map(|_| connect(addr).expect("a connection"))
+        .collect();
+    let read = |mut socket: TcpStream| {
+        let mut text = [0; 6];
+        socket.read_exact(&mut text).expect("a text");
+        String::from_utf8(text.into()).expect("a text")
+    };
+    // All stay open until the last is read.
+    let copies = held
+        .iter()
+        .map(|socket| socket.try_clone().expect("a socket"));
+    copies.map(read).collect()
+}
+
+#[test]
+fn a_changed_cost_reaches_the_accepting_site_and_cuts_nothing() {
+    let (mut a, mut b) = (Site::new("a"), Site::new("b"));
+    start_linked(&mut a, &mut b);
+    let [near, far] = ["from a", "from b"].map(|text| Server::holds(free_addr(), text));
+    let addr = free_addr();
+    a.connector("c", "key", near.addr);
+    b.connector("c", "key", far.addr);
+    a.listener("l", "key", addr);
+    let shared = |addr| ["from a", "from b"].map(|text| texts(addr).contains(&text.to_owned()));
+    wait_until("both servers to be used", SOON, || {
+        !refused(addr) && shared(addr) == [true, true]
+    });
+    // One of those that the other site serves stays open.
+    let (mut held, mut text) = (Vec::new(), [0; 6]);
+    while &text != b"from b" {
+        held.push(connect(addr).expect("a connection"));
+        let socket = held.last_mut().expect("a connection");
+        socket.read_exact(&mut text).expect("a text");
+    }
+    b.ok(&["link", "update", "to-a", "--cost", "99999"]);
+    wait_until("the far server to be the last resort", SOON, || {
+        texts(addr).iter().all(|text| text == "from a")
+    });
+    let mut kept = held.pop().expect("a connection");
+    kept.set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("a timeout");
+    let error = kept.read(&mut text).expect_err("it is open");
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    b.ok(&["link", "update", "to-a", "--cost", "1"]);
+    wait_until("both servers to be used", SOON, || {
+        shared(addr) == [true, true]
+    });
 }
 
 /// Two operators may each link to the other's site: both links come up, and stay.

@@ -130,6 +130,8 @@ async fn dial(
 struct LinkDialler {
     site: u32,
     router: String,
+    /// Names this link in all its connections.
+    instance: String,
     /// Data connections; None: this is an edge, which has none.
     trunk: Option<usize>,
     specs: watch::Receiver<LinkSpec>,
@@ -153,7 +155,7 @@ const STABLE: Duration = Duration::from_secs(10);
 
 /// Keeps a link up until the sender of `specs` is dropped: over its first endpoint that can be reached,
 /// and back over an earlier one when that can be reached again. `specs`: what is dialled; new credentials
-/// are used for a new connection beside the one that is up.
+/// and a new cost are used for a new connection beside the one that is up.
 pub(crate) async fn run(
     site: u32,
     router: String,
@@ -165,6 +167,7 @@ pub(crate) async fn run(
     let dialler = LinkDialler {
         site,
         router,
+        instance: name(),
         trunk,
         specs,
         core,
@@ -220,7 +223,9 @@ impl LinkDialler {
             }
             let correlator = name();
             let key = self.core.next_key();
+            let instance = self.instance.clone();
             let group = Group {
+                instance: &instance,
                 correlator: &correlator,
                 data: false,
             };
@@ -320,6 +325,8 @@ impl LinkDialler {
                     }
                     let next = self.specs.borrow_and_update().clone();
                     renew |= next.credentials != spec.credentials || next.proxy != spec.proxy;
+                    // The peer learns the cost from `open`; an edge tells none.
+                    renew |= next.cost != spec.cost && self.trunk.is_some();
                     spec = next;
                 }
                 () = tokio::time::sleep(PROBE), if renew || up.index > 0 => {}
@@ -344,6 +351,7 @@ impl LinkDialler {
             let key = self.core.next_key();
             let spec = self.specs.borrow().clone();
             let group = Group {
+                instance: &self.instance,
                 correlator: &correlator,
                 data: true,
             };

@@ -19,6 +19,8 @@ pub(crate) const INTER_ROUTER_ROLE: &str = "qd.inter-router-role";
 /// What the connections of one link have in common.
 pub(crate) const GROUP_CORRELATOR: &str = "qd.group-correlator";
 pub(crate) const GROUP_ORDINAL: &str = "qd.group-ordinal";
+/// The link that a connection belongs to, the same after another connection has taken over.
+pub(crate) const LINK_INSTANCE: &str = "io.skupper.link";
 
 // Capabilities of connections.
 pub(crate) const STREAMING_LINKS: &str = "qd.streaming-links";

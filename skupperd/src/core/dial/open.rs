@@ -11,7 +11,7 @@ use crate::{
         handshake,
         names::{
             ANNOTATIONS_VERSION, CONN_ID, CONNECTION_TRUNKING, GROUP_CORRELATOR, GROUP_ORDINAL,
-            INTER_ROUTER_COST, INTER_ROUTER_ROLE, STREAMING_LINKS,
+            INTER_ROUTER_COST, INTER_ROUTER_ROLE, LINK_INSTANCE, STREAMING_LINKS,
         },
     },
 };
@@ -44,6 +44,8 @@ pub(crate) fn properties(key: ConnKey) -> Vec<(Value, Value)> {
 
 /// The connections of one link, and which of them this is. An edge has one and no more.
 pub(super) struct Group<'a> {
+    /// The link, which others of its connections take over from.
+    pub(super) instance: &'a str,
     pub(super) correlator: &'a str,
     pub(super) data: bool,
 }
@@ -80,5 +82,8 @@ pub(super) fn open(
     config
         .properties
         .push((symbol(GROUP_ORDINAL), Value::Ulong(0)));
+    config
+        .properties
+        .push((symbol(LINK_INSTANCE), Value::from(group.instance)));
     config
 }

@@ -12,6 +12,7 @@ async fn a_connection_is_held_when_the_core_has_accepted_it() {
     let dialler = LinkDialler {
         site: 1,
         router: "A".to_owned(),
+        instance: "link".to_owned(),
         trunk: None,
         specs,
         core: handle.events().clone(),
@@ -45,6 +46,7 @@ async fn an_endpoint_of_this_site_itself_is_reported_and_not_dialled_for_a_while
     let mut dialler = LinkDialler {
         site: 1,
         router: "A".to_owned(),
+        instance: "link".to_owned(),
         trunk: None,
         specs,
         core: handle.events().clone(),

@@ -191,6 +191,9 @@ impl Site {
             self.refuse_id(link.as_deref(), established);
             return false;
         }
+        if !dialled {
+            self.peers.follow_cost(key, &mut self.effects);
+        }
         let advert = uplink::advert_of(&established.open);
         let kind = if is_edge { Kind::Edge } else { Kind::Control };
         self.carry(worker, key, key, kind, dialled, established);

@@ -6,6 +6,7 @@
 //! The id of a peer belongs to the certificate that it has shown ([`IdOwners`]), and so do the data
 //! connections of a group: knowing the name of a group does not make a peer a member.
 
+mod cost;
 mod peer;
 
 pub(in crate::core) use peer::{Peer, PeerOrigin};
@@ -191,15 +192,6 @@ impl Peers {
         }
         if peer.data.is_empty() || peer.on_control {
             effects.send_command(key, Command::Retire(key));
-        }
-    }
-
-    /// Changes the cost of the connections of a link.
-    pub(in crate::core) fn set_cost(&mut self, link: &str, cost: u32, effects: &mut Effects) {
-        let own = self.by_key.iter_mut();
-        for (key, peer) in own.filter(|(_, p)| p.is_of_link(link) && !p.retired) {
-            peer.cost = cost;
-            effects.router(RouterInput::SetLinkCost(*key, cost));
         }
     }
 

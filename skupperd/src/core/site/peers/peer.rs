@@ -5,7 +5,7 @@ use crate::{
     link::{
         conn::ConnKey,
         handshake::Established,
-        names::{ACCESS_ID, CONNECTION_TRUNKING},
+        names::{ACCESS_ID, CONNECTION_TRUNKING, LINK_INSTANCE},
     },
     messages::CloseReason,
     model::Role,
@@ -15,8 +15,8 @@ use crate::{
 use jiff::Timestamp;
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-/// Longest identity of a remote port that is kept, in bytes.
-const MAX_ACCESS_ID: usize = 64;
+/// Longest name of a remote port or link that is kept, in bytes.
+const MAX_NAME: usize = 64;
 
 /// Where a control connection comes from.
 pub(in crate::core) struct PeerOrigin {
@@ -47,6 +47,8 @@ pub(in crate::core) struct Peer {
     pub(in crate::core) access: Option<String>,
     pub(in crate::core) addr: SocketAddr,
     pub(super) correlator: Option<String>,
+    /// Which of the peer's links it belongs to, when the peer says so.
+    pub(super) instance: Option<String>,
     /// It is an edge, or we are its edge.
     pub(in crate::core) is_edge: bool,
     pub(super) trunking: bool,
@@ -73,10 +75,14 @@ impl Peer {
         worker: usize,
     ) -> Self {
         let open = &established.open;
-        let remote_access = open.property(ACCESS_ID).and_then(|id| id.as_str());
-        let remote_access = remote_access.filter(|id| id.len() <= MAX_ACCESS_ID && is_id(id));
+        let name = |property| {
+            let name = open.property(property).and_then(|name| name.as_str());
+            let name = name.filter(|name| name.len() <= MAX_NAME && is_id(name));
+            name.map(str::to_owned)
+        };
         Self {
-            remote_access: remote_access.map(str::to_owned),
+            remote_access: name(ACCESS_ID),
+            instance: name(LINK_INSTANCE),
             id_owner: IdOwner::of(origin.link.as_deref(), established.identity.as_ref()),
             identity: established.identity.clone(),
             key_exchange: established.key_exchange,
@@ -100,6 +106,7 @@ impl Peer {
             access: origin.access,
             addr,
             correlator: origin.correlator,
+            instance: None,
             is_edge,
             trunking: false,
             control_ready: false,

@@ -207,3 +207,28 @@ fn waiting_data_connections_of_a_certificate_leave_room_for_others() {
     peers.drop_late_data(Instant::now() + GROUP_WAIT);
     assert!(peers.waiting.is_empty());
 }
+
+#[test]
+fn a_new_connection_of_a_link_that_came_in_brings_its_cost_to_the_older_ones() {
+    let (mut peers, mut effects) = (Peers::default(), Effects::default());
+    let came_in = |remote: &str, instance: Option<&str>, cost| Peer {
+        instance: instance.map(str::to_owned),
+        cost,
+        ..peer(remote, None)
+    };
+    for (key, remote, instance) in [
+        (1, "B", Some("x")),
+        (2, "B", Some("y")),
+        (3, "C", Some("x")),
+        (4, "B", None),
+    ] {
+        assert!(peers.insert(key, came_in(remote, instance, 3)));
+    }
+    assert!(peers.insert(5, came_in("B", Some("x"), 9)));
+    peers.follow_cost(5, &mut effects);
+    assert_eq!(effects.router_inputs(), [RouterInput::SetLinkCost(1, 9)]);
+    // A router that does not name its links.
+    assert!(peers.insert(6, came_in("B", None, 7)));
+    peers.follow_cost(6, &mut effects);
+    assert_eq!(effects.router_inputs(), []);
+}
