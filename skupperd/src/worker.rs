@@ -195,10 +195,8 @@ impl Worker {
     fn set_view(self: &Rc<Self>, site: u32, view: Arc<SiteView>) {
         let previous = self.views.borrow_mut().insert(site, view.clone());
         // Connectors that are gone take their connections with them.
-        for target in previous.iter().flat_map(|v| v.targets()) {
-            if !view.targets().any(|t| t.id == target.id) {
-                self.acceptor.cut(target.id);
-            }
+        for target in previous.iter().flat_map(|v| v.gone_in(&view)) {
+            self.acceptor.cut(target);
         }
         let mut waiting = self.waiting_clients.borrow_mut();
         let clients: Vec<AcceptedClient> = match &mut *waiting {
