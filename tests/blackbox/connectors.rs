@@ -3,7 +3,7 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, refused, round_trip, works},
+    echo::{Server, connect, refused, round_trip, wait_reads, works},
     free_addr,
     site::{Site, linked},
     wait_for, wait_until,
@@ -221,6 +221,42 @@ fn a_server_that_does_not_answer_costs_a_client_the_connect_timeout() {
         let took = refusal(addr);
         assert!((fast..slow).contains(&took), "{name}: {took:?}");
     }
+}
+
+#[test]
+fn a_server_that_has_failed_is_avoided_for_a_while_and_the_status_says_so() {
+    let (a, b) = linked();
+    let (_socket, _queued, silent) = unresponsive();
+    let good = Server::says(free_addr(), "good");
+    // The one that does not answer comes first.
+    let spec = format!(
+        "{{routingKey: key, host: 127.0.0.1, port: {}, settings: {{connect-timeout: 2s}}}}",
+        silent.port()
+    );
+    a.resource("Connector", "a-silent", &spec);
+    a.connector("b-good", "key", good.addr);
+    let addr = free_addr();
+    b.listener("l", "key", addr);
+    for name in ["a-silent", "b-good"] {
+        a.wait_status("Connector", name, "Ready");
+    }
+    // Whichever client is the first to be sent to the silent one waits for the time of an attempt.
+    wait_until("an attempt to fail", SOON, || {
+        let begin = Instant::now();
+        wait_reads(addr, "good");
+        begin.elapsed() > Duration::from_secs(2)
+    });
+    let begin = Instant::now();
+    for _ in 0..12 {
+        wait_reads(addr, "good");
+    }
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?} for 12 clients");
+    let said = a.wait_message("Connector", "a-silent", "Pending", "timed out");
+    assert!(said.contains("Not ready"), "{said}");
+    // Nobody tries it meanwhile, and after a while it has another chance.
+    a.wait_status("Connector", "a-silent", "Ready");
+    a.wait_status("Connector", "b-good", "Ready");
 }
 
 /// A server that reads a PROXY protocol header and sends it back: the line, or the bytes in

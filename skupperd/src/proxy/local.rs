@@ -94,6 +94,7 @@ pub(super) async fn connect(
         let why = "the connector is not for clients of this site";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
+    target.trouble.retry(Instant::now());
     // CountedStream from the attempt on: connections that are being made are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
     let in_use = InUse(target.clone());
@@ -124,7 +125,7 @@ fn report_failure(worker: &Worker, target: &ConnectorTarget, error: &io::Error) 
         let connector = &target.name;
         tracing::warn!(connector, why, unsaid, "cannot connect to server");
     }
-    if target.trouble.failed(&why) {
+    if target.trouble.failed(&why, Instant::now()) {
         worker.notify_changed();
     }
 }

@@ -36,24 +36,48 @@ impl Failures {
     }
 }
 
+/// Time for which a server is avoided after a failed connection.
+const AVOIDED: Duration = Duration::from_secs(15);
+
 /// The last failure of something, until it succeeds.
 #[derive(Debug, Default)]
 pub struct LastFailure {
     /// Whether there is one, so that successes take no lock.
     any: AtomicBool,
     text: Mutex<String>,
+    avoided_until: Mutex<Option<Instant>>,
 }
 
 impl LastFailure {
-    /// Stores a failure. True: its text is new.
-    pub fn failed(&self, why: &str) -> bool {
+    /// Stores a failure. True: its text is new, or it was not avoided before.
+    pub fn failed(&self, why: &str, now: Instant) -> bool {
+        let was_avoided = self.is_avoided(now);
+        self.avoid(now);
         let mut text = self.text.lock();
         self.any.store(true, Ordering::Release);
         if *text == why {
-            return false;
+            return !was_avoided;
         }
         why.clone_into(&mut text);
         true
+    }
+
+    /// Has others preferred for a while.
+    fn avoid(&self, now: Instant) {
+        *self.avoided_until.lock() = Some(now + AVOIDED);
+    }
+
+    /// Whether others are preferred, if there are any.
+    pub fn is_avoided(&self, now: Instant) -> bool {
+        self.any.load(Ordering::Acquire)
+            && self.avoided_until.lock().is_some_and(|until| now < until)
+    }
+
+    /// It is tried again: others are preferred until it is known how that ends.
+    pub fn retry(&self, now: Instant) {
+        if self.any.load(Ordering::Acquire) {
+            self.avoid(now);
+        }
     }
 
     /// Clears the failure. True: there was one.
@@ -91,9 +115,28 @@ mod tests {
     fn trouble_lasts_until_success() {
         let trouble = LastFailure::default();
         assert!(!trouble.over());
-        assert!(trouble.failed("a") && !trouble.failed("a") && trouble.failed("b"));
+        let now = Instant::now();
+        let failed = |why| trouble.failed(why, now);
+        assert!(failed("a") && !failed("a") && failed("b"));
         assert_eq!(trouble.text(), "b");
         assert!(trouble.over() && !trouble.over());
         assert_eq!(trouble.text(), "");
+    }
+
+    #[test]
+    fn what_has_failed_is_avoided_for_a_while_and_while_it_is_tried_again() {
+        let (trouble, now) = (LastFailure::default(), Instant::now());
+        trouble.retry(now);
+        assert!(!trouble.is_avoided(now));
+        assert!(trouble.failed("a", now) && trouble.is_avoided(now));
+        let later = now + AVOIDED;
+        assert!(!trouble.is_avoided(later));
+        trouble.retry(later);
+        assert!(trouble.is_avoided(later));
+        assert!(!trouble.failed("a", later));
+        // The status has shown it as ready in between.
+        assert!(trouble.failed("a", later + 2 * AVOIDED));
+        trouble.over();
+        assert!(!trouble.is_avoided(later + 2 * AVOIDED));
     }
 }

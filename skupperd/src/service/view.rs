@@ -19,7 +19,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
+
+/// Connections that a server counts for which is avoided, beside those that it has. Above the cost of any
+/// path but those of links that are the last resort by their cost.
+const AVOIDED_LOAD: u32 = 1 << 30;
 
 /// Where a connector's server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,11 +105,19 @@ impl SiteView {
         self.connectors.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// The same, as candidates of the router's choice.
+    /// The same, as candidates of the router's choice. One that has just failed counts as busier than any
+    /// other, here or elsewhere.
     pub fn local_candidates(&self, key: &str) -> Vec<LocalCandidate> {
-        let candidate = |target: &Arc<ConnectorTarget>| LocalCandidate {
-            id: target.id,
-            in_use: target.in_use.load(Ordering::Relaxed),
+        let now = Instant::now();
+        let candidate = |target: &Arc<ConnectorTarget>| {
+            let in_use = target.in_use.load(Ordering::Relaxed);
+            LocalCandidate {
+                id: target.id,
+                in_use: match target.trouble.is_avoided(now) {
+                    true => in_use.saturating_add(AVOIDED_LOAD),
+                    false => in_use,
+                },
+            }
         };
         self.targets_of(key).iter().map(candidate).collect()
     }
@@ -137,7 +150,7 @@ impl SiteView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     fn target(id: u64) -> Arc<ConnectorTarget> {
         Arc::new(ConnectorTarget {
@@ -162,6 +175,23 @@ mod tests {
             connectors: connectors.collect(),
             ..SiteView::default()
         }
+    }
+
+    #[test]
+    fn a_server_that_has_just_failed_is_the_last_choice() {
+        let targets = [target(1), target(2)];
+        let mut view = view(&targets);
+        view.connectors = [("key".to_owned(), targets.to_vec())].into();
+        let load = |view: &SiteView| {
+            let candidates = view.local_candidates("key");
+            candidates.iter().map(|c| c.in_use).collect::<Vec<_>>()
+        };
+        targets[1].in_use.store(7, Ordering::Relaxed);
+        assert_eq!(load(&view), [0, 7]);
+        targets[0].trouble.failed("no answer", Instant::now());
+        assert_eq!(load(&view), [AVOIDED_LOAD, 7]);
+        targets[0].trouble.over();
+        assert_eq!(load(&view), [0, 7]);
     }
 
     /// Each pair of connectors was compared: 1.5 s of a worker's time for 8,000.

@@ -27,6 +27,7 @@ use listeners::Listeners;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Instant,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +88,22 @@ pub struct ConnectorState {
     pub health: Option<Result<(), String>>,
     /// Why the last connection to the server failed; empty when it did not.
     pub trouble: String,
+    /// Other connectors are preferred for a while because of that, to all its servers.
+    pub avoided: bool,
     /// Servers that connections go to.
     pub servers: usize,
+}
+
+impl ConnectorState {
+    /// Why others are preferred, if they are: what probes say, or the last connection.
+    pub fn unwell(&self) -> Option<&str> {
+        let probed = self
+            .health
+            .as_ref()
+            .and_then(|health| health.as_ref().err());
+        let failed = self.avoided.then_some(&self.trouble);
+        probed.or(failed).map(String::as_str)
+    }
 }
 
 /// How a listener stands.
@@ -270,9 +285,11 @@ impl Services {
         self.listeners.reconsider(view, ctx, effects);
     }
 
-    /// Opens listeners that could not be opened a while ago.
+    /// Opens listeners that could not be opened a while ago, and no longer reports connectors as avoided
+    /// that are not.
     pub(in crate::core) fn retry(&mut self, ctx: &mut CoreContext, effects: &mut Effects) {
         self.listeners.retry(ctx, effects);
+        self.connectors.end_avoidance(Instant::now(), effects);
     }
 
     /// Ends all with their connections.

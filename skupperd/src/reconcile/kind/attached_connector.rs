@@ -10,6 +10,7 @@ use super::super::{
 };
 use super::connector;
 use crate::{
+    core::ConnectorState,
     manifest::LocatedResource,
     model::{
         AttachedConnector, AttachedConnectorBinding, AttachedConnectorDetails, BindingDetails,
@@ -108,7 +109,7 @@ pub(in crate::reconcile) fn binding_status(
     let (key, core_name) = (binding_key(name), core_name(name));
     let selector = ctx.runtime.workloads.selector_status(&core_name);
     let state = ctx.observed.connectors.get(&core_name);
-    let unwell = state.and_then(|s| s.health.as_ref()?.as_ref().err());
+    let unwell = state.and_then(ConnectorState::unwell);
     let configured = match (ctx.configured(&key), unwell) {
         (State::True, Some(why)) => State::Pending(Some(format!("Not ready: {why}"))),
         (State::True, None) => {

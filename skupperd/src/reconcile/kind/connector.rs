@@ -9,7 +9,7 @@ use super::super::{
     service_tls::{ConnectorTlsPolicy, Sources, probe},
 };
 use crate::{
-    core::{ConnectorSpec, SiteRequest},
+    core::{ConnectorSpec, ConnectorState, SiteRequest},
     model::{
         Connector, ConnectorDetails, Draft, HealthCheck, HealthRecord, Key, Kind, Name, ServerHost,
         State,
@@ -131,7 +131,7 @@ pub(in crate::reconcile) fn status(
     let state = ctx.observed.connectors.get(name.as_str());
     let selector = ctx.runtime.workloads.selector_status(name);
     let health = state.and_then(|s| s.health.as_ref());
-    let unwell = health.and_then(|h| h.as_ref().err());
+    let unwell = state.and_then(ConnectorState::unwell);
     let missing = selector.as_ref().and_then(|s| s.missing.clone());
     let configured = match (ctx.configured(&key), unwell) {
         // Without a site the selector is not evaluated.

@@ -18,6 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 /// The name of a connector and, if it has several servers or none, the server.
@@ -38,6 +39,8 @@ struct Connector {
     offered: bool,
     /// Its server takes no more connections; it goes when those that it has have ended.
     leaving: bool,
+    /// It was avoided when that was last looked at.
+    avoided: bool,
 }
 
 impl Connector {
@@ -64,6 +67,7 @@ impl Connector {
             health,
             offered: false,
             leaving: false,
+            avoided: false,
         }
     }
 
@@ -251,6 +255,16 @@ impl Connectors {
         }
     }
 
+    /// Updates the status when the time of one that was avoided is over. Workers report the beginning.
+    pub(super) fn end_avoidance(&mut self, now: Instant, effects: &mut Effects) {
+        for connector in self.by_server.values_mut() {
+            let avoided = connector.target.trouble.is_avoided(now);
+            if std::mem::replace(&mut connector.avoided, avoided) && !avoided {
+                effects.update_status();
+            }
+        }
+    }
+
     fn keys_of(&self, name: &str) -> Vec<ServerKey> {
         let first = (name.to_owned(), String::new());
         let keys = self.by_server.range(first..).map(|(key, _)| key);
@@ -296,12 +310,15 @@ impl Connectors {
 
     /// States by name. A connector with several servers is well while one of them is.
     pub(super) fn states(&self) -> BTreeMap<String, ConnectorState> {
+        let now = Instant::now();
         let mut states: BTreeMap<String, ConnectorState> = BTreeMap::new();
         for ((name, _), connector) in &self.by_server {
             if connector.leaving {
                 continue;
             }
+            let avoided = connector.target.trouble.is_avoided(now);
             let state = states.entry(name.clone()).or_default();
+            state.avoided = avoided && (state.servers == 0 || state.avoided);
             state.servers += 1;
             let health = connector.health.as_ref().map(Health::state);
             if state.health.as_ref().is_none_or(Result::is_err) {
