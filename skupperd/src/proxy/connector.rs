@@ -21,7 +21,7 @@ use crate::{
         flow_window::SendPhase,
         names::NATIVE_END,
     },
-    router::Target,
+    router::{Routes, Target},
     service::origin::{ALPN, ORIGIN, Origin},
     worker::{IncomingStream, Worker},
 };
@@ -129,16 +129,29 @@ impl Server {
         left.min_by_key(|c| c.in_use).map(|c| c.id)
     }
 
+    /// The connection that answers leave on: towards the client by this router's own path. Where two paths
+    /// cost the same, the stream may have come by the other one, whose routers pass on nothing of this
+    /// router for the client's.
+    fn answer_conn(&self, routes: &Routes) -> Rc<LinkConnection> {
+        let reply_to = self.head.properties.reply_to.as_deref();
+        let link = reply_to.and_then(|to| answer_link(routes, to));
+        let conn = link
+            .filter(|link| *link != self.link)
+            .and_then(|link| self.worker.trunk(link));
+        conn.unwrap_or_else(|| self.reply_conn.clone())
+    }
+
     /// Opens the stream back to the client.
     fn answer(&self, served: &FlowSide) {
         let Some(view) = self.worker.view(self.site) else {
             return;
         };
+        let conn = self.answer_conn(&view.routes);
         let properties = Properties {
             to: self.head.properties.reply_to.clone(),
             ..Properties::default()
         };
-        let native = self.reply_conn.native && self.head.application_property(NATIVE_END).is_some();
+        let native = conn.native && self.head.application_property(NATIVE_END).is_some();
         let flow_fields = native.then(|| flow::end_field(&view, Some(served)));
         let head = head::encode(
             &view.routes,
@@ -147,8 +160,7 @@ impl Server {
             flow_fields.into_iter().collect(),
         );
         let replay = Bytes::new();
-        self.end
-            .open_stream(&self.reply_conn, head, SendPhase::Open, replay);
+        self.end.open_stream(&conn, head, SendPhase::Open, replay);
     }
 
     /// Passes the stream on: no server of this host accepts the connection.
@@ -170,5 +182,49 @@ impl Server {
                 self.end.close();
             }
         }
+    }
+}
+
+/// The link towards a reply address of another router, as far as this router knows a path.
+fn answer_link(routes: &Routes, reply_to: &str) -> Option<ConnKey> {
+    // An edge has no paths.
+    if routes.mesh.is_some() {
+        return None;
+    }
+    match Target::parse(reply_to) {
+        Target::Router { id, .. } if id != routes.self_id => routes.link_towards(id),
+        Target::Edge { id, .. } => routes.link_towards_edge(id),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::router::RouterRoute;
+
+    #[test]
+    fn answers_take_the_path_of_this_router_and_not_the_one_that_the_stream_came_by() {
+        let route = |next_hop| RouterRoute {
+            next_hop,
+            next_hop_id: "S2".to_owned(),
+            cost: 6,
+            valid_origins: crate::router::Origins::default(),
+        };
+        // Over S2; the stream of the client's router came over U3 at the same cost.
+        let mut routes = Routes {
+            self_id: "S3".to_owned(),
+            routers: std::sync::Arc::new([("U2".to_owned(), route(2))].into()),
+            edges: std::sync::Arc::new([("E".to_owned(), 7)].into()),
+            ..Routes::default()
+        };
+        let link = |routes: &Routes, to| answer_link(routes, to);
+        assert_eq!(link(&routes, "amqp:/_topo/0/U2/temp.1"), Some(2));
+        assert_eq!(link(&routes, "amqp:/_edge/E/temp.1"), Some(7));
+        for unknown in ["amqp:/_topo/0/U9/temp.1", "amqp:/_topo/0/S3/temp.1", "key"] {
+            assert_eq!(link(&routes, unknown), None, "{unknown}");
+        }
+        routes.mesh = Some("mesh".into());
+        assert_eq!(link(&routes, "amqp:/_topo/0/U2/temp.1"), None);
     }
 }

@@ -287,6 +287,8 @@ impl Client {
         let head = head::encode(routes, properties, conn.native, flow_fields);
         // A router of our own kind takes data at once; others wait for the stream of the answers.
         let phase = if conn.native {
+            // The server's end may be of our kind too. Its answers need not come by a path that tells.
+            end.acknowledge_often();
             SendPhase::Early
         } else {
             SendPhase::Held

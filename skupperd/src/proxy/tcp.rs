@@ -114,6 +114,11 @@ impl TcpEnd {
         }
     }
 
+    /// The sender of the incoming stream may have a window that is too small for rare acknowledgements.
+    pub(super) fn acknowledge_often(&self) {
+        self.inbound.borrow_mut().acknowledge_often();
+    }
+
     /// The incoming stream of a connector.
     pub(super) fn receive_from(&self, source: StreamSource, head: &MessageHead) {
         self.follow(head);
