@@ -107,8 +107,8 @@ pub(crate) enum CoreEvent {
         link: String,
         failure: LinkFailure,
     },
-    /// Another connection has taken over from this one, which ends when its streams have.
-    Retire { site: u32, key: ConnKey },
+    /// The core has accepted another connection in place of this one.
+    Superseded { site: u32, key: ConnKey },
     Ended {
         key: ConnKey,
         group: ConnKey,
@@ -178,7 +178,7 @@ impl CoreEvent {
             Self::Accepted { site, .. }
             | Self::Dialled { site, .. }
             | Self::DialFailed { site, .. }
-            | Self::Retire { site, .. }
+            | Self::Superseded { site, .. }
             | Self::Probed { site, .. } => Recipient::Site(*site),
             Self::Ended { key, .. }
             | Self::ControlReady { key }

@@ -335,7 +335,7 @@ impl LinkDialler {
             if let Some(new) = self.connect(&spec, order).await {
                 // The new one takes the streams to come; the old one ends when its last has ended.
                 up.data.abort_all();
-                self.core.send(CoreEvent::Retire {
+                self.core.send(CoreEvent::Superseded {
                     site: self.site,
                     key: up.key,
                 });

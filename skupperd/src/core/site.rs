@@ -257,6 +257,7 @@ impl Site {
             let namespace = &self.spec.namespace;
             tracing::info!(namespace, remote = id, peer = %peer.addr, "link is up");
         }
+        self.peers.retire_superseded(&mut self.effects);
         self.effects.update_status();
     }
 

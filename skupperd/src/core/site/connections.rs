@@ -274,9 +274,9 @@ impl Site {
         self.peers.control_ready(key, &mut self.effects);
     }
 
-    /// Another connection has taken over from this one: it ends when its streams have.
-    pub(in crate::core) fn retire(&mut self, key: ConnKey) {
-        self.peers.retire(key, &mut self.effects);
+    /// Another connection of the link takes the place of this one.
+    pub(in crate::core) fn superseded(&mut self, key: ConnKey) {
+        self.peers.supersede(key, &mut self.effects);
         self.choose_uplink();
     }
 
@@ -318,6 +318,7 @@ impl Site {
             let (namespace, remote) = (&self.spec.namespace, &peer.remote);
             tracing::info!(namespace, remote, peer = %peer.addr, "link is up");
         }
+        self.peers.retire_superseded(&mut self.effects);
         self.effects.update_view();
         self.choose_uplink();
         self.effects.update_status();

@@ -18,7 +18,7 @@ impl Site {
             },
             CoreEvent::Dialled { dialled, .. } => self.dialled(*dialled),
             CoreEvent::DialFailed { link, failure, .. } => self.dial_failed(&link, &failure),
-            CoreEvent::Retire { key, .. } => self.retire(key),
+            CoreEvent::Superseded { key, .. } => self.superseded(key),
             CoreEvent::Ended { key, group, reason } => self.ended(key, group, &reason),
             CoreEvent::ControlReady { key } => self.control_ready(key),
             CoreEvent::LinkAttached { key, tag, link } => self.uplink_attached(key, tag, link),

@@ -1,7 +1,8 @@
 //! Other routers that are connected: their control connections with the data connections of each.
 //!
-//! A peer is announced to the router once its control link is ready and streams can go over it. Of two
-//! connections to one endpoint the older is retired: it ends when its streams have.
+//! A peer is announced to the router once its control link is ready and streams can go over it. A
+//! connection that another one of its link has superseded is retired once that is up: it ends when its
+//! streams have.
 //!
 //! The id of a peer belongs to the certificate that it has shown ([`IdOwners`]), and so do the data
 //! connections of a group: knowing the name of a group does not make a peer a member.
@@ -26,7 +27,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -181,8 +182,32 @@ impl Peers {
         self.id_owners.give_up(&peer.remote, &peer.id_owner);
     }
 
-    /// Another connection has taken over from this one: it ends when its streams have.
-    pub(in crate::core) fn retire(&mut self, key: ConnKey, effects: &mut Effects) {
+    /// Another connection of the link takes the place of this one, which is retired once that is up.
+    pub(in crate::core) fn supersede(&mut self, key: ConnKey, effects: &mut Effects) {
+        if let Some(peer) = self.by_key.get_mut(&key) {
+            peer.superseded = true;
+            self.retire_superseded(effects);
+        }
+    }
+
+    /// Retires connections that others of their links have superseded, where one of those is up. Before
+    /// that the router would lose the neighbour for a moment, and clients would be refused.
+    pub(in crate::core) fn retire_superseded(&mut self, effects: &mut Effects) {
+        let up = self.by_key.values();
+        let up = up.filter(|p| p.is_neighbour && !p.superseded);
+        let up: BTreeSet<&str> = up.filter_map(|p| p.link.as_deref()).collect();
+        let due = |p: &Peer| {
+            let replaced = p.link.as_deref().is_some_and(|link| up.contains(link));
+            p.superseded && !p.retired && replaced
+        };
+        let due = self.by_key.iter().filter(|(_, p)| due(p));
+        for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.retire(key, effects);
+        }
+    }
+
+    /// Ends a connection when its streams have.
+    fn retire(&mut self, key: ConnKey, effects: &mut Effects) {
         let Some(peer) = self.by_key.get_mut(&key) else {
             return;
         };

@@ -64,7 +64,9 @@ pub(in crate::core) struct Peer {
     /// Both routers hear each other.
     pub(in crate::core) is_neighbour: bool,
     pub(in crate::core) up_since: Option<Timestamp>,
-    /// Another connection has taken over.
+    /// Another connection of the link takes its place once that is up.
+    pub(super) superseded: bool,
+    /// It ends when its streams have.
     pub(in crate::core) retired: bool,
 }
 
@@ -118,6 +120,7 @@ impl Peer {
             worker: 0,
             is_neighbour: false,
             up_since: None,
+            superseded: false,
             retired: false,
         }
     }

@@ -79,17 +79,27 @@ fn the_control_connection_carries_streams_when_no_data_connection_comes() {
 }
 
 #[test]
-fn a_retired_peer_ends_after_its_last_data_connection() {
+fn a_superseded_peer_is_retired_when_the_other_is_up_and_ends_after_its_last_data_connection() {
     let (mut peers, mut effects) = (Peers::default(), Effects::default());
     assert!(peers.insert(1, peer("B", Some("link"))));
     peers.add_data(2, 1, 1, &mut effects);
     effects.drain();
-    peers.retire(1, &mut effects);
+    // The new connection is not up: the router needs the old one.
+    peers.supersede(1, &mut effects);
+    assert!(peers.insert(3, peer("B", Some("link"))));
+    assert!(peers.insert(4, peer("C", Some("other"))));
+    peers.set_neighbour(4, true);
+    peers.retire_superseded(&mut effects);
+    assert!(effects.drain().is_empty());
+    peers.set_neighbour(3, true);
+    peers.retire_superseded(&mut effects);
     let commands = effects.drain();
     assert!(matches!(
         commands[..],
         [Effect::ToConnection(2, Command::Retire(2))]
     ));
+    peers.retire_superseded(&mut effects);
+    assert!(effects.drain().is_empty());
     peers.remove_data(2, 1, &mut effects);
     let commands = effects.drain();
     assert!(matches!(
@@ -98,7 +108,7 @@ fn a_retired_peer_ends_after_its_last_data_connection() {
     ));
     // A retired connection keeps the cost that it has.
     peers.set_cost("link", 9, &mut effects);
-    assert_eq!(effects.router_inputs(), []);
+    assert_eq!(effects.router_inputs(), [RouterInput::SetLinkCost(3, 9)]);
 }
 
 #[test]
@@ -150,7 +160,7 @@ fn an_edge_uses_the_cheapest_connection_and_of_equals_the_oldest() {
         assert!(peers.set_neighbour(key, true).is_some());
     }
     assert_eq!(peers.best_uplink().map(|(key, _)| key), Some(2));
-    peers.retire(2, &mut Effects::default());
+    peers.supersede(2, &mut Effects::default());
     assert_eq!(peers.best_uplink().map(|(key, _)| key), Some(3));
 }
 
