@@ -114,7 +114,7 @@ struct StoredGrant {
     redemptions: u32,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct GrantsFile {
     version: u32,
     grants: BTreeMap<Name, StoredGrant>,
@@ -143,6 +143,7 @@ pub struct GrantInfo {
 
 pub struct GrantStore {
     path: PathBuf,
+    /// As it is on disk: a change counts once it is written.
     file: GrantsFile,
     /// The resources.
     specs: BTreeMap<Name, AccessGrant>,
@@ -186,15 +187,18 @@ impl GrantStore {
         })
     }
 
-    fn save(&mut self) -> Result<(), GrantStoreError> {
-        self.file.version = VERSION;
+    /// Writes the file, and then takes it for what the store has.
+    fn commit(&mut self, mut file: GrantsFile) -> Result<(), GrantStoreError> {
+        file.version = VERSION;
         let fail = |source| GrantStoreError::File {
             op: "write",
             path: self.path.clone(),
             source,
         };
-        let text = serde_json::to_string_pretty(&self.file).map_err(|e| fail(e.into()))?;
-        write_file(&self.path, text.as_bytes(), PRIVATE).map_err(fail)
+        let text = serde_json::to_string_pretty(&file).map_err(|e| fail(e.into()))?;
+        write_file(&self.path, text.as_bytes(), PRIVATE).map_err(fail)?;
+        self.file = file;
+        Ok(())
     }
 
     /// Sets what clients get from now on.
@@ -209,11 +213,12 @@ impl GrantStore {
         now: Timestamp,
         mut new_id: impl FnMut() -> String,
     ) -> Result<(), GrantStoreError> {
-        let before = self.file.grants.len();
-        self.file.grants.retain(|name, _| wanted.contains_key(name));
-        let mut changed = self.file.grants.len() != before;
+        let mut file = self.file.clone();
+        file.grants.retain(|name, _| wanted.contains_key(name));
+        let mut changed = file.grants.len() != self.file.grants.len();
+        let mut opened = Vec::new();
         for (name, grant) in &wanted {
-            let stored = self.file.grants.get_mut(name);
+            let stored = file.grants.get_mut(name);
             match (stored, &grant.code) {
                 (Some(stored), Some(code)) if !code.matches(stored.code.as_bytes()) => {
                     code.reveal().clone_into(&mut stored.code);
@@ -232,19 +237,20 @@ impl GrantStore {
                         expires,
                         redemptions: 0,
                     };
-                    tracing::info!(
-                        grant = %name,
-                        redemptions_allowed = grant.redemptions_allowed,
-                        expires = %expires,
-                        "access grant opened"
-                    );
-                    self.file.grants.insert(name.clone(), stored);
+                    opened.push((name.clone(), grant.redemptions_allowed, expires));
+                    file.grants.insert(name.clone(), stored);
                     changed = true;
                 }
             }
         }
         self.specs = wanted;
-        if changed { self.save() } else { Ok(()) }
+        if changed {
+            self.commit(file)?;
+        }
+        for (grant, redemptions_allowed, expires) in opened {
+            tracing::info!(%grant, redemptions_allowed, %expires, "access grant opened");
+        }
+        Ok(())
     }
 
     pub fn info(&self, name: &Name) -> Option<GrantInfo> {
@@ -309,10 +315,12 @@ impl GrantStore {
             tracing::error!(grant = %grant, %error, "cannot encode link documents");
             Refusal::Internal
         })?;
-        self.count(&grant, 1);
-        if let Err(error) = self.save() {
+        let mut file = self.file.clone();
+        if let Some(stored) = file.grants.get_mut(&grant) {
+            stored.redemptions = stored.redemptions.saturating_add(1);
+        }
+        if let Err(error) = self.commit(file) {
             tracing::error!(grant = %grant, error = crate::telemetry::chain(&error), "cannot record redemption");
-            self.count(&grant, -1);
             return Err(Refusal::Internal);
         }
         Ok(Redemption {
@@ -321,12 +329,6 @@ impl GrantStore {
             subject: identity.as_ref().map_or("", |i| &i.subject).to_owned(),
             serial: identity.map(|i| i.serial).unwrap_or_default(),
         })
-    }
-
-    fn count(&mut self, grant: &Name, by: i32) {
-        if let Some(stored) = self.file.grants.get_mut(grant) {
-            stored.redemptions = stored.redemptions.saturating_add_signed(by);
-        }
     }
 }
 

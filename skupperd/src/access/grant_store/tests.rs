@@ -171,6 +171,32 @@ fn an_unrecorded_redemption_is_refused_and_a_failed_one_is_not_counted() {
 }
 
 #[test]
+fn a_grant_that_cannot_be_written_is_offered_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(dir.path(), grant(1));
+    let path = std::mem::replace(&mut store.path, dir.path().join("ca"));
+    let wanted = BTreeMap::from([(name("g"), grant(1)), (name("new"), grant(1))]);
+    // As often as it is tried, nobody gets a code that a restart would forget.
+    for _ in 0..2 {
+        let refused = store.set(wanted.clone(), at(1), || "2".to_owned());
+        assert!(matches!(
+            refused,
+            Err(GrantStoreError::File { op: "write", .. })
+        ));
+        assert!(store.info(&name("new")).is_none());
+    }
+    store.path.clone_from(&path);
+    store.set(wanted.clone(), at(2), || "3".to_owned()).unwrap();
+    let code = store.info(&name("new")).unwrap().code;
+    // The next process knows it.
+    let mut next = GrantStore::open(path).unwrap();
+    next.set_offer(store.offer.clone());
+    next.set(wanted, at(3), || "4".to_owned()).unwrap();
+    let redeemed = next.redeem("3", code.reveal().as_bytes(), None, None, at(3));
+    assert_eq!(redeemed.unwrap().grant, name("new"));
+}
+
+#[test]
 fn a_later_version_of_the_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("grants.json");
