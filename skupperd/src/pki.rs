@@ -65,6 +65,13 @@ pub enum PkiError {
         #[source]
         source: rcgen::Error,
     },
+    /// A CA that remote sites may trust has lost its key.
+    #[error(
+        "the key of CA {name} is missing: restore {} from a backup, or remove its directory and give \
+         linked sites new tokens",
+        path.display()
+    )]
+    KeyLost { name: String, path: PathBuf },
     #[error("the system's random number generator failed")]
     Randomness,
     /// A part of the credentials is not valid PEM.

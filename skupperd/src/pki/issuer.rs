@@ -12,7 +12,7 @@
 use super::{
     PkiError,
     identity::{identify_pem, issued},
-    template::{DAYS, EARLY, RENEW_DAYS, params, read, save},
+    template::{DAYS, EARLY, RENEW_DAYS, params, read},
 };
 use crate::{
     model::{Secret, SiteSettings},
@@ -132,6 +132,27 @@ impl Issuer {
         let expires = self.expires().filter(|_| !self.is_supplied);
         let replaced = expires.and_then(|e| e.checked_sub(month).ok());
         self.overlapping().map(|r| r.until).chain(replaced).min()
+    }
+
+    /// Writes the files of the CA again if its certificate or its key is gone from the disk. Returns
+    /// whether it was. What the CA has issued, and so could be revoked, is not known any more if that
+    /// file is gone too.
+    pub fn restore_if_lost(&self) -> Result<bool, PkiError> {
+        let exists = |file: &str| self.dir.join(file).exists();
+        if self.is_supplied || (exists("tls.crt") && exists("tls.key")) {
+            return Ok(false);
+        }
+        let _lock = lock_dir(&self.dir)?;
+        finish_rotation(&self.dir)?;
+        let certificate = self.dir.join("tls.crt");
+        if certificate.exists() && (exists("tls.key") || read(&certificate)? != self.certificate) {
+            return Ok(false);
+        }
+        if !self.retired.is_empty() {
+            write_json(&self.dir.join("retired.json"), &self.retired)?;
+        }
+        save_ca(&self.dir, &self.certificate, &self.key)?;
+        Ok(true)
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -258,10 +279,17 @@ fn lock_dir(dir: &Path) -> Result<fs::File, PkiError> {
 fn load(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
     finish_rotation(dir)?;
     let (certificate, key) = (dir.join("tls.crt"), dir.join("tls.key"));
-    // The key is written last: without it nothing was signed.
-    if !key.exists() {
+    // The certificate is written last: without it nothing was signed.
+    if !certificate.exists() {
         let (pem, pair) = generate_ca(name)?;
-        save(dir, &ca_secret(pem, Zeroizing::new(pair.serialize_pem())))?;
+        save_ca(dir, &pem, &Zeroizing::new(pair.serialize_pem()))?;
+    }
+    // Remote sites trust this CA: another one would cut their links.
+    if !key.exists() {
+        return Err(PkiError::KeyLost {
+            name: name.to_owned(),
+            path: key,
+        });
     }
     Ok(Issuer {
         certificate: read(&certificate)?,
@@ -273,13 +301,22 @@ fn load(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
     })
 }
 
-fn ca_secret(certificate: String, key: Zeroizing<String>) -> Secret {
-    Secret {
-        ca: certificate.clone(),
-        certificate,
-        key,
-        ..Secret::default()
+/// Writes the files of a CA. One that is there is replaced only by the journal of a rotation, which is
+/// carried out again after a crash; so the order matters for a new one alone: its certificate is last.
+fn save_ca(dir: &Path, certificate: &str, key: &str) -> Result<(), PkiError> {
+    for (file, text) in [
+        ("tls.key", key),
+        ("ca.crt", certificate),
+        ("tls.crt", certificate),
+    ] {
+        let path = dir.join(file);
+        write_file(&path, text.as_bytes(), PRIVATE).map_err(|source| PkiError::File {
+            op: "writing",
+            path,
+            source,
+        })?;
     }
+    Ok(())
 }
 
 fn ca_params(name: &str) -> Result<rcgen::CertificateParams, rcgen::Error> {
@@ -341,7 +378,7 @@ fn finish_rotation(dir: &Path) -> Result<(), PkiError> {
         return Ok(());
     };
     write_json(&dir.join("retired.json"), &journal.retired)?;
-    save(dir, &ca_secret(journal.certificate, journal.key))?;
+    save_ca(dir, &journal.certificate, &journal.key)?;
     remove_file(&path).map_err(|source| PkiError::File {
         op: "removing",
         path,

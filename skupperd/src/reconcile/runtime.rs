@@ -20,7 +20,7 @@ use crate::{
     messages::ServerTls,
     model::{AccessRole, Host, Key, Name, Secret},
     netlink::local_routes::Routes,
-    pki::ServerCredentials,
+    pki::{Issuer, ServerCredentials},
     service::tls::ListenerTls,
     store::NamespaceDir,
     workload::UnitStateReader,
@@ -61,6 +61,8 @@ pub(super) struct SiteRuntime {
     listener_changes: Vec<ListenerChange>,
     /// Issuers that were made later than the clock says, as far as that is logged.
     pub(super) ahead_of_clock: BTreeSet<Name>,
+    /// Issuers of link access as they were used last, to write them again if their files are lost.
+    pub(super) issuers: BTreeMap<Name, Issuer>,
 }
 
 /// Credentials that came with a token.
@@ -118,6 +120,7 @@ impl SiteRuntime {
             refused: RevokedCertificates::default(),
             listener_changes: Vec::new(),
             ahead_of_clock: BTreeSet::new(),
+            issuers: BTreeMap::new(),
         }
     }
 

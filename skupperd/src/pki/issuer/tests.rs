@@ -1,11 +1,6 @@
 use super::*;
 use crate::pki::{Subject, client_config, ensure_server, issue_client, server_config};
-use std::{
-    collections::BTreeSet,
-    os::unix::fs::PermissionsExt,
-    sync::{Arc, Barrier},
-    thread,
-};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, sync::Barrier, thread};
 
 #[test]
 fn concurrent_first_users_get_the_same_ca() {
@@ -149,12 +144,6 @@ fn a_crash_during_a_rotation_loses_neither_ca() {
     assert_eq!(fresh.retired[0].certificate, first.certificate);
     assert!(!journal_file(&ca).exists());
     handshake(&server_secret(&fresh, &server), &client).unwrap();
-    // A crash before the very first key was written loses nothing either.
-    let half = dir.path().join("half");
-    fs::create_dir(&half).unwrap();
-    fs::write(half.join("tls.crt"), "cut").unwrap();
-    let whole = Arc::new(ensure_issuer(&half, "ca").unwrap());
-    issue_client(&whole, Subject::Numbered("a")).unwrap();
 }
 
 /// A CA that was made this much later than the clock says now.
@@ -166,7 +155,7 @@ fn ca_from_later(dir: &Path, later: Duration) -> Issuer {
     let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let certificate = params.self_signed(&pair).unwrap().pem();
     let key = Zeroizing::new(pair.serialize_pem());
-    save(dir, &ca_secret(certificate, key)).unwrap();
+    save_ca(dir, &certificate, &key).unwrap();
     ensure_issuer(dir, "ca").unwrap()
 }
 
@@ -222,4 +211,59 @@ fn credentials_whose_key_is_another_certificates_are_issued_anew() {
         fs::write(server.join("tls.crt"), certificate).unwrap();
         handshake(&server_secret(&issuer, &server), &client).unwrap();
     }
+}
+
+#[test]
+fn a_ca_without_its_key_is_an_error_and_not_another_ca() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca");
+    let made = ensure_issuer(&ca, "ca").unwrap();
+    fs::remove_file(ca.join("tls.key")).unwrap();
+    for refused in [
+        ensure_issuer(&ca, "ca"),
+        rotated_issuer(&ca, "ca", &Rotation::default()),
+    ] {
+        let Err(PkiError::KeyLost { name, path }) = refused else {
+            panic!("another CA");
+        };
+        assert_eq!((name.as_str(), path), ("ca", ca.join("tls.key")));
+    }
+    assert_eq!(
+        fs::read_to_string(ca.join("tls.crt")).unwrap(),
+        made.certificate
+    );
+    // A crash between the files of a new CA, which nobody has.
+    fs::remove_file(ca.join("tls.crt")).unwrap();
+    fs::write(ca.join("tls.key"), "").unwrap();
+    let fresh = ensure_issuer(&ca, "ca").unwrap();
+    assert_ne!(fresh.certificate, made.certificate);
+    issue_client(&fresh, Subject::Numbered("a")).unwrap();
+}
+
+#[test]
+fn a_ca_that_is_gone_from_the_disk_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca");
+    ensure_issuer(&ca, "ca").unwrap();
+    let known = rotated_issuer(&ca, "ca", &now()).unwrap();
+    assert!(!known.restore_if_lost().unwrap());
+    for lost in [
+        &["tls.key"][..],
+        &["tls.crt"],
+        &["tls.crt", "tls.key", "ca.crt", "retired.json"],
+    ] {
+        for file in lost {
+            fs::remove_file(ca.join(file)).unwrap();
+        }
+        assert!(known.restore_if_lost().unwrap(), "{lost:?}");
+        let again = ensure_issuer(&ca, "ca").unwrap();
+        assert_eq!(again.certificate, known.certificate);
+        assert_eq!((&again.key, again.retired()), (&known.key, known.retired()));
+        assert!(!known.restore_if_lost().unwrap());
+    }
+    // The one on the disk is another's by now.
+    let other = ensure_issuer(&dir.path().join("other"), "ca").unwrap();
+    fs::write(ca.join("tls.crt"), &other.certificate).unwrap();
+    fs::remove_file(ca.join("tls.key")).unwrap();
+    assert!(!known.restore_if_lost().unwrap());
 }

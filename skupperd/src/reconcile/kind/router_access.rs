@@ -144,7 +144,9 @@ fn credentials(
     let validity = site.and_then(|s| s.settings.server_certificate_validity);
     let secret = runtime.secrets.get(&issuer_name);
     let rotation = site.map(|s| Rotation::of(&s.settings));
+    restore_issuer(runtime, &issuer_name)?;
     let issuer = pki::issuer_for(&runtime.namespace, &issuer_name, secret, rotation.as_ref())?;
+    runtime.issuers.insert(issuer_name.clone(), issuer.clone());
     report_clock(runtime, &issuer_name, &issuer);
     let credentials = &access.tls_credentials;
     let requested: Vec<String> = access
@@ -167,6 +169,22 @@ fn credentials(
         )));
     }
     Ok(server)
+}
+
+/// Writes the files of a CA again that are gone: another CA would cut the links of all remote sites.
+fn restore_issuer(runtime: &SiteRuntime, name: &Name) -> Result<(), ReconcileError> {
+    let known = runtime.issuers.get(name);
+    if let Some(issuer) = known
+        && issuer.restore_if_lost()?
+    {
+        tracing::error!(
+            namespace = %runtime.namespace.name(),
+            issuer = %name,
+            "files of the CA were missing and are written again; restore the directory from a backup \
+             to know again what it has issued"
+        );
+    }
+    Ok(())
 }
 
 /// Logs that the clock is behind the CA, which then stays as it is, and that it no longer is.
