@@ -3,7 +3,7 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, refused, round_trip, wait_reads, works},
+    echo::{RetryingReader, Server, connect, refused, round_trip, wait_reads, works},
     free_addr,
     site::{Site, linked},
     wait_for, wait_until,
@@ -38,9 +38,10 @@ fn several_connectors_share_and_several_listeners_reach() {
         .collect();
     let mut held = Vec::new();
     for n in 0..300 {
-        let mut socket = connect(if n % 2 == 0 { here } else { there }).expect("a connection");
+        let socket = connect(if n % 2 == 0 { here } else { there }).expect("a connection");
         let mut first = [0; 3];
-        socket.read_exact(&mut first).expect("an answer");
+        let mut reader = RetryingReader(&socket);
+        reader.read_exact(&mut first).expect("an answer");
         held.push(socket);
     }
     for (server, before) in servers.iter().zip(before) {
@@ -60,8 +61,9 @@ fn server_down_closes_the_client_promptly() {
     b.listener("gone", "gone", addr);
     wait_until("the listener to open", SOON, || !refused(addr));
     let begin = Instant::now();
-    let mut socket = connect(addr).expect("accepted");
-    assert!(!matches!(socket.read(&mut [0; 1]), Ok(1..)));
+    let socket = connect(addr).expect("accepted");
+    let first = RetryingReader(&socket).read(&mut [0; 1]);
+    assert!(!matches!(first, Ok(1..)));
     assert!(
         begin.elapsed() < Duration::from_secs(2),
         "{:?}",
@@ -75,6 +77,10 @@ fn refused_server_is_retried_on_another_connector_with_nothing_lost() {
     let server = Server::echo(free_addr());
     a.connector("dead", "key", free_addr());
     a.connector("live", "key", server.addr);
+    // A listener opens with the first of them.
+    for name in ["dead", "live"] {
+        a.wait_status("Connector", name, "Pending");
+    }
     let addr = free_addr();
     b.listener("l", "key", addr);
     wait_until("the listener to open", SOON, || !refused(addr));
@@ -123,7 +129,8 @@ fn connector_to_a_unix_socket() {
             .shutdown(std::net::Shutdown::Write)
             .expect("half-closed");
         let mut all = Vec::new();
-        client.read_to_end(&mut all).expect("all of it");
+        let mut reader = RetryingReader(&client);
+        reader.read_to_end(&mut all).expect("all of it");
         assert_eq!(all, [7; 300_000]);
     }
     let note = "spec.port has no effect where spec.host is a Unix socket";
@@ -187,8 +194,9 @@ fn a_server_that_does_not_answer_costs_a_client_the_connect_timeout() {
     };
     let refusal = |addr: SocketAddr| {
         let begin = Instant::now();
-        let mut client = connect(addr).expect("accepted");
-        assert!(!matches!(client.read(&mut [0; 1]), Ok(1..)));
+        let client = connect(addr).expect("accepted");
+        let first = RetryingReader(&client).read(&mut [0; 1]);
+        assert!(!matches!(first, Ok(1..)));
         begin.elapsed()
     };
     let (fast, slow) = (Duration::from_millis(300), Duration::from_millis(2500));
@@ -263,7 +271,7 @@ fn a_server_that_has_failed_is_avoided_for_a_while_and_the_status_says_so() {
 /// hexadecimal.
 fn header_server(version: u8) -> Server {
     Server::start(free_addr(), move |socket| {
-        let mut reader = BufReader::new(&socket);
+        let mut reader = BufReader::new(RetryingReader(&socket));
         let said = if version == 1 {
             let mut line = String::new();
             drop(reader.read_line(&mut line));
@@ -304,16 +312,18 @@ fn proxy_protocol_carries_the_client_address() {
         }
         // Without the setting the server gets no header.
         wait_until("the plain one", SOON, || works(addrs[2]));
-        let mut client = connect(addrs[0]).expect("a connection");
+        let client = connect(addrs[0]).expect("a connection");
         let own = client.local_addr().expect("an address").port();
         let mut said = String::new();
-        client.read_to_string(&mut said).expect("an answer");
+        let mut reader = RetryingReader(&client);
+        reader.read_to_string(&mut said).expect("an answer");
         let port = addrs[0].port();
         assert_eq!(said, format!("PROXY TCP4 127.0.0.1 127.0.0.1 {own} {port}"));
-        let mut client = connect(addrs[1]).expect("a connection");
+        let client = connect(addrs[1]).expect("a connection");
         let own = client.local_addr().expect("an address").port();
         let mut said = String::new();
-        client.read_to_string(&mut said).expect("an answer");
+        let mut reader = RetryingReader(&client);
+        reader.read_to_string(&mut said).expect("an answer");
         let port = addrs[1].port();
         let expected = format!("2111000c7f0000017f000001{own:04x}{port:04x}");
         assert_eq!(said, expected);

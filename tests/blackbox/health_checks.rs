@@ -20,7 +20,7 @@ use std::{
 fn web(well: Arc<AtomicBool>, text: &'static str) -> Server {
     Server::start(free_addr(), move |mut socket| {
         let mut buf = [0; 1024];
-        let n = socket.read(&mut buf).unwrap_or_default();
+        let n = RetryingReader(&socket).read(&mut buf).unwrap_or_default();
         if n == 0 {
             return;
         }

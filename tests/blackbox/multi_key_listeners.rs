@@ -2,7 +2,7 @@
 
 use skupper_tests::{
     SOON,
-    echo::{Server, connect, read_to_close, refused},
+    echo::{RetryingReader, Server, connect, read_to_close, refused},
     free_addr,
     site::{Site, linked},
     wait_until,
@@ -40,7 +40,8 @@ fn the_first_reachable_key_gets_new_connections() {
     b.connector("b", "b", second.addr);
     let says = |text: &str| {
         let mut first = [0; 1];
-        let socket = connect(addr).and_then(|mut s| s.read_exact(&mut first).map(|()| s));
+        let socket = connect(addr);
+        let socket = socket.and_then(|s| RetryingReader(&s).read_exact(&mut first).map(|()| s));
         socket.ok().filter(|_| first == text.as_bytes())
     };
     wait_until("the first key", SOON, || says("p").is_some());

@@ -19,7 +19,7 @@ fn half_close_then_100_mb() {
     let (a, b) = linked();
     let server = Server::start(free_addr(), |mut socket| {
         let mut request = String::new();
-        socket
+        RetryingReader(&socket)
             .read_to_string(&mut request)
             .expect("a request up to its end");
         assert_eq!(request, "give");
@@ -38,7 +38,7 @@ fn half_close_then_100_mb() {
     socket.write_all(b"give").expect("sent");
     socket.shutdown(Shutdown::Write).expect("half-closed");
     let (mut total, mut buf) = (0, vec![0; 1 << 16]);
-    while let Ok(n @ 1..) = socket.read(&mut buf) {
+    while let Ok(n @ 1..) = RetryingReader(&socket).read(&mut buf) {
         assert!(buf[..n].iter().all(|b| *b == 0xa5));
         total += n;
     }
@@ -188,7 +188,7 @@ fn tls_passes_through_untouched() {
 #[test]
 fn large_transfers_both_ways_are_equal() {
     let (_a, _b, _server, addr) = service();
-    let mut socket = connect(addr).expect("a connection");
+    let socket = connect(addr).expect("a connection");
     let mut writer = socket.try_clone().expect("a clone");
     const TOTAL: u64 = 1 << 30;
     let word = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).to_le_bytes();
@@ -208,7 +208,8 @@ fn large_transfers_both_ways_are_equal() {
     loop {
         let mut filled = 0;
         while filled < buf.len() {
-            match socket.read(&mut buf[filled..]).expect("received") {
+            let mut reader = RetryingReader(&socket);
+            match reader.read(&mut buf[filled..]).expect("received") {
                 0 => break,
                 n => filled += n,
             }

@@ -84,7 +84,7 @@ impl Server {
         Self::start(addr, |mut socket| {
             socket.set_nodelay(true).ok();
             let mut buf = vec![0; 32 * 1024];
-            while let Ok(n @ 1..) = socket.read(&mut buf) {
+            while let Ok(n @ 1..) = RetryingReader(&socket).read(&mut buf) {
                 if socket.write_all(&buf[..n]).is_err() {
                     return;
                 }
@@ -104,7 +104,8 @@ impl Server {
     pub fn holds(addr: SocketAddr, text: &'static str) -> Self {
         Self::start(addr, move |mut socket| {
             socket.write_all(text.as_bytes()).ok();
-            socket.read_to_end(&mut Vec::new()).ok();
+            let mut reader = RetryingReader(&socket);
+            reader.read_to_end(&mut Vec::new()).ok();
         })
     }
 }
@@ -141,7 +142,7 @@ pub fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
 pub fn round_trip(socket: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
     socket.write_all(text)?;
     let mut back = vec![0; text.len()];
-    socket.read_exact(&mut back)?;
+    RetryingReader(socket).read_exact(&mut back)?;
     Ok(back)
 }
 
@@ -155,7 +156,7 @@ pub fn works(addr: SocketAddr) -> bool {
 /// Connects and returns what the server sends until it closes.
 pub fn read_to_close(addr: SocketAddr) -> std::io::Result<String> {
     let mut text = String::new();
-    connect(addr)?.read_to_string(&mut text)?;
+    RetryingReader(&connect(addr)?).read_to_string(&mut text)?;
     Ok(text)
 }
 
