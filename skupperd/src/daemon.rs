@@ -144,7 +144,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
         .build()
         .context("cannot start the runtime of the main thread")?;
     control.block_on(async {
-        let watcher = Watcher::new(&layout)?;
+        let watcher = Watcher::new(&layout);
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
         let health = Health::new(senders.clone(), events.clone());

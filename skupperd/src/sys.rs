@@ -34,6 +34,9 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
+/// The error of a process or user that has all the files, or instances of one kind, that it may have.
+pub const TOO_MANY_FILES: i32 = nix::libc::EMFILE;
+
 /// Time since the host started, on the clock of service managers.
 pub fn monotonic() -> Duration {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);

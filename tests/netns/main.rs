@@ -3,6 +3,7 @@
 mod acceleration;
 mod acceleration_streams;
 mod bind_ranges;
+mod broken_hosts;
 mod ebpf_acceleration;
 mod ebpf_fallback;
 mod ebpf_pins;

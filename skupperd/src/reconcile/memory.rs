@@ -99,25 +99,30 @@ impl Memory {
     fn load(&mut self, uid: Option<&str>) -> Result<&mut Record, ReconcileError> {
         let record = match self.record.take() {
             Some(record) => record,
-            None => {
-                let record = self.read(uid)?;
-                write(&self.path, &record)?;
-                record
-            }
+            // What exists is not written: the disk may be full or read-only.
+            None => match self.read()? {
+                Some(record) => record,
+                None => {
+                    let record = Record {
+                        version: VERSION,
+                        site_id: uid.map_or_else(new_id, str::to_owned),
+                        ports: BTreeMap::new(),
+                        names: BTreeMap::new(),
+                    };
+                    write(&self.path, &record)?;
+                    record
+                }
+            },
         };
         Ok(self.record.insert(record))
     }
 
-    fn read(&self, uid: Option<&str>) -> Result<Record, ReconcileError> {
+    /// The record on disk, if there is one.
+    fn read(&self) -> Result<Option<Record>, ReconcileError> {
         let record = match read_text(&self.path) {
             Ok(text) => serde_json::from_str::<Record>(&text)
                 .map_err(ReconcileError::file("read", &self.path))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Record {
-                version: VERSION,
-                site_id: uid.map_or_else(new_id, str::to_owned),
-                ports: BTreeMap::new(),
-                names: BTreeMap::new(),
-            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(ReconcileError::file("read", &self.path)(e)),
         };
         if record.version > VERSION {
@@ -127,7 +132,7 @@ impl Memory {
             );
             return Err(ReconcileError::file("read", &self.path)(text));
         }
-        Ok(record)
+        Ok(Some(record))
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct NamespaceState {
     pub(super) namespace: NamespaceDir,
     loader: Loader,
     pub(super) statuses: StatusDir,
+    /// Why the last report is not on disk, as it was logged.
+    pub(super) report_failure: Option<String>,
     pub(super) resources: Vec<LocatedResource>,
     pub(super) errors: Vec<ManifestError>,
     /// Documents that are invalid now, whose last valid version stays.
@@ -59,6 +61,7 @@ impl NamespaceState {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
+            report_failure: None,
             runtime: SiteRuntime::new(core, namespace.clone(), workers, routes),
             issued: NamespaceCredentials::new(&namespace, redeemed, grant_sockets),
             loader: Loader::new(namespace.clone()),
@@ -108,6 +111,11 @@ impl NamespaceState {
         let lost = listener::take_lost(&mut self.runtime);
         lost.iter().for_each(|key| self.applied.forget(key));
         !lost.is_empty()
+    }
+
+    /// Whether a file may still be being written.
+    pub(super) fn awaits_writers(&self) -> bool {
+        self.loader.awaits_writers()
     }
 
     pub(super) fn load(&mut self) -> Result<(), StoreError> {

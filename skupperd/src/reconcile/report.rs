@@ -14,11 +14,13 @@ use serde_json::json;
 use std::collections::BTreeSet;
 
 impl NamespaceState {
-    /// Writes the statuses of all resources, and removes those of resources that are gone.
+    /// Sets the statuses of all resources, writes those that have changed, and removes those of resources
+    /// that are gone. Returns the first error; a file that cannot be written holds up no other.
     pub(super) async fn report(&mut self, bindings: &BindingStatuses) -> Result<(), StoreError> {
         let observed = self.runtime.describe_site().await;
         let now = jiff::Timestamp::now();
         let mut keep = BTreeSet::new();
+        let mut result = Ok(());
         let ctx = StatusContext {
             namespace: self.namespace.name(),
             resources: &self.resources,
@@ -36,7 +38,8 @@ impl NamespaceState {
             if key.kind == Kind::Site && !self.runtime.site_id.is_empty() {
                 document["metadata"]["uid"] = json!(self.runtime.site_id);
             }
-            self.statuses.write(&key, document, draft, now)?;
+            let written = self.statuses.write(&key, document, draft, now);
+            result = result.and(written.map(drop));
             keep.insert(key);
         }
         for error in &self.errors {
@@ -44,7 +47,8 @@ impl NamespaceState {
             if let Some(key) = error.key().filter(|key| keep.insert(key.clone())) {
                 let draft = Draft::error(key.kind, error.to_string());
                 let document = StatusDir::minimal_document(&key, self.namespace.name());
-                self.statuses.write(&key, document, draft, now)?;
+                let written = self.statuses.write(&key, document, draft, now);
+                result = result.and(written.map(drop));
             }
         }
         // Open accesses without a document.
@@ -52,9 +56,10 @@ impl NamespaceState {
             if keep.insert(key.clone()) {
                 let mut document = StatusDir::minimal_document(&key, self.namespace.name());
                 document["spec"] = spec;
-                self.statuses.write(&key, document, draft, now)?;
+                let written = self.statuses.write(&key, document, draft, now);
+                result = result.and(written.map(drop));
             }
         }
-        self.statuses.retain(&keep)
+        result.and(self.statuses.retain(&keep))
     }
 }

@@ -31,6 +31,8 @@ use tokio::{
 const SETTLE: Duration = Duration::from_millis(50);
 /// Interval of syncs when nothing changes.
 const RESYNC: Duration = Duration::from_secs(30);
+/// Interval of syncs while changes of files are not noticed.
+const UNWATCHED: Duration = Duration::from_secs(5);
 /// Interval of looks for the servers of selectors.
 const WORKLOAD_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval of attempts at failed steps, and of looks at network namespaces.
@@ -132,6 +134,9 @@ impl Reconciler {
         let redeemed = self.redeemed.clone();
         loop {
             self.schedule_sync(&mut timers);
+            if !disk.is_watching() {
+                timers.sync_within(UNWATCHED);
+            }
             let in_netns = self
                 .namespaces
                 .values()
@@ -141,13 +146,7 @@ impl Reconciler {
             // All arms are cancel-safe: channels keep what was not received, times are kept here.
             tokio::select! {
                 _ = stop.recv() => return,
-                changed = disk.changed() => {
-                    if let Err(error) = changed {
-                        tracing::error!(error = telemetry::chain(&error), "cannot watch manifests");
-                        return;
-                    }
-                    timers.sync = Instant::now();
-                }
+                () = disk.changed() => timers.sync = Instant::now(),
                 () = sleep_until(timers.netns_scan), if in_netns => {
                     timers.netns_scan = Instant::now() + RETRY;
                     for state in self.namespaces.values_mut() {
@@ -191,16 +190,18 @@ impl Reconciler {
                 () = sleep_until(report_at), if timers.report.is_some() => {
                     timers.report = None;
                     network.mark_unchanged();
-                    self.report().await;
+                    if !self.report().await {
+                        timers.report = Some(Instant::now() + RETRY);
+                    }
                 }
             }
         }
     }
 
-    /// Brings the next sync forward where a failed step or a certificate asks for it.
+    /// Brings the next sync forward for failed steps, files that are being written, and certificates.
     fn schedule_sync(&self, timers: &mut Timers) {
         let mut namespaces = self.namespaces.values();
-        if namespaces.any(NamespaceState::has_failures) {
+        if namespaces.any(|state| state.has_failures() || state.awaits_writers()) {
             timers.sync_within(RETRY);
         }
         let namespaces = self.namespaces.values();
@@ -316,17 +317,24 @@ impl Reconciler {
         changed
     }
 
-    /// Writes the statuses, and publishes them.
-    async fn report(&mut self) {
+    /// Writes the statuses, and publishes them. Returns whether all are written.
+    async fn report(&mut self) -> bool {
         let mut bindings = BindingStatuses::new();
         for (namespace, state) in &self.namespaces {
             let of_namespace = |(name, status)| ((namespace.clone(), name), status);
             bindings.extend(state.binding_statuses().map(of_namespace));
         }
         for (name, state) in &mut self.namespaces {
-            if let Err(error) = state.report(&bindings).await {
-                let error = telemetry::chain(&error);
-                tracing::error!(namespace = %name, error, "cannot write statuses");
+            let failure = state.report(&bindings).await.err();
+            let failure = failure.map(|error| telemetry::chain(&error));
+            if failure != state.report_failure {
+                match &failure {
+                    Some(error) => {
+                        tracing::error!(namespace = %name, error, "cannot write statuses; trying again");
+                    }
+                    None => tracing::info!(namespace = %name, "statuses are written again"),
+                }
+                state.report_failure = failure;
             }
         }
         let namespaces = self.namespaces.iter();
@@ -340,5 +348,8 @@ impl Reconciler {
             }
             changed
         });
+        self.namespaces
+            .values()
+            .all(|state| state.report_failure.is_none())
     }
 }

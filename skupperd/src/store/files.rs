@@ -76,6 +76,16 @@ pub fn write_own(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     staged.commit()
 }
 
+/// The error without the random name of a temporary file, which would make each one look like a new one.
+fn without_path(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|e| e.source());
+    let cause = cause.and_then(|e| e.downcast_ref::<io::Error>());
+    match cause.and_then(io::Error::raw_os_error) {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error,
+    }
+}
+
 /// A complete file on disk that does not have its name yet.
 pub(super) struct StagedFile {
     // Dropped before the directory that its path leads through.
@@ -105,7 +115,8 @@ impl StagedFile {
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY)
             .permissions(Permissions::from_mode(PRIVATE))
-            .tempfile_in(dir.path())?;
+            .tempfile_in(dir.path())
+            .map_err(without_path)?;
         fill(file.as_file_mut())?;
         // The owner first: changing it may clear bits of the mode.
         if inherit {
@@ -179,7 +190,8 @@ fn make_dir(above: &DirHandle, name: &OsStr) -> io::Result<()> {
     let made = tempfile::Builder::new()
         .prefix(TEMPORARY)
         .permissions(Permissions::from_mode(DIRECTORY))
-        .tempdir_in(above.path())?;
+        .tempdir_in(above.path())
+        .map_err(without_path)?;
     copy_owner(&File::open(made.path())?, &above.file().metadata()?)?;
     match sys::rename_new(made.path(), &above.join(name)) {
         Ok(()) => {

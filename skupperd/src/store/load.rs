@@ -20,11 +20,16 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// A file may change again within this time without a change of its timestamps, which are coarse.
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// A file that is written in place is taken for complete after this time without a change. Until then
+/// documents that it has lost may still be on their way: a shell truncates before it writes, and a full
+/// disk or a slow connection lets a long time pass in between.
+const WRITTEN: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceResources {
@@ -51,8 +56,19 @@ type FileDocuments = Arc<Vec<Result<LocatedResource, ManifestError>>>;
 #[derive(Debug)]
 pub struct Loader {
     namespace: NamespaceDir,
-    files: HashMap<PathBuf, (FileSignature, FileDocuments)>,
+    files: HashMap<PathBuf, KnownFile>,
     good: Vec<LocatedResource>,
+}
+
+/// A file as it was read last.
+#[derive(Clone, Debug)]
+struct KnownFile {
+    signature: FileSignature,
+    documents: FileDocuments,
+    /// When it was first seen like this.
+    since: Instant,
+    /// Some of `documents` are no longer in the file, which may not be complete.
+    incomplete: bool,
 }
 
 /// Metadata that changes when a file does.
@@ -81,6 +97,19 @@ impl FileSignature {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             settled: age > SETTLED,
         }
+    }
+
+    fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether all that the file system says of two states of a file is the same.
+    fn is_of_same_content(&self, other: &Self) -> bool {
+        let settled = other.settled;
+        Self {
+            settled,
+            ..self.clone()
+        } == *other
     }
 }
 
@@ -112,18 +141,16 @@ impl Loader {
         }
         for file in files {
             let entry = known.remove(&file);
-            let Some((signature, documents)) =
-                read(&file, self.namespace.name(), entry, &mut foreign)
-            else {
+            let Some(read) = read(&file, self.namespace.name(), entry, &mut foreign) else {
                 continue;
             };
-            for document in documents.iter() {
+            for document in read.documents.iter() {
                 match document {
                     Ok(located) => resources.push(located.clone()),
                     Err(error) => errors.push(error.clone()),
                 }
             }
-            self.files.insert(file, (signature, documents));
+            self.files.insert(file, read);
         }
         let (resources, immutable) = validate_change(&self.good, resources);
         errors.extend(immutable);
@@ -136,6 +163,11 @@ impl Loader {
         self.good.clone_from(&loaded.resources);
         Ok(loaded)
     }
+
+    /// Whether a file may still be being written: it has to be read again within seconds.
+    pub fn awaits_writers(&self) -> bool {
+        self.files.values().any(|file| file.incomplete)
+    }
 }
 
 /// The documents of a file; `None` if it is gone. `known` is what was read of it before. `foreign` becomes
@@ -143,9 +175,9 @@ impl Loader {
 fn read(
     path: &Path,
     namespace: &Namespace,
-    known: Option<(FileSignature, FileDocuments)>,
+    known: Option<KnownFile>,
     foreign: &mut Option<ForeignPath>,
-) -> Option<(FileSignature, FileDocuments)> {
+) -> Option<KnownFile> {
     let failed = |error: io::Error| {
         let error = ManifestError::of_file(&Arc::from(path), error.to_string());
         Arc::new(vec![Err(error)])
@@ -162,26 +194,72 @@ fn read(
         Ok(opened) => opened,
         // Removed meanwhile. A link to nothing exists, and is reported.
         Err(e) if e.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return None,
-        Err(e) => return Some((never, failed(e))),
+        Err(e) => {
+            return Some(KnownFile {
+                signature: never,
+                documents: failed(e),
+                since: Instant::now(),
+                incomplete: false,
+            });
+        }
     };
     if foreign.is_none() {
         *foreign = writers::foreign(path, &file);
     }
     let signature = FileSignature::of(&metadata);
-    if let Some((before, documents)) = known {
-        let same = FileSignature {
-            settled: before.settled,
-            ..signature.clone()
-        } == before;
-        if before.settled && same {
-            return Some((before, documents));
+    let mut since = Instant::now();
+    if let Some(before) = &known
+        && signature.is_of_same_content(&before.signature)
+    {
+        if before.signature.settled && !before.incomplete {
+            return known;
         }
+        since = before.since;
     }
     let documents = match files::read(file) {
         Ok(bytes) => Arc::new(parse(path, &bytes, Some(namespace))),
         Err(e) => failed(e),
     };
-    Some((signature, documents))
+    let mut read = KnownFile {
+        signature,
+        documents,
+        since,
+        incomplete: false,
+    };
+    if let Some(before) = known {
+        read.keep_lost(&before);
+    }
+    Some(read)
+}
+
+impl KnownFile {
+    /// Keeps the resources of the file as it was before that it has lost, if it may not be complete. A
+    /// file that has taken the place of another is complete.
+    fn keep_lost(&mut self, before: &Self) {
+        if !self.signature.is_same_file(&before.signature) || self.since.elapsed() >= WRITTEN {
+            return;
+        }
+        // Errors keep resources by their own rules.
+        if self.documents.iter().any(Result::is_err) {
+            return;
+        }
+        let keys = |documents: &FileDocuments| -> BTreeSet<Key> {
+            documents
+                .iter()
+                .flatten()
+                .map(LocatedResource::key)
+                .collect()
+        };
+        let present = keys(&self.documents);
+        let lost = before.documents.iter().flatten();
+        let lost: Vec<_> = lost.filter(|old| !present.contains(&old.key())).collect();
+        if !lost.is_empty() {
+            let lost = lost.into_iter().cloned().map(Ok);
+            let documents = self.documents.iter().cloned().chain(lost).collect();
+            self.documents = Arc::new(documents);
+            self.incomplete = true;
+        }
+    }
 }
 
 fn hold_previous(

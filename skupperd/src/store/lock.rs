@@ -16,22 +16,70 @@ use std::{
 /// Locks a file, which is made if it is missing, until the result is dropped. If another process holds
 /// the lock, this waits, or without `wait` fails with `WouldBlock`.
 pub fn lock(path: &Path, wait: bool) -> io::Result<File> {
-    let (dir, name) = split(path)?;
-    let dir = make_dirs(dir)?;
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(PRIVATE)
-        .custom_flags(O_NOFOLLOW)
-        .open(dir.join(name))?;
-    if wait {
-        file.lock()?;
-    } else {
-        file.try_lock().map_err(io::Error::from)?;
+    let opened = OpenLock::open(path)?;
+    opened.lock(wait)?;
+    Ok(opened.file)
+}
+
+struct OpenLock {
+    file: File,
+    is_writable: bool,
+}
+
+impl OpenLock {
+    /// Opens a lock file. On a disk that cannot be written that is the file as it is, or its directory if
+    /// it is missing.
+    fn open(path: &Path) -> io::Result<Self> {
+        let (dir, name) = split(path)?;
+        let dir = make_dirs(dir)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(PRIVATE)
+            .custom_flags(O_NOFOLLOW)
+            .open(dir.join(name));
+        match file {
+            Ok(file) => Ok(Self {
+                file,
+                is_writable: true,
+            }),
+            Err(error) if is_unwritable(&error) => {
+                let existing = OpenOptions::new()
+                    .read(true)
+                    .custom_flags(O_NOFOLLOW)
+                    .open(dir.join(name));
+                Ok(Self {
+                    file: existing.or_else(|_| File::open(dir.path()))?,
+                    is_writable: false,
+                })
+            }
+            Err(error) => Err(error),
+        }
     }
-    Ok(file)
+
+    fn lock(&self, wait: bool) -> io::Result<()> {
+        if wait {
+            self.file.lock()
+        } else {
+            self.file.try_lock().map_err(io::Error::from)
+        }
+    }
+
+    fn write_pid(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        writeln!(self.file, "{}", std::process::id())
+    }
+}
+
+/// Whether nothing can be written on the disk.
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull
+    )
 }
 
 /// The lock of the one daemon of a layout; held until this is dropped or the process ends.
@@ -53,11 +101,14 @@ impl Layout {
         (name.trim() == "skupperd").then_some(pid)
     }
 
-    /// Becomes the one daemon of this layout. Refuses state that a later version has written.
+    /// Becomes the one daemon of this layout. Refuses state that a later version has written. A disk that
+    /// cannot be written is no reason to fail: the sites run from what is on it.
     pub fn claim(&self) -> Result<InstanceLock, StoreError> {
         let path = self.instance_lock();
-        let mut file = match lock(&path, false) {
-            Ok(file) => file,
+        let failed = |e| StoreError::io("locking", &path)(e);
+        let mut lock = OpenLock::open(&path).map_err(failed)?;
+        match lock.lock(false) {
+            Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 // The holder is for the message only.
                 let pid = read_text(&path)
@@ -67,15 +118,23 @@ impl Layout {
                     pid.map_or("process unknown".to_owned(), |pid| format!("process {pid}"));
                 return Err(StoreError::Busy { path, holder });
             }
-            Err(e) => return Err(StoreError::io("locking", &path)(e)),
-        };
+            Err(e) => return Err(failed(e)),
+        }
         format::check(self)?;
-        let written = file.set_len(0).and_then(|()| file.rewind());
-        written
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(StoreError::io("writing", &path))?;
-        format::write(self)?;
-        Ok(InstanceLock { _lock: file })
+        let written = if lock.is_writable {
+            lock.write_pid()
+        } else {
+            Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        };
+        match written {
+            Ok(()) => format::write(self)?,
+            Err(error) if is_unwritable(&error) => tracing::warn!(
+                dir = %self.state().display(),
+                "state cannot be written; sites run from what is there, and changes are lost at the end"
+            ),
+            Err(error) => return Err(StoreError::io("writing", &path)(error)),
+        }
+        Ok(InstanceLock { _lock: lock.file })
     }
 }
 

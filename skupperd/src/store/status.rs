@@ -30,7 +30,10 @@ pub type ResourceSnapshot = BTreeMap<Namespace, Documents>;
 #[derive(Debug)]
 pub struct StatusDir {
     dir: PathBuf,
-    written: Documents,
+    /// What the files should have; readers in this process need no file.
+    documents: Documents,
+    /// Files that have something else, or that should be gone.
+    outdated: BTreeSet<Key>,
 }
 
 impl NamespaceDir {
@@ -56,18 +59,23 @@ impl StatusDir {
     /// Reads the existing status files, so that conditions keep their transition times.
     pub fn open(namespace: &NamespaceDir) -> Result<Self, StoreError> {
         let dir = namespace.runtime_resources();
-        let mut written = BTreeMap::new();
+        let mut documents = BTreeMap::new();
         for path in status_files(&dir)? {
             let Some(key) = key_of(&path) else { continue };
             // An unreadable file is remembered with a value that differs from any document.
             let value = read_value(&path).unwrap_or(Value::Null);
-            written.insert(key, Arc::new(value));
+            documents.insert(key, Arc::new(value));
         }
-        Ok(Self { dir, written })
+        Ok(Self {
+            dir,
+            documents,
+            outdated: BTreeSet::new(),
+        })
     }
 
-    /// Writes a resource with its status, without secrets, unless the file has that content already.
-    /// Returns whether it was written.
+    /// Sets a resource with its status, without secrets, and writes its file unless that has this content
+    /// already. Returns whether it was written. After an error the document counts all the same, and the
+    /// next call writes the file.
     pub fn write(
         &mut self,
         key: &Key,
@@ -76,7 +84,7 @@ impl StatusDir {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let path = self.dir.join(key.file_name());
-        let previous = self.written.get(key);
+        let previous = self.documents.get(key);
         let before = previous.and_then(|p| Status::read(key.kind, p.get("status")?).ok());
         let generation = document
             .pointer("/metadata/generation")
@@ -89,45 +97,46 @@ impl StatusDir {
         }
         document["status"] = serde_json::to_value(&status)
             .map_err(|e| StoreError::io("encoding", &path)(e.into()))?;
-        if previous.is_some_and(|p| **p == document) && path.exists() {
+        let is_same = previous.is_some_and(|p| **p == document);
+        if is_same && !self.outdated.contains(key) && path.exists() {
             return Ok(false);
         }
         let text = to_yaml(&document).map_err(|source| StoreError::Encode {
             path: path.clone(),
             source,
         })?;
+        self.documents.insert(key.clone(), Arc::new(document));
+        self.outdated.insert(key.clone());
         let mode = if key.kind.is_confidential() {
             PRIVATE
         } else {
             SHARED
         };
         write_file(&path, text.as_bytes(), mode).map_err(StoreError::io("writing", &path))?;
-        self.written.insert(key.clone(), Arc::new(document));
+        self.outdated.remove(key);
         Ok(true)
     }
 
     pub fn documents(&self) -> &Documents {
-        &self.written
+        &self.documents
     }
 
-    /// Removes the files of all resources but those in `keep`.
+    /// Removes all resources but those in `keep`, with their files. After an error the next call removes
+    /// the files that are left.
     pub fn retain(&mut self, keep: &BTreeSet<Key>) -> Result<(), StoreError> {
-        let gone: Vec<Key> = self
-            .written
-            .keys()
-            .filter(|k| !keep.contains(*k))
-            .cloned()
-            .collect();
-        for key in gone {
+        let gone = self.documents.extract_if(.., |key, _| !keep.contains(key));
+        self.outdated.extend(gone.map(|(key, _)| key));
+        let mut result = Ok(());
+        for key in self.outdated.clone().difference(keep) {
             let path = self.dir.join(key.file_name());
             match remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::io("removing", &path)(e));
+                    result = result.and(Err(StoreError::io("removing", &path)(e)));
                 }
-                _ => drop(self.written.remove(&key)),
+                _ => drop(self.outdated.remove(key)),
             }
         }
-        Ok(())
+        result
     }
 
     /// A document that only identifies its resource.

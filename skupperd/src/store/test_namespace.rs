@@ -17,11 +17,13 @@ impl TestNamespace {
         Self { root, dir }
     }
 
-    /// Writes a manifest below `input/resources`.
+    /// Puts a complete manifest in place below `input/resources`.
     pub(super) fn put(&self, file: &str, text: &str) -> PathBuf {
         let path = self.dir.input_resources().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
+        let staged = self.root.path().join("staged");
+        fs::write(&staged, text).unwrap();
+        fs::rename(&staged, &path).unwrap();
         path
     }
 }

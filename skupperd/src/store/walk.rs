@@ -30,15 +30,38 @@ pub(super) struct ManifestFiles {
     pub(super) foreign: Option<ForeignPath>,
 }
 
-/// Directories that were entered: symbolic links can lead back to one.
-#[derive(Debug, Default)]
-pub(super) struct VisitedDirs(HashSet<(u64, u64)>);
+/// Directories that were entered: symbolic links can lead back to one. Those above the first one are
+/// never entered: everything on the host may be below them.
+#[derive(Debug)]
+pub(super) struct VisitedDirs {
+    entered: HashSet<(u64, u64)>,
+    above: HashSet<(u64, u64)>,
+}
 
 impl VisitedDirs {
-    /// False if it was entered before.
-    pub(super) fn enter(&mut self, directory: &Metadata) -> bool {
-        self.0.insert((directory.dev(), directory.ino()))
+    pub(super) fn below(top: &Path) -> Self {
+        let top = top.canonicalize();
+        let above = top.iter().flat_map(|top| top.ancestors().skip(1));
+        let above = above.filter_map(|dir| Some(identity(&fs::metadata(dir).ok()?)));
+        Self {
+            entered: HashSet::new(),
+            above: above.collect(),
+        }
     }
+
+    /// Whether it is above the first one.
+    fn is_above(&self, directory: &Metadata) -> bool {
+        self.above.contains(&identity(directory))
+    }
+
+    /// False if it was entered before, or must not be.
+    pub(super) fn enter(&mut self, directory: &Metadata) -> bool {
+        !self.is_above(directory) && self.entered.insert(identity(directory))
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 /// Manifests below a directory; a missing directory has none.
@@ -49,7 +72,7 @@ pub(super) fn manifests(dir: &Path) -> Result<ManifestFiles, StoreError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(e) => return Err(failed()(e)),
         Ok(top) => {
-            let mut visited = VisitedDirs::default();
+            let mut visited = VisitedDirs::below(dir);
             visited.enter(&top.file().metadata().map_err(failed())?);
             collect((dir, &top), 0, &mut visited, &mut found).map_err(failed())?;
         }
@@ -89,6 +112,11 @@ fn collect(
             }
         };
         if metadata.is_dir() {
+            if visited.is_above(&metadata) {
+                let reason = "a link to a directory above that of the manifests is not followed";
+                found.failed.push((path, reason.to_owned()));
+                continue;
+            }
             if !visited.enter(&metadata) {
                 continue;
             }
@@ -183,6 +211,22 @@ mod tests {
             names,
             ["dangling.yaml", "dir/o.yaml", "link.yaml", "self.yaml"]
         );
+    }
+
+    #[test]
+    fn a_link_to_a_directory_above_is_reported_and_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = root.path().join("namespace/resources");
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("a.yaml"), "").unwrap();
+        fs::write(root.path().join("b.yaml"), "").unwrap();
+        for (link, target) in [("root", Path::new("/")), ("up", root.path())] {
+            symlink(target, tree.join(link)).unwrap();
+        }
+        let found = manifests(&tree).unwrap();
+        assert_eq!(found.files, [tree.join("a.yaml")]);
+        let failed: Vec<&PathBuf> = found.failed.iter().map(|(path, _)| path).collect();
+        assert_eq!(failed.len(), 2, "{failed:?}");
     }
 
     #[test]

@@ -178,14 +178,14 @@ fn unchanged_files_are_not_read_again() {
     let space = TestNamespace::new();
     let path = space.put("a.yaml", &listener("a", 1));
     let mut loader = Loader::new(space.dir.clone());
-    let read = |loader: &Loader| Arc::clone(&loader.files[&path].1);
+    let read = |loader: &Loader| Arc::clone(&loader.files[&path].documents);
     loader.load().unwrap();
     let first = read(&loader);
     // A file this young may change without a change of its timestamps.
     loader.load().unwrap();
     assert!(!Arc::ptr_eq(&first, &read(&loader)));
     // As if it had been read long after it changed.
-    loader.files.get_mut(&path).unwrap().0.settled = true;
+    loader.files.get_mut(&path).unwrap().signature.settled = true;
     let settled = read(&loader);
     loader.load().unwrap();
     assert!(Arc::ptr_eq(&settled, &read(&loader)));
@@ -193,4 +193,48 @@ fn unchanged_files_are_not_read_again() {
     let new = space.put("new", &listener("a", 2));
     fs::rename(&new, &path).unwrap();
     assert_eq!(ports(&loader.load().unwrap()), expect(&[("a", 2)]));
+}
+
+#[test]
+fn a_file_that_is_being_written_has_lost_nothing_yet() {
+    let space = TestNamespace::new();
+    let mut loader = Loader::new(space.dir.clone());
+    let both = format!("{}---\n{}", listener("a", 1), listener("b", 2));
+    let path = space.put("x.yaml", &both);
+    loader.load().unwrap();
+    // As a shell does it that opens the file, or a slow writer between two documents.
+    for part in ["", &listener("a", 1)] {
+        fs::write(&path, part).unwrap();
+        let loaded = loader.load().unwrap();
+        assert_eq!(ports(&loaded), expect(&[("a", 1), ("b", 2)]), "{part:?}");
+        assert!(loaded.errors.is_empty() && loader.awaits_writers());
+    }
+    // A change of what is there takes effect at once.
+    fs::write(&path, listener("a", 10)).unwrap();
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("a", 10), ("b", 2)]));
+    // As if that had been a while ago.
+    let known = loader.files.get_mut(&path).unwrap();
+    known.since = known.since.checked_sub(WRITTEN).unwrap();
+    assert_eq!(ports(&loader.load().unwrap()), expect(&[("a", 10)]));
+    assert!(!loader.awaits_writers());
+    // The writer goes on after all.
+    fs::write(&path, both).unwrap();
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("a", 1), ("b", 2)]));
+    assert!(!loader.awaits_writers());
+}
+
+#[test]
+fn a_file_in_the_place_of_another_is_complete() {
+    let space = TestNamespace::new();
+    let mut loader = Loader::new(space.dir.clone());
+    let both = format!("{}---\n{}", listener("a", 1), listener("b", 2));
+    space.put("x.yaml", &both);
+    loader.load().unwrap();
+    space.put("x.yaml", &listener("a", 1));
+    assert_eq!(ports(&loader.load().unwrap()), expect(&[("a", 1)]));
+    space.put("x.yaml", "");
+    assert!(loader.load().unwrap().resources.is_empty());
+    assert!(!loader.awaits_writers());
 }

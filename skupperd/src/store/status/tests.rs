@@ -140,21 +140,28 @@ fn status_files_hold_nothing_secret() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_an_error() {
+fn a_directory_that_cannot_be_made_is_an_error_until_it_can() {
     let space = TestNamespace::new();
     let state = space.dir.runtime_resources();
-    let above = state.parent().unwrap().parent().unwrap();
-    fs::remove_dir_all(above).unwrap();
-    fs::write(above, "a file").unwrap();
+    let above = state.parent().unwrap().parent().unwrap().to_owned();
+    fs::remove_dir_all(&above).unwrap();
+    fs::write(&above, "a file").unwrap();
     let (key, document) = listener();
     let mut dir = StatusDir {
         dir: state,
-        written: BTreeMap::new(),
+        documents: BTreeMap::new(),
+        outdated: BTreeSet::new(),
     };
-    let error = dir
-        .write(&key, document, Draft::of_listener(false), at(0))
-        .unwrap_err();
+    let mut write = || dir.write(&key, document.clone(), Draft::of_listener(false), at(0));
+    let error = write().unwrap_err().to_string();
     assert!(
-        error.to_string().starts_with("writing ") && error.to_string().ends_with("Listener-a.yaml")
+        error.starts_with("writing ") && error.ends_with("Listener-a.yaml"),
+        "{error}"
     );
+    // Readers of this process have it, and it is written when that can be done.
+    assert!(write().is_err());
+    fs::remove_file(&above).unwrap();
+    assert!(write().unwrap() && !write().unwrap());
+    assert_eq!(space.dir.statuses(Kind::Listener).unwrap().len(), 1);
+    assert_eq!(dir.documents().len(), 1);
 }

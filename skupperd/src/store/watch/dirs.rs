@@ -78,10 +78,6 @@ impl WatchedDirs {
         }
     }
 
-    pub(super) fn base(&self) -> &Path {
-        &self.base
-    }
-
     /// Watches everything that is there now, and nothing else.
     pub(super) fn rescan(&mut self, watches: &mut Watches) {
         let mut current = CurrentWatches::new();
@@ -152,8 +148,9 @@ impl WatchedDirs {
     fn watch_namespace(&mut self, watches: &mut Watches, dir: &Path, current: &mut CurrentWatches) {
         let reason = WatchReason::Namespace;
         if self.add(watches, dir, WatchMask::ONLYDIR, reason, current) {
-            let mut visited = VisitedDirs::default();
-            self.watch_below(watches, &dir.join("input"), 0, &mut visited, current);
+            let input = dir.join("input");
+            let mut visited = VisitedDirs::below(&input);
+            self.watch_below(watches, &input, 0, &mut visited, current);
         }
     }
 
