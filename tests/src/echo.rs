@@ -153,6 +153,15 @@ pub fn works(addr: SocketAddr) -> bool {
         .is_ok_and(|back| back == b"ping")
 }
 
+/// Whether a new connection ends without a byte of a server. A reset can be there before the client
+/// has looked at its socket for the first time.
+pub fn is_cut(addr: SocketAddr) -> bool {
+    match connect(addr) {
+        Ok(socket) => !matches!(RetryingReader(&socket).read(&mut [0; 1]), Ok(1..)),
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    }
+}
+
 /// Connects and returns what the server sends until it closes.
 pub fn read_to_close(addr: SocketAddr) -> std::io::Result<String> {
     let mut text = String::new();
