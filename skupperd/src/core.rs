@@ -8,17 +8,12 @@
 //! Sites never leave the map while they are worked on; what they share is in [`CoreContext`], beside the
 //! map.
 
-mod accept;
 mod context;
-mod dial;
 mod handle;
-mod listener_sockets;
-mod netns;
 mod queue;
 mod request;
 mod site;
 
-pub use dial::{LinkSpec, Target};
 pub(crate) use handle::channel;
 pub use handle::{CoreEnded, CoreHandle};
 pub use request::{CoreRequest, Reply, SiteRequest, SiteState};
@@ -29,13 +24,13 @@ pub use site::{
 
 use crate::{
     flows::FlowLog,
+    listen::ListenerSockets,
     messages::{Command, CoreEvent, CoreSender, Recipient, Senders},
     service::policy::ListenerPolicies,
     steer::{OwnSockets, Steer, accel::Acceleration},
 };
 use context::CoreContext;
 use handle::Inbox;
-use listener_sockets::ListenerSockets;
 use queue::{SiteQueues, Work};
 use request::answer;
 use site::Site;

@@ -11,12 +11,13 @@
 //! | 4 | [`link`]: TLS and AMQP on a socket; [`flows`]: records of connections; [`access`]: grants and tokens; [`workload`]: servers that selectors match, clients of this host |
 //! | 5 | [`service`]: policies of listeners and connectors, the snapshot of a site that workers have |
 //! | 6 | [`messages`]: messages between the core and the workers |
-//! | 7 | [`core`]: the control thread; [`worker`]: a data-plane thread |
-//! | 8 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections, API, console |
-//! | 9 | [`reconcile`]: makes what runs match the resources, and reports their statuses |
-//! | 10 | [`operate`]: operations on a namespace |
-//! | 11 | [`control`]: D-Bus, the daemon's service and the command's client |
-//! | 12 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
+//! | 7 | [`peering`]: dialling and accepting links; [`listen`]: where listeners accept clients |
+//! | 8 | [`core`]: the control thread; [`worker`]: a data-plane thread |
+//! | 9 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections, API, console |
+//! | 10 | [`reconcile`]: makes what runs match the resources, and reports their statuses |
+//! | 11 | [`operate`]: operations on a namespace |
+//! | 12 | [`control`]: D-Bus, the daemon's service and the command's client |
+//! | 13 | [`daemon`]: wiring; [`cli`]: the `skupper` command |
 //!
 //! # Threads, tasks and channels
 //!
@@ -81,12 +82,14 @@ pub mod daemon;
 pub mod flows;
 pub mod http_server;
 pub mod link;
+pub mod listen;
 pub mod manifest;
 pub mod messages;
 pub mod model;
 pub mod netlink;
 pub mod observe;
 pub mod operate;
+pub mod peering;
 pub mod pki;
 pub mod proxy;
 pub mod reconcile;

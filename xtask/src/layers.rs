@@ -9,13 +9,18 @@ use crate::sh;
 use anyhow::{Context, Result, bail};
 use rules::Rules;
 use scan::{Mention, Subject};
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// The sources with layers, from the root of the workspace.
 const SOURCES: &str = "skupperd/src";
 
+/// Share of all lines that one module may have, as 1 in so many: a larger one has more than one subject.
+const LARGEST_SHARE: usize = 10;
+
 pub(crate) fn run() -> Result<()> {
-    let violations = check(&sh::root().join(SOURCES), &rules::RULES)?;
+    let sources = sh::root().join(SOURCES);
+    let mut violations = check(&sources, &rules::RULES)?;
+    violations.extend(oversized(&lines_by_module(&sources)?));
     for violation in &violations {
         eprintln!("layers: {SOURCES}/{violation}");
     }
@@ -65,6 +70,30 @@ fn check(dir: &Path, rules: &Rules) -> Result<Vec<String>> {
     violations.extend(circles(&names, rules));
     violations.dedup();
     Ok(violations)
+}
+
+/// Lines of each top-level module, with everything below it.
+fn lines_by_module(dir: &Path) -> Result<BTreeMap<String, usize>> {
+    let mut files = Vec::new();
+    find(dir, &mut files)?;
+    let mut lines = BTreeMap::new();
+    for file in &files {
+        let text = fs::read_to_string(dir.join(file)).with_context(|| file.clone())?;
+        let module = scan::module(file).into_iter().next().unwrap_or_default();
+        *lines.entry(module).or_default() += text.lines().count();
+    }
+    Ok(lines)
+}
+
+/// Returns one line for each module that is too large.
+fn oversized(lines: &BTreeMap<String, usize>) -> Vec<String> {
+    let all: usize = lines.values().sum();
+    let large = lines.iter().filter(|(_, n)| **n * LARGEST_SHARE > all);
+    large
+        .map(|(module, n)| {
+            format!("{module}: {n} of {all} lines, more than 1 in {LARGEST_SHARE}: split it")
+        })
+        .collect()
 }
 
 /// Returns one line for each circle of files without a reason, and for each reason without a

@@ -1,9 +1,9 @@
 //! What the sites of the core share: channels to workers, owners of connections, sockets of listeners.
 
-use super::listener_sockets::ListenerSockets;
 use crate::{
     flows::FlowLog,
     link::conn::ConnKey,
+    listen::ListenerSockets,
     messages::{Command, CoreSender, NewConnection, Senders},
 };
 use std::collections::HashMap;

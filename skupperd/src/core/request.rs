@@ -1,13 +1,10 @@
 //! What other threads can ask of the core: each request is a type, with the way back for its answer.
 
-use super::{
-    dial::LinkSpec,
-    site::{
-        AccessSpec, ConnectorSpec, ConnectorState, IncomingLink, LinkState, ListenerChange,
-        ListenerState, SiteSpec,
-    },
+use super::site::{
+    AccessSpec, ConnectorSpec, ConnectorState, IncomingLink, LinkState, ListenerChange,
+    ListenerState, SiteSpec,
 };
-use crate::{link::handshake::RevokedCertificates, router::NetworkRouter};
+use crate::{link::handshake::RevokedCertificates, peering::LinkSpec, router::NetworkRouter};
 use std::{collections::BTreeMap, net::TcpListener};
 use tokio::sync::oneshot;
 

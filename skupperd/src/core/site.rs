@@ -36,15 +36,13 @@ pub use services::{
     ConnectorSpec, ConnectorState, ListenerChange, ListenerSpec, ListenerState, Probe, ProbeKind,
 };
 
-use super::{
-    context::CoreContext,
-    dial::{self, LinkSpec},
-};
+use super::context::CoreContext;
 use crate::{
     flows::SiteName,
     link::conn::ConnKey,
     messages::{CloseReason, Command, CoreSender},
     model::Role,
+    peering::{LinkSpec, dial},
     router::{Config, Output, Router, Treatment},
     service::{origin::ORIGIN_ADVERT, view::SiteView},
 };

@@ -101,6 +101,7 @@ pub(super) const RULES: Rules = Rules {
         &["link", "flows", "access", "workload"],
         &["service"],
         &["messages"],
+        &["peering", "listen"],
         &["core", "worker"],
         &["proxy", "observe"],
         &["reconcile"],
@@ -118,8 +119,10 @@ pub(super) const RULES: Rules = Rules {
         },
         Crates {
             names: &["rustls", "tokio_rustls"],
-            modules: Only(&["link", "pki", "access", "proxy", "core", "messages"]),
-            reason: "TLS ends in link, access and proxy; core holds the configurations of links",
+            modules: Only(&[
+                "link", "pki", "access", "proxy", "core", "messages", "peering",
+            ]),
+            reason: "TLS ends in link, access and proxy; core and peering hold the configurations of links",
         },
         Crates {
             names: &["rcgen", "x509_parser"],

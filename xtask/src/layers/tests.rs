@@ -242,6 +242,39 @@ fn exceptions_are_for_one_file_and_one_thing() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_module_of_more_than_a_tenth_of_the_lines_is_reported() {
+    let lines = |modules: &[(&str, usize)]| {
+        let modules = modules.iter().map(|(name, n)| ((*name).to_owned(), *n));
+        super::oversized(&modules.collect())
+    };
+    let (a, rest) = (("a", 11), ("b", 89));
+    assert_eq!(
+        lines(&[
+            ("a", 10),
+            ("b", 9),
+            ("c", 9),
+            ("d", 9),
+            ("e", 9),
+            ("f", 9),
+            ("g", 9),
+            ("h", 9),
+            ("i", 9),
+            ("j", 9),
+            ("k", 9)
+        ]),
+        [""; 0]
+    );
+    let reported = lines(&[a, rest]);
+    assert_eq!(
+        reported,
+        [
+            "a: 11 of 100 lines, more than 1 in 10: split it",
+            "b: 89 of 100 lines, more than 1 in 10: split it"
+        ]
+    );
+}
+
 /// The workspace itself: the check of `cargo xtask lint`.
 #[test]
 fn the_project_keeps_its_layers() -> Result<()> {

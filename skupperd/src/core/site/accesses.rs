@@ -7,13 +7,14 @@ use crate::{
         connection::{Config as OpenConfig, Limits},
         value::{Symbol, Value},
     },
-    core::{accept, dial, site::vanflow},
+    core::site::vanflow,
     link::{
         handshake::{Established, RevocationList, RevokedCertificates},
         names::{ACCESS_ID, SITE_ADVERT},
     },
     messages::{CoreSender, Port, ServerTls},
     model::Role,
+    peering::{accept, dial},
     pki::Identity,
 };
 use std::{

@@ -5,32 +5,23 @@ use super::{
     peers::{Peer, PeerOrigin},
 };
 use crate::{
-    amqp::{
-        connection::{Config, Connection, LinkId},
-        performative::{Attach, Open},
-    },
+    amqp::{connection::LinkId, performative::Attach},
     core::{
-        LinkSpec, Target, channel,
+        channel,
         context::{ConnectionOwner, CoreContext},
-        listener_sockets::ListenerSockets,
     },
     flows::FlowLog,
-    link::{conn::ConnKey, driver::MessageOrigin, handshake::Established, wire::Parts},
+    link::{conn::ConnKey, driver::MessageOrigin},
+    listen::ListenerSockets,
     messages::{Command, Senders},
-    model::{self, Secret},
+    model,
     pki::Identity,
     service::policy::ListenerPolicies,
     steer::{OwnSockets, accel::Acceleration},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use jiff::Timestamp;
-use rustls::{ClientConfig, RootCertStore};
-use std::{
-    collections::VecDeque,
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
 /// A site without sockets, and the channel of its one worker.
@@ -55,24 +46,6 @@ pub(in crate::core) fn spec(own: &str, edge: bool) -> SiteSpec {
     }
 }
 
-/// A link of this name to a host that nobody dials.
-pub(in crate::core) fn link_spec(host: &str, cost: u32) -> LinkSpec {
-    let tls = ClientConfig::builder()
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
-    LinkSpec {
-        name: "link".to_owned(),
-        targets: vec![Target {
-            host: host.to_owned(),
-            port: 55671,
-        }],
-        cost,
-        credentials: Secret::default(),
-        proxy: None,
-        tls: Arc::new(tls),
-    }
-}
-
 /// A certificate of this serial number and subject.
 pub(in crate::core) fn identity(serial: &str, authority: &str, subject: &str) -> Identity {
     Identity {
@@ -80,26 +53,6 @@ pub(in crate::core) fn identity(serial: &str, authority: &str, subject: &str) ->
         authority: authority.to_owned(),
         subject: subject.to_owned(),
         expires: Timestamp::UNIX_EPOCH,
-    }
-}
-
-/// A connection that router `remote` has opened. Nobody reads its socket.
-pub(in crate::core) fn established(remote: &str, identity: Option<Identity>) -> Established {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-    let addr = listener.local_addr().expect("an address");
-    let socket = TcpStream::connect(addr).expect("a connection");
-    Established {
-        parts: Parts::new(socket, None, BytesMut::new()),
-        amqp: Connection::new(Config::new("A"), Instant::now()),
-        open: Box::new(Open {
-            container_id: remote.to_owned(),
-            ..Open::default()
-        }),
-        rest: VecDeque::new(),
-        native: false,
-        peer: addr,
-        identity,
-        key_exchange: "",
     }
 }
 

@@ -6,9 +6,9 @@
 
 use crate::{
     amqp::performative::Error as AmqpError,
-    core::dial::LinkSpec,
     link::{conn::ConnKey, handshake::Established},
     messages::{CloseReason, Command, NewConnection},
+    peering::LinkSpec,
     router::{Router, TooMany, Treatment},
 };
 use std::{collections::VecDeque, time::Instant};

@@ -1,13 +1,13 @@
 //! Links that this site dials: what each is to be, and why it is down.
 //!
-//! A task dials each link ([`dial::run`](crate::core::dial::run)); it has the specification on a
+//! A task dials each link ([`dial::run`](crate::peering::dial::run)); it has the specification on a
 //! channel, and ends when that is dropped here.
 
 use super::{
     effects::{Effect, Effects},
     peers::{Peer, Peers},
 };
-use crate::{core::dial::LinkSpec, link::conn::ConnKey, messages::LinkFailure};
+use crate::{link::conn::ConnKey, messages::LinkFailure, peering::LinkSpec};
 use jiff::Timestamp;
 use std::{
     collections::{BTreeMap, HashMap},

@@ -4,11 +4,11 @@ use super::{Site, links::LinkChange};
 use crate::{
     core::{
         context::CoreContext,
-        dial::LinkSpec,
         request::{SiteRequest, SiteState, answer},
     },
     link::handshake::RevokedCertificates,
     messages::CloseReason,
+    peering::LinkSpec,
 };
 
 impl Site {

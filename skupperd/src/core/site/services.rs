@@ -10,8 +10,9 @@ pub use probe::{Probe, ProbeKind};
 
 use super::effects::{Effects, RouterInput};
 use crate::{
-    core::{context::CoreContext, listener_sockets::ListenerSockets},
+    core::context::CoreContext,
     link::names::LISTENER_ADVERT,
+    listen::ListenerSockets,
     model::{ConnectorSettings, Observer},
     router::Treatment,
     service::{

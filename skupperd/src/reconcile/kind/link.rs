@@ -7,11 +7,12 @@ use super::super::{
     runtime::SiteRuntime,
 };
 use crate::{
-    core::{LinkSpec, LinkState, SiteRequest, Target},
+    core::{LinkState, SiteRequest},
     model::{
         ConditionType, Draft, Endpoint, Key, Kind, Link, LinkDetails, Meta, Name, Proxy, Role,
         Secret, Spec, State,
     },
+    peering::{LinkSpec, Target},
     pki,
 };
 use std::fmt::Display;

@@ -1,7 +1,8 @@
 use super::*;
 use crate::{
-    core::site::bench::{Bench, bench, established, identity, link_spec},
+    core::site::bench::{Bench, bench, identity},
     link::names::LINK_DELETED,
+    peering::fixtures::{established, link_spec},
 };
 use tokio::sync::oneshot::{self, error::TryRecvError};
 

@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    core::site::{bench::link_spec, peers::PeerOrigin},
-    model::Role,
-};
+use crate::{core::site::peers::PeerOrigin, model::Role, peering::fixtures::link_spec};
 
 fn dialled(effects: &mut Effects) -> Option<watch::Receiver<LinkSpec>> {
     let mut effects = effects.drain().into_iter();

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     core::site::{bench, effects::Effect, identities::IdOwner},
     model::Role,
+    peering::fixtures::established,
     pki::Identity,
 };
 
@@ -201,7 +202,7 @@ fn a_data_connection_joins_a_group_of_its_certificate_only() {
 
 #[test]
 fn waiting_data_connections_of_a_certificate_leave_room_for_others() {
-    let established = |serial| bench::established("A", identity(serial, "ca"));
+    let established = |serial| established("A", identity(serial, "ca"));
     let mut peers = Peers::default();
     for _ in 0..MAX_WAITING_OF_PEER * 2 {
         peers.wait_for_control("group".to_owned(), established("1"));

@@ -3,9 +3,9 @@
 use crate::{
     core::{
         ListenerSpec, ListenerState,
-        listener_sockets::ListenerSockets,
         site::effects::{Effect, Effects},
     },
+    listen::ListenerSockets,
     messages::Command,
     steer::{
         NetnsSteering, SteerError,

@@ -3,10 +3,8 @@
 
 use super::listener::{ClosingListener, Listener};
 use crate::{
-    core::{
-        ListenerSpec, context::CoreContext, listener_sockets::ListenerSockets,
-        site::effects::Effects,
-    },
+    core::{ListenerSpec, context::CoreContext, site::effects::Effects},
+    listen::ListenerSockets,
     model::Observer,
     service::view::SiteView,
     steer::{

@@ -1,12 +1,12 @@
 use super::*;
-use crate::core::{
-    channel,
-    site::bench::{established, link_spec},
+use crate::{
+    messages::core_channel,
+    peering::fixtures::{established, link_spec},
 };
 
 #[tokio::test]
 async fn a_connection_is_held_when_the_core_has_accepted_it() {
-    let (handle, mut inbox) = channel();
+    let (core, mut events) = core_channel();
     let spec = link_spec("b", 1);
     let (_sender, specs) = watch::channel(spec.clone());
     let dialler = LinkDialler {
@@ -15,14 +15,14 @@ async fn a_connection_is_held_when_the_core_has_accepted_it() {
         instance: "link".to_owned(),
         trunk: None,
         specs,
-        core: handle.events().clone(),
+        core,
         own_endpoints: Vec::new(),
     };
     for is_accepted in [false, true] {
         let submitted = dialler.submit(&spec, 7, None, established("B", None));
         let (alive, ended) = oneshot::channel();
         let answer = async {
-            let Some(CoreEvent::Dialled { dialled, .. }) = inbox.events.recv().await else {
+            let Some(CoreEvent::Dialled { dialled, .. }) = events.recv().await else {
                 panic!("the core is to hear of the connection");
             };
             if is_accepted {
@@ -40,7 +40,7 @@ async fn a_connection_is_held_when_the_core_has_accepted_it() {
 
 #[tokio::test]
 async fn an_endpoint_of_this_site_itself_is_reported_and_not_dialled_for_a_while() {
-    let (handle, mut inbox) = channel();
+    let (core, mut events) = core_channel();
     let spec = link_spec("b", 1);
     let (_sender, specs) = watch::channel(spec.clone());
     let mut dialler = LinkDialler {
@@ -49,7 +49,7 @@ async fn an_endpoint_of_this_site_itself_is_reported_and_not_dialled_for_a_while
         instance: "link".to_owned(),
         trunk: None,
         specs,
-        core: handle.events().clone(),
+        core,
         own_endpoints: Vec::new(),
     };
     let (target, now) = (&spec.targets[0], Instant::now());
@@ -58,9 +58,9 @@ async fn an_endpoint_of_this_site_itself_is_reported_and_not_dialled_for_a_while
     assert!(dialler.is_own(target, now));
     // Dialled, it would fail and be reported.
     assert!(dialler.connect(&spec, 0..1).await.is_none());
-    let Ok(CoreEvent::DialFailed { failure, .. }) = inbox.events.try_recv() else {
+    let Ok(CoreEvent::DialFailed { failure, .. }) = events.try_recv() else {
         panic!("the core is to hear of it");
     };
-    assert!(failure.is_own && inbox.events.try_recv().is_err());
+    assert!(failure.is_own && events.try_recv().is_err());
     assert!(!dialler.is_own(target, now + 2 * OWN_PAUSE));
 }

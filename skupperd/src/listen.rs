@@ -4,7 +4,8 @@
 //! It is the one part of the control thread that calls into the kernel for listeners. Which listeners
 //! are open is decided by `Listeners` of each site.
 
-use super::netns::NetnsSteerings;
+mod netns;
+
 use crate::{
     messages::{CoreSender, Senders},
     service::policy::ListenerPolicies,
@@ -13,6 +14,7 @@ use crate::{
         bind_range::BindRange,
     },
 };
+use netns::NetnsSteerings;
 use std::{
     collections::HashSet,
     sync::Arc,
@@ -36,21 +38,21 @@ enum AdoptedRanges {
     Over,
 }
 
-pub(super) struct ListenerSockets {
+pub(crate) struct ListenerSockets {
     /// Steering of this network namespace; `None`: listeners have sockets of their own.
     steer: Option<Box<dyn Steer>>,
     netns_steerings: NetnsSteerings,
     /// Sockets of listeners that have some of their own.
-    pub(super) own: OwnSockets,
+    pub(crate) own: OwnSockets,
     /// Shortens the hops of listeners and connectors that ask for it.
-    pub(super) acceleration: Arc<Acceleration>,
+    pub(crate) acceleration: Arc<Acceleration>,
     /// Policies of listeners, as workers look them up.
-    pub(super) policies: ListenerPolicies,
+    pub(crate) policies: ListenerPolicies,
     adopted: AdoptedRanges,
 }
 
 impl ListenerSockets {
-    pub(super) fn new(
+    pub(crate) fn new(
         steer: Option<Box<dyn Steer>>,
         acceleration: Arc<Acceleration>,
         own: OwnSockets,
@@ -69,7 +71,7 @@ impl ListenerSockets {
     }
 
     /// Whether clients of an earlier process may be waiting.
-    pub(super) fn has_adopted(&self) -> bool {
+    pub(crate) fn has_adopted(&self) -> bool {
         match &self.adopted {
             AdoptedRanges::Waiting(held)
             | AdoptedRanges::Applied(held, _)
@@ -79,7 +81,7 @@ impl ListenerSockets {
     }
 
     /// Whether such clients may be waiting at one of these bind ranges.
-    pub(super) fn holds(&self, bind_ranges: &[BindRange]) -> bool {
+    pub(crate) fn holds(&self, bind_ranges: &[BindRange]) -> bool {
         match &self.adopted {
             AdoptedRanges::Waiting(held)
             | AdoptedRanges::Applied(held, _)
@@ -92,13 +94,13 @@ impl ListenerSockets {
     }
 
     /// Whether the kernel steers clients of this network namespace.
-    pub(super) fn is_steering(&self) -> bool {
+    pub(crate) fn is_steering(&self) -> bool {
         self.steer.is_some()
     }
 
     /// Ends and begins to steer these bind ranges, as one batch: in the network namespace of `netns`, or
     /// in this one. One result for each that begins.
-    pub(super) fn steer(
+    pub(crate) fn steer(
         &mut self,
         netns: Option<&Arc<NetnsSteering>>,
         (sender, workers): (&CoreSender, &Senders),
@@ -114,21 +116,21 @@ impl ListenerSockets {
     }
 
     /// Follows what others listen on by now.
-    pub(super) fn rescan(&mut self, workers: &Senders) {
+    pub(crate) fn rescan(&mut self, workers: &Senders) {
         self.steer.iter_mut().for_each(|steer| steer.rescan());
         self.netns_steerings.rescan(workers);
     }
 
     /// The resources are applied: what an earlier process left and no listener claims can end.
     /// `done` is answered when it has.
-    pub(super) fn release_unclaimed(&mut self, done: oneshot::Sender<()>) {
+    pub(crate) fn release_unclaimed(&mut self, done: oneshot::Sender<()>) {
         if let AdoptedRanges::Waiting(bind_ranges) = &mut self.adopted {
             self.adopted = AdoptedRanges::Applied(std::mem::take(bind_ranges), done);
         }
     }
 
     /// Ends what no listener has claimed, once the resources are applied.
-    pub(super) fn settle(&mut self, now: Instant) {
+    pub(crate) fn settle(&mut self, now: Instant) {
         if !matches!(self.adopted, AdoptedRanges::Applied(..)) {
             return;
         }
@@ -148,7 +150,7 @@ impl ListenerSockets {
     }
 
     /// Ends the time in which clients wait, when it is over or `has_held` says that none has to.
-    pub(super) fn end_grace(&mut self, now: Instant, has_held: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn end_grace(&mut self, now: Instant, has_held: impl FnOnce() -> bool) -> bool {
         let AdoptedRanges::Grace(_, until) = self.adopted else {
             return false;
         };
@@ -160,7 +162,7 @@ impl ListenerSockets {
     }
 
     /// Refuses new clients, and leaves no socket to another process.
-    pub(super) fn refuse_clients(&mut self) {
+    pub(crate) fn refuse_clients(&mut self) {
         if let Some(steer) = &mut self.steer {
             steer.end();
         }

@@ -60,7 +60,7 @@ pub struct LinkSpec {
 }
 
 /// A name of 15 characters that nothing else has.
-pub(super) fn name() -> String {
+pub(crate) fn name() -> String {
     use std::hash::{BuildHasher, RandomState};
     let n = RandomState::new().hash_one(0u8);
     format!("{:015x}", n & 0x0fff_ffff_ffff_ffff)

@@ -1,6 +1,6 @@
 //! Out of a closed network: a connection through an HTTP proxy (CONNECT, RFC 9110 section 9.3.6).
 
-use crate::{core::dial::Target, model::Proxy};
+use crate::{model::Proxy, peering::Target};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http_body_util::Empty;
 use hyper::{
