@@ -1,44 +1,67 @@
-//! `cargo xtask bench`: skupperd beside other TCP tunnels.
-//!
-//! The benchmark driver is not part of the project: it is in `shared/bench` beside the checkout.
+//! `cargo xtask bench`: skupperd beside other TCP tunnels, and beside an older commit of itself.
+//! Builds what is measured, then runs `tests/bench`.
+
+#[path = "../../tests/bench/src/options.rs"]
+mod options;
+mod revision;
 
 use crate::{
     setup::{self, Group},
     sh,
 };
-use anyhow::{Result, bail};
+use anyhow::Result;
+use options::{Options, PeerKind};
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Words for the driver, such as --quick or --peers naive,skupperd
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    driver: Vec<String>,
+    #[command(flatten)]
+    options: Options,
+    /// Build this commit and compare with it
+    #[arg(long, value_name = "REV")]
+    against: Option<String>,
+    /// Profile that programs are built with
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// Measure programs that were built before
+    #[arg(long)]
+    no_build: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let driver = sh::root().join("../shared/bench/bench");
-    if !driver.is_file() {
-        bail!(
-            "the benchmark's driver is not at {}: put the project's shared/bench directory there, \
-             beside the checkout",
-            driver.display()
-        );
+    let peers = args.options.chosen_peers(args.against.is_some());
+    let mut groups = vec![Group::Build];
+    groups.extend(peers.iter().filter_map(|peer| match peer {
+        PeerKind::Direct | PeerKind::Floor => None,
+        PeerKind::Haproxy => Some(Group::Haproxy),
+        PeerKind::Rathole => Some(Group::Rathole),
+    }));
+    setup::ensure(&groups)?;
+    if !args.no_build {
+        // One after the other, as packages are built: together they would share features of
+        // dependencies.
+        for package in ["skupperd", "skupper-bench"] {
+            let words = ["build", "--bins", "--locked", "--package", package];
+            sh::run(sh::cargo(&words).args(["--profile", &args.profile]))?;
+        }
     }
-    setup::ensure(&[Group::Build, Group::Bench])?;
-    sh::run(&mut sh::cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "skupperd",
-        "--bins",
-    ]))?;
-    sh::run(
-        sh::program(&driver)
-            .args(&args.driver)
-            .env(
-                "BENCH_SKUPPERD_START",
-                sh::root().join("tests/bench/skupperd-start"),
-            )
-            .env("SKUPPERD_BIN", sh::target().join("release")),
-    )
+    let built = sh::target().join(sh::profile_dir(&args.profile));
+    let mut programs = vec![("skupperd".to_owned(), built.clone())];
+    if let Some(revision) = &args.against {
+        programs.push(revision::build(revision, &args.profile)?);
+    }
+    let mut driver = sh::program(built.join("skupper-bench"));
+    driver.arg("compare").args(args.options.words());
+    driver.arg("--dir").arg(dir().join("run"));
+    driver.arg("--rathole").arg(setup::rathole());
+    for (label, programs) in programs {
+        let programs = format!("{label}={}", programs.display());
+        driver.args(["--programs", &programs]);
+    }
+    sh::run(&mut driver)
+}
+
+/// Where the benchmark keeps what it builds beside the workspace.
+fn dir() -> PathBuf {
+    sh::target().join("bench")
 }

@@ -44,16 +44,11 @@ pub(crate) enum Format {
 pub(crate) fn run(args: &Args, format: Format) -> Result<()> {
     let group = [Group::Package, Group::Build];
     setup::ensure(if args.no_build { &group[..1] } else { &group })?;
-    // cargo's directory of the profile.
-    let built = match args.profile.as_str() {
-        "dev" => "debug",
-        other => other,
-    };
     if !args.no_build {
         let words = ["build", "--package=skupperd", "--bins", "--locked"];
         sh::run(sh::cargo(&words).args(["--profile", &args.profile]))?;
     }
-    let built = absolute(&sh::target().join(built))?;
+    let built = absolute(&sh::target().join(sh::profile_dir(&args.profile)))?;
     let work = absolute(&sh::target().join("package"))?.join(&args.profile);
     let epoch = epoch()?;
     let staged = stage::stage(&built, &work.join(format.name()), format, epoch)?;

@@ -10,6 +10,7 @@ mod needs;
 mod python;
 
 use anyhow::{Result, bail};
+pub(crate) use cargo::rathole;
 use clap::ValueEnum;
 use distribution::Distribution;
 
@@ -27,8 +28,10 @@ pub(crate) enum Group {
     Build,
     /// Lint and tests
     Test,
-    /// The side-by-side benchmark
-    Bench,
+    /// haproxy, a peer of the benchmark
+    Haproxy,
+    /// rathole, a peer of the benchmark
+    Rathole,
     /// Packages, their checks, and machines for testing them
     Package,
     /// Fuzzing
@@ -100,9 +103,12 @@ fn plan(groups: &[Group], distribution: Distribution) -> Result<Vec<Step>> {
         others.extend(cargo::missing(cargo::TEST));
         others.extend(python::missing().then_some(Step::Python));
     }
-    if groups.contains(&Group::Bench) {
-        packages.extend(needs::missing(needs::BENCH, distribution));
-        others.extend(cargo::missing(cargo::BENCH));
+    if groups.contains(&Group::Haproxy) {
+        packages.extend(needs::missing(needs::HAPROXY, distribution));
+    }
+    if groups.contains(&Group::Rathole) {
+        packages.extend(needs::missing(needs::RATHOLE, distribution));
+        others.extend(cargo::rathole_step());
     }
     if groups.contains(&Group::Package) {
         packages.extend(needs::missing(needs::PACKAGE, distribution));

@@ -3,6 +3,7 @@
 use super::Step;
 use crate::sh;
 use anyhow::Result;
+use std::path::PathBuf;
 
 /// A program that cargo installs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +40,6 @@ pub(super) const TEST: Programs = &[
     ("cargo-deny", "cargo-deny@^0.20", &["--locked"]),
 ];
 
-// Without `--locked`: its lock file does not build with current Rust.
-pub(super) const BENCH: Programs = &[("rathole", "rathole@^0.5", &[])];
-
 pub(super) const PACKAGE: Programs = &[
     ("cargo-deb", "cargo-deb@^3.8", &["--locked"]),
     (
@@ -64,6 +62,22 @@ pub(super) fn missing(programs: Programs) -> impl Iterator<Item = Step> {
                 env: Vec::new(),
             })
         })
+}
+
+/// Where rathole is; only the benchmark needs it.
+pub(crate) fn rathole() -> PathBuf {
+    sh::target().join("bench/rathole/bin/rathole")
+}
+
+pub(super) fn rathole_step() -> Option<Step> {
+    let root = sh::target().join("bench/rathole");
+    let step = Step::Cargo(Program {
+        package: "rathole@^0.5".to_owned(),
+        // Without `--locked`: its lock file does not build with current Rust.
+        args: vec!["--root".to_owned(), root.display().to_string()],
+        env: Vec::new(),
+    });
+    (!rathole().is_file()).then_some(step)
 }
 
 /// rustfmt and clippy, from rustup if it is in use, otherwise from the distribution.

@@ -81,14 +81,12 @@ pub(super) const TEST: &[Need] = &[
     },
 ];
 
-pub(super) const BENCH: &[Need] = &[
+pub(super) const HAPROXY: &[Need] = &[program("haproxy", "haproxy", "haproxy")];
+
+pub(super) const RATHOLE: &[Need] = &[
     CC,
+    // For the file with its certificate and key.
     OPENSSL,
-    program("haproxy", "haproxy", "haproxy"),
-    program("stunnel4", "stunnel4", "stunnel"),
-    NGINX,
-    program("wrk", "wrk", "wrk"),
-    program("python3", "python3", "python3"),
     // rathole uses OpenSSL.
     PKG_CONFIG,
     Need {
