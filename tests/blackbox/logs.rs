@@ -2,13 +2,40 @@
 
 use skupper_tests::{
     SOON,
-    echo::{connect, refused},
+    echo::{Server, connect, refused, works},
     free_addr,
     site::{Site, linked},
     token::{grant_site, issue_token, redeem_token, running_site},
     wait_for, wait_until,
 };
 use std::fs;
+
+/// Clients are refused every 50 ms by each worker for as long as descriptors are missing.
+#[test]
+fn a_lack_of_descriptors_is_logged_now_and_then() {
+    let mut site = Site::new("a");
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    site.connector("echo", "echo", server.addr);
+    site.listener("echo", "echo", addr);
+    site.start_through(&["prlimit", "--nofile=120:120"]);
+    wait_until("the service", SOON, || works(addr));
+    let clients: Vec<_> = (0..120)
+        .map(|_| connect(addr).expect("queued by the kernel"))
+        .collect();
+    let lines = || {
+        let log = site.log();
+        let lines = log.lines().filter(|l| l.contains("cannot accept client"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The second is written after ten seconds, with the number of those between.
+    wait_until("the second line", SOON, || lines().len() > 1);
+    let lines = lines();
+    assert!(lines.len() <= 3, "{lines:#?}");
+    assert!(!lines[1].contains("unsaid=0"), "{lines:#?}");
+    drop(clients);
+    wait_until("the service to work again", SOON, || works(addr));
+}
 
 #[test]
 fn log_lines_have_fields() {

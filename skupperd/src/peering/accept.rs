@@ -1,8 +1,8 @@
 //! Accepting: links of other routers, and AMQP clients.
 //!
-//! Peers are unknown until the handshake is over. A peer that connects and sends nothing is dropped after two
-//! seconds. There is a limit for one address, and one for all; one connection more ends the oldest
-//! that has not sent anything, or else the oldest. So idle connections keep no peer out.
+//! Peers are unknown until the handshake is over. A peer whose ClientHello is not there after two seconds is
+//! dropped. There is a limit for one address, and one for all; one connection more ends the oldest
+//! without a ClientHello, or else the oldest. So idle connections keep no peer out.
 
 use crate::{
     amqp::connection::Config,
@@ -12,10 +12,13 @@ use crate::{
     sys::prepare,
     telemetry,
 };
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 use std::{
     collections::VecDeque,
+    io,
     net::{IpAddr, SocketAddr, TcpListener},
+    os::fd::AsRawFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    io::Interest,
     net::TcpStream,
     task::{AbortHandle, JoinSet},
 };
@@ -31,18 +35,22 @@ use tokio::{
 const MAX_HANDSHAKES: usize = 512;
 /// The same from one address: a site connects once, and once for each of its workers.
 const MAX_OF_ADDRESS: usize = 256;
-/// Time in which the first bytes have to come.
-const FIRST_BYTES: Duration = Duration::from_secs(2);
+/// Time in which the ClientHello has to come; of an AMQP client of this host, the first byte.
+const HELLO: Duration = Duration::from_secs(2);
+/// Longest ClientHello that is waited for; of a longer one, its beginning.
+const MAX_HELLO: usize = 4 * 1024;
 /// Failures that are logged each, in the time of [`LOG_WINDOW`]; of the others, one now and then.
 const MAX_LOGGED: u32 = 16;
 const LOG_WINDOW: Duration = Duration::from_secs(10);
 /// Pause after the system refused to accept: out of descriptors or memory.
 const REST: Duration = Duration::from_millis(50);
+/// Failures to accept, of all ports.
+static NOT_ACCEPTED: Failures = Failures::new();
 
 /// A handshake under way.
 struct Handshake {
     address: IpAddr,
-    /// The peer has sent something.
+    /// The peer has sent its ClientHello.
     begun: Arc<AtomicBool>,
     task: AbortHandle,
 }
@@ -129,7 +137,9 @@ pub(crate) async fn port(
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(unsaid) = NOT_ACCEPTED.note(Instant::now()) {
+                    tracing::warn!(%error, unsaid, "cannot accept a connection");
+                }
                 tokio::time::sleep(REST).await;
                 continue;
             }
@@ -164,6 +174,33 @@ pub(crate) async fn port(
     }
 }
 
+/// Waits for the first message of a peer, which stays in the socket. What is no TLS, and the end of a
+/// connection, are left to the handshake.
+async fn hello(socket: &TcpStream) -> io::Result<()> {
+    let mut bytes = vec![0; MAX_HELLO];
+    let peek = || {
+        let n = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK)?;
+        if n < MAX_HELLO && is_partial_hello(&bytes[..n]) {
+            // Clears the readiness, which comes back with the next bytes.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    };
+    socket.async_io(Interest::READABLE, peek).await
+}
+
+/// Whether these are the first bytes of a TLS handshake record that goes on.
+fn is_partial_hello(bytes: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    match bytes {
+        [HANDSHAKE, _, _, high, low, rest @ ..] => {
+            rest.len() < usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        [HANDSHAKE, ..] => true,
+        _ => false,
+    }
+}
+
 /// Takes a connection to where it is opened. `None`: the peer is gone.
 async fn serve(
     socket: TcpStream,
@@ -176,17 +213,10 @@ async fn serve(
         tracing::debug!(%error, %peer, "peer was gone before the handshake");
         return Ok(None);
     }
-    // Readiness alone may be reported without a byte. A peer that closes is heard of here too, and fails the
-    // handshake.
-    match tokio::time::timeout(FIRST_BYTES, socket.peek(&mut [0; 1])).await {
-        Ok(Ok(_)) => begun.store(true, Ordering::Relaxed),
-        Ok(Err(error)) => return Err(format!("waiting for the first bytes: {error}")),
-        Err(_) => {
-            return Err(format!(
-                "nothing received within {} s",
-                FIRST_BYTES.as_secs()
-            ));
-        }
+    match tokio::time::timeout(HELLO, hello(&socket)).await {
+        Ok(Ok(())) => begun.store(true, Ordering::Relaxed),
+        Ok(Err(error)) => return Err(format!("waiting for the ClientHello: {error}")),
+        Err(_) => return Err(format!("no ClientHello within {} s", HELLO.as_secs())),
     }
     let security = match port {
         Port::Links { tls, revoked, .. } => Security::Server(tls.load_full(), revoked.clone()),
@@ -256,6 +286,24 @@ mod tests {
         // None of them is silent but the newest: it is not the oldest that ends for it.
         add(&mut handshakes, &mut tasks, ip(251), true);
         assert_eq!(handshakes.open.len(), MAX_HANDSHAKES);
+    }
+
+    #[test]
+    fn a_hello_is_partial_until_its_record_is_there() {
+        let record = [22, 3, 1, 0, 3, 1, 2, 3];
+        for n in 1..record.len() {
+            assert!(is_partial_hello(&record[..n]), "{n}");
+        }
+        // Whole, with more behind it, the end, and no TLS.
+        for bytes in [
+            &record[..],
+            &[22, 3, 1, 0, 0, 9],
+            b"",
+            b"AMQP\0\x01\0\0",
+            b"G",
+        ] {
+            assert!(!is_partial_hello(bytes), "{bytes:?}");
+        }
     }
 
     #[test]

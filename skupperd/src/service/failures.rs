@@ -18,6 +18,13 @@ pub struct Failures {
 }
 
 impl Failures {
+    pub const fn new() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            reported: Mutex::new(None),
+        }
+    }
+
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }

@@ -1,11 +1,19 @@
 //! Accepting clients of listeners.
 
+use crate::service::failures::Failures;
 use nix::sys::socket::{SockFlag, accept4};
-use std::{io, net::TcpListener, os::fd::AsRawFd, time::Duration};
+use std::{
+    io,
+    net::TcpListener,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 use tokio::io::unix::AsyncFd;
 
 /// Pause after the system refused to accept: out of descriptors or memory.
 const REST: Duration = Duration::from_millis(50);
+/// Failures to accept, of all listeners and workers: they have one cause.
+static NOT_ACCEPTED: Failures = Failures::new();
 
 /// Accepts clients of a listener until dropped.
 pub(super) async fn clients(
@@ -30,7 +38,9 @@ pub(super) async fn clients(
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept client");
+                    if let Some(unsaid) = NOT_ACCEPTED.note(Instant::now()) {
+                        tracing::warn!(%error, unsaid, "cannot accept client");
+                    }
                     tokio::time::sleep(REST).await;
                     break;
                 }

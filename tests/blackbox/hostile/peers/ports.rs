@@ -49,8 +49,8 @@ fn six_hundred_connections_with_half_a_handshake_do_not_keep_a_link_out() {
     link_comes_up_beside(b"\x16\x03\x01\x02\x00\x01");
 }
 
-#[test]
-fn a_silent_connection_ends_after_two_seconds() {
+/// Ends after two seconds a connection that has sent these bytes.
+fn ends_early(bytes: &[u8]) {
     use std::io::Read;
     let mut a = Site::new("a");
     let addr = free_addr();
@@ -59,13 +59,24 @@ fn a_silent_connection_ends_after_two_seconds() {
     a.wait_status("RouterAccess", "access", "Ready");
     let mut socket = connect(addr).expect("a connection");
     let begin = Instant::now();
-    assert_eq!(socket.read(&mut [0; 16]).ok(), Some(0));
+    socket.write_all(bytes).expect("sent");
+    assert!(!matches!(socket.read(&mut [0; 16]), Ok(1..)));
     assert!(
         begin.elapsed() < Duration::from_secs(8),
         "{:?}",
         begin.elapsed()
     );
     wait_until("the reason in the log", SOON, || {
-        a.log().contains("nothing received within 2 s")
+        a.log().contains("no ClientHello within 2 s")
     });
+}
+
+#[test]
+fn a_silent_connection_ends_after_two_seconds() {
+    ends_early(b"");
+}
+
+#[test]
+fn a_connection_with_half_a_client_hello_ends_after_two_seconds() {
+    ends_early(b"\x16\x03\x01\x02\x00\x01");
 }
