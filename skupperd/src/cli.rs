@@ -3,7 +3,7 @@
 //! A verb talks to a [`CommandTarget`]: the running daemon over D-Bus, or the files of a namespace
 //! where no daemon is on the bus. Verbs do not know which. Kinds that have the verbs create, update,
 //! delete, status and generate implement [`resource::CliKind`] and share their code. Exit codes: 0 done,
-//! 1 failed, 2 invalid usage. Results go to standard output, errors to standard error.
+//! 1 failed, 2 invalid usage, 3 statuses were shown and skupperd does not run. Results go to standard output, errors to standard error.
 
 mod access_grant;
 mod archive;
@@ -59,6 +59,9 @@ pub(crate) enum Failure {
     Invalid(Vec<String>),
     /// Exit code 1.
     Failed(anyhow::Error),
+    /// Statuses were shown, and the daemon that they are of does not run: exit code 3, as of
+    /// `systemctl status`.
+    NotRunning,
 }
 
 impl From<anyhow::Error> for Failure {
@@ -281,6 +284,7 @@ pub fn run(command: Command) -> ExitCode {
             }
             ExitCode::from(2)
         }
+        Err(Failure::NotRunning) => ExitCode::from(3),
         Err(Failure::Failed(error)) => {
             // A reader that stops early, such as head(1), is no failure.
             let pipe = error.downcast_ref::<std::io::Error>();

@@ -31,7 +31,7 @@ use crate::{
     reconcile::{Reconciler, Reload},
     service::policy::ListenerPolicies,
     steer::{OwnSockets, Table, accel::Acceleration},
-    store::{Layout, Watcher},
+    store::{DaemonState, InstanceLock, Layout, Watcher},
     sys::{self, DescriptorStore, InheritedDescriptors, MemoryPressure},
     telemetry::{self, Logging},
     worker::Worker,
@@ -100,7 +100,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
     } = options;
     raise_descriptor_limit();
     // Held until the process ends.
-    let _lock = layout.claim()?;
+    let lock = layout.claim()?;
     let (events, inbox) = core::channel();
     let acceleration = start_acceleration(acceleration);
     let (pressure, listener_policies) = (MemoryPressure::default(), ListenerPolicies::default());
@@ -174,6 +174,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
         .inspect_err(|error| tracing::error!(error = telemetry::chain(error), "cannot serve metrics"));
         reconciler.sync().await?;
         start_accepting(&events, &senders, steering.table, steering.sockets).await;
+        record_state(&lock, DaemonState::Running);
         service::discard_unclaimed(&handover);
         grant_sockets.start_refusing();
         let published = reconciler.published();
@@ -206,6 +207,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
             _ = end_requests.recv() => {}
         }
         notify_manager(&[NotifyState::Stopping]);
+        record_state(&lock, DaemonState::Stopping);
         stop_accepting(&events, &handover.descriptor_store, bus).await;
         // Ends the reconcile loop.
         drop(stop);
@@ -243,6 +245,14 @@ fn start_workers(
         )?;
     }
     Ok(senders)
+}
+
+/// Tells commands without a bus what the daemon does. Sites run without it.
+fn record_state(lock: &InstanceLock, state: DaemonState) {
+    if let Err(error) = lock.set_state(state) {
+        let error = telemetry::chain(&error);
+        tracing::error!(error, "cannot record the state of skupperd");
+    }
 }
 
 /// Lets workers accept steered connections once the listeners of all sites have their bindings: before,

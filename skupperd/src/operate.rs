@@ -5,6 +5,7 @@
 mod adopt;
 mod bundle;
 mod change;
+mod documents;
 mod issuer;
 mod link;
 mod resources;
@@ -14,11 +15,11 @@ mod token;
 pub use adopt::adopt;
 pub use bundle::{Bundle, bundle};
 pub use change::{check, create, edge_without_access, merge, update};
+pub use documents::{NOT_RUNNING, documents};
 pub use issuer::{issuers, rotate};
 pub use link::{LinkOptions, generate as generate_link};
 pub use resources::{
-    apply, delete, desired, documents, find, namespaces, parse_documents, remove, remove_namespace,
-    write,
+    apply, delete, desired, find, namespaces, parse_documents, remove, remove_namespace, write,
 };
 pub use revoke::{RevokedCertificate, revoke};
 pub use token::{GrantOptions, grant, grant_state, redeem, site, token};

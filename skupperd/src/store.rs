@@ -31,8 +31,8 @@ pub use files::{
 pub use format::FORMAT_VERSION;
 pub use layout::{CredentialKind, Layout, NamespaceDir};
 pub use load::{Loader, NamespaceResources};
-pub use lock::{InstanceLock, lock};
-pub use status::{Documents, ResourceSnapshot, StatusDir};
+pub use lock::{DaemonState, InstanceLock, lock};
+pub use status::{Documents, ResourceSnapshot, STOPPING, StatusDir, mark_unknown};
 pub use watch::Watcher;
 pub use writers::ForeignPath;
 

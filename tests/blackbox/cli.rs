@@ -33,7 +33,10 @@ impl Files {
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "skupper {args:?}: {errors}");
+        assert!(
+            skupper_tests::succeeded(args, &output),
+            "skupper {args:?}: {errors}"
+        );
         String::from_utf8(output.stdout).expect("text")
     }
 

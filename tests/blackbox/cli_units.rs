@@ -201,7 +201,8 @@ fn the_unit_is_installed_started_stopped_and_uninstalled() {
         input.exists(),
         "c27: XDG_DATA_HOME is where a user's resources are"
     );
-    let said = ok(&["system", "status"]);
+    let (code, said) = skupper(&["system", "status"]);
+    assert_eq!(code, Some(3), "{said}");
     let expected = [
         "Scope: user",
         "Bus: session",

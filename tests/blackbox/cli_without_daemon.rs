@@ -1,6 +1,6 @@
 //! The command without a daemon: manifests on disk, tables, formats, errors and exit codes.
 
-use skupper_tests::program;
+use skupper_tests::{program, succeeded};
 use std::{
     fs,
     io::Write,
@@ -36,7 +36,7 @@ impl Host {
     fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(
-            output.status.success(),
+            succeeded(args, &output),
             "{args:?}: {}",
             String::from_utf8_lossy(&output.stderr)
         );

@@ -35,6 +35,7 @@ mod manual_pages;
 mod metrics;
 mod migration;
 mod multi_key_listeners;
+mod not_running;
 mod performance;
 mod real_programs;
 mod router_access;

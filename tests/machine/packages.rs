@@ -27,8 +27,9 @@ fn ready(machine: &Machine) {
 
 fn wait_ready(machine: &Machine) {
     wait_until("the site to be ready", SOON, || {
-        let status = machine.ok("skupper site status here -o json");
-        status.contains("\"Ready\"")
+        // It fails until the daemon runs.
+        let status = machine.run("skupper site status here -o json").stdout;
+        String::from_utf8_lossy(&status).contains("\"status\": \"Ready\"")
     });
 }
 
@@ -221,11 +222,12 @@ fn sites_are_back_after_a_reboot() {
     assert!(active(&machine));
     wait_ready(&machine);
     wait_until("joe's site to be ready", SOON, || {
-        let status = machine.ok(&format!("{joe} 'skupper site status joes -o json'"));
+        let status = machine.run(&format!("{joe} 'skupper site status joes -o json'"));
+        let status = String::from_utf8_lossy(&status.stdout);
         let running = machine.run(&format!(
             "{joe} '{runtime} systemctl --user is-active skupperd'"
         ));
-        status.contains("\"Ready\"") && running.status.success()
+        status.contains("\"status\": \"Ready\"") && running.status.success()
     });
 }
 

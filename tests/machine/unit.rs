@@ -296,9 +296,8 @@ fn keys_can_be_systemd_credentials() {
             }
             machine.ok("systemctl restart skupperd");
             wait_until("the site with the CA", SOON, || {
-                machine
-                    .ok("skupper site status here -o json")
-                    .contains("\"Ready\"")
+                let status = machine.run("skupper site status here -o json").stdout;
+                String::from_utf8_lossy(&status).contains("\"status\": \"Ready\"")
             });
             let link = machine.ok("skupper link generate --host 127.0.0.1");
             let encoded = link

@@ -78,7 +78,10 @@ impl CliSite {
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args, "");
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "skupper {args:?}: {errors}");
+        assert!(
+            crate::succeeded(args, &output),
+            "skupper {args:?}: {errors}"
+        );
         String::from_utf8(output.stdout).expect("text")
     }
 

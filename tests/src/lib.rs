@@ -27,6 +27,7 @@ pub mod web;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Output,
     time::{Duration, Instant},
 };
 
@@ -44,6 +45,12 @@ pub fn program(name: &str) -> PathBuf {
         program.display()
     );
     program
+}
+
+/// Whether `skupper` did what it was asked for. Where skupperd does not run yet, it shows statuses and
+/// exits with 3.
+pub fn succeeded(args: &[&str], output: &Output) -> bool {
+    output.status.success() || (args.contains(&"status") && output.status.code() == Some(3))
 }
 
 /// The target directory of this workspace.

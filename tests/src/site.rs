@@ -153,7 +153,10 @@ impl Site {
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.skupper(args);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "skupper {args:?}: {errors}");
+        assert!(
+            crate::succeeded(args, &output),
+            "skupper {args:?}: {errors}"
+        );
         String::from_utf8(output.stdout).expect("text")
     }
 
@@ -213,8 +216,13 @@ impl Site {
 
     /// Starts the daemon on this bus as `session` or `system`.
     pub fn start_on(&mut self, bus: &Bus, kind: &str) {
+        self.start_on_with(bus, kind, &[]);
+    }
+
+    /// [`Self::start_on`] with further arguments.
+    pub fn start_on_with(&mut self, bus: &Bus, kind: &str, args: &[&str]) {
         let environment = bus.environment().map(|(name, value)| (name, value.into()));
-        self.spawn(&["--bus", kind], &environment);
+        self.spawn(&[&["--bus", kind], args].concat(), &environment);
     }
 
     fn spawn(&mut self, args: &[&str], environment: &[(&str, OsString)]) {

@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{
     model::{Kind, Phase},
-    operate::NO_SITE,
+    operate::{NO_SITE, NOT_RUNNING},
 };
 use clap::Subcommand;
 use serde_json::{Value, json};
+use std::cell::Cell;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum NetworkVerb {
@@ -31,17 +32,29 @@ pub(super) enum NetworkVerb {
 
 /// `skupper status`
 pub(super) fn status(target: &CommandTarget, view: &ViewArgs) -> Outcome {
-    view.show(|| site_overview(target), screen)
+    let any = Cell::new(false);
+    let load = || {
+        let all = site_overview(target)?;
+        any.set(!all["site"].is_null());
+        Ok(all)
+    };
+    view.show(load, screen)?;
+    match any.get() {
+        true => target.ensure_running(),
+        false => Ok(()),
+    }
 }
 
 /// `skupper network`
 pub(super) fn network(target: &CommandTarget, verb: NetworkVerb) -> Outcome {
     let NetworkVerb::Status { upstream, view } = verb;
-    if !upstream {
-        return view.show(|| sites(target), sites_screen);
+    if upstream {
+        let load = || Ok(network_status::of_sites(list(&sites(target)?, "")));
+        view.show(load, |network| format!("{network:#}"))?;
+    } else {
+        view.show(|| sites(target), sites_screen)?;
     }
-    let load = || Ok(network_status::of_sites(list(&sites(target)?, "")));
-    view.show(load, |network| format!("{network:#}"))
+    target.ensure_running()
 }
 
 /// The site of the namespace and its resources, as one document.
@@ -49,6 +62,7 @@ fn site_overview(target: &CommandTarget) -> Result<Value, Failure> {
     let all = |kind| target.documents(kind);
     Ok(json!({
         "namespace": target.name(),
+        "daemon": target.daemon_state()?.as_str(),
         "site": active_site(all(Kind::Site)?),
         "links": all(Kind::Link)?,
         "listeners": all(Kind::Listener)?,
@@ -78,6 +92,9 @@ fn screen(all: &Value) -> String {
     let mut text = format!("Site {name} in namespace {namespace}: {status}");
     if status != Phase::Ready.as_str() {
         text.push_str(&format!(", {message}"));
+    }
+    if message == NOT_RUNNING {
+        text.push_str("; start it with: skupper system start");
     }
     let sites = show::text(site, "/status/sitesInNetwork");
     if !sites.is_empty() {
@@ -171,7 +188,7 @@ fn sites(target: &CommandTarget) -> Result<Value, Failure> {
 fn sites_screen(all: &Value) -> String {
     let all = all.as_array().map_or(&[][..], Vec::as_slice);
     if all.is_empty() {
-        return "No sites known yet: skupperd has not reported the network".to_owned();
+        return "No sites known: skupperd has not reported the network".to_owned();
     }
     let names = |site: &Value, path: &str, field: &str| {
         let names = list(site, path).iter();

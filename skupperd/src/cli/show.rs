@@ -3,6 +3,7 @@
 use super::{Failure, Outcome, invalid, output, target::CommandTarget, view::ViewArgs};
 use crate::model::Kind;
 use serde_json::Value;
+use std::cell::Cell;
 
 /// How the status of a kind is shown.
 pub(super) struct StatusView<'a> {
@@ -22,8 +23,10 @@ pub(super) fn print(
     view: &ViewArgs,
     status: &StatusView<'_>,
 ) -> Outcome {
+    let any = Cell::new(false);
     let load = || {
         let mut all = target.documents(status.kind)?;
+        any.set(!all.is_empty());
         let Some(name) = name else {
             return Ok(Value::Array(all));
         };
@@ -38,7 +41,11 @@ pub(super) fn print(
             let rows: Vec<Vec<String>> = all.iter().map(status.row).collect();
             output::columns(status.header, &rows)
         }
-    })
+    })?;
+    match any.get() {
+        true => target.ensure_running(),
+        false => Ok(()),
+    }
 }
 
 /// The error for a name that no resource has. Links have a text of their own in Skupper.

@@ -3,11 +3,15 @@
 use super::{
     Failure, Outcome, kernel_state, output, show, target::CommandTarget, unit, view::ViewArgs,
 };
-use crate::model::{Kind, Namespace, Phase};
+use crate::{
+    model::{Kind, Namespace, Phase},
+    store::DaemonState,
+};
 use serde_json::{Value, json};
 
 pub(super) fn run(target: &CommandTarget, view: &ViewArgs) -> Outcome {
-    view.show(|| all(target), screen)
+    view.show(|| all(target), screen)?;
+    target.ensure_running()
 }
 
 /// The whole status as a document.
@@ -31,8 +35,10 @@ fn daemon(target: &CommandTarget) -> Result<Value, Failure> {
     let daemon = target.daemon()?;
     // It may run without being on a bus.
     let process = target.layout.holder();
+    let state = target.daemon_state()?;
     Ok(json!({
-        "running": daemon.is_some() || process.is_some(),
+        "running": state != DaemonState::Absent,
+        "state": state.as_str(),
         "onBus": daemon.is_some(),
         "process": process,
         "version": daemon.as_ref().map(|d| &d.version),
@@ -88,12 +94,13 @@ fn is_ready(value: &Value) -> bool {
 
 fn screen(all: &Value) -> String {
     let text = |path: &str| show::text(all, path);
+    let state = text("/daemon/state");
     let daemon = match (text("/daemon/since"), text("/daemon/process")) {
-        (since, _) if !since.is_empty() => {
-            format!("running since {since}, version {}", text("/daemon/version"))
+        (since, _) if !since.is_empty() && state == DaemonState::Running.as_str() => {
+            format!("{state} since {since}, version {}", text("/daemon/version"))
         }
-        (_, process) if !process.is_empty() => format!("running as process {process}"),
-        _ => "not running".to_owned(),
+        (_, process) if !process.is_empty() => format!("{state} as process {process}"),
+        _ => state,
     };
     let unit = match all["unit"].is_null() {
         true => "none".to_owned(),

@@ -17,7 +17,7 @@ use crate::{
     control::{self, Bus, ConnectError, Daemon, DaemonClient, WaitGoal, WaitOutcome},
     model::{Key, Kind, Namespace},
     operate::{self, LinkOptions, RevokedCertificate},
-    store::{Layout, NamespaceDir},
+    store::{DaemonState, Layout, NamespaceDir},
 };
 use anyhow::anyhow;
 use serde_json::Value;
@@ -155,6 +155,32 @@ impl CommandTarget {
         }
     }
 
+    /// What the daemon does, on whose word statuses are.
+    pub(super) fn daemon_state(&self) -> Result<DaemonState, Failure> {
+        Ok(match self.connect()? {
+            Backend::Daemon(client) => client.state()?,
+            Backend::Files(_) => match self.layout.daemon_state() {
+                DaemonState::Absent if self.answers() => DaemonState::Running,
+                state => state,
+            },
+        })
+    }
+
+    /// Whether a daemon serves the socket of the runtime directory: its process may be in another PID
+    /// namespace.
+    fn answers(&self) -> bool {
+        let answer = daemon_http::get(self.layout.runtime(), "/healthz");
+        !matches!(answer, Err(DaemonHttpError::NotRunning(_)))
+    }
+
+    /// Fails after statuses were shown of a daemon that does not run.
+    pub(super) fn ensure_running(&self) -> Result<(), Failure> {
+        match self.daemon_state()? {
+            DaemonState::Running => Ok(()),
+            _ => Err(Failure::NotRunning),
+        }
+    }
+
     /// Makes the daemon read all resources again. False: no daemon is on the bus.
     pub(super) fn reload(&self) -> Result<bool, Failure> {
         match self.connect()? {
@@ -183,7 +209,10 @@ impl CommandTarget {
         kind: Kind,
     ) -> Result<Vec<Value>, Failure> {
         Ok(match self.connect()? {
-            Backend::Files(_) => operate::documents(&self.layout.namespace(namespace), kind)?,
+            Backend::Files(_) => {
+                let namespace = self.layout.namespace(namespace);
+                operate::documents(&namespace, kind, self.daemon_state()?)?
+            }
             Backend::Daemon(client) => client.list(namespace, kind)?,
         })
     }

@@ -5,6 +5,7 @@ use crate::{
     manifest::settings,
     model::{Key, Kind, Name, Namespace, SettingTexts, Settings, SiteSettings},
     operate::{GrantOptions, LinkOptions, RevokedCertificate},
+    store::DaemonState,
 };
 use serde_json::Value;
 use std::{
@@ -32,6 +33,8 @@ trait Skupper {
     fn version(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn since(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn namespaces(&self) -> zbus::Result<Vec<String>>;
     #[zbus(allow_interactive_auth)]
@@ -156,6 +159,19 @@ impl DaemonClient {
                 since: proxy.since().await?,
             })
         })
+    }
+
+    /// What the daemon does.
+    pub fn state(&self) -> Result<DaemonState, Error> {
+        let state = self.call(async |proxy| match proxy.state().await {
+            // Daemons of earlier versions do not have it.
+            Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::UnknownProperty(_)) => {
+                Ok(DaemonState::Running.as_str().to_owned())
+            }
+            other => other,
+        })?;
+        DaemonState::parse(&state)
+            .ok_or_else(|| Error::Failed(format!("skupperd returned {state:?}, which is no state")))
     }
 
     pub fn namespaces(&self) -> Result<Vec<Namespace>, Error> {

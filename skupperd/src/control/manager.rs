@@ -36,6 +36,12 @@ impl Manager {
         self.since.to_string()
     }
 
+    /// What skupperd does: `running`, or `stopping` while open connections get time to end.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn state(&self) -> String {
+        self.daemon_state().as_str().to_owned()
+    }
+
     /// Whether the kernel can accelerate connections: `on`, or `off: ` and the reason.
     #[zbus(property(emits_changed_signal = "false"))]
     fn acceleration(&self) -> String {
@@ -171,9 +177,10 @@ impl Manager {
     ) -> Result<Vec<String>, Error> {
         let namespace_dir = self.namespace_dir(namespace)?;
         let of = parse_kind(kind)?;
+        let state = self.daemon_state();
         let documents = self
             .run_read(connection, &header, move || {
-                operate::documents(&namespace_dir, of)
+                operate::documents(&namespace_dir, of, state)
             })
             .await?;
         let documents = documents.into_iter().map(|mut document| {

@@ -11,7 +11,7 @@ use crate::{
     operate::{self, OperateError},
     reconcile::Reload,
     steer::{Lister, accel::Acceleration},
-    store::{NamespaceDir, ResourceSnapshot},
+    store::{DaemonState, NamespaceDir, ResourceSnapshot},
 };
 use jiff::Timestamp;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -106,6 +106,14 @@ impl Manager {
             .check(connection, header, action, Some(namespace.name()))
             .await?;
         Ok(AuthorizedCall { namespace, user })
+    }
+
+    /// What this daemon does.
+    pub(super) fn daemon_state(&self) -> DaemonState {
+        // The record is another process's where the disk cannot be written.
+        let recorded = self.authority.layout.recorded_daemon();
+        let own = recorded.filter(|(pid, _)| *pid == std::process::id());
+        own.map_or(DaemonState::Running, |(_, state)| state)
     }
 
     pub(super) fn namespace_dir(&self, namespace: &str) -> Result<NamespaceDir, Error> {

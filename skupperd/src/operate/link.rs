@@ -1,6 +1,6 @@
 //! `link generate`: a Link with credentials for this site, for another site to apply.
 
-use super::{OperateError, Outcome, invalid, no_site, resources};
+use super::{OperateError, Outcome, documents, invalid, no_site, resources};
 use crate::{
     access::link_documents,
     model::{AccessRole, Endpoint, Host, Kind, Link, Name, Role, Settings, Spec, check_host},
@@ -128,7 +128,7 @@ pub fn generate(namespace: &NamespaceDir, options: LinkOptions) -> Outcome<Strin
 
 /// Ports that the daemon opened for the site's own access; the default ports before its first run.
 fn opened_ports(namespace: &NamespaceDir, site: &str) -> Outcome<Vec<AccessRole>> {
-    let all = resources::documents(namespace, Kind::RouterAccess)?;
+    let all = documents::reported(namespace, Kind::RouterAccess)?;
     let access = all.iter().find(|v| v["metadata"]["name"] == site);
     let roles = access.and_then(|v| v["spec"]["roles"].as_array());
     let port_of = |role: Role| {

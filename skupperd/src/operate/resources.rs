@@ -1,4 +1,4 @@
-//! Reading resources with their statuses, writing them, removing them.
+//! Reading resources, writing them, removing them.
 
 use super::{OperateError, Outcome, invalid};
 use crate::{
@@ -7,10 +7,7 @@ use crate::{
     store::{Editor, Layout, NamespaceDir},
 };
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// All resources of the namespace, or all errors. Invalid ones of the kinds `but` are left out.
 pub(super) fn valid_resources(
@@ -46,17 +43,6 @@ pub fn find(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Option<
 pub(super) fn user_secret<'a>(resources: &'a [LocatedResource], name: &Name) -> Option<&'a Secret> {
     let mut named = resources.iter().filter(|l| l.resource.name() == name);
     named.find_map(|l| l.resource.user_secret())
-}
-
-/// Resources of a kind with their statuses, by name; without a status where the daemon has not written
-/// one yet.
-pub fn documents(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Value>> {
-    let mut found: BTreeMap<Name, Value> = desired(namespace, kind)?
-        .into_iter()
-        .map(|located| (located.resource.name().clone(), (*located.document).clone()))
-        .collect();
-    found.extend(namespace.statuses(kind)?);
-    Ok(found.into_values().collect())
 }
 
 /// Writes a resource to the file that has it, or to a new one. Returns the file.

@@ -13,7 +13,7 @@ use crate::{
     core::CoreHandle,
     model::Namespace,
     netlink::local_routes::Routes,
-    store::{Layout, ResourceSnapshot, StoreError, Watcher},
+    store::{Layout, ResourceSnapshot, STOPPING, StoreError, Watcher, mark_unknown},
     telemetry::{self, LogLevels, Logging},
     workload::{UnitStateReader, WorkloadFinder, WorkloadQuery},
 };
@@ -145,7 +145,10 @@ impl Reconciler {
             let report_at = timers.report.unwrap_or(timers.sync);
             // All arms are cancel-safe: channels keep what was not received, times are kept here.
             tokio::select! {
-                _ = stop.recv() => return,
+                _ = stop.recv() => {
+                    self.publish_stopping();
+                    return;
+                }
                 () = disk.changed() => timers.sync = Instant::now(),
                 () = sleep_until(timers.netns_scan), if in_netns => {
                     timers.netns_scan = Instant::now() + RETRY;
@@ -315,6 +318,19 @@ impl Reconciler {
             }
         }
         changed
+    }
+
+    /// While connections drain nothing is reported any more, and no listener accepts.
+    fn publish_stopping(&self) {
+        self.published.send_modify(|known| {
+            let mut all = (**known).clone();
+            for (key, document) in all.values_mut().flatten() {
+                if key.kind.is_served() {
+                    mark_unknown(Arc::make_mut(document), STOPPING);
+                }
+            }
+            *known = Arc::new(all);
+        });
     }
 
     /// Writes the statuses, and publishes them. Returns whether all are written.

@@ -8,8 +8,8 @@ use super::{
 use crate::sys::trusted_path::O_NOFOLLOW;
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -66,12 +66,6 @@ impl OpenLock {
             self.file.try_lock().map_err(io::Error::from)
         }
     }
-
-    fn write_pid(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        writeln!(self.file, "{}", std::process::id())
-    }
 }
 
 /// Whether nothing can be written on the disk.
@@ -82,10 +76,57 @@ fn is_unwritable(error: &io::Error) -> bool {
     )
 }
 
+/// What the daemon of a layout does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaemonState {
+    /// There is no daemon.
+    Absent,
+    /// It has not applied all resources yet.
+    Starting,
+    Running,
+    /// It accepts no new connections, and lets open ones end.
+    Stopping,
+}
+
+impl DaemonState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "not running",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Parses the state of a daemon that exists.
+    pub fn parse(text: &str) -> Option<Self> {
+        let states = [Self::Starting, Self::Running, Self::Stopping];
+        states.into_iter().find(|state| state.as_str() == text)
+    }
+}
+
 /// The lock of the one daemon of a layout; held until this is dropped or the process ends.
 #[derive(Debug)]
 pub struct InstanceLock {
-    _lock: File,
+    file: File,
+    path: PathBuf,
+    is_writable: bool,
+}
+
+impl InstanceLock {
+    /// Tells other processes the state of this one.
+    pub fn set_state(&self, state: DaemonState) -> Result<(), StoreError> {
+        if !self.is_writable {
+            return Ok(());
+        }
+        record(&self.file, state).map_err(StoreError::io("writing", &self.path))
+    }
+}
+
+/// All states have the same length: others read the old one or the new one.
+fn record(file: &File, state: DaemonState) -> io::Result<()> {
+    let text = format!("{}\n{:<8}\n", std::process::id(), state.as_str());
+    file.write_all_at(text.as_bytes(), 0)
 }
 
 impl Layout {
@@ -95,10 +136,28 @@ impl Layout {
 
     /// The process of this layout's daemon, if it can be determined.
     pub fn holder(&self) -> Option<u32> {
-        let pid: u32 = read_text(&self.instance_lock()).ok()?.trim().parse().ok()?;
-        // The file outlives its writer, and another process may have the number by now.
-        let name = read_text(Path::new(&format!("/proc/{pid}/comm"))).ok()?;
-        (name.trim() == "skupperd").then_some(pid)
+        let (pid, _) = self.recorded_daemon()?;
+        is_daemon(pid).then_some(pid)
+    }
+
+    /// What this layout's daemon does. A daemon in another PID namespace is not found.
+    pub fn daemon_state(&self) -> DaemonState {
+        match self.recorded_daemon() {
+            Some((pid, state)) if is_daemon(pid) => state,
+            _ => DaemonState::Absent,
+        }
+    }
+
+    /// Process and state of the last daemon, which may have ended since.
+    pub fn recorded_daemon(&self) -> Option<(u32, DaemonState)> {
+        let text = read_text(&self.instance_lock()).ok()?;
+        let mut lines = text.lines();
+        let pid = lines.next()?.trim().parse().ok()?;
+        // Daemons of earlier versions write no state.
+        let state = lines
+            .next()
+            .and_then(|line| DaemonState::parse(line.trim()));
+        Some((pid, state.unwrap_or(DaemonState::Running)))
     }
 
     /// Becomes the one daemon of this layout. Refuses state that a later version has written. A disk that
@@ -106,26 +165,28 @@ impl Layout {
     pub fn claim(&self) -> Result<InstanceLock, StoreError> {
         let path = self.instance_lock();
         let failed = |e| StoreError::io("locking", &path)(e);
-        let mut lock = OpenLock::open(&path).map_err(failed)?;
+        let lock = OpenLock::open(&path).map_err(failed)?;
         match lock.lock(false) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 // The holder is for the message only.
-                let pid = read_text(&path)
-                    .ok()
-                    .and_then(|text| text.trim().parse::<u32>().ok());
-                let holder =
-                    pid.map_or("process unknown".to_owned(), |pid| format!("process {pid}"));
+                let daemon = self.recorded_daemon();
+                let holder = daemon.map_or("process unknown".to_owned(), |(pid, _)| {
+                    format!("process {pid}")
+                });
                 return Err(StoreError::Busy { path, holder });
             }
             Err(e) => return Err(failed(e)),
         }
         format::check(self)?;
-        let written = if lock.is_writable {
-            lock.write_pid()
-        } else {
-            Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        let written = match lock.is_writable {
+            true => lock
+                .file
+                .set_len(0)
+                .and_then(|()| record(&lock.file, DaemonState::Starting)),
+            false => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
         };
+        let is_writable = written.is_ok();
         match written {
             Ok(()) => format::write(self)?,
             Err(error) if is_unwritable(&error) => tracing::warn!(
@@ -134,8 +195,25 @@ impl Layout {
             ),
             Err(error) => return Err(StoreError::io("writing", &path)(error)),
         }
-        Ok(InstanceLock { _lock: lock.file })
+        Ok(InstanceLock {
+            file: lock.file,
+            path,
+            is_writable,
+        })
     }
+}
+
+/// Whether a process is a daemon: files outlive their writers, and another process may have the number
+/// by now. One that has ended stays until its parent has asked for its exit code.
+fn is_daemon(pid: u32) -> bool {
+    let Ok(stat) = read_text(Path::new(&format!("/proc/{pid}/stat"))) else {
+        return false;
+    };
+    // `PID (NAME) STATE ..`; see proc_pid_stat(5).
+    let Some((name, rest)) = stat.split_once('(').and_then(|(_, s)| s.rsplit_once(") ")) else {
+        return false;
+    };
+    name == "skupperd" && !rest.starts_with(['Z', 'X'])
 }
 
 impl NamespaceDir {
@@ -149,6 +227,26 @@ impl NamespaceDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lock_has_the_state_of_the_daemon() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::root(root.path());
+        assert_eq!(layout.daemon_state(), DaemonState::Absent);
+        let lock = layout.claim().unwrap();
+        let me = std::process::id();
+        for state in [DaemonState::Running, DaemonState::Stopping] {
+            lock.set_state(state).unwrap();
+            assert_eq!(layout.recorded_daemon(), Some((me, state)));
+        }
+        // This process is a test.
+        assert_eq!(layout.daemon_state(), DaemonState::Absent);
+        assert_eq!(layout.holder(), None);
+        // An earlier version wrote the process only.
+        std::fs::write(layout.instance_lock(), "7\n").unwrap();
+        let expected = Some((7, DaemonState::Running));
+        assert_eq!(layout.recorded_daemon(), expected);
+    }
 
     #[test]
     fn one_daemon_holds_a_layout() {

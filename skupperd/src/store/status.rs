@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     manifest::{redact, to_yaml},
-    model::{Draft, Key, Kind, Name, Namespace, Status},
+    model::{ConditionStatus, Draft, Key, Kind, Name, Namespace, Phase, Status},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -146,6 +146,29 @@ impl StatusDir {
             "kind": key.kind.as_str(),
             "metadata": { "name": key.name, "namespace": namespace },
         })
+    }
+}
+
+/// Message of a status while the daemon drains connections.
+pub const STOPPING: &str = "skupperd is stopping and accepts no new connections";
+
+/// Replaces the state of a document by one that is not known, for this reason. An invalid document keeps
+/// its error, which does not depend on a daemon.
+pub fn mark_unknown(document: &mut Value, reason: &str) {
+    let refused = document.get("spec").is_none();
+    let Some(status) = document.get_mut("status") else {
+        return;
+    };
+    if refused && status["status"] == Phase::Error.as_str() {
+        return;
+    }
+    status["status"] = json!(Phase::Pending);
+    status["message"] = json!(reason);
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        condition["status"] = json!(ConditionStatus::Unknown);
+        condition["reason"] = json!(Phase::Pending);
+        condition["message"] = json!(reason);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
         unit,
     },
     model::{Kind, Phase},
+    store::DaemonState,
 };
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -94,6 +95,10 @@ pub(super) fn run(target: &CommandTarget, format: &Format) -> Outcome {
 
 fn check_daemon(target: &CommandTarget) -> Result<Finding, Failure> {
     let what = "skupperd";
+    if target.daemon_state()? == DaemonState::Stopping {
+        let text = "stopping: it accepts no new connections";
+        return Ok(finding(what, Verdict::Bad, text));
+    }
     if let Some(daemon) = target.daemon()? {
         let (theirs, ours) = (daemon.version, env!("CARGO_PKG_VERSION"));
         return Ok(if theirs == ours {
@@ -103,9 +108,15 @@ fn check_daemon(target: &CommandTarget) -> Result<Finding, Failure> {
             finding(what, Verdict::Notice, text)
         });
     }
-    Ok(match target.layout.holder() {
-        Some(pid) => finding(what, Verdict::Good, format!("running as process {pid}")),
-        None => finding(what, Verdict::Bad, "not running: skupper system start"),
+    Ok(match (target.daemon_state()?, target.layout.holder()) {
+        (DaemonState::Absent, _) => {
+            finding(what, Verdict::Bad, "not running: skupper system start")
+        }
+        (state, Some(pid)) => {
+            let text = format!("{} as process {pid}", state.as_str());
+            finding(what, Verdict::Good, text)
+        }
+        (state, None) => finding(what, Verdict::Good, state.as_str()),
     })
 }
 

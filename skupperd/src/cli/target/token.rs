@@ -6,6 +6,7 @@ use crate::{
     control::{WaitGoal, WaitOutcome},
     model::{Key, Kind, Name, Phase},
     operate::{self, GrantOptions},
+    store::DaemonState,
 };
 use anyhow::anyhow;
 use serde_json::Value;
@@ -121,12 +122,16 @@ impl CommandTarget {
         loop {
             let statuses = self.dir.statuses(Kind::Link)?;
             let status = statuses.get(name).map(|v| &v["status"]);
-            if status.is_some_and(|s| s["status"] == Phase::Ready.as_str()) {
+            let running = self.daemon_state()? == DaemonState::Running;
+            if running && status.is_some_and(|s| s["status"] == Phase::Ready.as_str()) {
                 return Ok(WaitOutcome::Reached);
             }
             if begin.elapsed() >= timeout {
                 let text = status.map(|s| s["message"].as_str().unwrap_or_default());
-                let text = text.unwrap_or("skupperd has not read it yet: is skupperd running?");
+                let text = match running {
+                    true => text.unwrap_or("skupperd has not read it yet"),
+                    false => operate::NOT_RUNNING,
+                };
                 return Ok(WaitOutcome::TimedOut(text.to_owned()));
             }
             std::thread::sleep(POLL_INTERVAL);
