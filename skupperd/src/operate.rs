@@ -14,12 +14,13 @@ mod token;
 
 pub use adopt::adopt;
 pub use bundle::{Bundle, bundle};
-pub use change::{check, create, edge_without_access, merge, update};
+pub use change::{check, create, edge_without_access, merge, update, without_positions};
 pub use documents::{NOT_RUNNING, documents};
 pub use issuer::{issuers, rotate};
 pub use link::{LinkOptions, generate as generate_link};
 pub use resources::{
-    apply, delete, desired, find, namespaces, parse_documents, remove, remove_namespace, write,
+    AppliedResource, ApplyEffect, Existing, apply, delete, desired, find, namespaces,
+    parse_documents, remove, remove_namespace, write,
 };
 pub use revoke::{RevokedCertificate, revoke};
 pub use token::{GrantOptions, grant, grant_state, redeem, site, token};

@@ -91,6 +91,44 @@ fn generated_resources_apply_and_nothing_is_written() {
     assert!(files.input().is_empty(), "{:?}", files.input());
 }
 
+#[test]
+fn create_refuses_what_exists_and_force_replaces_it() {
+    let files = Files::new();
+    let site: &[&str] = &["site", "generate", "s", "--edge=false"];
+    for words in NEW.iter().map(|(_, words)| *words).chain([site]) {
+        let (noun, name) = (words[0], words[2]);
+        let create = [&[noun, "create"], &words[2..]].concat();
+        files.ok(&create);
+        let before = files.json(&[noun, "status", name]);
+        let text = files.fails(1, &create);
+        let expected = format!(
+            "{noun} {name:?} exists already in namespace default\n\
+             Change it with: skupper {noun} update {name}; to replace it, use --force\n"
+        );
+        assert_eq!(text, expected);
+        assert_eq!(files.json(&[noun, "status", name]), before);
+        files.ok(&[&create[..], &["--force"]].concat());
+    }
+    // Errors of a document that a command makes name no line of it.
+    let text = files.fails(1, &["listener", "create", "c", "80"]);
+    assert!(
+        text.starts_with("Listener c: spec.port: port 80 is already mapped"),
+        "{text}"
+    );
+    // What was invalid is replaced without being asked for.
+    let broken = "apiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata: {name: b}\nspec: {}\n";
+    let input = files.0.path().join("namespaces/default/input/resources");
+    fs::write(input.join("Listener-b.yaml"), broken).expect("a file");
+    files.ok(&["listener", "create", "b", "90"]);
+    // A token that may not have been used yet.
+    let token = files.0.path().join("token.yaml");
+    fs::write(&token, "a token").expect("a file");
+    let issue = ["token", "issue", token.to_str().expect("a path")];
+    let text = files.fails(1, &issue);
+    assert!(text.contains("token.yaml exists already\n"), "{text}");
+    assert_eq!(fs::read_to_string(&token).expect("the file"), "a token");
+}
+
 /// A resource, its flags, the field that they set, and its value.
 const FLAGS: &str = r#"
 site s | --enable-link-access | /spec/linkAccess | "default"

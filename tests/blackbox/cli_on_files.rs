@@ -121,9 +121,10 @@ fn sites_and_files_are_the_same_over_dbus_and_on_files() {
              apiVersion: skupper.io/v2alpha1\nkind: Connector\nmetadata: {{name: x}}\n\
              spec: {{routingKey: x, host: 127.0.0.1, port: 9}}\n"
         );
-        fs::write(&file, two).expect("a file");
+        fs::write(&file, &two).expect("a file");
         let mut text = shown(cli, "site", "a");
         text += &cli.transcript(&["site", "create", "other"]);
+        text += &cli.transcript(&["site", "create", "a"]);
         text += &cli.transcript(&[
             "site",
             "update",
@@ -136,6 +137,9 @@ fn sites_and_files_are_the_same_over_dbus_and_on_files() {
         text += &cli.transcript(&["site", "generate", "z", "--enable-link-access"]);
         text += &cli.transcript(&["system", "apply", "-f", &file]);
         cli.site.wait_status("Listener", "x", "Ready");
+        text += &cli.transcript(&["system", "apply", "-f", &file]);
+        let changed = two.replace("port: 9}", "port: 10}");
+        fs::write(&file, changed).expect("a file");
         text += &cli.transcript(&["system", "apply", "-f", &file]);
         text += &cli.transcript(&["system", "delete", "-f", &file]);
         text += &cli.transcript(&["system", "delete", "-f", &file]);
@@ -358,7 +362,7 @@ fn wait_ends_on_success_or_timeout() {
     assert!(said.contains("Listener \"web\" is configured"), "{said}");
     // No resource matches.
     let begin = Instant::now();
-    let ready = ["--wait", "ready", "--timeout", "1s"];
+    let ready = ["--force", "--wait", "ready", "--timeout", "1s"];
     let said = cli.transcript(&[&create[..], &ready].concat());
     assert!(said.contains("exit code 1"), "{said}");
     let late = "! listener \"web\" is not ready after 1 s: ";

@@ -377,6 +377,27 @@ fn parallel_creates_lose_nothing() {
 }
 
 #[test]
+fn of_parallel_creates_of_one_name_one_succeeds() {
+    let host = Host::new();
+    let children: Vec<_> = (0..20)
+        .map(|n| {
+            let mut command = host.command();
+            command.args(["listener", "create", "l", &(9000 + n).to_string()]);
+            let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().expect("runs")
+        })
+        .collect();
+    let mut codes = Vec::new();
+    for mut child in children {
+        codes.push(child.wait().expect("ended").code());
+    }
+    codes.sort_unstable();
+    let mut expected = vec![Some(1); 20];
+    expected[0] = Some(0);
+    assert_eq!(codes, expected);
+}
+
+#[test]
 fn a_killed_command_leaves_the_old_or_the_new_file() {
     let host = Host::new();
     let mut many = String::new();

@@ -36,7 +36,7 @@ pub fn running_site(name: &str) -> Site {
 /// Issues a token at a site and returns its file.
 pub fn issue_token(a: &Site, args: &[&str]) -> PathBuf {
     let file = a.root().join("token.yaml");
-    let mut all = vec!["token", "issue", file.to_str().expect("a path")];
+    let mut all = vec!["token", "issue", file.to_str().expect("a path"), "--force"];
     all.extend(args);
     let said = a.ok(&all);
     assert!(

@@ -13,7 +13,11 @@ use super::{
     view::ViewArgs,
     wait::{self, WaitArgs},
 };
-use crate::model::{API_VERSION, Kind, check_name};
+use crate::{
+    model::{API_VERSION, Kind, check_name},
+    operate::Existing,
+};
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::fmt;
@@ -99,6 +103,8 @@ pub(super) enum Verb<W: CliKind> {
     Create {
         #[command(flatten)]
         create: CreateArgs<W>,
+        #[arg(long, help = format!("Replace the {} of this name, if there is one", W::NOUN))]
+        force: bool,
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -158,10 +164,14 @@ fn article(kind: Kind) -> &'static str {
 
 pub(super) fn run<W: CliKind>(target: &CommandTarget, verb: Verb<W>) -> Outcome {
     match verb {
-        Verb::Create { create, wait } => {
+        Verb::Create {
+            create,
+            force,
+            wait,
+        } => {
             let value = new_resource(&create)?;
-            let path = target.create(&value)?;
-            output::print(&format!("File written to {path}"))?;
+            let (noun, name) = (W::NOUN, &create.name);
+            write_new(target, W::KIND, noun, name, &value, force)?;
             wait.written(target, W::KIND, &create.name, &value, true)
         }
         Verb::Update { update: args, wait } => update(target, &args, &wait),
@@ -190,6 +200,34 @@ pub(super) fn run<W: CliKind>(target: &CommandTarget, verb: Verb<W>) -> Outcome 
             output::document(&value, format.encoding()?.unwrap_or(Encoding::Yaml))
         }
     }
+}
+
+/// Writes a resource that does not exist yet, unless it is to be replaced, and prints its file.
+pub(super) fn write_new(
+    target: &CommandTarget,
+    kind: Kind,
+    noun: &str,
+    name: &str,
+    value: &Value,
+    force: bool,
+) -> Outcome {
+    let existing = if force {
+        Existing::Replace
+    } else {
+        let all = target.documents(kind)?;
+        // An invalid document has a status only, and is replaced.
+        let mut valid = all.iter().filter(|v| v.get("spec").is_some());
+        if valid.any(|v| v["metadata"]["name"] == name) {
+            return Err(Failure::Failed(anyhow!(
+                "{noun} {name:?} exists already in namespace {}\n\
+                 Change it with: skupper {noun} update {name}; to replace it, use --force",
+                target.name()
+            )));
+        }
+        Existing::Refuse
+    };
+    let path = target.create(value, existing)?;
+    output::print(&format!("File written to {}", path.display()))
 }
 
 /// Names and values of the status of one resource.

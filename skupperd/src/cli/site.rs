@@ -5,7 +5,7 @@ use super::{
     examples::examples,
     invalid,
     output::{self, Encoding, Format},
-    show,
+    resource, show,
     target::CommandTarget,
     view::ViewArgs,
     wait::{self, WaitArgs},
@@ -36,6 +36,9 @@ pub(super) enum Verb {
         name: String,
         #[command(flatten)]
         options: SiteOptions,
+        /// Replace the site of this name, if there is one
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         wait: WaitArgs,
     },
@@ -168,6 +171,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
         Verb::Create {
             name,
             options,
+            force,
             wait,
         } => {
             let site = new_site(&name, &options)?;
@@ -179,8 +183,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
                 let text = format!("there is already a site created for this namespace: {other}");
                 return Err(invalid(text));
             }
-            let path = target.create(&site)?;
-            output::print(&format!("File written to {path}"))?;
+            resource::write_new(target, Kind::Site, "site", &name, &site, force)?;
             wait.written(target, Kind::Site, &name, &site, true)
         }
         Verb::Update {

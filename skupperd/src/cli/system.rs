@@ -8,7 +8,7 @@ use crate::{
     control::WaitGoal,
     manifest::{MAX_FILE_SIZE, to_yaml},
     model::{Key, Kind, Name, Namespace},
-    operate,
+    operate::{self, ApplyEffect},
     store::read_named,
 };
 use anyhow::anyhow;
@@ -148,9 +148,11 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
         Verb::Teardown { yes } => teardown(target, yes),
         Verb::Apply { filename } => {
             let (path, text) = read(filename)?;
-            for (key, file) in target.apply(&path, &text)? {
-                output::print(&format!("File written to {file}"))?;
-                output::print(&format!("{key} added"))?;
+            for applied in target.apply(&path, &text)? {
+                if applied.effect != ApplyEffect::Unchanged {
+                    output::print(&format!("File written to {}", applied.file.display()))?;
+                }
+                output::print(&format!("{} {}", applied.key, applied.effect.as_str()))?;
             }
             output::print("Custom resources are applied.")
         }
@@ -174,8 +176,8 @@ fn adopt(target: &CommandTarget, dir: &Path) -> Outcome {
         text.push_str("---\n");
         text.push_str(&to_yaml(&document).map_err(anyhow::Error::from)?);
     }
-    for (key, _) in target.apply(dir, &text)? {
-        output::print(&format!("{key} adopted"))?;
+    for applied in target.apply(dir, &text)? {
+        output::print(&format!("{} adopted", applied.key))?;
     }
     output::print(&format!(
         "Namespace {:?} has a copy of {}. Stop the router that ran the site: skupperd opens its ports \

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     control::{self, Bus, ConnectError, Daemon, DaemonClient, WaitGoal, WaitOutcome},
     model::{Key, Kind, Namespace},
-    operate::{self, LinkOptions, RevokedCertificate},
+    operate::{self, AppliedResource, Existing, LinkOptions, RevokedCertificate},
     store::{DaemonState, Layout, NamespaceDir},
 };
 use anyhow::anyhow;
@@ -218,13 +218,19 @@ impl CommandTarget {
     }
 
     /// Writes a whole resource. Returns its file.
-    pub(super) fn create(&self, document: &Value) -> Result<String, Failure> {
+    pub(super) fn create(&self, document: &Value, existing: Existing) -> Result<PathBuf, Failure> {
         Ok(match self.backend()? {
-            Backend::Files(_) => operate::create(&self.dir, document)?.display().to_string(),
+            Backend::Files(_) => operate::create(&self.dir, document, existing)?,
             Backend::Daemon(client) => {
                 let text = operate::check(&self.dir, document)?;
-                let written = client.apply(self.name(), &text)?;
-                written.into_iter().map(|(_, path)| path).collect()
+                let written = client.apply(self.name(), &text, existing);
+                let written = written.map_err(|error| match error {
+                    control::Error::Failed(text) => {
+                        control::Error::Failed(operate::without_positions(&text))
+                    }
+                    other => other,
+                })?;
+                written.into_iter().map(|applied| applied.file).collect()
             }
         })
     }
@@ -253,18 +259,15 @@ impl CommandTarget {
         })
     }
 
-    /// Applies the resources of a text: all of them, or none. Returns each with its file.
-    pub(super) fn apply(&self, path: &Path, text: &str) -> Result<Vec<(Key, String)>, Failure> {
+    /// Applies the resources of a text: all of them, or none.
+    pub(super) fn apply(&self, path: &Path, text: &str) -> Result<Vec<AppliedResource>, Failure> {
+        let replace = Existing::Replace;
         match self.backend()? {
-            Backend::Files(_) => {
-                let applied = operate::apply(&self.dir, path, text)?.into_iter();
-                let applied = applied.map(|(key, path)| (key, path.display().to_string()));
-                Ok(applied.collect())
-            }
+            Backend::Files(_) => Ok(operate::apply(&self.dir, path, text, replace)?),
             Backend::Daemon(client) => {
                 // Errors of the text itself are found here, with the name of the file.
                 operate::parse_documents(&self.dir, path, text)?;
-                let applied = client.apply(self.name(), text);
+                let applied = client.apply(self.name(), text, replace);
                 Ok(applied.map_err(|e| with_file_name(e, path))?)
             }
         }

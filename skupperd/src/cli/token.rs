@@ -32,6 +32,9 @@ pub(super) enum Verb {
     Issue {
         /// File to write the token to
         file: PathBuf,
+        /// Replace the file, if it exists
+        #[arg(long)]
+        force: bool,
         /// Number of times that the token can be redeemed
         #[arg(
             long,
@@ -73,12 +76,14 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     match verb {
         Verb::Issue {
             file,
+            force,
             redemptions_allowed,
             expiration_window,
             cost,
             name,
             timeout,
         } => {
+            check_token_file(&file, force)?;
             let options = GrantOptions {
                 name,
                 redemptions_allowed,
@@ -90,6 +95,23 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     }
 }
 
+/// Refuses a file that cannot be written, before a grant is made. The token in an existing file may not
+/// have been used yet.
+fn check_token_file(file: &Path, force: bool) -> Outcome {
+    let shown = file.display();
+    if file.is_dir() {
+        return Err(invalid(format!(
+            "token file name is not valid: {shown} is a directory"
+        )));
+    }
+    if !force && file.symlink_metadata().is_ok() {
+        return Err(Failure::Failed(anyhow!(
+            "{shown} exists already\nChoose another file; to replace this one, use --force"
+        )));
+    }
+    Ok(())
+}
+
 fn issue(
     target: &CommandTarget,
     file: &Path,
@@ -97,12 +119,6 @@ fn issue(
     cost: u32,
     timeout: Duration,
 ) -> Outcome {
-    if file.is_dir() {
-        return Err(invalid(format!(
-            "token file name is not valid: {} is a directory",
-            file.display()
-        )));
-    }
     let times = match options.redemptions_allowed {
         1 => "once".to_owned(),
         allowed => format!("{allowed} times"),

@@ -4,7 +4,9 @@ use super::{Bus, Error, NAME};
 use crate::{
     manifest::settings,
     model::{Key, Kind, Name, Namespace, SettingTexts, Settings, SiteSettings},
-    operate::{GrantOptions, LinkOptions, RevokedCertificate},
+    operate::{
+        AppliedResource, ApplyEffect, Existing, GrantOptions, LinkOptions, RevokedCertificate,
+    },
     store::DaemonState,
 };
 use serde_json::Value;
@@ -38,7 +40,12 @@ trait Skupper {
     #[zbus(property)]
     fn namespaces(&self) -> zbus::Result<Vec<String>>;
     #[zbus(allow_interactive_auth)]
-    fn apply(&self, namespace: &str, document: &str) -> zbus::Result<Vec<(String, String)>>;
+    fn apply_with(
+        &self,
+        namespace: &str,
+        document: &str,
+        options: &Options<'_>,
+    ) -> zbus::Result<Vec<(String, String, String)>>;
     #[zbus(allow_interactive_auth)]
     fn update(&self, namespace: &str, kind: &str, name: &str, change: &str)
     -> zbus::Result<String>;
@@ -180,13 +187,25 @@ impl DaemonClient {
         Ok(names.collect())
     }
 
-    /// Applies the resources of a text: all, or none. Returns each with its file.
-    pub fn apply(&self, namespace: &str, text: &str) -> Result<Vec<(Key, String)>, Error> {
-        let applied = self.call(async |proxy| proxy.apply(namespace, text).await)?;
+    /// Applies the resources of a text: all, or none.
+    pub fn apply(
+        &self,
+        namespace: &str,
+        text: &str,
+        existing: Existing,
+    ) -> Result<Vec<AppliedResource>, Error> {
+        let create_only = Variant::from(existing == Existing::Refuse);
+        let options = Options::from([("create-only", create_only)]);
+        let applied = self.call(async |proxy| proxy.apply_with(namespace, text, &options).await)?;
         let applied = applied.into_iter();
-        applied
-            .map(|(text, path)| Ok((parse_key(&text)?, path)))
-            .collect()
+        let parse = |(key, file, effect): (String, String, String)| {
+            let effect = ApplyEffect::parse(&effect).ok_or_else(|| {
+                Error::Failed(format!("skupperd returned {effect:?}, which is no effect"))
+            })?;
+            let (key, file) = (parse_key(&key)?, file.into());
+            Ok(AppliedResource { key, file, effect })
+        };
+        applied.map(parse).collect()
     }
 
     /// Merges a change into a resource. Returns its file; none if the resource does not exist.

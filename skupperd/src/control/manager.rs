@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Key, Kind},
-    operate::{self, GrantOptions, LinkOptions},
+    operate::{self, AppliedResource, Existing, GrantOptions, LinkOptions},
     store::ResourceSnapshot,
 };
 use serde_json::{Value, json};
@@ -77,12 +77,41 @@ impl Manager {
             .await?;
         check_size(&document)?;
         let applied = self.run_change(&call, move |at| {
-            operate::apply(at, Path::new("-"), &document)
+            operate::apply(at, Path::new("-"), &document, Existing::Replace)
         });
         let applied = applied.await?.into_iter();
         Ok(applied
-            .map(|(key, path)| (key_path(&key), path.display().to_string()))
+            .map(|a| (key_path(&a.key), a.file.display().to_string()))
             .collect())
+    }
+
+    /// As Apply. Returns each resource as `<Kind>/<name>`, its file, and `added`, `changed` or
+    /// `unchanged`. Options: `create-only` (b): fail if one of the resources exists.
+    async fn apply_with(
+        &self,
+        namespace: &str,
+        document: String,
+        mut options: Options,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(String, String, String)>, Error> {
+        let call = self
+            .authorize_change(connection, &header, namespace)
+            .await?;
+        check_size(&document)?;
+        let existing = match option::<bool>(&mut options, "create-only")? {
+            Some(true) => Existing::Refuse,
+            _ => Existing::Replace,
+        };
+        reject_unknown_options(&options)?;
+        let applied = self.run_change(&call, move |at| {
+            operate::apply(at, Path::new("-"), &document, existing)
+        });
+        let texts = |a: AppliedResource| {
+            let file = a.file.display().to_string();
+            (key_path(&a.key), file, a.effect.as_str().to_owned())
+        };
+        Ok(applied.await?.into_iter().map(texts).collect())
     }
 
     /// Deletes a resource, and with a Link its credentials if nothing else uses them. Returns what was

@@ -1,6 +1,9 @@
 //! Creating and changing resources. A change keeps all fields that it does not name.
 
-use super::{Outcome, invalid, resources};
+use super::{
+    OperateError, Outcome, invalid,
+    resources::{self, Existing},
+};
 use crate::{
     manifest::{parse, to_yaml},
     model::Kind,
@@ -26,11 +29,15 @@ pub fn merge(into: &mut Value, change: &Value) {
     }
 }
 
-/// Writes a whole resource, in place of the one of its name. Returns the file.
-pub fn create(namespace: &NamespaceDir, document: &Value) -> Outcome<PathBuf> {
+/// Writes a whole resource. Returns the file.
+pub fn create(namespace: &NamespaceDir, document: &Value, existing: Existing) -> Outcome<PathBuf> {
     let text = check(namespace, document)?;
-    let written = resources::apply(namespace, Path::new("-"), &text)?;
-    let path = written.into_iter().next().map(|(_, path)| path);
+    let written = resources::apply(namespace, Path::new("-"), &text, existing);
+    let written = written.map_err(|error| match error {
+        OperateError::Failed(text) => OperateError::Failed(without_positions(&text)),
+        invalid @ OperateError::Invalid(_) => invalid,
+    })?;
+    let path = written.into_iter().next().map(|applied| applied.file);
     path.ok_or_else(|| invalid("the document has no resource"))
 }
 
@@ -38,17 +45,20 @@ pub fn create(namespace: &NamespaceDir, document: &Value) -> Outcome<PathBuf> {
 pub fn check(namespace: &NamespaceDir, document: &Value) -> Outcome<String> {
     let text = to_yaml(document)?;
     for read in parse(Path::new("-"), text.as_bytes(), Some(namespace.name())) {
-        read.map_err(|e| invalid(without_path(&e.to_string())))?;
+        read.map_err(|e| invalid(without_positions(&e.to_string())))?;
     }
     Ok(text)
 }
 
-/// A document that a command makes has no file, which errors would begin with.
-fn without_path(error: &str) -> String {
-    let rest = error
-        .strip_prefix("-:")
-        .and_then(|rest| rest.split_once(": "));
-    rest.map_or(error, |(_, rest)| rest).to_owned()
+/// Errors of a document that a command makes, without the file and the line that they begin with.
+pub fn without_positions(errors: &str) -> String {
+    let lines = errors.lines().map(|line| {
+        let rest = line
+            .strip_prefix("-:")
+            .and_then(|rest| rest.split_once(": "));
+        rest.map_or(line, |(_, rest)| rest)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Merges `change` into a resource. Returns the file; none if the resource does not exist.
@@ -146,7 +156,7 @@ mod tests {
             "apiVersion": "skupper.io/v2alpha1", "kind": "Site", "metadata": {"name": "a"},
             "spec": {"linkAccess": "default", "settings": {"x": "y"}},
         });
-        create(&namespace, &site).unwrap();
+        create(&namespace, &site, Existing::Refuse).unwrap();
         let refused = |change: Value| {
             let done = update(&namespace, Kind::Site, "a", &change);
             done.unwrap_err().to_string()

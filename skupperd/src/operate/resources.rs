@@ -7,7 +7,10 @@ use crate::{
     store::{Editor, Layout, NamespaceDir},
 };
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// All resources of the namespace, or all errors. Invalid ones of the kinds `but` are left out.
 pub(super) fn valid_resources(
@@ -142,10 +145,72 @@ fn nothing_changed(lines: &[String]) -> OperateError {
     OperateError::Failed(format!("{}\nnothing was changed", lines.join("\n")))
 }
 
-/// Applies the resources of a text: all of them, or none. Returns each with its file.
-pub fn apply(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcome<Vec<(Key, PathBuf)>> {
+/// What applying a resource did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyEffect {
+    Added,
+    Changed,
+    /// It was as it is; no file was written.
+    Unchanged,
+}
+
+impl ApplyEffect {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let effects = [Self::Added, Self::Changed, Self::Unchanged];
+        effects.into_iter().find(|effect| effect.as_str() == text)
+    }
+}
+
+/// A resource that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedResource {
+    pub key: Key,
+    /// The file that has it.
+    pub file: PathBuf,
+    pub effect: ApplyEffect,
+}
+
+/// What to do with a resource that exists already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    Replace,
+    /// Its name is taken: an error, and nothing is changed.
+    Refuse,
+}
+
+/// Applies the resources of a text: all of them, or none.
+pub fn apply(
+    namespace: &NamespaceDir,
+    path: &Path,
+    text: &str,
+    existing: Existing,
+) -> Outcome<Vec<AppliedResource>> {
     let resources = parse_documents(namespace, path, text)?;
     let mut editor = namespace.edit()?;
+    let before: BTreeMap<Key, LocatedResource> = editor
+        .load()?
+        .resources
+        .into_iter()
+        .map(|located| (located.key(), located))
+        .collect();
+    if existing == Existing::Refuse {
+        let taken = resources.iter().map(LocatedResource::key);
+        let taken = taken.filter(|key| before.contains_key(key));
+        let lines: Vec<String> = taken
+            .map(|key| format!("{key} exists already in namespace {}", namespace.name()))
+            .collect();
+        if !lines.is_empty() {
+            return Err(nothing_changed(&lines));
+        }
+    }
     let conflicts = editor.conflicts(&resources)?;
     if !conflicts.is_empty() {
         let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
@@ -153,8 +218,22 @@ pub fn apply(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcome<Vec<(
     }
     let mut done = Vec::new();
     for located in &resources {
-        let document = text.get(located.body.clone()).unwrap_or_default();
-        done.push((located.key(), editor.write_resource(document)?));
+        let key = located.key();
+        let (file, effect) = match before.get(&key) {
+            // The resource too: the document of a Secret does not have its content.
+            Some(old) if old.document == located.document && old.resource == located.resource => {
+                (old.file.to_path_buf(), ApplyEffect::Unchanged)
+            }
+            old => {
+                let document = text.get(located.body.clone()).unwrap_or_default();
+                let effect = match old {
+                    Some(_) => ApplyEffect::Changed,
+                    None => ApplyEffect::Added,
+                };
+                (editor.write_resource(document)?, effect)
+            }
+        };
+        done.push(AppliedResource { key, file, effect });
     }
     Ok(done)
 }
