@@ -18,6 +18,7 @@ mod daemon_http;
 mod debug;
 mod examples;
 mod flags;
+mod input_errors;
 mod issuer;
 mod kernel_state;
 mod link;

@@ -28,6 +28,7 @@ mod hostile;
 mod hostile_bytes;
 mod hostile_peers;
 mod http_requests;
+mod input_errors;
 mod links;
 mod listeners;
 mod logs;

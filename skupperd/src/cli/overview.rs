@@ -3,12 +3,14 @@
 mod network_status;
 
 use super::{
-    Failure, Outcome, examples::examples, output, show, target::CommandTarget, view::ViewArgs,
+    Failure, Outcome, examples::examples, input_errors, output, show, target::CommandTarget,
+    view::ViewArgs,
 };
 use crate::{
     model::{Kind, Phase},
     operate::{NO_SITE, NOT_RUNNING},
 };
+use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -60,20 +62,30 @@ pub(super) fn network(target: &CommandTarget, verb: NetworkVerb) -> Outcome {
 /// The site of the namespace and its resources, as one document.
 fn site_overview(target: &CommandTarget) -> Result<Value, Failure> {
     let all = |kind| target.documents(kind);
+    let site = chosen_site(all(Kind::Site)?);
+    let (links, listeners) = (all(Kind::Link)?, all(Kind::Listener)?);
+    let (multi_key, connectors) = (all(Kind::MultiKeyListener)?, all(Kind::Connector)?);
+    let shown = [&links, &listeners, &multi_key, &connectors];
+    let shown: Vec<&Value> = shown.into_iter().flatten().chain(&site).collect();
     Ok(json!({
         "namespace": target.name(),
         "daemon": target.daemon_state()?.as_str(),
-        "site": active_site(all(Kind::Site)?),
-        "links": all(Kind::Link)?,
-        "listeners": all(Kind::Listener)?,
-        "multiKeyListeners": all(Kind::MultiKeyListener)?,
-        "connectors": all(Kind::Connector)?,
+        "inputErrors": input_errors::hidden(target, target.name(), &shown)?,
+        "site": site,
+        "links": links,
+        "listeners": listeners,
+        "multiKeyListeners": multi_key,
+        "connectors": connectors,
     }))
 }
 
-/// The Site that skupperd serves: one that it refuses has no spec.
-fn active_site(sites: Vec<Value>) -> Option<Value> {
-    sites.into_iter().find(|v| v.get("spec").is_some())
+/// The Site that skupperd serves, or else one that is invalid, which has no spec.
+pub(super) fn chosen_site(mut sites: Vec<Value>) -> Option<Value> {
+    let valid = sites.iter().position(|v| v.get("spec").is_some());
+    match valid {
+        Some(valid) => Some(sites.swap_remove(valid)),
+        None => sites.pop(),
+    }
 }
 
 fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
@@ -84,8 +96,9 @@ fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
 fn screen(all: &Value) -> String {
     let namespace = show::text(all, "/namespace");
     let Some(site) = all.get("site").filter(|v| !v.is_null()) else {
+        let errors = input_errors::section(list(all, "/inputErrors"));
         return format!(
-            "There is no site in namespace {namespace}; create one with: skupper site create NAME"
+            "There is no site in namespace {namespace}; create one with: skupper site create NAME\n{errors}"
         );
     };
     let (name, status, message) = show::status(site);
@@ -105,7 +118,7 @@ fn screen(all: &Value) -> String {
     section(&mut text, links(all, site));
     section(&mut text, listeners(all));
     section(&mut text, connectors(all));
-    text
+    text + &input_errors::section(list(all, "/inputErrors"))
 }
 
 fn section(text: &mut String, (header, rows): (&[&str], Vec<Vec<String>>)) {
@@ -180,8 +193,14 @@ fn connectors(all: &Value) -> Table {
 
 /// The sites of the network that the site of this namespace knows.
 fn sites(target: &CommandTarget) -> Result<Value, Failure> {
-    let site = active_site(target.documents(Kind::Site)?);
+    let site = chosen_site(target.documents(Kind::Site)?);
     let site = site.ok_or_else(|| Failure::Invalid(NO_SITE.map(str::to_owned).to_vec()))?;
+    if site.get("spec").is_none() {
+        let (name, _, message) = show::status(&site);
+        return Err(Failure::Failed(anyhow!(
+            "site {name} is not valid: {message}"
+        )));
+    }
     Ok(json!(list(&site, "/status/network")))
 }
 

@@ -1,7 +1,8 @@
 //! `skupper system status`
 
 use super::{
-    Failure, Outcome, kernel_state, output, show, target::CommandTarget, unit, view::ViewArgs,
+    Failure, Outcome, input_errors, kernel_state, output, overview::chosen_site, show,
+    target::CommandTarget, unit, view::ViewArgs,
 };
 use crate::{
     model::{Kind, Namespace, Phase},
@@ -52,22 +53,22 @@ fn namespace(target: &CommandTarget, name: &Namespace) -> Result<Value, Failure>
         let ready = all.iter().filter(|v| is_ready(v)).count();
         Ok((ready, all.len() - ready))
     };
-    let sites = target.documents_of(name, Kind::Site)?;
-    // A refused Site has no spec.
-    let site = sites.iter().find(|v| v.get("spec").is_some());
+    let site = chosen_site(target.documents_of(name, Kind::Site)?);
+    let errors = input_errors::hidden(target, name, &[])?;
     let (up, down) = count(Kind::Link)?;
     let (listeners, waiting) = count(Kind::Listener)?;
     let (connectors, idle) = count(Kind::Connector)?;
     Ok(json!({
         "name": name,
-        "site": site.map(|v| show::text(v, "/metadata/name")),
-        "status": site.map(|v| show::status(v).1),
+        "site": site.as_ref().map(|v| show::text(v, "/metadata/name")),
+        "status": site.as_ref().map(|v| show::status(v).1),
         "linksUp": up,
         "linksDown": down,
         "listeners": listeners + waiting,
         "listenersReady": listeners,
         "connectors": connectors + idle,
         "connectorsReady": connectors,
+        "inputErrors": errors,
     }))
 }
 
@@ -124,6 +125,7 @@ fn screen(all: &Value) -> String {
         ),
     ]);
     let namespaces = all["namespaces"].as_array();
+    let errors = |v: &Value| v["inputErrors"].as_array().cloned().unwrap_or_default();
     let row = |v: &Value| {
         let text = |path: &str| show::text(v, path);
         let of = |ready: &str, all: &str| format!("{}/{}", text(ready), text(all));
@@ -135,6 +137,7 @@ fn screen(all: &Value) -> String {
             text("/linksDown"),
             of("/listenersReady", "/listeners"),
             of("/connectorsReady", "/connectors"),
+            errors(v).len().to_string(),
         ]
     };
     let rows: Vec<Vec<String>> = namespaces.into_iter().flatten().map(row).collect();
@@ -150,6 +153,8 @@ fn screen(all: &Value) -> String {
         "LINKS-DOWN",
         "LISTENERS-READY",
         "CONNECTORS-READY",
+        "INPUT-ERRORS",
     ];
-    screen + &output::columns(&header, &rows)
+    let errors: Vec<Value> = namespaces.into_iter().flatten().flat_map(errors).collect();
+    screen + &output::columns(&header, &rows) + &input_errors::section(&errors)
 }

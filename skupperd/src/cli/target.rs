@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     control::{self, Bus, ConnectError, Daemon, DaemonClient, WaitGoal, WaitOutcome},
+    manifest::ManifestError,
     model::{Key, Kind, Namespace},
     operate::{self, AppliedResource, Existing, LinkOptions, RevokedCertificate},
     store::{DaemonState, Layout, NamespaceDir},
@@ -214,6 +215,17 @@ impl CommandTarget {
                 operate::documents(&namespace, kind, self.daemon_state()?)?
             }
             Backend::Daemon(client) => client.list(namespace, kind)?,
+        })
+    }
+
+    /// Errors of the input files of a namespace.
+    pub(super) fn input_errors(
+        &self,
+        namespace: &Namespace,
+    ) -> Result<Vec<ManifestError>, Failure> {
+        Ok(match self.connect()? {
+            Backend::Files(_) => operate::input_errors(&self.layout.namespace(namespace))?,
+            Backend::Daemon(client) => client.input_errors(namespace)?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Bus, Error, NAME};
 use crate::{
-    manifest::settings,
+    manifest::{ManifestError, settings},
     model::{Key, Kind, Name, Namespace, SettingTexts, Settings, SiteSettings},
     operate::{
         AppliedResource, ApplyEffect, Existing, GrantOptions, LinkOptions, RevokedCertificate,
@@ -13,6 +13,7 @@ use serde_json::Value;
 use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
+    path::Path,
     time::Duration,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -23,6 +24,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest time for connecting to a bus and asking for the name of the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// File, line, kind, name, field and reason.
+type InputError = (String, u32, String, String, String, String);
 type Options<'a> = HashMap<&'a str, Variant<'a>>;
 
 #[zbus::proxy(
@@ -55,6 +58,7 @@ trait Skupper {
     fn delete_namespace(&self, namespace: &str) -> zbus::Result<()>;
     fn list(&self, namespace: &str, kind: &str) -> zbus::Result<Vec<String>>;
     fn list_issuers(&self, namespace: &str) -> zbus::Result<Vec<String>>;
+    fn input_errors(&self, namespace: &str) -> zbus::Result<Vec<InputError>>;
     fn steering(&self) -> zbus::Result<String>;
     #[zbus(allow_interactive_auth)]
     fn generate_link(&self, namespace: &str, options: &Options<'_>) -> zbus::Result<String>;
@@ -239,6 +243,21 @@ impl DaemonClient {
     pub fn list(&self, namespace: &str, kind: Kind) -> Result<Vec<Value>, Error> {
         let all = self.call(async |proxy| proxy.list(namespace, kind.as_str()).await)?;
         all.iter().map(|text| parse_json(text)).collect()
+    }
+
+    /// Errors of input files.
+    pub fn input_errors(&self, namespace: &str) -> Result<Vec<ManifestError>, Error> {
+        let all = self.call(async |proxy| proxy.input_errors(namespace).await)?;
+        let known = |text: String| Some(text).filter(|text| !text.is_empty());
+        let error = |(file, line, kind, name, field, reason): InputError| ManifestError {
+            file: Path::new(&file).into(),
+            line: line as usize,
+            kind: known(kind),
+            name: known(name),
+            field: known(field),
+            reason,
+        };
+        Ok(all.into_iter().map(error).collect())
     }
 
     pub fn issuers(&self, namespace: &str) -> Result<Vec<Value>, Error> {

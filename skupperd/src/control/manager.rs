@@ -10,6 +10,7 @@ use super::{
     },
 };
 use crate::{
+    manifest::ManifestError,
     model::{Key, Kind},
     operate::{self, AppliedResource, Existing, GrantOptions, LinkOptions},
     store::ResourceSnapshot,
@@ -224,6 +225,23 @@ impl Manager {
         Ok(documents.collect())
     }
 
+    /// Documents of the namespace's input files that are not valid, and files that cannot be read: file,
+    /// line, kind, name and field as far as known, and reason.
+    async fn input_errors(
+        &self,
+        namespace: &str,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<InputError>, Error> {
+        let namespace_dir = self.namespace_dir(namespace)?;
+        let errors = self
+            .run_read(connection, &header, move || {
+                operate::input_errors(&namespace_dir)
+            })
+            .await?;
+        Ok(errors.into_iter().map(input_error).collect())
+    }
+
     /// A Link and its Secret (YAML) for another site to apply. Options: `host` (s) at which that site
     /// reaches this one, `cost` (u), `name` (s).
     async fn generate_link(
@@ -389,6 +407,20 @@ impl Manager {
         self.run_read(connection, &header, move || Ok(dump(&published)))
             .await
     }
+}
+
+/// File, line, kind, name, field and reason.
+type InputError = (String, u32, String, String, String, String);
+
+fn input_error(error: ManifestError) -> InputError {
+    (
+        error.file.display().to_string(),
+        u32::try_from(error.line).unwrap_or(u32::MAX),
+        error.kind.unwrap_or_default(),
+        error.name.unwrap_or_default(),
+        error.field.unwrap_or_default(),
+        error.reason,
+    )
 }
 
 fn dump(published: &ResourceSnapshot) -> String {

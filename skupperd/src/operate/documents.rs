@@ -3,6 +3,7 @@
 
 use super::{Outcome, resources};
 use crate::{
+    manifest::ManifestError,
     model::{Draft, Kind, Name},
     store::{DaemonState, NamespaceDir, NamespaceResources, STOPPING, StatusDir, mark_unknown},
 };
@@ -28,6 +29,11 @@ pub fn documents(namespace: &NamespaceDir, kind: Kind, state: DaemonState) -> Ou
         }
     }
     Ok(found)
+}
+
+/// Documents of the input files that are not valid, and files that cannot be read.
+pub fn input_errors(namespace: &NamespaceDir) -> Outcome<Vec<ManifestError>> {
+    Ok(namespace.load()?.errors)
 }
 
 /// What the daemon has reported.

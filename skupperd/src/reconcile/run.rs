@@ -74,7 +74,8 @@ impl Timers {
     fn new(now: Instant) -> Self {
         Self {
             sync: now + RESYNC,
-            report: None,
+            // Of the resources that were applied before the loop, and of those that are invalid.
+            report: Some(now),
             netns_scan: now + RETRY,
             workload_scan: now + WORKLOAD_INTERVAL,
         }

@@ -3,7 +3,7 @@
 
 use crate::{
     cli::{
-        Failure, Outcome,
+        Failure, Outcome, input_errors,
         output::{self, Format},
         show,
         target::{CommandTarget, Scope},
@@ -142,11 +142,24 @@ fn autostart(target: &CommandTarget) -> Vec<Finding> {
     findings
 }
 
-/// The status of each resource.
+/// The status of each resource, and what is in the input files and is none.
 fn check_resources(target: &CommandTarget) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
+    let mut all = Vec::new();
     for kind in Kind::ALL {
-        for document in target.documents(kind)? {
+        all.push((kind, target.documents(kind)?));
+    }
+    let shown: Vec<&Value> = all.iter().flat_map(|(_, documents)| documents).collect();
+    for error in input_errors::hidden(target, target.name(), &shown)? {
+        let text = |path: &str| show::text(&error, path);
+        let what = format!("input file {}", text("/file"));
+        let reason = text("/text");
+        let reason = reason.strip_prefix(&text("/file")).unwrap_or(&reason);
+        let reason = reason.trim_start_matches(':');
+        findings.push(finding(what, Verdict::Bad, format!("line {reason}")));
+    }
+    for (kind, documents) in all {
+        for document in documents {
             // Kinds that are stored only have no status.
             if document.get("status").is_none() && !kind.is_served() {
                 continue;
