@@ -3,12 +3,17 @@
 //! The object `/io/skupper/Skupper1` has the methods and is an ObjectManager. Below it is an object for
 //! each resource, `<namespace>/<kind>/<name>`, whose properties follow the status of the resource and
 //! emit `PropertiesChanged`. Methods that work on files run on blocking threads, a few at a time. Every
-//! method that changes something asks [`authority`] first; reading is allowed to everybody.
+//! method that changes something asks [`authority`] first and logs the change with its caller
+//! ([`audit`]); reading is allowed to everybody.
 
+#[cfg(feature = "daemon")]
+mod audit;
 #[cfg(feature = "daemon")]
 mod authority;
 #[cfg(feature = "daemon")]
 mod call_limits;
+#[cfg(feature = "daemon")]
+mod changes;
 #[cfg(feature = "cli")]
 mod client;
 mod error;

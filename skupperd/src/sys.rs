@@ -55,6 +55,12 @@ pub fn user_named(name: &str) -> io::Result<Option<u32>> {
     Ok(user.map(|user| user.uid.as_raw()))
 }
 
+/// The name of a user. It may ask other hosts (NSS).
+pub fn user_name(uid: u32) -> Option<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    Some(user.ok()??.name)
+}
+
 /// The effective user and group of this process.
 pub fn user_and_group() -> (u32, u32) {
     (user(), nix::unistd::getegid().as_raw())

@@ -127,6 +127,26 @@ fn every_operation_works_over_dbus() {
         grants.contains("redemptions") && !grants.contains(code),
         "{grants}"
     );
+    let logged = |site: &Site, event: &str, subject: &str| {
+        let log = site.log();
+        let mut lines = log.lines();
+        lines.any(|l| l.contains(event) && l.contains(subject) && l.contains("uid="))
+    };
+    assert!(logged(
+        &a,
+        "token issued over D-Bus",
+        "subject=\"AccessGrant east\""
+    ));
+    assert!(logged(
+        &a,
+        "credentials for a link issued over D-Bus",
+        "namespace=\"default\""
+    ));
+    assert!(logged(
+        &b,
+        "token redeemed over D-Bus",
+        "subject=\"Link east\""
+    ));
     bus_a.call(&["Reload"]).expect("reloaded");
     bus_a
         .call(&["RotateIssuers", "ss", "default", ""])

@@ -2,6 +2,7 @@
 
 use skupper_tests::{
     SOON,
+    bus::Bus,
     echo::{Server, connect, refused, works},
     free_addr,
     site::{Site, linked},
@@ -181,4 +182,57 @@ fn grants_redemptions_and_links_are_logged_with_fields() {
     let text = fs::read_to_string(&token).expect("a token");
     let code = text.lines().find_map(|l| l.trim().strip_prefix("code: "));
     assert!(!a.log().contains(code.expect("a code")));
+}
+
+#[test]
+fn changes_over_dbus_are_logged_with_who_made_them() {
+    let bus = Bus::session();
+    let mut site = Site::new("a");
+    site.start_on(&bus, "session");
+    wait_until("the service on the bus", SOON, || {
+        bus.call(&["Dump"]).is_ok()
+    });
+    let uid = format!("uid={}", nix::unistd::geteuid());
+    let logged = |event: &str, subject: &str| {
+        let log = site.log();
+        let lines = log.lines().filter(|line| {
+            let what = [&format!("{event} over D-Bus"), subject, &uid];
+            what.iter().all(|part| line.contains(*part))
+        });
+        lines.count()
+    };
+    let call = |args: &[&str]| bus.call(args).expect("done");
+    let listener = |port: &str| {
+        format!(
+            "apiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata: {{name: l}}\n\
+             spec: {{routingKey: k, host: 127.0.0.1, port: {port}}}\n"
+        )
+    };
+    let subject = "namespace=\"default\" subject=\"Listener l\"";
+    for port in ["1", "1", "2"] {
+        call(&["Apply", "ss", "default", &listener(port)]);
+    }
+    assert_eq!(logged("resource added", subject), 1);
+    // The second call changed nothing.
+    assert_eq!(logged("resource changed", subject), 1);
+    let change = r#"{"spec": {"port": 3}}"#;
+    call(&["Update", "ssss", "default", "Listener", "l", change]);
+    assert_eq!(logged("resource changed", subject), 2);
+    call(&["Delete", "sss", "default", "Listener", "l"]);
+    assert_eq!(logged("resource deleted", subject), 1);
+    // A call that fails is no change.
+    bus.call(&["Delete", "sss", "default", "Listener", "l"])
+        .expect_err("it is gone");
+    assert_eq!(logged("resource deleted", subject), 1);
+    call(&["RotateIssuers", "ss", "default", "1h"]);
+    assert_eq!(
+        logged("replacement of CAs requested", "namespace=\"default\""),
+        1
+    );
+    call(&["Reload"]);
+    assert_eq!(logged("reload requested", ""), 1);
+    call(&["DeleteNamespace", "s", "default"]);
+    assert_eq!(logged("namespace deleted", "namespace=\"default\""), 1);
+    call(&["Drain"]);
+    assert_eq!(logged("stop requested", ""), 1);
 }

@@ -1,21 +1,16 @@
 //! The D-Bus methods. Their comments are the documentation in the introspection data.
 
 use super::{
-    Error, PATH,
+    Error, audit,
     authority::Action,
-    publish::without_secrets,
+    publish::dump,
     requests::{
-        GRANT_TIMEOUT, Manager, Options, check_size, duration_option, key_path, option, parse_kind,
-        reject_unknown_options,
+        GRANT_TIMEOUT, InputError, Manager, Options, check_size, duration_option, input_error,
+        key_path, option, parse_kind, reject_unknown_options,
     },
 };
-use crate::{
-    manifest::ManifestError,
-    model::{Key, Kind},
-    operate::{self, AppliedResource, Existing, GrantOptions, LinkOptions},
-    store::ResourceSnapshot,
-};
-use serde_json::{Value, json};
+use crate::operate::{self, AppliedResource, Existing, GrantOptions, LinkOptions};
+use serde_json::Value;
 use std::{path::Path, time::Duration};
 use zbus::{Connection, message::Header};
 
@@ -76,10 +71,7 @@ impl Manager {
         let call = self
             .authorize_change(connection, &header, namespace)
             .await?;
-        check_size(&document)?;
-        let applied = self.run_change(&call, move |at| {
-            operate::apply(at, Path::new("-"), &document, Existing::Replace)
-        });
+        let applied = self.apply_documents(&call, document, Existing::Replace);
         let applied = applied.await?.into_iter();
         Ok(applied
             .map(|a| (key_path(&a.key), a.file.display().to_string()))
@@ -99,15 +91,12 @@ impl Manager {
         let call = self
             .authorize_change(connection, &header, namespace)
             .await?;
-        check_size(&document)?;
         let existing = match option::<bool>(&mut options, "create-only")? {
             Some(true) => Existing::Refuse,
             _ => Existing::Replace,
         };
         reject_unknown_options(&options)?;
-        let applied = self.run_change(&call, move |at| {
-            operate::apply(at, Path::new("-"), &document, existing)
-        });
+        let applied = self.apply_documents(&call, document, existing);
         let texts = |a: AppliedResource| {
             let file = a.file.display().to_string();
             (key_path(&a.key), file, a.effect.as_str().to_owned())
@@ -128,13 +117,7 @@ impl Manager {
         let call = self
             .authorize_change(connection, &header, namespace)
             .await?;
-        let of = parse_kind(kind)?;
-        let text = not_found(of, &name, namespace);
-        let removed = self.run_change(&call, move |at| operate::delete(at, of, &name));
-        let removed = removed.await?;
-        if removed.is_empty() {
-            return Err(Error::NotFound(text));
-        }
+        let removed = self.delete_resource(&call, parse_kind(kind)?, name).await?;
         Ok(removed.iter().map(key_path).collect())
     }
 
@@ -152,13 +135,8 @@ impl Manager {
         let call = self
             .authorize_change(connection, &header, namespace)
             .await?;
-        check_size(&change)?;
-        let of = parse_kind(kind)?;
-        let change: Value = serde_json::from_str(&change)
-            .map_err(|e| Error::Invalid(format!("change is not valid JSON: {e}")))?;
-        let text = not_found(of, &name, namespace);
-        let path = self.run_change(&call, move |at| operate::update(at, of, &name, &change));
-        let path = path.await?.ok_or(Error::NotFound(text))?;
+        let path = self.update_resource(&call, parse_kind(kind)?, name, &change);
+        let path = path.await?;
         Ok(path.display().to_string())
     }
 
@@ -172,12 +150,7 @@ impl Manager {
         let call = self
             .authorize_change(connection, &header, namespace)
             .await?;
-        if self.run_change(&call, operate::remove_namespace).await? {
-            // The daemon stops the site when it reads the resources again.
-            return self.reload_and_wait().await;
-        }
-        let text = format!("namespace {namespace:?} does not exist");
-        Err(Error::NotFound(text))
+        self.delete_resources(&call).await
     }
 
     /// The CAs of the site as JSON documents, and until when replaced ones are trusted. Contains no
@@ -260,8 +233,10 @@ impl Manager {
             name: option(&mut options, "name")?,
         };
         reject_unknown_options(&options)?;
-        self.run_change(&call, move |at| operate::generate_link(at, link))
-            .await
+        let document = self.run_change(&call, move |at| operate::generate_link(at, link));
+        let document = document.await?;
+        call.log("credentials for a link issued", "").await;
+        Ok(document)
     }
 
     /// A token (YAML) with which other sites link to this one. Options: `name` (s), `cost` (u),
@@ -289,25 +264,7 @@ impl Manager {
         };
         let cost = option::<u32>(&mut options, "cost")?.unwrap_or(1).max(1);
         reject_unknown_options(&options)?;
-        let of = call.namespace.name().clone();
-        let name = self
-            .run_change(&call, move |at| operate::grant(at, grant))
-            .await?;
-        let key = Key::new(Kind::AccessGrant, name.clone());
-        match self.wait_for_grant(&of, &key, within).await {
-            Ok(details) => {
-                self.run_change(&call, move |at| operate::token(at, name, details, cost))
-                    .await
-            }
-            Err(error) => {
-                // The code was not handed out, so the grant cannot be redeemed.
-                self.run_change(&call, move |at| {
-                    operate::remove(&mut at.edit()?, key.kind, &key.name)
-                })
-                .await?;
-                Err(error)
-            }
-        }
+        self.issue(&call, grant, cost, within).await
     }
 
     /// Links the site to the one that issued a token (YAML). Returns the name of the Link.
@@ -323,6 +280,7 @@ impl Manager {
             .await?;
         check_size(&token)?;
         let name = operate::redeem(&call.namespace, Path::new("-"), &token).await?;
+        call.log("token redeemed", &format!("Link {name}")).await;
         Ok(name.to_string())
     }
 
@@ -341,6 +299,10 @@ impl Manager {
         let revoked = self
             .run_change(&call, move |at| operate::revoke(at, &name))
             .await?;
+        for revoked in &revoked {
+            let certificate = format!("{} of {}", revoked.serial, revoked.subject);
+            call.log("certificate revoked", &certificate).await;
+        }
         Ok(revoked.into_iter().map(|r| (r.serial, r.subject)).collect())
     }
 
@@ -360,7 +322,9 @@ impl Manager {
             let overlap = Some(overlap.as_str()).filter(|o| !o.is_empty());
             operate::rotate(at, overlap)
         })
-        .await
+        .await?;
+        call.log("replacement of CAs requested", "").await;
+        Ok(())
     }
 
     /// Reads all resources again, and returns when they are applied.
@@ -369,9 +333,9 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        self.authority
-            .check(connection, &header, Action::Manage, None)
-            .await?;
+        let manage = Action::Manage;
+        let user = self.authority.check(connection, &header, manage, None);
+        audit::log(user.await?, None, "reload requested", "").await;
         self.reload_and_wait().await
     }
 
@@ -382,9 +346,9 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        self.authority
-            .check(connection, &header, Action::Manage, None)
-            .await?;
+        let manage = Action::Manage;
+        let user = self.authority.check(connection, &header, manage, None);
+        audit::log(user.await?, None, "stop requested", "").await;
         // Full: the daemon is already stopping.
         let _ = self.requests.stop.try_send(());
         Ok(())
@@ -407,39 +371,4 @@ impl Manager {
         self.run_read(connection, &header, move || Ok(dump(&published)))
             .await
     }
-}
-
-/// File, line, kind, name, field and reason.
-type InputError = (String, u32, String, String, String, String);
-
-fn input_error(error: ManifestError) -> InputError {
-    (
-        error.file.display().to_string(),
-        u32::try_from(error.line).unwrap_or(u32::MAX),
-        error.kind.unwrap_or_default(),
-        error.name.unwrap_or_default(),
-        error.field.unwrap_or_default(),
-        error.reason,
-    )
-}
-
-fn dump(published: &ResourceSnapshot) -> String {
-    let documents = published.iter().map(|(namespace, documents)| {
-        let shown = documents
-            .iter()
-            .filter_map(|(key, d)| without_secrets(key, d));
-        let shown: Vec<Value> = shown.map(|d| (*d).clone()).collect();
-        (namespace.to_string(), Value::from(shown))
-    });
-    let dump = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "path": PATH,
-        "namespaces": documents.collect::<serde_json::Map<String, Value>>(),
-    });
-    dump.to_string()
-}
-
-fn not_found(kind: Kind, name: &str, namespace: &str) -> String {
-    let kind = kind.as_str().to_lowercase();
-    format!("{kind} {name} does not exist in namespace {namespace}")
 }

@@ -1,6 +1,7 @@
 //! Adds, changes and removes the D-Bus objects as resources come, change and go.
 
 use super::{
+    PATH,
     objects::{Grant, KindInterface, Link, PublishedResource, Resource, Service, Site},
     path::path,
 };
@@ -8,7 +9,7 @@ use crate::{
     model::{Key, Kind, Namespace},
     store::ResourceSnapshot,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -34,6 +35,23 @@ pub(super) fn without_secrets(key: &Key, document: &Arc<Value>) -> Option<Arc<Va
         }
         _ => Some(document.clone()),
     }
+}
+
+/// All resources with their statuses, without secrets, as JSON.
+pub(super) fn dump(published: &ResourceSnapshot) -> String {
+    let documents = published.iter().map(|(namespace, documents)| {
+        let shown = documents
+            .iter()
+            .filter_map(|(key, d)| without_secrets(key, d));
+        let shown: Vec<Value> = shown.map(|d| (*d).clone()).collect();
+        (namespace.to_string(), Value::from(shown))
+    });
+    let dump = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "path": PATH,
+        "namespaces": documents.collect::<serde_json::Map<String, Value>>(),
+    });
+    dump.to_string()
 }
 
 impl Objects {

@@ -1,12 +1,12 @@
 //! What the D-Bus methods share: authorization, blocking work, options, waiting for a grant.
 
 use super::{
-    Error,
+    Error, audit,
     authority::{Action, Authority, caller},
     call_limits::{CallKind, CallLimits, CallPermit},
 };
 use crate::{
-    manifest::MAX_FILE_SIZE,
+    manifest::{MAX_FILE_SIZE, ManifestError},
     model::{Key, Kind, Namespace, parse_duration},
     operate::{self, OperateError},
     reconcile::Reload,
@@ -48,6 +48,13 @@ pub(super) struct Manager {
 pub(super) struct AuthorizedCall {
     pub(super) namespace: NamespaceDir,
     user: u32,
+}
+
+impl AuthorizedCall {
+    /// Logs a change that the caller made, and of what.
+    pub(super) async fn log(&self, event: &str, subject: &str) {
+        audit::log(self.user, Some(self.namespace.name()), event, subject).await;
+    }
 }
 
 pub(super) type Options = HashMap<String, OwnedVariant>;
@@ -170,6 +177,20 @@ pub(super) fn parse_kind(text: &str) -> Result<Kind, Error> {
 /// `<Kind>/<name>`
 pub(super) fn key_path(key: &Key) -> String {
     format!("{}/{}", key.kind, key.name)
+}
+
+/// File, line, kind, name, field and reason.
+pub(super) type InputError = (String, u32, String, String, String, String);
+
+pub(super) fn input_error(error: ManifestError) -> InputError {
+    (
+        error.file.display().to_string(),
+        u32::try_from(error.line).unwrap_or(u32::MAX),
+        error.kind.unwrap_or_default(),
+        error.name.unwrap_or_default(),
+        error.field.unwrap_or_default(),
+        error.reason,
+    )
 }
 
 pub(super) fn check_size(document: &str) -> Result<(), Error> {

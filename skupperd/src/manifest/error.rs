@@ -67,8 +67,8 @@ impl ManifestError {
             kind = self.kind,
             name = self.name,
             field = self.field,
-            error = self.reason,
-            "{self}"
+            error = %self.reason,
+            "invalid document"
         );
     }
 }
