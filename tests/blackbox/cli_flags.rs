@@ -94,8 +94,7 @@ fn generated_resources_apply_and_nothing_is_written() {
 #[test]
 fn create_refuses_what_exists_and_force_replaces_it() {
     let files = Files::new();
-    let site: &[&str] = &["site", "generate", "s", "--edge=false"];
-    for words in NEW.iter().map(|(_, words)| *words).chain([site]) {
+    for (_, words) in NEW {
         let (noun, name) = (words[0], words[2]);
         let create = [&[noun, "create"], &words[2..]].concat();
         files.ok(&create);

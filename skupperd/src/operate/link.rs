@@ -3,17 +3,25 @@
 use super::{OperateError, Outcome, documents, invalid, no_site, resources};
 use crate::{
     access::link_documents,
-    model::{AccessRole, Endpoint, Host, Kind, Link, Name, Role, Settings, Spec, check_host},
+    manifest::LocatedResource,
+    model::{AccessRole, Endpoint, Host, Kind, Link, Name, Role, Settings, Site, Spec, check_host},
     pki,
     reconcile::{host_names, reachable},
     store::NamespaceDir,
 };
+use std::{collections::BTreeMap, net::IpAddr};
 
-/// Where this site accepts links: CA, host names and ports.
+/// A place where this site accepts links.
 struct Access {
     issuer: Name,
+    /// Credentials that its ports show.
     credentials: Name,
+    /// Names of its certificate; none stands for all that this host has.
     hosts: Vec<String>,
+    /// Of these hosts, the one for other sites.
+    preferred: Option<String>,
+    /// It listens on one address.
+    is_bound: bool,
     ports: Vec<AccessRole>,
 }
 
@@ -29,11 +37,10 @@ pub struct LinkOptions {
 
 /// A Link and its Secret for another site to apply. Each call issues new credentials.
 pub fn generate(namespace: &NamespaceDir, options: LinkOptions) -> Outcome<String> {
-    let LinkOptions {
-        mut host,
-        cost,
-        name,
-    } = options;
+    let LinkOptions { host, cost, name } = options;
+    if let Some(host) = &host {
+        check_host(host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
+    }
     let _editor = namespace.edit()?;
     let loaded = namespace.load()?.resources;
     let site = loaded.iter().find_map(|l| match &l.resource.spec {
@@ -41,75 +48,128 @@ pub fn generate(namespace: &NamespaceDir, options: LinkOptions) -> Outcome<Strin
         _ => None,
     });
     let (site_name, site) = site.ok_or_else(no_site)?;
-    let site_issuer = site
-        .default_issuer
-        .clone()
-        .map_or_else(|| Name::new(pki::SITE_CA), Ok);
-    let site_issuer = site_issuer?;
-    let explicit = loaded.iter().find_map(|l| match &l.resource.spec {
-        Spec::RouterAccess(access) => Some((l.resource.name().clone(), access.clone())),
-        _ => None,
-    });
-    let access = match explicit {
-        Some((_, access)) => {
-            let hosts = access
-                .subject_alternative_names
-                .iter()
-                .chain(&access.bind_host);
-            let hosts = hosts.map(ToString::to_string).collect();
-            let issuer = access.issuer.unwrap_or(site_issuer);
-            Access {
-                issuer,
-                credentials: access.tls_credentials,
-                hosts,
-                ports: access.roles,
-            }
-        }
-        None if site.link_access.is_enabled() => {
-            let ports = opened_ports(namespace, &site_name)?;
-            let named = &site.settings.link_access_hosts;
-            // The names of the site go before addresses that are found here.
-            host = host.or_else(|| named.first().map(ToString::to_string));
-            Access {
-                issuer: site_issuer,
-                credentials: site_name.clone(),
-                hosts: Vec::new(),
-                ports,
-            }
-        }
-        None => {
-            let text = "this site is not enabled for link access, there are no links created";
-            return Err(OperateError::Invalid(vec![
-                text.to_owned(),
-                format!("Enable it with: skupper site update {site_name} --enable-link-access"),
-            ]));
-        }
+    let accesses = accesses(namespace, &loaded, &site_name, &site)?;
+    let accesses = with_host(accesses, host.as_deref());
+    let Some(issuer) = accesses.first().map(|access| access.issuer.clone()) else {
+        let text = "this site is not enabled for link access, there are no links created";
+        return Err(OperateError::Invalid(vec![
+            text.to_owned(),
+            format!("Enable it with: skupper site update {site_name} --enable-link-access"),
+        ]));
     };
-    let host = pick_host(host, &access)?;
+    // Accesses of another CA would refuse the certificate.
+    let accesses = accesses.iter().filter(|access| access.issuer == issuer);
+    let accesses: Vec<&Access> = accesses.collect();
+    let mut endpoints = Vec::new();
+    for access in &accesses {
+        endpoints.extend(access_endpoints(access, host.as_deref())?);
+    }
     let is_named = name.is_some();
     let name = name.unwrap_or_else(|| format!("link-{site_name}"));
     let name = Name::new(name).map_err(|e| invalid(format!("link name is not valid: {e}")))?;
     let secret_of = |name: &Name| resources::user_secret(&loaded, name);
-    let issuer = pki::issuer_for(namespace, &access.issuer, secret_of(&access.issuer), None);
+    let issuer = pki::issuer_for(namespace, &issuer, secret_of(&issuer), None)?;
     let subject = if is_named {
         pki::Subject::Exact(&name)
     } else {
         pki::Subject::Numbered(&name)
     };
-    let mut secret = pki::issue_client(&issuer?, subject)?;
-    // The other site must trust the CA of the certificate that the port presents.
-    let shown = &access.credentials;
-    let supplied = pki::supplied_server(namespace, shown, secret_of(shown))?;
-    let requested_ca = loaded.iter().find_map(|l| match &l.resource.spec {
-        Spec::Certificate(certificate) if l.resource.name() == shown => Some(&certificate.ca),
-        _ => None,
-    });
-    if let Some(supplied) = supplied {
-        secret.ca = supplied.ca;
-    } else if let Some(ca) = requested_ca {
-        let issuer = pki::issuer_for(namespace, ca, secret_of(ca), None)?;
-        secret.ca = issuer.certificate().to_owned();
+    let mut secret = pki::issue_client(&issuer, subject)?;
+    // The other site must trust the CAs of the certificates that the ports show.
+    let mut trusted: Vec<String> = Vec::new();
+    for access in accesses {
+        let authority = shown_authority(namespace, &loaded, &access.credentials)?;
+        let authority = authority.unwrap_or_else(|| secret.ca.clone());
+        if !trusted.contains(&authority) {
+            trusted.push(authority);
+        }
     }
+    secret.ca = trusted.join("\n");
+    let link = Link {
+        endpoints,
+        tls_credentials: name.clone(),
+        cost: cost.unwrap_or(1),
+        settings: Settings::default(),
+    };
+    Ok(link_documents(&name, link, secret)?)
+}
+
+/// The accesses of a site in order of name: those that are resources, and that of `linkAccess`.
+fn accesses(
+    namespace: &NamespaceDir,
+    loaded: &[LocatedResource],
+    site_name: &Name,
+    site: &Site,
+) -> Outcome<Vec<Access>> {
+    let default_issuer = site.default_issuer.clone();
+    let default_issuer = default_issuer.map_or_else(|| Name::new(pki::SITE_CA), Ok)?;
+    let mut found = BTreeMap::new();
+    for located in loaded {
+        let Spec::RouterAccess(access) = &located.resource.spec else {
+            continue;
+        };
+        let bind_host = access.bind_host.iter().map(ToString::to_string);
+        let bind_host: Vec<String> = bind_host.filter(|host| !is_unspecified(host)).collect();
+        let names = access.subject_alternative_names.iter();
+        let hosts = names.map(ToString::to_string).chain(bind_host.clone());
+        let hosts: Vec<String> = hosts.collect();
+        found.insert(
+            located.resource.name().clone(),
+            Access {
+                issuer: access
+                    .issuer
+                    .clone()
+                    .unwrap_or_else(|| default_issuer.clone()),
+                credentials: access.tls_credentials.clone(),
+                preferred: reachable(&hosts).or_else(|| hosts.first().cloned()),
+                hosts,
+                is_bound: !bind_host.is_empty(),
+                ports: access.roles.clone(),
+            },
+        );
+    }
+    if site.link_access.is_enabled() && !found.contains_key(site_name) {
+        let hosts = site.settings.link_access_hosts.iter();
+        let hosts: Vec<String> = hosts.map(ToString::to_string).collect();
+        let own = Access {
+            issuer: default_issuer,
+            credentials: site_name.clone(),
+            // The user's order counts.
+            preferred: hosts.first().cloned(),
+            hosts,
+            is_bound: false,
+            ports: opened_ports(namespace, site_name)?,
+        };
+        found.insert(site_name.clone(), own);
+    }
+    Ok(found.into_values().collect())
+}
+
+fn is_unspecified(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+}
+
+/// The accesses that a host leads to: those that have its name, or else those that listen on all
+/// addresses of this host.
+fn with_host(accesses: Vec<Access>, host: Option<&str>) -> Vec<Access> {
+    let Some(host) = host else {
+        return accesses;
+    };
+    let has_name = |access: &Access| access.hosts.iter().any(|h| h == host);
+    let (named, others): (Vec<_>, Vec<_>) = accesses.into_iter().partition(has_name);
+    if !named.is_empty() {
+        return named;
+    }
+    let (bound, unbound): (Vec<_>, Vec<_>) = others.into_iter().partition(|a| a.is_bound);
+    if unbound.is_empty() { bound } else { unbound }
+}
+
+/// Endpoints of an access for the other site.
+fn access_endpoints(access: &Access, host: Option<&str>) -> Outcome<Vec<Endpoint>> {
+    let host = host.map(str::to_owned).or_else(|| access.preferred.clone());
+    let host = host.or_else(|| reachable(&host_names())).ok_or_else(|| {
+        invalid("no address of this host is reachable from other hosts: give one with --host")
+    })?;
     let host = Host::new(host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
     let endpoint = |r: &AccessRole| Endpoint {
         role: r.role,
@@ -117,13 +177,29 @@ pub fn generate(namespace: &NamespaceDir, options: LinkOptions) -> Outcome<Strin
         port: r.port,
         group: String::new(),
     };
-    let link = Link {
-        endpoints: access.ports.iter().map(endpoint).collect(),
-        tls_credentials: name.clone(),
-        cost: cost.unwrap_or(1),
-        settings: Settings::default(),
+    Ok(access.ports.iter().map(endpoint).collect())
+}
+
+/// The CA of credentials that a port shows, if they are not of the CA that signs links.
+fn shown_authority(
+    namespace: &NamespaceDir,
+    loaded: &[LocatedResource],
+    credentials: &Name,
+) -> Outcome<Option<String>> {
+    let secret_of = |name: &Name| resources::user_secret(loaded, name);
+    let supplied = pki::supplied_server(namespace, credentials, secret_of(credentials))?;
+    if let Some(supplied) = supplied {
+        return Ok(Some(supplied.ca));
+    }
+    let requested = loaded.iter().find_map(|l| match &l.resource.spec {
+        Spec::Certificate(certificate) if l.resource.name() == credentials => Some(&certificate.ca),
+        _ => None,
+    });
+    let Some(ca) = requested else {
+        return Ok(None);
     };
-    Ok(link_documents(&name, link, secret)?)
+    let issuer = pki::issuer_for(namespace, ca, secret_of(ca), None)?;
+    Ok(Some(issuer.certificate().to_owned()))
 }
 
 /// Ports that the daemon opened for the site's own access; the default ports before its first run.
@@ -144,15 +220,102 @@ fn opened_ports(namespace: &NamespaceDir, site: &str) -> Outcome<Vec<AccessRole>
     Ok(vec![port_of(Role::InterRouter), port_of(Role::Edge)])
 }
 
-/// A host at which a remote site can reach this one.
-fn pick_host(asked: Option<String>, access: &Access) -> Outcome<String> {
-    if let Some(host) = asked {
-        check_host(&host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
-        return Ok(host);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Namespace, store::Layout};
+    use std::fs;
+
+    /// The endpoints of a generated link, as `role host:port`.
+    fn endpoints(input: &str, host: Option<&str>) -> Vec<String> {
+        let root = tempfile::tempdir().unwrap();
+        let namespace = Layout::root(root.path()).namespace(&Namespace::default_namespace());
+        fs::create_dir_all(namespace.input_resources()).unwrap();
+        fs::write(namespace.input_resources().join("all.yaml"), input).unwrap();
+        let options = LinkOptions {
+            host: host.map(str::to_owned),
+            ..LinkOptions::default()
+        };
+        let text = generate(&namespace, options).unwrap();
+        let parsed = crate::manifest::parse("-".as_ref(), text.as_bytes(), None);
+        let link = parsed
+            .into_iter()
+            .find_map(|l| match l.unwrap().resource.spec {
+                Spec::Link(link) => Some(link),
+                _ => None,
+            });
+        let endpoints = link.unwrap().endpoints;
+        let line = |e: &Endpoint| format!("{} {}:{}", e.role, e.host, e.port);
+        endpoints.iter().map(line).collect()
     }
-    reachable(&access.hosts)
-        .or_else(|| reachable(&host_names()))
-        .ok_or_else(|| {
-            invalid("no address of this host is reachable from other hosts: give one with --host")
-        })
+
+    fn site(spec: &str) -> String {
+        format!(
+            "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {{name: s}}\nspec: {spec}\n"
+        )
+    }
+
+    fn access(name: &str, spec: &str) -> String {
+        format!(
+            "---\napiVersion: skupper.io/v2alpha1\nkind: RouterAccess\nmetadata: {{name: {name}}}\n\
+             spec: {spec}\n"
+        )
+    }
+
+    #[test]
+    fn a_link_has_the_endpoints_of_all_accesses() {
+        let aa = "{bindHost: 192.0.2.1, roles: [{name: edge, port: 7100}]}";
+        let bb = "{bindHost: 192.0.2.1, roles: [{name: inter-router, port: 7200}]}";
+        let two = site("{}") + &access("bb", bb) + &access("aa", aa);
+        let expected = ["edge 192.0.2.1:7100", "inter-router 192.0.2.1:7200"];
+        assert_eq!(endpoints(&two, None), expected);
+        // That of linkAccess is one of them.
+        let open = r#"{linkAccess: default, settings: {link-access-hosts: "h.example"}}"#;
+        let three = site(open) + &access("aa", aa);
+        let expected = [
+            "edge 192.0.2.1:7100",
+            "inter-router h.example:55671",
+            "edge h.example:45671",
+        ];
+        assert_eq!(endpoints(&three, None), expected);
+    }
+
+    #[test]
+    fn a_host_chooses_the_accesses_that_have_it() {
+        let ra1 = "{bindHost: 127.0.0.1, subjectAlternativeNames: [foo], roles: [{name: inter-router, port: 7000}]}";
+        let ra2 = "{bindHost: 192.0.2.1, roles: [{name: inter-router, port: 7001}]}";
+        let two = site("{}") + &access("ra1", ra1) + &access("ra2", ra2);
+        assert_eq!(
+            endpoints(&two, Some("192.0.2.1")),
+            ["inter-router 192.0.2.1:7001"]
+        );
+        assert_eq!(endpoints(&two, Some("foo")), ["inter-router foo:7000"]);
+        // A host that no certificate has leads to what listens on all addresses.
+        let all = "{roles: [{name: inter-router, port: 7002}]}";
+        let three = two + &access("ra3", all);
+        assert_eq!(
+            endpoints(&three, Some("nat.example")),
+            ["inter-router nat.example:7002"]
+        );
+    }
+
+    #[test]
+    fn an_access_of_loopback_is_named_as_its_status_names_it() {
+        let local = "{bindHost: 127.0.0.1, roles: [{name: inter-router, port: 7000}]}";
+        let input = site("{}") + &access("go-west", local);
+        assert_eq!(endpoints(&input, None), ["inter-router 127.0.0.1:7000"]);
+        // All addresses are none that others can dial.
+        let any = "{bindHost: 0.0.0.0, roles: [{name: inter-router, port: 7000}]}";
+        let input = site("{}") + &access("go-west", any);
+        let found = endpoints(&input, Some("192.0.2.9"));
+        assert_eq!(found, ["inter-router 192.0.2.9:7000"]);
+    }
+
+    #[test]
+    fn accesses_of_another_ca_are_left_out() {
+        let own = "{bindHost: 192.0.2.1, roles: [{name: inter-router, port: 7000}]}";
+        let other = "{bindHost: 192.0.2.1, issuer: other-ca, roles: [{name: edge, port: 7001}]}";
+        let input = site("{}") + &access("a", own) + &access("b", other);
+        assert_eq!(endpoints(&input, None), ["inter-router 192.0.2.1:7000"]);
+    }
 }
