@@ -216,6 +216,23 @@ fn the_unit_is_installed_started_stopped_and_uninstalled() {
         said.contains("Uninstallation halted: Active sites detected"),
         "{said}"
     );
+    // One skupperd runs the sites of all namespaces.
+    ok(&["-n", "other", "site", "create", "b"]);
+    for words in [&["system", "stop"][..], &["-n", "none", "system", "stop"]] {
+        let (code, said) = skupper(words);
+        assert_eq!(code, Some(1), "{words:?}: {said}");
+        assert!(said.contains("sites of other namespaces: "), "{said}");
+        assert!(
+            said.contains("other") && said.contains("use --all"),
+            "{said}"
+        );
+    }
+    assert_eq!(manager.calls(), [""; 0]);
+    assert!(ok(&["system", "stop", "--all"]).contains("skupperd is stopped\n"));
+    assert_eq!(manager.calls(), [unit("stop")]);
+    ok(&["system", "start"]);
+    ok(&["-n", "other", "site", "delete", "b"]);
+    assert_eq!(manager.calls(), [unit("start")]);
     let said = ok(&["system", "stop"]);
     assert!(
         said.contains("skupperd is stopped\nResources stay in"),

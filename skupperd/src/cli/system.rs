@@ -49,8 +49,16 @@ pub(super) enum Verb {
     #[command(after_help = examples(&["skupper system start", "skupper system start --user"]))]
     Start,
     /// Stop skupperd; resources and keys stay on disk
-    #[command(after_help = examples(&["skupper system stop"]))]
-    Stop,
+    #[command(after_help = examples(&[
+        "skupper system stop",
+        "# With the sites of other namespaces",
+        "skupper system stop --all",
+    ]))]
+    Stop {
+        /// Also stop the sites of other namespaces, which the same skupperd runs
+        #[arg(long)]
+        all: bool,
+    },
     /// Make skupperd read all resource files again, or start it if it is not running
     #[command(after_help = examples(&["skupper system reload"]))]
     Reload,
@@ -142,7 +150,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
         Verb::Install { reload_type } => unit::install(target, reload_type.as_deref()),
         Verb::Uninstall { force } => unit::uninstall(target, force),
         Verb::Start => unit::start(target),
-        Verb::Stop => unit::stop(target),
+        Verb::Stop { all } => unit::stop(target, all),
         Verb::Reload => unit::reload(target),
         Verb::Status { view } => system_status::run(target, &view),
         Verb::Teardown { yes } => teardown(target, yes),

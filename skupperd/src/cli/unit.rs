@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     control::{Bus, Systemd, UnitState},
-    model::Kind,
+    model::{Kind, Namespace},
 };
 use anyhow::anyhow;
 use std::path::Path;
@@ -78,7 +78,7 @@ pub(super) fn uninstall(target: &CommandTarget, force: bool) -> Outcome {
     if !state.exists() || (!state.runs() && state.file != "enabled") {
         return output::print("There is nothing to uninstall");
     }
-    if !force && state.runs() && has_sites(target)? {
+    if !force && state.runs() && !namespaces_with_sites(target)?.is_empty() {
         let text = "Uninstallation halted: Active sites detected. Use --force flag to stop active \
                     sites";
         return Err(failed(text.to_owned()));
@@ -91,13 +91,15 @@ pub(super) fn uninstall(target: &CommandTarget, force: bool) -> Outcome {
     print_remaining_resources(target)
 }
 
-fn has_sites(target: &CommandTarget) -> Result<bool, Failure> {
+/// Namespaces that have a site.
+fn namespaces_with_sites(target: &CommandTarget) -> Result<Vec<Namespace>, Failure> {
+    let mut found = Vec::new();
     for namespace in target.namespaces()? {
         if !target.documents_of(&namespace, Kind::Site)?.is_empty() {
-            return Ok(true);
+            found.push(namespace);
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 pub(super) fn start(target: &CommandTarget) -> Outcome {
@@ -116,10 +118,23 @@ pub(super) fn start(target: &CommandTarget) -> Outcome {
     warn_about_lingering(target)
 }
 
-pub(super) fn stop(target: &CommandTarget) -> Outcome {
+pub(super) fn stop(target: &CommandTarget, all: bool) -> Outcome {
     let systemd = manager(target)?;
     if !existing_unit(target, &systemd)?.runs() {
         return output::print("skupperd is not running");
+    }
+    if !all {
+        let mut others = namespaces_with_sites(target)?;
+        others.retain(|namespace| namespace != target.name());
+        if !others.is_empty() {
+            let others: Vec<&str> = others.iter().map(Namespace::as_str).collect();
+            return Err(failed(format!(
+                "skupperd also runs the sites of other namespaces: {}\n\
+                 Nothing was stopped. To stop all sites, use --all; to stop one, delete it: skupper \
+                 site delete",
+                others.join(", ")
+            )));
+        }
     }
     systemd.stop(UNIT)?;
     output::print("skupperd is stopped")?;
