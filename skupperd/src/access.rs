@@ -12,7 +12,7 @@ mod grant_store;
 mod redeem;
 mod undelivered;
 
-pub use grant_server::{GrantHandler, GrantServer, serve};
+pub use grant_server::{GrantHandler, GrantServer, GrantTls, serve};
 pub use grant_sockets::{GrantSocketLease, GrantSockets};
 pub use grant_store::{
     GrantStore, GrantStoreError, LinkOffer, Redemption, Refusal, SharedGrantStore,

@@ -1,5 +1,6 @@
 //! System calls that the standard library has no safe form for. The only module with `unsafe` code.
 
+mod addresses;
 #[cfg(feature = "ebpf")]
 pub mod bpf;
 mod descriptor_store;
@@ -9,6 +10,7 @@ pub mod netns;
 mod send_state;
 pub mod trusted_path;
 
+pub use addresses::AddressWatcher;
 pub use descriptor_store::DescriptorStore;
 pub use inherited_descriptors::InheritedDescriptors;
 pub use memory::{MemoryLimit, MemoryPressure, return_free_memory};
@@ -212,10 +214,11 @@ pub(crate) fn owned(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// A socket of the standard library: owns one descriptor and keeps it until dropped.
+/// A socket, or another type that owns one descriptor and keeps it until dropped.
 pub trait StdSocket: AsRawFd {}
 impl StdSocket for std::net::TcpStream {}
 impl StdSocket for std::net::TcpListener {}
+impl StdSocket for OwnedFd {}
 
 /// Registers a non-blocking socket with this thread's runtime.
 pub fn watch<T: StdSocket>(socket: T) -> io::Result<tokio::io::unix::AsyncFd<T>> {

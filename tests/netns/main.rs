@@ -9,6 +9,7 @@ mod ebpf_fallback;
 mod ebpf_pins;
 mod ebpf_steering;
 mod guide;
+mod host_addresses;
 mod network_namespaces;
 mod pages;
 mod selectors;

@@ -14,6 +14,7 @@ use crate::{
     http_server::{ConnectionLimits, HttpResult, accept, serve_connection, text, with_type},
     model::Name,
 };
+use arc_swap::ArcSwap;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, StatusCode,
@@ -55,8 +56,20 @@ const MAX_SUBJECT: usize = 256;
 
 /// A running server; it stops when dropped.
 pub struct GrantServer {
+    tls: SharedTls,
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
+}
+
+/// Certificate and rules of the server.
+pub type GrantTls = Arc<ServerConfig>;
+type SharedTls = Arc<ArcSwap<ServerConfig>>;
+
+impl GrantServer {
+    /// Replaces the certificate for new connections.
+    pub fn set_tls(&self, tls: GrantTls) {
+        self.tls.store(tls);
+    }
 }
 
 /// Answers redemption requests, and slows clients that guess codes.
@@ -70,22 +83,22 @@ pub struct GrantHandler {
 
 pub fn serve(
     sockets: Vec<std::net::TcpListener>,
-    tls: Arc<ServerConfig>,
+    tls: GrantTls,
     store: SharedGrantStore,
     redeemed: Arc<Notify>,
 ) -> io::Result<GrantServer> {
     let handler = Arc::new(GrantHandler::new(store, redeemed));
-    let tls = TlsAcceptor::from(tls);
+    let tls = SharedTls::new(ArcSwap::new(tls));
     let mut tasks = JoinSet::new();
     for socket in sockets {
         socket.set_nonblocking(true)?;
         let listener = TcpListener::from_std(socket)?;
         tasks.spawn(serve_socket(listener, tls.clone(), handler.clone()));
     }
-    Ok(GrantServer { _tasks: tasks })
+    Ok(GrantServer { tls, _tasks: tasks })
 }
 
-async fn serve_socket(listener: TcpListener, tls: TlsAcceptor, handler: Arc<GrantHandler>) {
+async fn serve_socket(listener: TcpListener, tls: SharedTls, handler: Arc<GrantHandler>) {
     // Connections end with this task.
     let mut open = JoinSet::new();
     let mut oldest: VecDeque<(IpAddr, AbortHandle)> = VecDeque::new();
@@ -98,7 +111,7 @@ async fn serve_socket(listener: TcpListener, tls: TlsAcceptor, handler: Arc<Gran
         {
             task.abort();
         }
-        let (tls, handler) = (tls.clone(), handler.clone());
+        let (tls, handler) = (TlsAcceptor::from(tls.load_full()), handler.clone());
         let task = open.spawn(async move {
             match timeout(TIMEOUT, serve_client(tls, &handler, socket, peer)).await {
                 Ok(Ok(())) => {}

@@ -1,7 +1,8 @@
 //! The loop: when to read, apply and report.
 //!
-//! Everything on disk is synced when files change, a token was redeemed, a reload is asked for, a
-//! certificate is due, a failed step is to be tried again, and every [`RESYNC`] in any case. Statuses
+//! Everything on disk is synced when files or addresses of the host change, a token was redeemed, a
+//! reload is asked for, a certificate is due, a failed step is to be tried again, and every [`RESYNC`]
+//! in any case. Statuses
 //! are reported after each sync and when the network or a server changes.
 
 use super::{
@@ -14,11 +15,13 @@ use crate::{
     model::Namespace,
     netlink::local_routes::Routes,
     store::{Layout, ResourceSnapshot, STOPPING, StoreError, Watcher, mark_unknown},
+    sys::AddressWatcher,
     telemetry::{self, LogLevels, Logging},
     workload::{UnitStateReader, WorkloadFinder, WorkloadQuery},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -37,6 +40,9 @@ const UNWATCHED: Duration = Duration::from_secs(5);
 const WORKLOAD_INTERVAL: Duration = Duration::from_millis(250);
 /// Interval of attempts at failed steps, and of looks at network namespaces.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Changes of addresses within this time are followed together.
+const ADDRESSES_SETTLE: Duration = Duration::from_millis(200);
 
 /// A request to read everything again. It is answered when that is done.
 pub type Reload = oneshot::Sender<()>;
@@ -133,6 +139,9 @@ impl Reconciler {
         let mut timers = Timers::new(Instant::now());
         let mut reloads: Vec<Reload> = Vec::new();
         let redeemed = self.redeemed.clone();
+        // Without it a sync in any case follows within RESYNC.
+        let addresses = AddressWatcher::new();
+        let mut addresses = addresses.inspect_err(log_watch_error).ok();
         loop {
             self.schedule_sync(&mut timers);
             if !disk.is_watching() {
@@ -168,6 +177,14 @@ impl Reconciler {
                 () = self.unit_states.changed(), if selects => {
                     timers.workload_scan = Instant::now();
                     timers.report_soon();
+                }
+                changed = next_change(addresses.as_ref()) => {
+                    if let Err(error) = changed {
+                        log_watch_error(&error);
+                        addresses = None;
+                    }
+                    // An interface gets its addresses one after the other.
+                    timers.sync_within(ADDRESSES_SETTLE);
                 }
                 () = redeemed.notified() => timers.sync = Instant::now(),
                 Some(done) = reload.recv() => {
@@ -369,4 +386,16 @@ impl Reconciler {
             .values()
             .all(|state| state.report_failure.is_none())
     }
+}
+
+/// Waits for a change of the host's addresses; for ever if they cannot be watched.
+async fn next_change(addresses: Option<&AddressWatcher>) -> io::Result<()> {
+    match addresses {
+        Some(addresses) => addresses.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn log_watch_error(error: &io::Error) {
+    tracing::warn!(%error, "cannot watch addresses of this host; looking every 30 s");
 }

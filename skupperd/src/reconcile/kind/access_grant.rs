@@ -25,7 +25,8 @@ use super::super::{
 };
 use crate::{
     access::{
-        GrantServer, GrantSocketLease, GrantSockets, GrantStore, LinkOffer, SharedGrantStore, serve,
+        GrantServer, GrantSocketLease, GrantSockets, GrantStore, GrantTls, LinkOffer,
+        SharedGrantStore, serve,
     },
     model::{
         AccessGrant, AccessRole, ConditionType, Draft, Endpoint, GRANT_PORT, GrantDetails,
@@ -50,11 +51,23 @@ const NOT_ON_EDGE: &str = "Edge sites cannot accept incoming links from remote s
 struct RunningServer {
     /// Other settings start another server.
     settings: GrantServerSettings,
-    url: String,
+    hosts: GrantHosts,
+    port: u16,
     ca: String,
     /// Dropped before the lease: it accepts clients until then.
-    _server: GrantServer,
+    server: GrantServer,
     _lease: Option<GrantSocketLease>,
+}
+
+impl RunningServer {
+    /// Where the grant with this ID is redeemed.
+    fn url(&self, id: &str) -> String {
+        let (host, port) = (&self.hosts.dialled, self.port);
+        match host.contains(':') {
+            true => format!("https://[{host}]:{port}/{id}"),
+            false => format!("https://{host}:{port}/{id}"),
+        }
+    }
 }
 
 /// The grants of one namespace.
@@ -153,19 +166,34 @@ impl Grants {
             self.running = None;
             return Err(ReconcileError::setting("grant-server-port", why));
         }
-        if self
-            .running
-            .as_ref()
-            .is_none_or(|r| r.settings != *settings)
-        {
-            // The old socket goes first: the new one may want its port.
-            self.running = None;
-            let running = self
-                .start(settings.clone(), store, &runtime.accesses)
-                .await?;
-            self.running = Some(running);
+        let hosts = grant_hosts(settings, &runtime.accesses)?;
+        let credentials = self.credentials(&hosts)?;
+        match &mut self.running {
+            Some(running) if running.settings == *settings => {
+                if running.hosts != hosts {
+                    // The port of tokens that were given out stays open.
+                    running.server.set_tls(credentials.0);
+                    (running.hosts, running.ca) = (hosts, credentials.1);
+                }
+            }
+            running => {
+                // The old socket goes first: the new one may want its port.
+                *running = None;
+                let running = self.start(settings.clone(), store, hosts, credentials);
+                self.running = Some(running.await?);
+            }
         }
         Ok(())
+    }
+
+    /// Certificate and CA of the server.
+    fn credentials(&self, hosts: &GrantHosts) -> Result<(GrantTls, String), ReconcileError> {
+        let dir = self.namespace.runtime_issuer(&name_of(pki::GRANT_CA)?);
+        let issuer = pki::ensure_issuer(&dir, pki::GRANT_CA)?;
+        let dir = self.namespace.runtime_certs(&name_of(CREDENTIALS)?);
+        let secret = pki::ensure_server(&issuer, &dir, CREDENTIALS, &hosts.all, None)?;
+        let tls = pki::grant_config(CREDENTIALS, &secret)?;
+        Ok((tls, issuer.certificate().to_owned()))
     }
 
     fn set(
@@ -233,39 +261,21 @@ impl Grants {
         &mut self,
         settings: GrantServerSettings,
         store: SharedGrantStore,
-        accesses: &BTreeMap<Name, OpenAccess>,
+        hosts: GrantHosts,
+        (tls, ca): (GrantTls, String),
     ) -> Result<RunningServer, ReconcileError> {
-        let mut hosts: Vec<String> = accesses.values().flat_map(|a| a.hosts.clone()).collect();
-        let host = settings.host.as_ref().map(ToString::to_string);
-        let host = host
-            .or_else(|| reachable(&hosts))
-            .or_else(|| hosts.first().cloned());
-        let missing = || "the site has no link access: create one to accept links".to_owned();
-        let host = host.ok_or_else(|| ReconcileError::Missing(missing()))?;
-        hosts.push(host.clone());
-        hosts.sort();
-        hosts.dedup();
-        let dir = self.namespace.runtime_issuer(&name_of(pki::GRANT_CA)?);
-        let issuer = pki::ensure_issuer(&dir, pki::GRANT_CA)?;
-        let dir = self.namespace.runtime_certs(&name_of(CREDENTIALS)?);
-        let secret = pki::ensure_server(&issuer, &dir, CREDENTIALS, &hosts, None)?;
-        let tls = pki::grant_config(CREDENTIALS, &secret)?;
         let lease = self.sockets.lease(self.namespace.name());
         let (port, sockets) = open_sockets(&settings, self.port, lease.as_ref()).await?;
         let server = serve(sockets, tls, store, self.redeemed.clone());
         let server = server.map_err(|e| ReconcileError::failed("serve grants on port", port, e))?;
         self.port = Some(port);
         tracing::info!(namespace = %self.namespace.name(), port, "serving access grants");
-        let shown = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host
-        };
         Ok(RunningServer {
             settings,
-            url: format!("https://{shown}:{port}/"),
-            ca: issuer.certificate().to_owned(),
-            _server: server,
+            hosts,
+            port,
+            ca,
+            server,
             _lease: lease,
         })
     }
@@ -289,7 +299,7 @@ impl Grants {
         let mut details = GrantDetails::default();
         if let Some(info) = info {
             if let Some(running) = &self.running {
-                details.url = format!("{}{}", running.url, info.id);
+                details.url = running.url(&info.id);
                 details.ca.clone_from(&running.ca);
             }
             info.code.reveal().clone_into(&mut details.code);
@@ -301,6 +311,35 @@ impl Grants {
             .with(ConditionType::Resolved, resolved)
             .details(details)
     }
+}
+
+/// Names of the grant server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct GrantHosts {
+    /// The one in the URLs of tokens.
+    dialled: String,
+    /// Those of its certificate.
+    all: Vec<String>,
+}
+
+fn grant_hosts(
+    settings: &GrantServerSettings,
+    accesses: &BTreeMap<Name, OpenAccess>,
+) -> Result<GrantHosts, ReconcileError> {
+    let advertised = accesses.values().flat_map(|a| a.advertised.clone());
+    let advertised: Vec<String> = advertised.collect();
+    let mut all: Vec<String> = accesses.values().flat_map(|a| a.hosts.clone()).collect();
+    let dialled = settings.host.as_ref().map(ToString::to_string);
+    // Names of the certificate that are not advertised any more are for links given out earlier.
+    let dialled = dialled
+        .or_else(|| reachable(&advertised))
+        .or_else(|| advertised.first().cloned());
+    let missing = || "the site has no link access: create one to accept links".to_owned();
+    let dialled = dialled.ok_or_else(|| ReconcileError::Missing(missing()))?;
+    all.push(dialled.clone());
+    all.sort();
+    all.dedup();
+    Ok(GrantHosts { dialled, all })
 }
 
 /// Sockets of the service manager, which has them open while no daemon runs too, or new ones.
@@ -330,7 +369,7 @@ async fn open_sockets(
 
 /// Endpoints of an access for other sites to dial.
 fn endpoints(access: &OpenAccess) -> Vec<Endpoint> {
-    let host = reachable(&access.hosts).or_else(|| access.hosts.first().cloned());
+    let host = reachable(&access.advertised).or_else(|| access.advertised.first().cloned());
     let Some(host) = host.and_then(|host| Host::new(host).ok()) else {
         return Vec::new();
     };

@@ -219,19 +219,21 @@ pub(in crate::reconcile) fn refresh(
     refreshed
 }
 
+/// Names and addresses of this host may have changed too.
 fn refresh_one(
     runtime: &mut SiteRuntime,
     desired: &DesiredState,
     name: &Name,
     access: &RouterAccess,
 ) -> Result<(), ReconcileError> {
-    let Some(open) = runtime.accesses.get(name) else {
+    let advertised = advertised_hosts(access);
+    let hosts = certificate_hosts(runtime, name, access, &advertised)?;
+    let server = credentials(runtime, desired, name, access, &hosts)?;
+    let Some(open) = runtime.accesses.get_mut(name) else {
         return Ok(());
     };
-    let hosts = open.hosts.clone();
-    let server = credentials(runtime, desired, name, access, &hosts)?;
-    let before = runtime.accesses.get(name).map(|open| &open.server);
-    if before == Some(&server) {
+    (open.advertised, open.hosts) = (advertised, hosts);
+    if open.server == server {
         return Ok(());
     }
     replace(runtime, name, access, server)
