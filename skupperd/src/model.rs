@@ -53,6 +53,8 @@ pub use syntax::{
     check_namespace, parse_port,
 };
 
+/// Highest cost of a link, as in Skupper's router; the lowest is 1.
+pub const MAX_LINK_COST: u32 = i32::MAX as u32;
 /// API version of Skupper's kinds.
 pub const API_VERSION: &str = "skupper.io/v2alpha1";
 /// Namespace when none is named.

@@ -248,6 +248,14 @@ fn invalid_flag_values_are_reported() {
             "0 is not a port",
         ),
         (
+            &["link", "generate", "--cost", "2147483648"],
+            "2147483648 is not in 1..=2147483647",
+        ),
+        (
+            &["token", "issue", "/nowhere/t", "--cost", "0"],
+            "0 is not in 1..=2147483647",
+        ),
+        (
             &["router-access", "create", "r", "--host", "A b"],
             "host is not valid",
         ),

@@ -8,7 +8,10 @@ use super::{
     view::ViewArgs,
     wait::{self, WaitArgs},
 };
-use crate::{model::Kind, operate::LinkOptions};
+use crate::{
+    model::{Kind, MAX_LINK_COST},
+    operate::LinkOptions,
+};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -26,7 +29,7 @@ pub(super) enum Verb {
         #[arg(long)]
         host: Option<String>,
         /// Cost of the link: traffic takes the path with the lowest sum
-        #[arg(long, default_value_t = 1, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, default_value_t = 1, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LINK_COST)))]
         cost: u32,
         /// Name of the link [default: link-SITE]
         #[arg(long)]
@@ -55,7 +58,7 @@ pub(super) enum Verb {
         #[arg(add = completion::resource_names(Kind::Link))]
         name: String,
         /// Cost of the link: traffic takes the path with the lowest sum
-        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LINK_COST)))]
         cost: Option<u32>,
         /// Name of the Secret with the credentials
         #[arg(long, value_name = "NAME")]
@@ -155,6 +158,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
                             "Certificate Expires",
                             show::text(v, "/status/certificateExpirationTime"),
                         ),
+                        ("Note", show::notes(v)),
                     ]
                 },
             };
@@ -164,12 +168,8 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
 }
 
 fn cost(value: &Value) -> String {
-    let cost = show::text(value, "/spec/cost");
-    if cost.is_empty() {
-        "1".to_owned()
-    } else {
-        cost
-    }
+    let cost = value.pointer("/spec/cost").and_then(Value::as_i64);
+    cost.unwrap_or(1).max(1).to_string()
 }
 
 fn update(

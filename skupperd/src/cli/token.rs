@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     control::WaitOutcome,
-    model::Kind,
+    model::{Kind, MAX_LINK_COST},
     operate::GrantOptions,
     store::{PRIVATE, read_named, write_own},
 };
@@ -51,7 +51,7 @@ pub(super) enum Verb {
             long,
             value_name = "NUMBER",
             default_value_t = 1,
-            allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..)
+            allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LINK_COST))
         )]
         cost: u32,
         /// Name of the grant, the token and the link [default: SITE-RANDOM]

@@ -5,8 +5,8 @@ use super::{
     authority::Action,
     publish::dump,
     requests::{
-        GRANT_TIMEOUT, InputError, Manager, Options, check_size, duration_option, input_error,
-        key_path, option, parse_kind, reject_unknown_options,
+        GRANT_TIMEOUT, InputError, Manager, Options, check_size, cost_option, duration_option,
+        input_error, key_path, option, parse_kind, reject_unknown_options,
     },
 };
 use crate::operate::{self, AppliedResource, Existing, GrantOptions, LinkOptions};
@@ -229,7 +229,7 @@ impl Manager {
             .await?;
         let link = LinkOptions {
             host: option(&mut options, "host")?,
-            cost: option(&mut options, "cost")?,
+            cost: cost_option(&mut options)?,
             name: option(&mut options, "name")?,
         };
         reject_unknown_options(&options)?;
@@ -262,7 +262,7 @@ impl Manager {
                 .max(1),
             expiration_window: window,
         };
-        let cost = option::<u32>(&mut options, "cost")?.unwrap_or(1).max(1);
+        let cost = cost_option(&mut options)?.unwrap_or(1);
         reject_unknown_options(&options)?;
         self.issue(&call, grant, cost, within).await
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     manifest::{MAX_FILE_SIZE, ManifestError},
-    model::{Key, Kind, Namespace, parse_duration},
+    model::{Key, Kind, MAX_LINK_COST, Namespace, parse_duration},
     operate::{self, OperateError},
     reconcile::Reload,
     steer::{Lister, accel::Acceleration},
@@ -221,6 +221,18 @@ pub(super) fn duration_option(
     let found = parse_duration(&text).filter(|d| !d.is_zero());
     let wrong = || Error::Invalid(format!("option {name}: {text:?} is not a duration"));
     found.map(Some).ok_or_else(wrong)
+}
+
+/// The option `cost` of a link.
+pub(super) fn cost_option(options: &mut Options) -> Result<Option<u32>, Error> {
+    let cost = option::<u32>(options, "cost")?;
+    match cost {
+        Some(cost) if cost > MAX_LINK_COST => {
+            let text = format!("option cost: {cost} is too large (at most {MAX_LINK_COST})");
+            Err(Error::Invalid(text))
+        }
+        cost => Ok(cost.map(|cost| cost.max(1))),
+    }
 }
 
 /// Fails if options are left in the map.

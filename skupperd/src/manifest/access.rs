@@ -1,7 +1,7 @@
 //! Grants and tokens: raw fields to validated resources.
 
 use super::{
-    checks::{Outcome, Problem, field, optional, required},
+    checks::{Outcome, Problem, field, link_cost, optional, required},
     raw,
 };
 use crate::model::{AccessGrant, AccessToken, Code, Spec, parse_duration};
@@ -57,15 +57,12 @@ pub(super) fn token(spec: raw::AccessToken) -> Outcome<Spec> {
         return Err(field("spec.ca", "is not a certificate in PEM"));
     }
     let given = required(spec.code.filter(|c| !c.0.is_empty()), "spec.code")?;
-    let cost = spec.link_cost.unwrap_or(1).max(1);
+    let cost = link_cost(spec.link_cost).map_err(|text| field("spec.linkCost", text))?;
     Ok(Spec::AccessToken(AccessToken {
         url: url.0,
         code: code(given)?,
         ca,
-        link_cost: u32::try_from(cost).map_err(|_| {
-            let text = format!("{cost} is too large (at most {})", u32::MAX);
-            field("spec.linkCost", text)
-        })?,
+        link_cost: cost,
         settings: spec.settings.unwrap_or_default().0,
     }))
 }

@@ -5,7 +5,7 @@ use super::{
     raw::{Text, Texts},
     settings::{TypedSettings, read as read_settings},
 };
-use crate::model::{Kind, Observer, Settings, SyntaxError, parse_port};
+use crate::model::{Kind, MAX_LINK_COST, Observer, Settings, SyntaxError, parse_port};
 
 pub(super) enum Problem {
     /// A field is unknown or has the wrong type.
@@ -87,4 +87,11 @@ pub(super) fn observer(text: Option<&str>) -> Outcome<Observer> {
             .find(|o| o.as_str() == text)
             .ok_or_else(|| one_of(text, &Observer::ALL.map(Observer::as_str), "spec.observer")),
     }
+}
+
+/// As in Skupper, a cost below the minimum is the minimum.
+pub(super) fn link_cost(cost: Option<i64>) -> Result<u32, String> {
+    let cost = cost.unwrap_or(1).max(1);
+    let valid = u32::try_from(cost).ok().filter(|c| *c <= MAX_LINK_COST);
+    valid.ok_or_else(|| format!("{cost} is too large (at most {MAX_LINK_COST})"))
 }

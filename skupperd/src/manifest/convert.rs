@@ -2,7 +2,9 @@
 
 use super::{
     access, attached,
-    checks::{Outcome, bad, checked, field, observer, optional, port, required, settings, tcp},
+    checks::{
+        Outcome, bad, checked, field, link_cost, observer, optional, port, required, settings, tcp,
+    },
     fields, multikey,
     node::YamlNode,
     raw, secret,
@@ -91,7 +93,7 @@ fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> Outcome<Meta> {
     let namespace = match (own.transpose()?, namespace) {
         (Some(own), Some(wanted)) if own != *wanted => {
             let text = format!(
-                "namespace must be {:?}, but the resource is of {:?}",
+                "namespace must be {:?}, but the resource is of {:?} (-n {own})",
                 wanted.as_str(),
                 own.as_str()
             );
@@ -201,14 +203,7 @@ fn link(spec: raw::Link) -> Outcome<Spec> {
             group: raw.group.map(|group| group.0).unwrap_or_default(),
         });
     }
-    let cost = spec.cost.unwrap_or(1);
-    // As in Skupper: a cost below the minimum is the minimum.
-    let cost = u32::try_from(cost.max(1)).map_err(|_| {
-        field(
-            "spec.cost",
-            format!("{cost} is too large (at most {})", u32::MAX),
-        )
-    })?;
+    let cost = link_cost(spec.cost).map_err(|text| field("spec.cost", text))?;
     Ok(Spec::Link(Link {
         endpoints,
         tls_credentials: checked(spec.tls_credentials, "spec.tlsCredentials")?,

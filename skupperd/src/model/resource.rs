@@ -228,7 +228,7 @@ pub struct Link {
     pub endpoints: Vec<Endpoint>,
     /// Secret with client certificate, key and CA.
     pub tls_credentials: Name,
-    /// Cost, at least 1.
+    /// Cost, from 1 to [`MAX_LINK_COST`](super::MAX_LINK_COST).
     pub cost: u32,
     /// Advanced options.
     pub settings: Settings<LinkSettings>,

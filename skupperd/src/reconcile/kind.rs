@@ -260,6 +260,15 @@ pub(super) fn notes(located: &LocatedResource) -> Vec<String> {
         let value = located.document["spec"].get(field);
         value.is_some_and(|value| *value != false)
     };
+    for field in ["cost", "linkCost"] {
+        let cost = located.document["spec"].get(field);
+        let cost = cost.and_then(serde_json::Value::as_i64);
+        if let Some(cost) = cost.filter(|cost| *cost < 1) {
+            notes.push(format!(
+                "spec.{field} {cost} is below the minimum and counts as 1"
+            ));
+        }
+    }
     for (field, why) in IDLE_FIELDS {
         if has_value(field) {
             notes.push(format!("spec.{field} has no effect {why}"));

@@ -260,7 +260,7 @@ fn links() {
         "no_credentials" => "endpoints:\n- name: edge\n  host: h\n  port: '1'",
         "credentials_bad" => "tlsCredentials: a/b\nendpoints:\n- name: edge\n  host: h\n  port: '1'",
         "cost_word" => "cost: low\ntlsCredentials: c\nendpoints:\n- name: edge\n  host: h\n  port: '1'",
-        "cost_too_large" => "cost: 4294967296\ntlsCredentials: c\nendpoints:\n- name: edge\n  host: h\n  port: '1'",
+        "cost_too_large" => "cost: 2147483648\ntlsCredentials: c\nendpoints:\n- name: edge\n  host: h\n  port: '1'",
         "unknown_field_in_endpoint" => "tlsCredentials: c\nendpoints:\n- name: edge\n  host: h\n  prt: '1'",
     };
     insta::assert_snapshot!(said);
@@ -405,7 +405,7 @@ fn grants_and_tokens() {
         token("{url: 'https://a.example', code: c, ca: x}"),
         token(&format!("{{url: 'https://a.example', ca: {pem}}}")),
         token(&format!(
-            "{{url: 'https://a.example', code: c, ca: {pem}, linkCost: 4294967296}}"
+            "{{url: 'https://a.example', code: c, ca: {pem}, linkCost: 2147483648}}"
         )),
         token(&format!(
             "{{url: 'https://a.example', code: c, ca: {pem}, cost: 1}}"

@@ -51,6 +51,26 @@ fn fields_of_other_platforms_are_accepted_and_noted() {
 }
 
 #[test]
+fn a_cost_below_the_minimum_counts_as_one_and_is_noted() {
+    let link = |cost: &str| {
+        let endpoint = "{name: edge, host: h, port: '1'}";
+        let spec = format!("{{{cost} tlsCredentials: c, endpoints: [{endpoint}]}}");
+        noted("Link", &spec)
+    };
+    assert_eq!(
+        link("cost: -1,"),
+        ["spec.cost -1 is below the minimum and counts as 1"]
+    );
+    assert_eq!(
+        link("cost: 0,"),
+        ["spec.cost 0 is below the minimum and counts as 1"]
+    );
+    for quiet in ["", "cost: 1,", "cost: 2147483647,"] {
+        assert!(link(quiet).is_empty());
+    }
+}
+
+#[test]
 fn an_access_type_has_no_effect() {
     let access = "{roles: [{name: edge}], accessType: route, generateTlsCredentials: true, \
               settings: {domain: example.org}}";
