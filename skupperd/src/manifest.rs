@@ -16,6 +16,7 @@ mod error;
 mod field_error;
 mod fields;
 mod lines;
+mod list;
 mod multikey;
 mod node;
 mod raw;
@@ -30,6 +31,7 @@ mod tree;
 
 pub use encode::{document_of, to_yaml};
 pub use error::ManifestError;
+pub use list::expand_lists;
 pub use secret::redact;
 pub use set::{validate_change, validate_set};
 

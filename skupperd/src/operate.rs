@@ -19,7 +19,7 @@ pub use documents::{NOT_RUNNING, documents, input_errors};
 pub use issuer::{issuers, rotate};
 pub use link::{LinkOptions, generate as generate_link};
 pub use resources::{
-    AppliedResource, ApplyEffect, Existing, apply, delete, desired, find, namespaces,
+    AppliedResource, ApplyEffect, Existing, ParsedText, apply, delete, desired, find, namespaces,
     parse_documents, remove, remove_namespace, write,
 };
 pub use revoke::{RevokedCertificate, revoke};

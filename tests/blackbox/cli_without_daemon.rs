@@ -175,6 +175,50 @@ fn apply_is_all_or_nothing_and_reports_every_failure() {
 }
 
 #[test]
+fn apply_skips_documents_of_other_apis_and_takes_the_items_of_lists() {
+    let host = Host::new();
+    let other = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: backend}\nspec: {}\n";
+    let file = host.file("hello.yaml", &format!("{HELLO}{other}"));
+    for (verb, expected) in [
+        ("apply", "Site hello added"),
+        ("delete", "Site hello deleted"),
+    ] {
+        let output = host.run(&["system", verb, "-f", &file]);
+        assert!(output.status.success(), "{output:?}");
+        let errors = String::from_utf8(output.stderr).expect("text");
+        let warning = format!("ignored {file}:16: kind: unknown kind \"Deployment\"\n");
+        assert_eq!(errors, warning);
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert!(text.contains(expected), "{text}");
+    }
+    let list = "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: \"\"}\nitems:\n\
+                - apiVersion: skupper.io/v2alpha1\n  kind: Connector\n  metadata: {name: a}\n  \
+                spec: {routingKey: a, host: h, port: 1}\n\
+                - apiVersion: skupper.io/v2alpha1\n  kind: Connector\n  metadata: {name: b}\n  \
+                spec: {routingKey: b, host: h, port: 1}\n";
+    let text = host.ok(&["system", "apply", "-f", &host.file("list.yaml", list)]);
+    assert!(
+        text.contains("Connector a added") && text.contains("Connector b added"),
+        "{text}"
+    );
+    assert_eq!(host.names(), ["Connector-a.yaml", "Connector-b.yaml"]);
+    // Nothing of ours is a mistake.
+    for text in ["", "# nothing\n", other] {
+        let text = host.fails(2, &["system", "apply", "-f", &host.file("none.yaml", text)]);
+        assert!(
+            text.contains("none.yaml: contains no Skupper resource"),
+            "{text}"
+        );
+    }
+    let wrong = HELLO.replace("kind: Connector", "kind: Conector");
+    let text = host.fails(
+        1,
+        &["system", "apply", "-f", &host.file("wrong.yaml", &wrong)],
+    );
+    assert!(text.contains("unknown kind \"Conector\""), "{text}");
+}
+
+#[test]
 fn status_tables_have_skuppers_headers() {
     let host = Host::new();
     host.ok(&["system", "apply", "-f", &host.file("hello.yaml", HELLO)]);

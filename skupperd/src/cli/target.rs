@@ -17,7 +17,7 @@ use crate::{
     control::{self, Bus, ConnectError, Daemon, DaemonClient, WaitGoal, WaitOutcome},
     manifest::ManifestError,
     model::{Key, Kind, Namespace},
-    operate::{self, AppliedResource, Existing, LinkOptions, RevokedCertificate},
+    operate::{self, AppliedResource, Existing, LinkOptions, ParsedText, RevokedCertificate},
     store::{DaemonState, Layout, NamespaceDir},
 };
 use anyhow::anyhow;
@@ -274,12 +274,13 @@ impl CommandTarget {
     /// Applies the resources of a text: all of them, or none.
     pub(super) fn apply(&self, path: &Path, text: &str) -> Result<Vec<AppliedResource>, Failure> {
         let replace = Existing::Replace;
-        match self.backend()? {
+        let backend = self.backend()?;
+        // Errors of the text itself are found here, with the name of the file.
+        let parsed = self.parse(path, text)?;
+        match backend {
             Backend::Files(_) => Ok(operate::apply(&self.dir, path, text, replace)?),
             Backend::Daemon(client) => {
-                // Errors of the text itself are found here, with the name of the file.
-                operate::parse_documents(&self.dir, path, text)?;
-                let applied = client.apply(self.name(), text, replace);
+                let applied = client.apply(self.name(), &parsed.text, replace);
                 Ok(applied.map_err(|e| with_file_name(e, path))?)
             }
         }
@@ -287,8 +288,17 @@ impl CommandTarget {
 
     /// The resources that a text names.
     pub(super) fn keys_in(&self, path: &Path, text: &str) -> Result<Vec<Key>, Failure> {
-        let named = operate::parse_documents(&self.dir, path, text)?;
+        let named = self.parse(path, text)?.resources;
         Ok(named.iter().map(|located| located.resource.key()).collect())
+    }
+
+    /// The resources of a text, with a warning for each document that is none of ours.
+    fn parse<'a>(&self, path: &Path, text: &'a str) -> Result<ParsedText<'a>, Failure> {
+        let parsed = operate::parse_documents(&self.dir, path, text)?;
+        for ignored in &parsed.ignored {
+            output::error(&format!("ignored {ignored}"));
+        }
+        Ok(parsed)
     }
 
     /// Removes the namespace. False: it does not exist.

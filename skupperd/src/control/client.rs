@@ -251,11 +251,12 @@ impl DaemonClient {
         let known = |text: String| Some(text).filter(|text| !text.is_empty());
         let error = |(file, line, kind, name, field, reason): InputError| ManifestError {
             file: Path::new(&file).into(),
-            line: line as usize,
+            line,
             kind: known(kind),
             name: known(name),
             field: known(field),
             reason,
+            is_other_api: false,
         };
         Ok(all.into_iter().map(error).collect())
     }

@@ -185,7 +185,7 @@ pub(super) type InputError = (String, u32, String, String, String, String);
 pub(super) fn input_error(error: ManifestError) -> InputError {
     (
         error.file.display().to_string(),
-        u32::try_from(error.line).unwrap_or(u32::MAX),
+        error.line,
         error.kind.unwrap_or_default(),
         error.name.unwrap_or_default(),
         error.field.unwrap_or_default(),

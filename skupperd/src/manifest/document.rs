@@ -88,7 +88,11 @@ pub(super) fn read(
     let Some(kind) = Kind::parse(kind) else {
         let text = format!("unknown kind {kind:?}");
         document.kind = None;
-        return Err(document.error(Some("kind"), text));
+        let version = root.get("apiVersion").and_then(YamlNode::as_text);
+        return Err(ManifestError {
+            is_other_api: version.is_some_and(|version| !version.starts_with("skupper.io/")),
+            ..document.error(Some("kind"), text)
+        });
     };
     match root.get("apiVersion").and_then(YamlNode::as_text) {
         Some(version) if version == kind.api_version() => {}
@@ -173,11 +177,12 @@ impl Document<'_> {
         };
         ManifestError {
             file: Arc::clone(self.file),
-            line,
+            line: u32::try_from(line).unwrap_or(u32::MAX),
             kind: self.kind.as_deref().map(|text| short(text, MAX_SHOWN)),
             name: self.name.as_deref().map(|text| short(text, MAX_SHOWN)),
             field: field.map(|text| short(text, MAX_SHOWN)),
             reason: short(&reason.into(), MAX_REASON),
+            is_other_api: false,
         }
     }
 

@@ -9,7 +9,7 @@ pub struct ManifestError {
     /// File, or `-` for standard input.
     pub file: Arc<Path>,
     /// Line of the field, or of the document when the field has none, from 1.
-    pub line: usize,
+    pub line: u32,
     /// Kind, as far as known; it may be one that does not exist.
     pub kind: Option<String>,
     /// Name, as far as known.
@@ -18,6 +18,8 @@ pub struct ManifestError {
     pub field: Option<String>,
     /// What is wrong with it. Holds nothing secret.
     pub reason: String,
+    /// The document is of another API, such as a Deployment beside a Connector.
+    pub is_other_api: bool,
 }
 
 impl ManifestError {
@@ -30,6 +32,7 @@ impl ManifestError {
             name: None,
             field: None,
             reason: reason.into(),
+            is_other_api: false,
         }
     }
 

@@ -65,11 +65,12 @@ pub fn validate_change(
 fn error(located: &LocatedResource, field: &str, reason: String) -> ManifestError {
     ManifestError {
         file: Arc::clone(&located.file),
-        line: located.line_of(field),
+        line: u32::try_from(located.line_of(field)).unwrap_or(u32::MAX),
         kind: Some(located.resource.kind().to_string()),
         name: Some(located.resource.name().to_string()),
         field: Some(field.to_owned()),
         reason,
+        is_other_api: false,
     }
 }
 

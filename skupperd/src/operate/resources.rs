@@ -2,12 +2,13 @@
 
 use super::{OperateError, Outcome, invalid};
 use crate::{
-    manifest::{LocatedResource, MAX_FILE_SIZE, parse, to_yaml},
+    manifest::{LocatedResource, MAX_FILE_SIZE, ManifestError, expand_lists, parse, to_yaml},
     model::{Key, Kind, Name, Namespace, Secret, Spec},
     store::{Editor, Layout, NamespaceDir},
 };
 use serde_json::Value;
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
@@ -116,29 +117,48 @@ fn apply_order(kind: Kind) -> usize {
     place.unwrap_or(Kind::ALL.len())
 }
 
-/// The resources of a text in the order in which they are applied, or all errors. `path`: of the file,
-/// or `-`.
-pub fn parse_documents(
+/// The resources of a text.
+pub struct ParsedText<'a> {
+    /// What the positions of the resources are of: lists are replaced by their items.
+    pub text: Cow<'a, str>,
+    /// In the order in which they are applied.
+    pub resources: Vec<LocatedResource>,
+    /// Documents of other APIs.
+    pub ignored: Vec<ManifestError>,
+}
+
+/// The resources of a text, or all errors. `path`: of the file, or `-`.
+pub fn parse_documents<'a>(
     namespace: &NamespaceDir,
     path: &Path,
-    text: &str,
-) -> Outcome<Vec<LocatedResource>> {
+    text: &'a str,
+) -> Outcome<ParsedText<'a>> {
     if text.len() as u64 > MAX_FILE_SIZE {
         let text = format!("{}: larger than {MAX_FILE_SIZE} bytes", path.display());
         return Err(invalid(text));
     }
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let text = expand_lists(text);
+    let (mut resources, mut ignored, mut bad) = (Vec::new(), Vec::new(), Vec::new());
     for document in parse(path, text.as_bytes(), Some(namespace.name())) {
         match document {
-            Ok(located) => good.push(located),
+            Ok(located) => resources.push(located),
+            Err(error) if error.is_other_api => ignored.push(error),
             Err(error) => bad.push(error.to_string()),
         }
     }
     if !bad.is_empty() {
         return Err(nothing_changed(&bad));
     }
-    good.sort_by_key(|l| apply_order(l.resource.kind()));
-    Ok(good)
+    if resources.is_empty() {
+        let text = format!("{}: contains no Skupper resource", path.display());
+        return Err(invalid(text));
+    }
+    resources.sort_by_key(|l| apply_order(l.resource.kind()));
+    Ok(ParsedText {
+        text,
+        resources,
+        ignored,
+    })
 }
 
 fn nothing_changed(lines: &[String]) -> OperateError {
@@ -193,7 +213,9 @@ pub fn apply(
     text: &str,
     existing: Existing,
 ) -> Outcome<Vec<AppliedResource>> {
-    let resources = parse_documents(namespace, path, text)?;
+    let ParsedText {
+        text, resources, ..
+    } = parse_documents(namespace, path, text)?;
     let mut editor = namespace.edit()?;
     let before: BTreeMap<Key, LocatedResource> = editor
         .load()?

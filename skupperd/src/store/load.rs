@@ -275,7 +275,8 @@ fn hold_previous(
         let key = old.key();
         let refused = errors.iter().find(|error| match error.key() {
             Some(refused) => refused == key,
-            None => error.file == old.file,
+            // A document of another API was no resource before either.
+            None => error.file == old.file && !error.is_other_api,
         });
         if let Some(error) = refused {
             stale.insert(key, error.clone());

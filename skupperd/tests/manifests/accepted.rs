@@ -367,7 +367,7 @@ proptest! {
         }
         for error in results.into_iter().filter_map(Result::err) {
             prop_assert!(error.line >= 1);
-            prop_assert!(error.line <= bytes.split(|c| *c == b'\n').count());
+            prop_assert!(error.line as usize <= bytes.split(|c| *c == b'\n').count());
         }
     }
 

@@ -28,7 +28,7 @@ pub fn manifest(data: &[u8]) -> String {
                     kinds.push(located.resource.kind().as_str());
                 }
                 Err(e) => {
-                    assert!(e.line <= lines, "{e}");
+                    assert!(e.line as usize <= lines, "{e}");
                     assert!(e.to_string().len() < 8192, "{e}");
                     bad += 1;
                 }

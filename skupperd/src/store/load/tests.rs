@@ -129,6 +129,35 @@ fn a_resource_that_becomes_invalid_stays_as_it_was() {
 }
 
 #[test]
+fn a_document_of_another_api_keeps_nothing_that_was_removed() {
+    let space = TestNamespace::new();
+    let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
+    space.put(
+        "a.yaml",
+        &format!(
+            "{}---\n{other}---\n{}",
+            listener("one", 1),
+            listener("two", 2)
+        ),
+    );
+    let mut loader = Loader::new(space.dir.clone());
+    assert_eq!(
+        ports(&loader.load().unwrap()),
+        expect(&[("one", 1), ("two", 2)])
+    );
+    space.put("a.yaml", &format!("{}---\n{other}", listener("one", 1)));
+    let loaded = loader.load().unwrap();
+    assert_eq!(ports(&loaded), expect(&[("one", 1)]));
+    assert_eq!(loaded.errors.len(), 1, "{:?}", loaded.errors);
+    // A kind of ours that is spelled wrong may be the resource that is missing.
+    space.put(
+        "a.yaml",
+        &listener("one", 1).replace("kind: Listener", "kind: Listner"),
+    );
+    assert_eq!(ports(&loader.load().unwrap()), expect(&[("one", 1)]));
+}
+
+#[test]
 fn a_resource_that_takes_an_address_meanwhile_keeps_it() {
     let space = TestNamespace::new();
     let mut loader = Loader::new(space.dir.clone());
