@@ -168,7 +168,7 @@ fn listeners(all: &Value) -> Table {
         let text = |path: &str| show::text(listener, path);
         let (name, status, message) = show::status(listener);
         let message = failure_message(&status, message);
-        let address = format!("{}:{}", text("/spec/host"), text("/spec/port"));
+        let address = show::address(&text("/spec/host"), &text("/spec/port"));
         vec![name, status, text("/spec/routingKey"), address, message]
     });
     let header = &["LISTENER", "STATUS", "ROUTING-KEY", "ADDRESS", "MESSAGE"];
@@ -183,7 +183,7 @@ fn connectors(all: &Value) -> Table {
         let host = text("/spec/host");
         let server = match host.is_empty() {
             true => text("/spec/selector"),
-            false => format!("{host}:{}", text("/spec/port")),
+            false => show::address(&host, &text("/spec/port")),
         };
         vec![name, status, text("/spec/routingKey"), server, message]
     });

@@ -3,7 +3,7 @@
 use super::{Failure, Outcome, invalid, output, target::CommandTarget, view::ViewArgs};
 use crate::model::Kind;
 use serde_json::Value;
-use std::cell::Cell;
+use std::{cell::Cell, net::Ipv6Addr};
 
 /// How the status of a kind is shown.
 pub(super) struct StatusView<'a> {
@@ -67,6 +67,14 @@ pub(super) fn notes(value: &Value) -> String {
     notes.join("; ")
 }
 
+/// Host and port; an IPv6 address in brackets (RFC 3986).
+pub(super) fn address(host: &str, port: &str) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(ip) => format!("[{ip}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
 /// Text of a field; empty where it is absent.
 pub(super) fn text(value: &Value, path: &str) -> String {
     match value.pointer(path) {
@@ -90,4 +98,17 @@ pub(super) fn status(value: &Value) -> (String, String, String) {
         or(text(value, "/status/status"), "Pending"),
         or(text(value, "/status/message"), "Not initialized yet"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_in_brackets() {
+        assert_eq!(address("::1", "9002"), "[::1]:9002");
+        assert_eq!(address("::", "9003"), "[::]:9003");
+        assert_eq!(address("127.0.0.1", "80"), "127.0.0.1:80");
+        assert_eq!(address("web.example", "80"), "web.example:80");
+    }
 }
