@@ -18,6 +18,7 @@ mod daemon_http;
 mod debug;
 mod examples;
 mod flags;
+mod hints;
 mod input_errors;
 mod issuer;
 mod kernel_state;
@@ -42,6 +43,7 @@ mod view;
 mod wait;
 
 pub use completion::complete;
+pub use hints::print_error;
 
 use crate::{
     control::Bus,

@@ -149,8 +149,15 @@ fn resource_file_names() {
     assert!(text.contains("does not exist"), "{text}");
     let dir = host.0.path().join("d.yaml");
     fs::create_dir(&dir).expect("a directory");
-    let text = host.fails(2, &["system", "apply", "-f", dir.to_str().expect("a path")]);
-    assert!(text.contains("is a directory"), "{text}");
+    for dir in [&dir, &host.0.path().to_owned()] {
+        let text = host.fails(2, &["system", "apply", "-f", dir.to_str().expect("a path")]);
+        assert!(text.contains("is a directory"), "{text}");
+    }
+    // As PowerShell writes it.
+    let wide = host.file("utf16.yaml", "");
+    fs::write(&wide, b"\xff\xfek\0i\0n\0d\0").expect("a file");
+    let text = host.fails(1, &["system", "apply", "-f", &wide]);
+    assert!(text.contains("utf16.yaml: file is not UTF-8"), "{text}");
     host.ok(&["system", "apply", "-f", &host.file("ok.yml", HELLO)]);
 }
 
@@ -324,6 +331,24 @@ fn errors_and_exit_codes() {
         ),
         (vec!["listener", "create"], "required"),
         (vec!["nonsense"], "unrecognized"),
+        (vec!["link", "create", "x"], "Try: skupper token issue FILE"),
+        (vec!["system", "setup"], "Try: skupper system start"),
+        (
+            vec!["system", "apply"],
+            "a file to apply or use standard input: -f FILE",
+        ),
+        (
+            vec!["system", "delete"],
+            "a file to delete or use standard input: -f FILE",
+        ),
+        (
+            vec!["site", "delete"],
+            "There is no existing Skupper site resource",
+        ),
+        (
+            vec!["token", "redeem", "x", "--timeout", "0"],
+            "expected a duration",
+        ),
     ] {
         let text = host.fails(2, &args);
         assert!(text.contains(part), "{args:?}: {text}");
@@ -333,6 +358,18 @@ fn errors_and_exit_codes() {
     assert_eq!(text.lines().count(), 3, "{text}");
     // The command and the daemon have the same rule for names: dots are valid.
     host.ok(&["listener", "create", "a.b", "1"]);
+}
+
+#[test]
+fn site_delete_needs_no_name() {
+    let host = Host::new();
+    host.ok(&["site", "create", "a"]);
+    host.ok(&["listener", "create", "l", "1"]);
+    assert_eq!(host.ok(&["site", "delete"]), "Site \"a\" is deleted\n");
+    assert_eq!(host.names(), ["Listener-l.yaml"]);
+    host.ok(&["site", "create", "a"]);
+    host.ok(&["site", "delete", "--all", "--timeout", "5"]);
+    assert!(host.names().is_empty());
 }
 
 #[test]

@@ -14,8 +14,7 @@ fn main() -> ExitCode {
             } else {
                 ExitCode::SUCCESS
             };
-            // The output may be closed; the exit code still says how it went.
-            let _ = error.print();
+            cli::print_error(&error);
             code
         }
     }

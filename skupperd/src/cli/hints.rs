@@ -37,7 +37,9 @@ fn hint(unknown: &str, words: &[String]) -> Option<&'static str> {
         "apply" => "skupper system apply -f FILE",
         "create" => "skupper NOUN create NAME, such as: skupper listener create web 8080",
         "get" | "describe" | "list" => "skupper NOUN status, such as: skupper listener status",
-        "edit" | "patch" => "skupper NOUN update NAME, such as: skupper listener update web --port 8080",
+        "edit" | "patch" => {
+            "skupper NOUN update NAME, such as: skupper listener update web --port 8080"
+        }
         "delete" | "remove" => "skupper NOUN delete NAME, such as: skupper listener delete web",
         "logs" | "log" => "journalctl -u skupperd",
         _ => return None,
@@ -51,7 +53,9 @@ mod tests {
 
     fn hint_for(line: &str) -> Option<&'static str> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let error = crate::cli::Command::try_parse_from(std::iter::once("skupper".to_owned()).chain(words.clone()));
+        let error = crate::cli::Command::try_parse_from(
+            std::iter::once("skupper".to_owned()).chain(words.clone()),
+        );
         let error = error.unwrap_err();
         match error.get(ContextKind::InvalidSubcommand) {
             Some(ContextValue::String(unknown)) => hint(unknown, &words),

@@ -5,6 +5,7 @@ use super::{
     examples::examples,
     invalid,
     output::{self, Encoding, Format},
+    overview::chosen_site,
     resource, show,
     target::CommandTarget,
     view::ViewArgs,
@@ -70,9 +71,9 @@ pub(super) enum Verb {
         mut_arg("wait", |arg| arg.help(wait::delete_help(Kind::Site)))
     )]
     Delete {
-        /// Name of the site
+        /// Name of the site [default: the site of the namespace]
         #[arg(add = completion::resource_names(Kind::Site))]
-        name: String,
+        name: Option<String>,
         /// Delete all other resources of the namespace too
         #[arg(long)]
         all: bool,
@@ -155,6 +156,13 @@ fn new_site(name: &str, options: &SiteOptions) -> Result<Value, Failure> {
     Ok(site)
 }
 
+/// The name of the site of the namespace.
+fn only_site(target: &CommandTarget) -> Result<String, Failure> {
+    let site = chosen_site(target.documents(Kind::Site)?);
+    let site = site.ok_or_else(|| invalid("There is no existing Skupper site resource"))?;
+    Ok(show::text(&site, "/metadata/name"))
+}
+
 /// Deletes all resources of a namespace.
 fn delete_all(target: &CommandTarget) -> Outcome {
     for kind in Kind::ALL {
@@ -200,6 +208,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
             wait.written(target, Kind::Site, &name, &change, false)
         }
         Verb::Delete { name, all, wait } => {
+            let name = name.map_or_else(|| only_site(target), Ok)?;
             if target.delete(Kind::Site, &name)?.is_empty() {
                 return Err(show::not_found(target, "site", &name));
             }

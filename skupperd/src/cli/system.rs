@@ -11,7 +11,7 @@ use crate::{
     operate::{self, ApplyEffect},
     store::read_named,
 };
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use std::{
     collections::BTreeSet,
@@ -114,9 +114,11 @@ pub(super) enum Verb {
     GenerateBundle(bundle::BundleOptions),
 }
 
-fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
+fn read(filename: Option<PathBuf>, verb: &str) -> Result<(PathBuf, String), Failure> {
     let path = filename.ok_or_else(|| {
-        invalid("You need to provide a file to apply or use standard input.... (-f FILE or -f -)")
+        invalid(format!(
+            "You need to provide a file to {verb} or use standard input: -f FILE or -f -"
+        ))
     })?;
     let text = if path == Path::new("-") {
         let mut text = String::new();
@@ -127,19 +129,20 @@ fn read(filename: Option<PathBuf>) -> Result<(PathBuf, String), Failure> {
     } else {
         let known = [".yaml", ".yml", ".json"];
         let name = path.to_string_lossy();
+        if path.is_dir() {
+            let text = format!("The file {name:?} is a directory: name the files in it one by one");
+            return Err(invalid(text));
+        }
         if !known.iter().any(|end| name.ends_with(end)) {
             let text = "The file has an unsupported extension, it should have one of the \
                         following: .yaml, .yml, .json";
             return Err(invalid(text));
         }
-        if path.is_dir() {
-            return Err(invalid(format!("The file {name:?} is a directory")));
-        }
         match read_named(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(invalid(format!("The file {name:?} does not exist")));
             }
-            other => other?,
+            other => other.with_context(|| name.clone().into_owned())?,
         }
     };
     Ok((path, text))
@@ -155,7 +158,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
         Verb::Status { view } => system_status::run(target, &view),
         Verb::Teardown { yes } => teardown(target, yes),
         Verb::Apply { filename } => {
-            let (path, text) = read(filename)?;
+            let (path, text) = read(filename, "apply")?;
             for applied in target.apply(&path, &text)? {
                 if applied.effect != ApplyEffect::Unchanged {
                     output::print(&format!("File written to {}", applied.file.display()))?;
@@ -165,7 +168,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
             output::print("Custom resources are applied.")
         }
         Verb::Delete { filename } => {
-            let (path, text) = read(filename)?;
+            let (path, text) = read(filename, "delete")?;
             delete(target, &target.keys_in(&path, &text)?)
         }
         Verb::Adopt { dir } => adopt(target, &dir),

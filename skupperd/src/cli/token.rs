@@ -5,7 +5,7 @@ use super::{
     examples::examples,
     invalid, output, show,
     target::{CommandTarget, IssuedToken},
-    wait::duration,
+    wait::{duration, timeout},
 };
 use crate::{
     control::WaitOutcome,
@@ -58,7 +58,7 @@ pub(super) enum Verb {
         #[arg(long)]
         name: Option<String>,
         /// Longest time to wait until skupperd serves the token
-        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
         timeout: Duration,
     },
     /// Link this site to the site that issued a token
@@ -67,7 +67,7 @@ pub(super) enum Verb {
         /// File with the token
         file: PathBuf,
         /// Longest time to wait until the link is up
-        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
         timeout: Duration,
     },
 }
@@ -157,7 +157,11 @@ fn redeem_file(target: &CommandTarget, file: &Path, timeout: Duration) -> Outcom
             let link = links.iter().find(|v| v["metadata"]["name"] == *name);
             let remote = link.map(|v| show::text(v, "/status/remoteSiteName"));
             let remote = remote.unwrap_or_default();
-            output::print(&format!("Link {name:?} is up: {remote}"))
+            match remote.is_empty() {
+                // An edge site uses one of its links; the others stand by.
+                true => output::print(&format!("Link {name:?} is up")),
+                false => output::print(&format!("Link {name:?} is up: {remote}")),
+            }
         }
         WaitOutcome::TimedOut(told) | WaitOutcome::Refused(told) => {
             let seconds = timeout.as_secs_f64();

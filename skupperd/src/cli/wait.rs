@@ -35,7 +35,7 @@ pub(super) struct WaitArgs {
     )]
     wait: Option<WaitLevel>,
     /// Longest time to wait, such as 30s or 2m [default: 60s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
     timeout: Option<Duration>,
 }
 
@@ -69,6 +69,14 @@ pub(super) fn delete_help(kind: Kind) -> &'static str {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let found = parse_duration(text).filter(|d| !d.is_zero());
     found.ok_or_else(|| "expected a duration with a unit, such as 60s or 15m".to_owned())
+}
+
+/// Parses the longest time to wait, whose number may be one of seconds.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => duration(text),
+    }
 }
 
 /// What a verb waits for without `--wait`.

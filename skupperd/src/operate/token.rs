@@ -2,7 +2,7 @@
 
 use super::{OperateError, Outcome, invalid, no_site, resources};
 use crate::{
-    access,
+    access::{self, RedeemError},
     manifest::{document_of, parse, to_yaml},
     model::{
         AccessToken, Code, GrantDetails, Kind, Meta, Name, Phase, Resource, SettingTexts, Spec,
@@ -162,7 +162,7 @@ pub async fn redeem(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcom
         ]));
     };
     let documents = access::redeem(&token, &name, &subject, namespace.name()).await;
-    let documents = documents.map_err(|e| OperateError::Failed(with_hint(chain(&e))))?;
+    let documents = documents.map_err(|e| OperateError::Failed(with_hint(&e)))?;
     store_redeemed(namespace, &documents).map_err(|e| {
         OperateError::Failed(format!(
             "redeemed the token, but cannot write its link: {e}"
@@ -171,14 +171,21 @@ pub async fn redeem(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcom
     Ok(name)
 }
 
-/// What to do about the responses of a grant server that refuses a token, whose texts are Skupper's.
-fn with_hint(error: String) -> String {
-    let hint = if error.contains("HTTP Response 404") {
-        "The token expired, was already redeemed, or its grant was deleted: ask for a new token"
-    } else if error.contains("HTTP Response 429") {
-        "The other site received too many wrong codes: try again in some minutes"
-    } else {
-        return error;
+/// An error of a redemption, whose text is Skupper's, and what to do about it.
+fn with_hint(error: &RedeemError) -> String {
+    let text = chain(error);
+    let hint = match error {
+        RedeemError::Refused { status: 404, .. } => {
+            "The token expired, was already redeemed, or its grant was deleted: ask for a new token"
+        }
+        RedeemError::Refused { status: 429, .. } => {
+            "The other site received too many wrong codes: try again in some minutes"
+        }
+        RedeemError::Unreachable { .. } => {
+            "This port must be reachable without an HTTP proxy; else ask for a link, which skupper link \
+             generate makes there"
+        }
+        _ => return text,
     };
-    format!("{error}\n{hint}")
+    format!("{text}\n{hint}")
 }
