@@ -436,3 +436,38 @@ fn a_generated_link_connects_and_no_container_engine_is_called() {
     });
     assert!(!b.root().join("called").exists(), "no engine was called");
 }
+
+#[test]
+fn a_link_to_the_wrong_peer_says_what_is_wrong() {
+    let (mut a, mut c) = (Site::new("a"), Site::new("c"));
+    let (addr_a, addr_c) = (free_addr(), free_addr());
+    a.access(addr_a);
+    c.access(addr_c);
+    a.start();
+    c.start();
+    a.wait_status("RouterAccess", "access", "Ready");
+    c.wait_status("RouterAccess", "access", "Ready");
+    let mut b = Site::new("b");
+    let link = |to: SocketAddr| {
+        let quoted = |addr: SocketAddr| format!("'{}'", addr.port());
+        let text = a.link(addr_a, 1);
+        assert!(text.contains(&quoted(addr_a)), "{text}");
+        text.replace(&quoted(addr_a), &quoted(to))
+    };
+    // The CA of each site has the same name.
+    b.file("link-a.yaml", &link(addr_c));
+    b.start();
+    b.wait_message(
+        "Link",
+        "to-a",
+        "Pending",
+        "signed by another CA than the trusted one",
+    );
+    let http = Server::start(free_addr(), |mut socket| {
+        drop(socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        // The client closes first, so that the answer arrives.
+        drop(socket.read_to_end(&mut Vec::new()));
+    });
+    b.file("link-a.yaml", &link(http.addr));
+    b.wait_message("Link", "to-a", "Pending", "the peer does not speak TLS");
+}

@@ -35,16 +35,28 @@ fn provider() -> Arc<CryptoProvider> {
     })
 }
 
-/// The text of a TLS error. If a certificate's validity is the reason, it tells the time of this host
-/// too, so that an operator sees which of two clocks is wrong.
+/// The text of a TLS error, with what an operator can do about the usual ones. If a certificate's
+/// validity is the reason, it tells the time of this host too: one of two clocks is wrong.
 pub fn explain(error: &rustls::Error) -> String {
-    use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
+    use rustls::{
+        CertificateError::{BadSignature, ExpiredContext, NotValidYetContext, UnknownIssuer},
+        InvalidMessage::InvalidContentType,
+    };
     let (when, is, time) = match error {
         rustls::Error::InvalidCertificate(NotValidYetContext { not_before, time }) => {
             (not_before, "is not valid before", time)
         }
         rustls::Error::InvalidCertificate(ExpiredContext { not_after, time }) => {
             (not_after, "was valid until", time)
+        }
+        rustls::Error::InvalidCertificate(BadSignature | UnknownIssuer) => {
+            return format!(
+                "the peer's certificate is signed by another CA than the trusted one ({error}): was its \
+                 site created anew? Redeem a new token"
+            );
+        }
+        rustls::Error::InvalidMessage(InvalidContentType) => {
+            return format!("the peer does not speak TLS ({error}): is it the port of a site?");
         }
         other => return other.to_string(),
     };
