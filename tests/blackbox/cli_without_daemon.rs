@@ -226,6 +226,45 @@ fn apply_skips_documents_of_other_apis_and_takes_the_items_of_lists() {
 }
 
 #[test]
+fn apply_refuses_another_kind_of_strategy() {
+    let host = Host::new();
+    let listener = |strategy: &str| {
+        let text = format!(
+            "apiVersion: skupper.io/v2alpha1\nkind: MultiKeyListener\nmetadata: {{name: m}}\n\
+             spec: {{host: h, port: 80, strategy: {strategy}}}\n"
+        );
+        host.file("m.yaml", &text)
+    };
+    let priority = listener("{priority: {routingKeys: [a, b]}}");
+    host.ok(&["system", "apply", "-f", &priority]);
+    let stored = host.input().join("MultiKeyListener-m.yaml");
+    let before = fs::read_to_string(&stored).expect("the file");
+    let weighted = listener("{weighted: {routingKeys: {a: 3}}}");
+    for words in [
+        &["system", "apply", "-f", &weighted][..],
+        &[
+            "multikeylistener",
+            "create",
+            "m",
+            "80",
+            "--weighted",
+            "a=3",
+            "--force",
+        ],
+    ] {
+        let text = host.fails(1, words);
+        assert!(
+            text.contains("strategy cannot be changed from priority to weighted"),
+            "{text}"
+        );
+        assert!(text.ends_with("nothing was changed\n"), "{text}");
+    }
+    assert_eq!(fs::read_to_string(&stored).expect("the file"), before);
+    let other = listener("{priority: {routingKeys: [c]}}");
+    host.ok(&["system", "apply", "-f", &other]);
+}
+
+#[test]
 fn status_tables_have_skuppers_headers() {
     let host = Host::new();
     host.ok(&["system", "apply", "-f", &host.file("hello.yaml", HELLO)]);

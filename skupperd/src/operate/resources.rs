@@ -2,7 +2,10 @@
 
 use super::{OperateError, Outcome, invalid};
 use crate::{
-    manifest::{LocatedResource, MAX_FILE_SIZE, ManifestError, expand_lists, parse, to_yaml},
+    manifest::{
+        LocatedResource, MAX_FILE_SIZE, ManifestError, expand_lists, parse, to_yaml,
+        validate_change,
+    },
     model::{Key, Kind, Name, Namespace, Secret, Spec},
     store::{Editor, Layout, NamespaceDir},
 };
@@ -217,12 +220,8 @@ pub fn apply(
         text, resources, ..
     } = parse_documents(namespace, path, text)?;
     let mut editor = namespace.edit()?;
-    let before: BTreeMap<Key, LocatedResource> = editor
-        .load()?
-        .resources
-        .into_iter()
-        .map(|located| (located.key(), located))
-        .collect();
+    let loaded = editor.load()?.resources;
+    let before: BTreeMap<Key, &LocatedResource> = loaded.iter().map(|l| (l.key(), l)).collect();
     if existing == Existing::Refuse {
         let taken = resources.iter().map(LocatedResource::key);
         let taken = taken.filter(|key| before.contains_key(key));
@@ -233,9 +232,10 @@ pub fn apply(
             return Err(nothing_changed(&lines));
         }
     }
-    let conflicts = editor.conflicts(&resources)?;
-    if !conflicts.is_empty() {
-        let lines: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
+    let (resources, mut refused) = validate_change(&loaded, resources);
+    refused.extend(editor.conflicts(&resources)?);
+    if !refused.is_empty() {
+        let lines: Vec<String> = refused.iter().map(ToString::to_string).collect();
         return Err(nothing_changed(&lines));
     }
     let mut done = Vec::new();
