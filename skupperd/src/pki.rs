@@ -14,6 +14,7 @@ mod client;
 mod identity;
 mod issue;
 mod issuer;
+mod server_verifier;
 mod service_tls;
 mod supplied;
 mod template;

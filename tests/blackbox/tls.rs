@@ -212,6 +212,37 @@ fn connector_verifies_servers_and_presents_a_certificate_as_configured() {
 }
 
 #[test]
+fn connector_trusts_the_certificate_of_its_server_itself() {
+    let (a, b) = linked();
+    let own = pki::self_signed(&["127.0.0.1"], false);
+    let other = pki::self_signed(&["127.0.0.1"], false);
+    let elsewhere = pki::self_signed(&["elsewhere.example"], false);
+    let expired = pki::self_signed(&["127.0.0.1"], true);
+    let named = ", verifyHostname: true";
+    let mut listeners = Vec::new();
+    let mut servers = Vec::new();
+    for (name, shown, trusted, rest, expected) in [
+        ("own", &own, &own, named, true),
+        ("any-name", &elsewhere, &elsewhere, "", true),
+        ("other", &other, &own, "", false),
+        ("elsewhere", &elsewhere, &elsewhere, named, false),
+        ("expired", &expired, &expired, "", false),
+    ] {
+        let server = tls::echo(free_addr(), shown, None);
+        give(&a, name, &[("ca.crt", &trusted.0)]);
+        connector(&a, name, name, server.addr, rest);
+        let addr = free_addr();
+        b.listener(name, name, addr);
+        listeners.push((name, addr, expected));
+        servers.push(server);
+    }
+    for (name, addr, expected) in listeners {
+        wait_until("the listener", SOON, || !refused(addr));
+        assert_eq!(works(addr), expected, "{name}");
+    }
+}
+
+#[test]
 fn connector_asks_for_another_server_name_and_takes_new_credentials() {
     let (a, b) = linked();
     let (old, new) = (pki::ca("old"), pki::ca("new"));

@@ -60,6 +60,30 @@ pub fn ca(name: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
+/// A self-signed certificate of a server for these hosts, as `openssl req -x509` makes it: a CA
+/// certificate. And its key.
+pub fn self_signed(hosts: &[&str], is_expired: bool) -> (String, String) {
+    let key = key();
+    let mut params = params("server");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.subject_alt_names = hosts.iter().map(alternative_name).collect();
+    let day = Duration::from_secs(24 * 3600);
+    params.not_before = (SystemTime::now() - day * 10).into();
+    params.not_after = match is_expired {
+        true => (SystemTime::now() - day).into(),
+        false => (SystemTime::now() + day).into(),
+    };
+    let certificate = params.self_signed(&key).expect("signed");
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn alternative_name(host: &&str) -> rcgen::SanType {
+    match host.parse() {
+        Ok(ip) => rcgen::SanType::IpAddress(ip),
+        Err(_) => rcgen::SanType::DnsName((*host).try_into().expect("a name")),
+    }
+}
+
 /// A server certificate of the given CA for these hosts, and its key.
 pub fn server(ca: &(String, String), hosts: &[&str]) -> (String, String) {
     issued(ca, hosts, &[])
@@ -75,11 +99,7 @@ pub fn issued(
     let ca_key = KeyPair::from_pem(ca_key).expect("the CA's key");
     let issuer = Issuer::from_ca_cert_pem(ca, ca_key).expect("the CA");
     let mut params = params("server");
-    let name = |host: &&str| match host.parse() {
-        Ok(ip) => rcgen::SanType::IpAddress(ip),
-        Err(_) => rcgen::SanType::DnsName((*host).try_into().expect("a name")),
-    };
-    params.subject_alt_names = hosts.iter().map(name).collect();
+    params.subject_alt_names = hosts.iter().map(alternative_name).collect();
     params.extended_key_usages = usages.to_vec();
     let certificate = params.signed_by(&key, &issuer).expect("signed");
     (certificate.pem(), key.serialize_pem())

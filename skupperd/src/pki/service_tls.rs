@@ -3,6 +3,7 @@
 
 use super::{
     PkiError, check,
+    server_verifier::ServerVerifier,
     supplied::read,
     tls::{TlsMaterial, certificates, roots, tls_material},
 };
@@ -11,18 +12,10 @@ use crate::{
     store::{CredentialKind, NamespaceDir},
 };
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
-    crypto::{
-        CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
-        verify_tls13_signature,
-    },
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::{ClientHello, ParsedCertificate, WebPkiClientVerifier},
+    ClientConfig, Error, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
+    server::{ClientHello, WebPkiClientVerifier},
 };
 use std::sync::Arc;
 
@@ -156,15 +149,15 @@ pub fn connector_config(
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?;
-    let roots = roots(name, &secret.ca)?;
-    let builder = if verify_hostname {
-        builder.with_root_certificates(roots)
-    } else {
-        let verifier = Arc::new(AnyServerName::new(roots, &provider));
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
+    let verifier = ServerVerifier {
+        roots: roots(name, &secret.ca)?,
+        trusted: certificates("ca.crt", name, &secret.ca)?,
+        verify_hostname,
+        algorithms: provider.signature_verification_algorithms,
     };
+    let builder = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = if use_client_cert {
         let TlsMaterial { chain, key, .. } = tls_material(name, secret)?;
         let config = builder.with_client_auth_cert(chain, key);
@@ -190,67 +183,5 @@ fn unusable(name: &Name, source: Error) -> PkiError {
     PkiError::Unusable {
         name: name.to_string(),
         source,
-    }
-}
-
-/// Accepts any certificate of the CA, whatever its names are.
-#[derive(Debug)]
-struct AnyServerName {
-    roots: Arc<RootCertStore>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl AnyServerName {
-    fn new(roots: Arc<RootCertStore>, provider: &CryptoProvider) -> Self {
-        Self {
-            roots,
-            algorithms: provider.signature_verification_algorithms,
-        }
-    }
-}
-
-impl ServerCertVerifier for AnyServerName {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &self.roots,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        None
     }
 }
