@@ -378,3 +378,21 @@ fn fields_without_effect_are_kept_with_notes() {
     let said = a.ok(&["listener", "status", "l"]);
     assert!(said.contains("Note:"), "{said}");
 }
+
+#[test]
+fn a_routing_key_of_a_manifest_may_be_any_address() {
+    let (a, b) = linked();
+    let server = Server::echo(free_addr());
+    let addr = free_addr();
+    let key = "\"Orders_DB:5432\"";
+    a.connector("orders", key, server.addr);
+    b.listener("orders", key, addr);
+    wait_until("the service", SOON, || works(addr));
+    a.wait_status("Connector", "orders", "Ready");
+    b.resource(
+        "Listener",
+        "own",
+        "{routingKey: _topo, host: 127.0.0.1, port: 1}",
+    );
+    b.wait_message("Listener", "own", "Error", "does not begin with _");
+}

@@ -28,6 +28,8 @@ pub enum SyntaxError {
     Pattern(&'static str),
     #[error("a valid IP address or hostname is expected")]
     Host,
+    #[error("a routing key has no white space, and does not begin with _ $ / amqp: or mc/")]
+    RoutingKey,
     /// It is no path of a Unix socket.
     #[error("unix: is followed by an absolute path of at most {0} bytes")]
     UnixPath(usize),
@@ -74,9 +76,16 @@ pub fn check_name(text: &str) -> Result<(), SyntaxError> {
     labels(text)
 }
 
+/// Skupper's command asks for a name, its manifests for any text: it is an address of the network.
 fn check_routing_key(text: &str) -> Result<(), SyntaxError> {
     length(text, MAX_ROUTING_KEY)?;
-    labels(text)
+    // Routers take addresses that begin so for their own, or cut the beginning off.
+    let reserved = ["_", "$", "/", "amqp:", "mc/"];
+    let is_reserved = reserved.iter().any(|start| text.starts_with(start));
+    if is_reserved || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(SyntaxError::RoutingKey);
+    }
+    Ok(())
 }
 
 pub fn check_namespace(text: &str) -> Result<(), SyntaxError> {
@@ -289,6 +298,37 @@ mod tests {
         for kind in crate::model::Kind::ALL {
             assert!(crate::model::Key::new(kind, name.clone()).file_name().len() <= 255);
         }
+    }
+
+    #[test]
+    fn a_routing_key_is_any_address_that_routers_do_not_reserve() {
+        for good in [
+            "a",
+            "Orders_DB:5432",
+            "my_db",
+            "ES_INTA",
+            "a/b",
+            "mc",
+            "\u{e4}",
+            &"k".repeat(253),
+        ] {
+            assert!(RoutingKey::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "a\n",
+            "a\u{0}",
+            "_topo/0",
+            "$management",
+            "/a",
+            "amqp:a",
+            "mc/a",
+        ] {
+            assert!(RoutingKey::new(bad).is_err(), "{bad:?}");
+        }
+        let long = RoutingKey::new("k".repeat(254));
+        assert_eq!(long, Err(SyntaxError::TooLong(MAX_ROUTING_KEY)));
     }
 
     #[test]

@@ -445,12 +445,12 @@ fn multi_key_listeners() {
         "{priority: {}}",
         "{priority: {routingKeys: ['']}}",
         "{priority: {routingKeys: [a, b, a]}}",
-        "{priority: {routingKeys: [A]}}",
+        "{priority: {routingKeys: [_A]}}",
         "{priority: {routingKeys: {a: 1}}}",
         "{weighted: {routingKeys: {}}}",
         "{weighted: {routingKeys: {a: 0}}}",
         "{weighted: {routingKeys: {a: -1}}}",
-        "{weighted: {routingKeys: {A: 1}}}",
+        "{weighted: {routingKeys: {_A: 1}}}",
         "{weighted: {routingKeys: [a]}}",
         "{random: {}}",
     ];
@@ -531,7 +531,7 @@ fn attached_connectors() {
         (binding, "routingKey: a"),
         (binding, "connectorNamespace: c"),
         (binding, "connectorNamespace: east\nroutingKey: a"),
-        (binding, "connectorNamespace: c\nroutingKey: A"),
+        (binding, "connectorNamespace: c\nroutingKey: _A"),
         (binding, "connectorNamespace: c\nroutingKey: a"),
     ]
     .map(|(kind, spec)| (kind, skupper(kind, spec)))
