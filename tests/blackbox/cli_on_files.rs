@@ -472,7 +472,7 @@ fn system_status_counts_and_reload_rereads() {
     let expected = serde_json::json!([{
         "name": "default", "site": "a", "status": "Ready", "linksUp": 0, "linksDown": 0,
         "listeners": 1, "listenersReady": 1, "connectors": 1, "connectorsReady": 1,
-        "inputErrors": [],
+        "inputErrors": [], "linksIn": 0,
     }]);
     assert_eq!(status["namespaces"], expected);
     let text = cli.ok(&["system", "status"]);

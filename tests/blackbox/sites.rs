@@ -325,3 +325,18 @@ fn a_site_without_a_spec_is_the_site_of_every_command() {
         }
     }
 }
+
+#[test]
+fn system_status_counts_links_of_both_ways() {
+    let (a, b) = linked();
+    let counts = |site: &Site| {
+        let text = site.ok(&["system", "status", "-o", "json"]);
+        let status: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let of = |name: &str| status["namespaces"][0][name].as_u64();
+        (of("linksUp"), of("linksIn"))
+    };
+    wait_until("the link out", SOON, || counts(&b) == (Some(1), Some(0)));
+    wait_until("the link in", SOON, || counts(&a) == (Some(0), Some(1)));
+    let table = a.ok(&["system", "status"]);
+    assert!(table.contains("INPUT-ERRORS  LINKS-IN"), "{table}");
+}

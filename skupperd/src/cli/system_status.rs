@@ -55,6 +55,10 @@ fn namespace(target: &CommandTarget, name: &Namespace) -> Result<Value, Failure>
     };
     let site = chosen_site(target.documents_of(name, Kind::Site)?);
     let errors = input_errors::hidden(target, name, &[])?;
+    let incoming = site
+        .as_ref()
+        .and_then(|v| v.pointer("/status/incomingLinks"));
+    let incoming = incoming.and_then(Value::as_array).map_or(0, Vec::len);
     let (up, down) = count(Kind::Link)?;
     let (listeners, waiting) = count(Kind::Listener)?;
     let (connectors, idle) = count(Kind::Connector)?;
@@ -64,6 +68,7 @@ fn namespace(target: &CommandTarget, name: &Namespace) -> Result<Value, Failure>
         "status": site.as_ref().map(|v| show::status(v).1),
         "linksUp": up,
         "linksDown": down,
+        "linksIn": incoming,
         "listeners": listeners + waiting,
         "listenersReady": listeners,
         "connectors": connectors + idle,
@@ -138,6 +143,7 @@ fn screen(all: &Value) -> String {
             of("/listenersReady", "/listeners"),
             of("/connectorsReady", "/connectors"),
             errors(v).len().to_string(),
+            text("/linksIn"),
         ]
     };
     let rows: Vec<Vec<String>> = namespaces.into_iter().flatten().map(row).collect();
@@ -154,6 +160,7 @@ fn screen(all: &Value) -> String {
         "LISTENERS-READY",
         "CONNECTORS-READY",
         "INPUT-ERRORS",
+        "LINKS-IN",
     ];
     let errors: Vec<Value> = namespaces.into_iter().flatten().flat_map(errors).collect();
     screen + &output::columns(&header, &rows) + &input_errors::section(&errors)
