@@ -85,7 +85,7 @@ impl CliKind for AccessGrants {
         let text = |path: &str| show::text(value, path);
         vec![
             name,
-            text("/spec/redemptionsAllowed"),
+            redemptions_allowed(value),
             text("/status/redemptions"),
             text("/status/expirationTime"),
             status,
@@ -96,10 +96,36 @@ impl CliKind for AccessGrants {
     fn fields(value: &Value) -> Vec<(&'static str, String)> {
         let text = |path: &str| show::text(value, path);
         vec![
-            ("Redemptions allowed", text("/spec/redemptionsAllowed")),
+            ("Redemptions allowed", redemptions_allowed(value)),
             ("Redemptions made", text("/status/redemptions")),
             ("Expiration", text("/status/expirationTime")),
             ("URL", text("/status/url")),
         ]
+    }
+}
+
+/// Absent and 0 stand for the default.
+fn redemptions_allowed(value: &Value) -> String {
+    let allowed = value.pointer("/spec/redemptionsAllowed");
+    let allowed = allowed.and_then(Value::as_u64).filter(|n| *n > 0);
+    allowed.unwrap_or(1).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_shows_the_default_number_of_redemptions() {
+        for (spec, expected) in [
+            (json!({}), "1"),
+            (json!({"redemptionsAllowed": 0}), "1"),
+            (json!({"redemptionsAllowed": 10}), "10"),
+        ] {
+            let grant = json!({"metadata": {"name": "g"}, "spec": spec});
+            assert_eq!(AccessGrants::row(&grant)[1], expected);
+            let fields = AccessGrants::fields(&grant);
+            assert_eq!(fields[0], ("Redemptions allowed", expected.to_owned()));
+        }
     }
 }
