@@ -162,16 +162,30 @@ fn described(routes: &Routes) -> String {
     )
 }
 
-fn apply(net: &mut Network, change: &Change) {
+/// Applies a change. `consumers`: how often each router consumes each service, as the core adds and
+/// removes them; what was not added is not removed.
+fn apply(net: &mut Network, consumers: &mut BTreeMap<(usize, u8), usize>, change: &Change) {
     let name = |a: &u8| format!("service{a}");
     let edge = |n: &usize| 1000 + *n as ConnId;
     match change {
-        Change::Add(n, a) => net.routers[*n].add_consumer(&name(a), Treatment::Balanced),
-        Change::Remove(n, a) => net.routers[*n].remove_consumer(&name(a)),
+        Change::Add(n, a) => {
+            *consumers.entry((*n, *a)).or_default() += 1;
+            net.routers[*n].add_consumer(&name(a), Treatment::Balanced);
+        }
+        Change::Remove(n, a) => {
+            if let Some(count) = consumers.get_mut(&(*n, *a)).filter(|count| **count > 0) {
+                *count -= 1;
+                net.routers[*n].remove_consumer(&name(a));
+            }
+        }
         Change::Lower(link) if net.links[*link].up => net.lower(*link),
         Change::Raise(link) if !net.links[*link].up => net.raise(*link),
         Change::Lower(_) | Change::Raise(_) => {}
-        Change::Restart(n) => net.restart(*n, &["service1"]),
+        Change::Restart(n) => {
+            consumers.retain(|(router, _), _| router != n);
+            consumers.insert((*n, 1), 1);
+            net.restart(*n, &["service1"]);
+        }
         Change::EdgeUp(n) => {
             let router = &mut net.routers[*n];
             router.remove_edge(edge(n));
@@ -200,8 +214,9 @@ proptest! {
         for (a, b, cost) in [(0, 1, 1), (1, 2, 1), (2, 3, 1), (3, 4, 1), (4, 0, 2), (1, 3, 3)] {
             net.connect(a, b, cost);
         }
+        let mut consumers = BTreeMap::new();
         for change in &changes {
-            apply(&mut net, change);
+            apply(&mut net, &mut consumers, change);
             for router in &mut net.routers {
                 prop_assert_eq!(
                     described(&router.routes()),
