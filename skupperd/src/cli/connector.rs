@@ -26,7 +26,7 @@ pub(super) struct ConnectorArgs {
     /// Present the client certificate of the TLS credentials to the server
     #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     use_client_cert: Option<bool>,
-    /// Check that the server's certificate is for its host name [default: true]
+    /// Require a certificate for the server's host name; without it, any certificate of the CA is accepted
     #[arg(long, num_args = 0..=1, value_name = "BOOL", hide_possible_values = true, default_missing_value = "true", require_equals = true)]
     verify_hostname: Option<bool>,
     /// Offer servers while their health check fails or their unit is not active
@@ -140,5 +140,30 @@ impl CliKind for Connectors {
 
     fn notes(value: &Value) -> Vec<(&'static str, String)> {
         optional_details(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{manifest, model::Spec};
+    use std::path::Path;
+
+    #[test]
+    fn the_help_of_verify_hostname_agrees_with_the_default_of_the_field() {
+        let yaml = "apiVersion: skupper.io/v2alpha1\nkind: Connector\nmetadata: {name: c}\n\
+            spec: {routingKey: c, host: h, port: 1}\n";
+        let mut read = manifest::parse(Path::new("c.yaml"), yaml.as_bytes(), None);
+        let located = read.pop().expect("a document").expect("valid");
+        let Spec::Connector(connector) = located.resource.spec else {
+            panic!("no connector");
+        };
+        assert!(!connector.verify_hostname);
+        let command = ConnectorArgs::augment_args(clap::Command::new("c"));
+        let flag = command
+            .get_arguments()
+            .find(|arg| arg.get_id() == "verify_hostname");
+        let help = flag.and_then(|flag| flag.get_help()).expect("a help text");
+        assert!(!help.to_string().contains("[default: true]"), "{help}");
     }
 }
