@@ -127,7 +127,6 @@ struct WorkerFlows {
 }
 
 impl WorkerFlows {
-    /// The counters of a service.
     fn service(&mut self, key: ServiceKey) -> Arc<Service> {
         if let Some(service) = self.services.get(&key) {
             return service.clone();

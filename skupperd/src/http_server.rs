@@ -1,4 +1,4 @@
-//! What the HTTP servers of this program share: the accept loop, and a connection with limits.
+//! Shared by the HTTP servers of this program: the accept loop, and a connection with limits.
 //!
 //! Three servers use it: the grant server (`access`), the metrics server (`observe`) and the console
 //! of the command (`cli`). Each adds its own part: TLS, the rights of a reader, the token. All of them
@@ -63,7 +63,7 @@ pub async fn serve_each<T, F, C>(
 {
     loop {
         let accepted = accept(server, &mut accept_one).await;
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
         };

@@ -30,7 +30,8 @@ const GRACE: Duration = Duration::from_secs(10);
 enum AdoptedRanges {
     /// Clients wait until the resources are applied.
     Waiting(HashSet<BindRange>),
-    /// The resources are applied: what has no listener ends now. Somebody waits for that.
+    /// The resources are applied: ranges without a listener are released now. The caller waits
+    /// for the reply.
     Applied(HashSet<BindRange>, oneshot::Sender<()>),
     /// Listeners on them are open until then, whether a connector is reachable or not.
     Grace(HashSet<BindRange>, Instant),

@@ -1,4 +1,4 @@
-//! What the core and the workers tell each other. Each has one channel for it: the core takes
+//! Messages between the core and the workers. Each has one channel: the core takes
 //! [`CoreEvent`]s, a worker [`Command`]s. Requests of other threads to the core have a channel of
 //! their own: [`crate::core::CoreHandle`].
 
@@ -69,7 +69,6 @@ pub(crate) enum Port {
     Links {
         /// Name of the resource.
         access: Arc<str>,
-        /// Which routers.
         role: Role,
         tls: ServerTls,
         /// Certificates that are not taken any more.
@@ -202,7 +201,7 @@ pub struct CoreSender {
 impl CoreSender {
     pub(crate) fn send(&self, event: CoreEvent) {
         if self.events.send(event).is_err() {
-            tracing::debug!("the core has ended");
+            tracing::debug!("cannot send event: core stopped");
         }
     }
 
@@ -222,11 +221,11 @@ pub(crate) fn core_channel() -> (CoreSender, mpsc::UnboundedReceiver<CoreEvent>)
 /// Names a stream that crosses workers, at the worker whose connection it came in on.
 pub type RelayId = u64;
 
-/// What crosses over a relay.
+/// A part of a relayed stream.
 #[derive(Debug)]
 pub enum RelayData {
     Data(Bytes),
-    /// The end; true: given up.
+    /// The end of the stream; `true` if it was aborted.
     End(bool),
 }
 
@@ -277,7 +276,6 @@ pub enum Command {
         /// Its name there.
         id: RelayId,
         site: u32,
-        /// Link it came in on.
         link: ConnKey,
         head: Box<MessageHead>,
     },
@@ -353,12 +351,12 @@ impl Senders {
         }
     }
 
-    /// Tells one worker. A worker that has ended takes no more: everything is over then.
+    /// Sends to one worker. Workers end only with the process.
     pub fn send(&self, worker: usize, command: Command) {
         if let Some(sender) = self.0.get(worker)
             && sender.send(command).is_err()
         {
-            tracing::debug!(worker, "worker has ended");
+            tracing::debug!(worker, "cannot send command: worker stopped");
         }
     }
 }

@@ -169,13 +169,11 @@ pub enum SteeringUnavailable {
     /// Switched off by the configuration.
     #[error("switched off")]
     Off,
-    /// Built without eBPF.
     #[error("built without eBPF")]
     NotBuilt,
     /// Missing capabilities.
     #[error("missing {0}")]
     Missing(String),
-    /// The kernel refused.
     #[cfg(feature = "ebpf")]
     #[error(transparent)]
     Refused(#[from] bpf::BpfError),

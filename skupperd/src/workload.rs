@@ -1,8 +1,8 @@
 //! Workloads: the servers of this host that match a selector, and the addresses that they listen on.
 //!
 //! For every listening socket of this network namespace the kernel reports the user and the control
-//! group that created it (sock_diag(7), Linux 5.9). That needs no privileges and no access to processes,
-//! and everybody may read the paths of control groups: they tell units, slices and containers apart.
+//! group that created it (sock_diag(7), Linux 5.9). That needs no privileges and no access to processes.
+//! Every user may read the paths of control groups, which identify units, slices and containers.
 //! Selecting by executable does need access to processes, see [`socket_owners`].
 
 mod cgroups;
@@ -193,8 +193,8 @@ impl WorkloadFinder {
             port => format!("TCP port {port}"),
         };
         if query.selects_by_cgroup() {
-            if let Some(why) = self.cgroups.error() {
-                return format!("{selector}: {why}");
+            if let Some(reason) = self.cgroups.error() {
+                return format!("{selector}: {reason}");
             }
             if !sockets.is_empty() && sockets.iter().all(|s| s.cgroup == 0) {
                 let text = "the kernel does not report the control groups of sockets: this needs Linux 5.9";

@@ -127,5 +127,5 @@ fn a_connector_serves_only_the_sites_it_names() {
         assert!(reads(there, "open") && !denied(here));
     }
     connector(&a, "closed", &closed, " , ");
-    a.wait_message("Connector", "closed", "Error", "names nobody");
+    a.wait_message("Connector", "closed", "Error", "lists no name");
 }

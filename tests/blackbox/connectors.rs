@@ -208,7 +208,7 @@ fn a_server_that_does_not_answer_costs_a_client_the_connect_timeout() {
         wait_until("the reason", SOON, || {
             let status = a.status("Connector", name).expect("a status");
             let failure = status["status"]["lastFailure"].as_str();
-            failure.is_some_and(|f| f.contains("timed out") || f.contains("off its queue"))
+            failure.is_some_and(|f| f.contains("timed out") || f.contains("backlog"))
         });
         let log = a.log();
         let of = format!("connector=\"{name}\"");

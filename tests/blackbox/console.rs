@@ -268,11 +268,11 @@ fn a_browser_draws_three_sites_with_live_connections() {
     browser.call("Page.bringToFront", json!({}));
     let nodes = middles(&browser, ".node circle");
     let edges = middles(&browser, ".edge");
-    let corner: Vec<(f64, f64)> = middles(&browser, "#picture")
+    let corner: Vec<(f64, f64)> = middles(&browser, "#map")
         .iter()
         .map(|(x, _)| (*x, 0.0))
         .collect();
-    let top = browser.eval("document.getElementById('picture').getBoundingClientRect().top");
+    let top = browser.eval("document.getElementById('map').getBoundingClientRect().top");
     let paper = (corner[0].0, top.as_f64().expect("a place") + 6.0);
     let light = browser.screenshot();
     let media = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
@@ -403,7 +403,7 @@ fn hostile_names_are_escaped_and_any_number_of_sites_is_drawn() {
             let first = &texts(&browser, "#sites tbody th")[0];
             assert!(first.starts_with(MARKUP), "{first}");
         }
-        let frame = browser.eval("(() => { const r = document.getElementById('picture').getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; })()");
+        let frame = browser.eval("(() => { const r = document.getElementById('map').getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; })()");
         let frame: [f64; 4] = serde_json::from_value(frame).expect("a frame");
         for (n, (x, y)) in nodes.iter().enumerate() {
             let inside = *x > frame[0] && *x < frame[2] && *y > frame[1] && *y < frame[3];

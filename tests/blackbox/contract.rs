@@ -8,6 +8,7 @@ mod items;
 mod reference;
 mod settings;
 
+use crate::documentation::COLUMNS;
 use items::{Item, Origin};
 use skupper_tests::workspace;
 use std::{collections::BTreeSet, fs, path::Path};
@@ -67,12 +68,13 @@ fn updating() -> bool {
     std::env::var_os("SKUPPER_UPDATE").is_some()
 }
 
-/// Compares a file with its expected text. With `SKUPPER_UPDATE` writes the file first.
+/// Compares a file with its expected text, wrapped. With `SKUPPER_UPDATE` writes the file first.
 fn compare_or_write(path: &str, text: &str) {
+    let text = wrap(text);
     let file = workspace().join(path);
     if updating() {
         fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
-        fs::write(&file, text).expect("a file");
+        fs::write(&file, &text).expect("a file");
     }
     let found = fs::read_to_string(&file).unwrap_or_default();
     let difference = found.lines().zip(text.lines()).find(|(a, b)| a != b);
@@ -80,6 +82,44 @@ fn compare_or_write(path: &str, text: &str) {
         found == text,
         "{path} differs from what the code says; SKUPPER_UPDATE=1 writes it. First difference: {difference:?}"
     );
+}
+
+/// Wraps prose at the width that the documentation tests allow. Tables and code keep their lines.
+fn wrap(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut in_code = false;
+    for line in text.split_inclusive('\n') {
+        in_code ^= line.starts_with("```");
+        if in_code || line.starts_with('|') {
+            wrapped.push_str(line);
+            continue;
+        }
+        let mut column = 0;
+        for word in line.split_inclusive(' ') {
+            let width = word.trim_end().chars().count();
+            if column > 0 && column + width > COLUMNS {
+                wrapped.truncate(wrapped.trim_end().len());
+                wrapped.push('\n');
+                column = 0;
+            }
+            wrapped.push_str(word);
+            column += word.chars().count();
+        }
+    }
+    wrapped
+}
+
+#[test]
+fn prose_is_wrapped_and_tables_and_code_are_not() {
+    let long = "word ".repeat(30);
+    let kept = format!("| {long}|\n\n```sh\n{long}\n```\n");
+    assert_eq!(wrap(&kept), kept);
+    let prose = wrap(&format!("{long}end\n"));
+    assert!(
+        prose.lines().count() == 2 && prose.lines().all(|l| l.len() <= COLUMNS),
+        "{prose}"
+    );
+    assert_eq!(prose.replace('\n', " "), format!("{long}end "));
 }
 
 /// The names of all tests of the workspace, without their modules.
@@ -120,9 +160,9 @@ fn table() -> String {
     let mut text = "# The contract, item by item\n\n\
         Each kind, field, command and flag of Skupper v2 for platforms other than Kubernetes: whether it \
         is supported here, and the test that guards it. Items marked *ours* are additions. The test \
-        `every_item_of_the_contract_names_its_test` makes this page from the code and from \
-        `fields.txt` and `commands.txt`, and fails when an item or its test is missing. `cases.txt` has \
-        what a user expects beyond single items, with the tests of each expectation.\n"
+        `every_item_of_the_contract_names_its_test` generates this page from the code, `fields.txt` and \
+        `commands.txt`, and fails if an item or its test is missing. `cases.txt` has what users expect \
+        beyond single items, with the tests of each expectation.\n"
         .to_owned();
     for (title, file) in [
         ("Kinds and fields", FIELDS),

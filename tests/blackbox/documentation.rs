@@ -15,17 +15,23 @@ use std::{
 /// Maximum size of the README in bytes.
 const README: usize = 6000;
 /// Maximum width of a line outside of tables and code.
-const COLUMNS: usize = 100;
+pub(crate) const COLUMNS: usize = 100;
 /// Maximum length of a paragraph in lines.
 const LINES: usize = 5;
 
-/// Pages written by hand: all but the generated reference.
-fn written() -> Vec<Page> {
+/// All pages, the generated ones included.
+fn pages() -> Vec<Page> {
     let mut pages = vec![Page::read("README.md"), Page::read("tests/README.md")];
-    for dir in ["docs", ".github", "packaging", "fuzz"] {
+    for dir in [
+        "docs",
+        ".github",
+        "packaging",
+        "fuzz",
+        "tests/contract",
+        "tests/vectors",
+    ] {
         pages.extend(Page::all(dir));
     }
-    pages.retain(|page| !page.path.starts_with("docs/reference/"));
     pages
 }
 
@@ -43,7 +49,7 @@ fn normal(path: &Path) -> PathBuf {
 #[test]
 fn links_between_pages_lead_to_files_and_headings() {
     let mut wrong = Vec::new();
-    for page in written() {
+    for page in pages() {
         let dir = Path::new(&page.path).parent().expect("a directory");
         for (line, target) in page.links() {
             if target.contains("://") {
@@ -81,7 +87,7 @@ fn the_first_page_is_short() {
 #[test]
 fn lines_and_paragraphs_fit_a_screen() {
     let mut wrong = Vec::new();
-    for page in written() {
+    for page in pages() {
         let mut paragraph = 0;
         let mut last = 0;
         for (n, line) in page.prose() {
@@ -150,7 +156,7 @@ fn an_invalid_call_of_either_program_is_found() {
 #[test]
 fn examples_are_what_the_command_and_the_manifest_reader_accept() {
     let mut wrong = Vec::new();
-    for page in written() {
+    for page in pages() {
         for block in &page.blocks {
             let at = format!("{}:{}", page.path, block.line);
             let result = match block.language.as_str() {

@@ -34,7 +34,7 @@ const TOLD: &[(&str, &str, &str)] = &[
         "refused",
         "403: Redemption of access token refused",
     ),
-    ("answer", "not-asked-for", "Secret other was not asked for"),
+    ("answer", "not-asked-for", "unexpected Secret other"),
     ("answer", "no-http", "invalid HTTP version"),
     ("connection", "edge-C", "45 events"),
     ("connection", "edge-L", "38 events"),
@@ -63,7 +63,7 @@ const TOLD: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn seeds_get_where_they_are_meant_to_get() {
+fn seeds_reach_the_code_they_are_for() {
     let mut seen = 0;
     for (target, body) in fuzz::TARGETS {
         for (seed, data) in fuzz::seeds(target) {

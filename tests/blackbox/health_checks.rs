@@ -86,7 +86,12 @@ fn unhealthy_servers_get_no_connections() {
             .all(|name| all.iter().any(|text| text.contains(name)))
     });
     one.store(false, Ordering::SeqCst);
-    let message = a.wait_message("Connector", "first", "Pending", "the answer is 503");
+    let message = a.wait_message(
+        "Connector",
+        "first",
+        "Pending",
+        "the response has status 503",
+    );
     assert!(message.contains("Not ready"), "{message}");
     // From now on no connection reaches the unhealthy server.
     let answers: Vec<String> = (0..50).map(|_| get(addr)).collect();

@@ -1,7 +1,9 @@
-//! What somebody with a foothold may not do: an issuer of tokens, the owner of a namespace.
-//! Each test fails on the tree before its fault was mended.
+//! Hostile input and hostile users: bytes, peers, issuers of tokens, owners of a namespace. Each test
+//! failed before its fault was corrected.
 
+mod decoders;
 mod issuers;
+mod link_port;
 mod peers;
 mod tenants;
 mod tokens;

@@ -154,7 +154,7 @@ fn grants_redemptions_and_links_are_logged_with_fields() {
             "expires=",
         ][..],
         &[
-            "access token was redeemed",
+            "issued credentials for access token",
             "peer=127.0.0.1",
             "grant=",
             "subject=\"b\"",

@@ -25,8 +25,6 @@ mod fuzz_seeds;
 mod grant_server;
 mod health_checks;
 mod hostile;
-mod hostile_bytes;
-mod hostile_peers;
 mod http_requests;
 mod input_errors;
 mod links;

@@ -221,9 +221,9 @@ fn a_link_passes_a_connect_proxy_with_and_without_a_password() {
     assert!(log.contains(&format!("CONNECT {at_a}")), "{log}");
     drop(proxy);
     let _proxy = TinyProxy::start(b.root(), port, Some("me sesame"));
-    says("the proxy asks for a user name and password");
+    says("the proxy requires a user name and password");
     secret(", username: me, password: wrong");
-    says("the proxy does not take this user name and password");
+    says("the proxy rejected the user name and password");
     secret(", username: me, password: sesame");
     b.wait_status("Link", "to-a", "Ready");
     wait_until("the service", SOON, || works(addr));

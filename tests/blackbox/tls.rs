@@ -312,7 +312,12 @@ fn missing_credentials_are_an_error_of_that_resource_alone() {
             .join("namespaces/default/input/certs/broken/tls.key"),
     )
     .expect("removed");
-    b.wait_message("Listener", "broken", "Error", "what it had stays in use");
+    b.wait_message(
+        "Listener",
+        "broken",
+        "Error",
+        "the previous version stays in use",
+    );
     client.echo(other).expect("it goes on");
 }
 

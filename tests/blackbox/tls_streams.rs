@@ -116,7 +116,7 @@ fn tls_half_close_is_kept_both_ways_and_large_transfers_are_equal() {
 }
 
 #[test]
-fn truncated_tls_is_a_reset_and_no_end() {
+fn truncated_tls_becomes_a_reset() {
     let s = service("");
     // The server reports the received bytes and the end of the stream.
     let (heard, ends) = std::sync::mpsc::channel();

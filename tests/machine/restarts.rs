@@ -189,10 +189,7 @@ fn killed(suite: &str, options: &str) {
     load.end(&format!("SIGKILL, {suite} {options}"), "talking");
     if options.is_empty() {
         let log = machine.ok("journalctl --unit=skupperd --output=cat");
-        assert!(
-            log.contains("clients wait while this daemon is restarted"),
-            "{log}"
-        );
+        assert!(log.contains("clients will wait during restarts"), "{log}");
         assert!(
             log.contains("adopted programs of previous process"),
             "{log}"

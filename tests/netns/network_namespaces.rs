@@ -311,7 +311,7 @@ fn sockets_follow_namespaces_that_go_and_come() {
         site.wait_status("Listener", "blue", "Ready");
         assert!(blue.delete());
         let why = format!(
-            "spec.settings[network-namespace]: {} is not there",
+            "spec.settings[network-namespace]: {} does not exist",
             blue.path()
         );
         site.wait_message("Listener", "blue", "Error", &why);

@@ -19,7 +19,6 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
-    /// Forwards to `to`.
     pub fn new(to: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let addr = listener.local_addr().expect("an address");

@@ -34,7 +34,6 @@ fn roots(ca: &str) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// The configuration of a client.
 #[derive(Clone)]
 pub struct Client {
     /// The CA of servers, as PEM.

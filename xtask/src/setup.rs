@@ -41,7 +41,6 @@ pub(crate) enum Group {
 /// Something to install.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// Packages of the distribution.
     Packages(Vec<String>),
     /// A program to install with cargo.
     Cargo(cargo::Program),

@@ -222,7 +222,7 @@ impl GrantHandler {
         let id = head.uri.path().trim_start_matches('/');
         let key = RedemptionKey::new(peer.ip(), id, &code, name.as_deref(), subject);
         if let Some(documents) = self.undelivered.lock().find(&key, Instant::now()) {
-            tracing::info!(%peer, "response of redemption sent again");
+            tracing::info!(%peer, "resending response of redemption");
             *answered.lock() = Some(key);
             return Ok(documents);
         }
@@ -238,7 +238,7 @@ impl GrantHandler {
                     grant = %redemption.grant,
                     subject = redemption.subject,
                     serial = redemption.serial,
-                    "access token was redeemed"
+                    "issued credentials for access token"
                 );
                 self.redeemed.notify_one();
             }

@@ -122,7 +122,6 @@ impl GrantSocketLease {
         self.port
     }
 
-    /// Copies of the sockets.
     pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
         self.sockets.iter().map(TcpListener::try_clone).collect()
     }

@@ -34,7 +34,7 @@ pub enum RedeemError {
     #[error(transparent)]
     Credentials(#[from] pki::PkiError),
     /// The server's certificate is not of the token's CA. The code was not sent.
-    #[error("the server at {server} is not the one of the token: {reason}")]
+    #[error("the server at {server} has no certificate of the token's CA: {reason}")]
     Server { server: String, reason: String },
     /// May succeed later.
     #[error("{stage} {server}: {reason}")]
@@ -127,7 +127,7 @@ impl std::fmt::Display for GrantUrl {
 }
 
 fn parse_url(url: &str) -> Result<GrantUrl, RedeemError> {
-    let bad = |why| RedeemError::Url(url.chars().take(MAX_QUOTED).collect(), why);
+    let bad = |reason| RedeemError::Url(url.chars().take(MAX_QUOTED).collect(), reason);
     let uri: Uri = url.parse().map_err(|_| bad("not a URL"))?;
     if uri.scheme_str() != Some("https") {
         return Err(bad("the scheme must be https"));
@@ -255,7 +255,7 @@ fn check_documents(
                 link.cost = token.link_cost;
                 link.settings = Settings::default();
             }
-            _ => return Err(format!("{} was not asked for", located.key())),
+            _ => return Err(format!("unexpected {}", located.key())),
         }
         let mut meta = Meta::new(found_name, namespace.clone());
         let mark = (REDEEMED_TOKEN.to_owned(), token_mark(token));

@@ -68,7 +68,7 @@ pub struct Properties {
     pub rest: Vec<Value>,
 }
 
-/// What precedes the bytes of a stream.
+/// The head of a stream: its sections before the first payload byte.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MessageHead {
     pub annotations: RouterAnnotations,
@@ -116,7 +116,7 @@ pub struct Message {
     pub footer: Option<Value>,
 }
 
-/// What a delivery turns out to be by its first bytes.
+/// Kind of a delivery, recognised by its first bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamParse {
     /// The head is not complete yet.

@@ -22,7 +22,7 @@ pub const ANONYMOUS: &str = "ANONYMOUS";
 /// Why the negotiation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
-    /// The peer does not speak AMQP, or no SASL.
+    /// The peer sent no AMQP SASL header or frame.
     #[error("expected an AMQP SASL header or frame")]
     Header,
     #[error("invalid SASL frame")]

@@ -129,7 +129,7 @@ fn main() -> ExitCode {
     let layout = match layout {
         Ok(layout) => layout,
         Err(error) => {
-            tracing::error!("{error}; name a directory with --root");
+            tracing::error!(%error, "no directory to serve; name one with --root");
             return ExitCode::from(USAGE);
         }
     };
@@ -162,7 +162,7 @@ fn main() -> ExitCode {
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!(error = format!("{error:#}"), "skupperd failed");
             ExitCode::FAILURE
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn restart(listing: &Value) -> String {
 fn on_or_why(enabled: &Value, reason: &Value, yes: &str, no: &str) -> String {
     match (enabled.as_bool(), reason.as_str()) {
         (Some(true), _) => yes.to_owned(),
-        (_, Some(why)) => format!("{no}: {why}"),
+        (_, Some(reason)) => format!("{no}: {reason}"),
         (_, None) => no.to_owned(),
     }
 }

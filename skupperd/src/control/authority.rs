@@ -1,8 +1,8 @@
 //! Authorization of D-Bus callers.
 //!
-//! Root and the user of the daemon may do everything; everybody may read. The owner of a namespace's
-//! directory, and everyone whom its mode or ACL lets write, may change that namespace. polkit decides about
-//! all others; without polkit they are denied. This process itself is denied everything: a connector can
+//! Root and the user of the daemon may do everything; every user may read. The owner of a namespace's
+//! directory, and every user who can write to it by mode or ACL, may change that namespace. polkit decides
+//! about all others; without polkit they are denied. This process itself is denied everything: a connector can
 //! lead to the bus, and its clients would act as the daemon.
 
 use super::Error;
@@ -83,13 +83,13 @@ impl Authority {
         action: Action,
         namespace: Option<&Namespace>,
     ) -> Result<u32, Error> {
-        let denied = |why: &str| Error::AccessDenied(format!("{}: {why}", action.id()));
+        let denied = |reason: &str| Error::AccessDenied(format!("{}: {reason}", action.id()));
         let caller = caller(connection, header).await;
         let Caller {
             user,
             groups,
             is_self,
-        } = caller.map_err(|why| denied(&why))?;
+        } = caller.map_err(|reason| denied(&reason))?;
         // A client of one of our connectors has our identity on the bus.
         if is_self {
             return Err(denied("the caller is a connection of skupperd itself"));
@@ -105,7 +105,7 @@ impl Authority {
         }
         self.check_polkit(connection, header, action)
             .await
-            .map_err(|why| denied(&why))?;
+            .map_err(|reason| denied(&reason))?;
         Ok(user)
     }
 

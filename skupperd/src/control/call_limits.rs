@@ -1,7 +1,7 @@
 //! Limits how many calls use files at the same time.
 //!
-//! Each user has a limit, so that a user who calls all the time delays nobody else. Calls that change
-//! something, which need authorization, do not wait for calls that only read.
+//! Each user has a limit, so that a busy user does not delay others. Calls that change something,
+//! which need authorization, do not wait for calls that only read.
 
 use super::Error;
 use parking_lot::Mutex;

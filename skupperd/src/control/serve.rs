@@ -45,7 +45,6 @@ pub struct ControlContext {
     pub stop: mpsc::Sender<()>,
 }
 
-/// The service on the bus.
 pub struct BusService {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -61,7 +60,7 @@ impl BusService {
         match timeout(CLOSE_TIMEOUT, self.task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the D-Bus service panicked"),
-            Err(_) => tracing::warn!("last calls on D-Bus get no answer: they take too long"),
+            Err(_) => tracing::warn!("abandoning D-Bus calls that are still running at stop"),
         }
     }
 }

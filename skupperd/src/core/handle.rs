@@ -7,7 +7,7 @@ use crate::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// What the core takes from.
+/// Receivers of the core: requests and events.
 pub(crate) struct Inbox {
     pub(super) events: mpsc::UnboundedReceiver<CoreEvent>,
     pub(super) requests: mpsc::UnboundedReceiver<CoreRequest>,
@@ -46,7 +46,7 @@ pub(crate) fn channel() -> (CoreHandle, Inbox) {
 }
 
 impl CoreHandle {
-    /// Where workers report to.
+    /// Sender of events, for workers.
     pub(crate) fn events(&self) -> &CoreSender {
         &self.events
     }

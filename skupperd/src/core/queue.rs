@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// Something for a site.
+/// A unit of work for a site.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work<R, E> {
     Request(R),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_for_others_during_a_turn_is_served_after_it() {
+    fn work_for_another_site_waits_for_the_current_turn() {
         let mut queues = Queues::new();
         (0..10).for_each(|n| queues.push(1, Work::Event(n)));
         let site = queues.begin_turn().expect("a site with work");

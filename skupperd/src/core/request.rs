@@ -69,7 +69,7 @@ pub enum SiteRequest {
     Describe(Reply<SiteState>),
 }
 
-/// What statuses say of a running site.
+/// The state of a running site, for statuses.
 #[derive(Default)]
 pub struct SiteState {
     /// Links that are dialled, by name.

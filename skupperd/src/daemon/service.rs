@@ -81,7 +81,7 @@ pub(super) fn discard_unclaimed(kept: &SteeringHandover) {
 
 /// Begins a reload, which [`NotifyState::Ready`] ends.
 pub(super) fn notify_reloading() {
-    // By the time the manager tells an answer to its request from an earlier one.
+    // systemd matches the answer to its request by this time.
     let now = crate::sys::monotonic().as_micros();
     notify_manager(&[
         NotifyState::Reloading,

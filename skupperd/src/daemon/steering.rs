@@ -59,9 +59,9 @@ pub(super) fn start_steering(
         Ok(steered) => {
             tracing::info!("steering is on: the kernel passes connections to listeners");
             match &steered.not_kept {
-                None => tracing::info!("clients wait while this daemon is restarted"),
-                Some(why) => {
-                    tracing::info!(why, "clients are refused while this daemon is restarted");
+                None => tracing::info!("clients will wait during restarts"),
+                Some(reason) => {
+                    tracing::info!(reason, "clients will be refused during restarts");
                 }
             }
             let source = observe::SteeringSource {
@@ -76,12 +76,12 @@ pub(super) fn start_steering(
             };
             (Some(steered.steer), parts)
         }
-        Err(why) => {
+        Err(reason) => {
             steer::discard(handover);
-            let why = telemetry::chain(&why);
-            tracing::info!(why, "steering is off: listeners use sockets");
+            let reason = telemetry::chain(&reason);
+            tracing::info!(reason, "steering is off: listeners use sockets");
             let listing = Listing {
-                reason: Some(why),
+                reason: Some(reason),
                 kept: handover.descriptor_store.is_available(),
                 ..Listing::default()
             };
@@ -110,11 +110,11 @@ pub(super) fn with_acceleration(listing: Lister, acceleration: Arc<Acceleration>
 /// Prepares acceleration, and logs why it is off.
 pub(super) fn start_acceleration(wanted: bool) -> Arc<Acceleration> {
     let acceleration = Acceleration::new(wanted);
-    if let Err(why) = acceleration.state()
-        && !matches!(why, AccelerationUnavailable::Unused)
+    if let Err(reason) = acceleration.state()
+        && !matches!(reason, AccelerationUnavailable::Unused)
     {
-        let why = telemetry::chain(why);
-        tracing::info!(why, "acceleration is off");
+        let reason = telemetry::chain(reason);
+        tracing::info!(reason, "acceleration is off");
     }
     acceleration
 }

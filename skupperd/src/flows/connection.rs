@@ -42,7 +42,7 @@ impl Side {
 pub enum Ending {
     /// Both ways, in order.
     Closed,
-    /// The client, or the program before it, has reset it.
+    /// Reset by the client, or by a proxy before it.
     ResetByClient,
     /// The server, or the site that it is at, has reset it.
     ResetByServer,
@@ -57,7 +57,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// As it is shown.
+    /// Text for commands and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -80,9 +80,8 @@ impl Serialize for Ending {
 /// What is known of a connection when it begins.
 #[derive(Debug)]
 pub struct Begin {
-    /// Which end of it is here.
     pub side: Side,
-    /// What tells of it, as records name it.
+    /// Name of the vanflow source that reports it.
     pub source: Arc<str>,
     /// The site of this host.
     pub site: Arc<SiteName>,
@@ -151,7 +150,7 @@ impl Flow {
         }
     }
 
-    /// When it began, whatever the host's clock says.
+    /// Start on the monotonic clock.
     pub(super) fn began(&self) -> Instant {
         self.since
     }
@@ -165,7 +164,7 @@ impl Flow {
         self.begin.side
     }
 
-    /// What tells of it.
+    /// Name of the vanflow source.
     pub(super) fn source(&self) -> &str {
         &self.begin.source
     }
@@ -230,7 +229,6 @@ pub struct Record {
     pub id: String,
     /// At a connector: the identity of the record at the listener.
     pub peer_id: String,
-    /// Which end of it is here.
     pub side: Side,
     /// The site of this host.
     pub site: Arc<SiteName>,

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     Http10,

@@ -84,13 +84,18 @@ impl FlowLog {
     }
 
     /// A connection is not observed any further.
-    pub(super) fn unseen(&self, why: ObserveError) {
-        self.0.unseen.0[why as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn unseen(&self, reason: ObserveError) {
+        self.0.unseen.0[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often that was, by the reason.
     pub fn unseen_totals(&self) -> [(ObserveError, u64); ObserveError::ALL.len()] {
-        ObserveError::ALL.map(|why| (why, self.0.unseen.0[why as usize].load(Ordering::Relaxed)))
+        ObserveError::ALL.map(|reason| {
+            (
+                reason,
+                self.0.unseen.0[reason as usize].load(Ordering::Relaxed),
+            )
+        })
     }
 
     /// A request of a connection is over.

@@ -121,7 +121,7 @@ fn a_record_has_the_outcome_of_its_connection() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded_and_what_is_counted_is_not_lost() {
+fn records_are_bounded_and_counters_are_not_lost() {
     let flow_log = FlowLog::new(1);
     let n = REMEMBERED as u64 + MAX_SERVICES as u64 + 10;
     for i in 0..n {

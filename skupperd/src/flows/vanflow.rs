@@ -3,7 +3,7 @@
 //! A source has a name of five characters: one for each router of a site and start of the daemon. It
 //! announces itself on [`BEACONS`], and sends everything else to addresses with its name. A record is a
 //! map of numbered attributes; updates have only changed attributes, and a record that is over has an
-//! end time. Records are made only while somebody listens.
+//! end time. Records are made only while a receiver is attached.
 
 mod record;
 
@@ -35,7 +35,7 @@ const WAITING: usize = 8192;
 /// A message, and the address that it goes to.
 pub(crate) type Outgoing = (String, Message);
 
-/// Who listens.
+/// Which addresses of the source have receivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct VanflowListeners {
     pub(crate) beacons: bool,
@@ -45,7 +45,7 @@ pub(crate) struct VanflowListeners {
     pub(crate) flows: bool,
 }
 
-/// What tells of a site.
+/// The event source of a site.
 #[derive(Debug)]
 pub(crate) struct Source {
     id: Arc<str>,
@@ -60,7 +60,7 @@ pub(crate) struct Source {
     flows: VecDeque<Record>,
     /// For listeners elsewhere whose clients are served here, by their sources.
     elsewhere: BTreeMap<String, Vec<Record>>,
-    /// How many those are.
+    /// Number of records in `elsewhere`.
     served: usize,
     /// Records dropped for lack of room.
     lost: u64,
@@ -222,7 +222,7 @@ impl Source {
         }
     }
 
-    /// What is to be sent now.
+    /// Messages to send now.
     pub(crate) fn poll(
         &mut self,
         heard: VanflowListeners,

@@ -3,7 +3,7 @@
 //! of a connection; neither holds back one stream whose receiver is slow.
 //!
 //! The sender keeps a [`FlowWindow`]; a router that receives a stream holds its sender to it with a
-//! [`ReceiveWindow`], so that what waits for a slow receiver is bounded whoever sends.
+//! [`ReceiveWindow`], so that what waits for a slow receiver is bounded for any sender.
 //!
 //! Offsets count bytes of one direction from its beginning. Nothing here reads a clock or a socket.
 

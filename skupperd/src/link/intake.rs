@@ -46,7 +46,7 @@ impl Intake {
             return false;
         }
         *self.waiting.lock() = Some(waker.clone());
-        // What was handled in between has found nobody waiting.
+        // Permits dropped in between woke no waiter.
         self.is_full()
     }
 }

@@ -37,13 +37,13 @@ pub(crate) const DOWNLINK: &str = "qd.router-edge-downlink";
 // Addresses of links between an edge and its interior router.
 /// Address on which an edge announces its mesh.
 pub(crate) const MESH: &str = "_$qd.mesh_discovery";
-/// Where an edge hears which of its addresses anybody receives from.
+/// Address on which an edge learns which of its addresses have receivers.
 pub(crate) const TRACKING: &str = "_$qd.edge_addr_tracking";
 /// Name of the property with the mesh.
 pub(crate) const MESH_ID: &str = "meshid";
 
-/// Condition with which a router closes the connections of a link that it deletes. Its peer keeps the
-/// router's id for nobody.
+/// Condition with which a router closes the connections of a link that it deletes. Its peer does not
+/// reserve the router's id.
 pub(crate) const LINK_DELETED: &str = "io.skupper.link-deleted";
 
 /// Prefix of the address that announces a listener to connectors of other sites; it gets no messages.

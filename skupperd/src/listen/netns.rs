@@ -1,4 +1,4 @@
-//! Network namespaces that listeners are placed in and that the kernel steers in.
+//! Steering in the network namespaces of listeners.
 
 use crate::{
     messages::{Command, CoreSender, Senders},
@@ -6,7 +6,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Those that workers accept in, by what workers know them by.
+/// Steered namespaces, by the key that workers know.
 #[derive(Default)]
 pub(super) struct NetnsSteerings(Vec<(u64, Arc<NetnsSteering>)>);
 

@@ -110,7 +110,7 @@ pub(super) fn read(
     if kind == Kind::Secret {
         secret::redact(&mut shown);
     } else if let Some(fields) = shown.as_object_mut() {
-        // Documents without a spec are refused, so this one has a spec to show.
+        // A Site may have no spec; readers of the document expect one.
         let spec = fields.entry("spec").or_insert(Value::Null);
         if spec.is_null() {
             *spec = json!({});

@@ -24,7 +24,7 @@ pub fn document_of(resource: &Resource) -> Value {
     });
     match &resource.spec {
         Spec::Secret(secret) => {
-            // That type must have both; a CA or a proxy alone is of no type that anybody defines.
+            // This type requires a certificate and a key; a CA or a proxy alone has no standard type.
             if secret.has_certificate() {
                 document["type"] = json!("kubernetes.io/tls");
             }
@@ -195,7 +195,7 @@ fn fields(spec: &Spec) -> Value {
         Spec::Secret(_) | Spec::Unserved(_) => Value::Null,
     };
     shorten(&mut fields);
-    // Here it is a word of its own that something is not so.
+    // Absent means true, so `false` is written, which `shorten` removes.
     if let Spec::RouterAccess(access) = spec
         && access.supplied_only
     {

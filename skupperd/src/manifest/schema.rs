@@ -13,7 +13,6 @@ use serde::{
 };
 use std::{cell::RefCell, rc::Rc};
 
-/// A field of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Field {
     /// Its path, as in `spec.endpoints[].host`; what may have any name is `*`.

@@ -92,8 +92,8 @@ fn text(raw: &raw::Secret, name: &str) -> Result<(String, Zeroizing<String>), Pr
     Ok((path, text))
 }
 
-/// Takes out of a document what is secret: data of a Secret that is not for everybody, the code of a
-/// grant or token, and copies of them in annotations.
+/// Removes secrets from a document: confidential data of a Secret, the code of a grant or token, and
+/// copies of them in annotations.
 pub fn redact(document: &mut Value) {
     for data in ["data", "stringData"] {
         let Some(data) = document.get_mut(data).and_then(Value::as_object_mut) else {

@@ -182,7 +182,7 @@ pub fn notes(kind: Kind, texts: &SettingTexts, tls: bool) -> Vec<String> {
                 "spec.settings[{key}] is not known and has no effect"
             ));
         };
-        let why = match setting.needs {
+        let reason = match setting.needs {
             Needs::Tls if !tls => "without spec.tlsCredentials",
             Needs::NoTls if tls => "with spec.tlsCredentials",
             _ => {
@@ -190,7 +190,7 @@ pub fn notes(kind: Kind, texts: &SettingTexts, tls: bool) -> Vec<String> {
                 return Some(format!("spec.settings[{key}]: {reason}; it has no effect"));
             }
         };
-        Some(format!("spec.settings[{key}] has no effect {why}"))
+        Some(format!("spec.settings[{key}] has no effect {reason}"))
     };
     texts.iter().filter_map(note).collect()
 }

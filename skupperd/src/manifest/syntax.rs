@@ -24,7 +24,7 @@ pub(super) fn reason(kind: &ErrorKind) -> String {
         ErrorKind::UnclosedQuotedScalar => "the quoted string is not closed",
         ErrorKind::UnclosedFlowCollection { open: '[' } => "'[' is not closed",
         ErrorKind::UnclosedFlowCollection { .. } => "'{' is not closed",
-        // Of a comma too many the parser says that the input ended.
+        // For a surplus comma the parser reports the end of the input.
         ErrorKind::UnexpectedEofFlowSequence
         | ErrorKind::UnexpectedEofFlowMapping
         | ErrorKind::UnexpectedEofImplicitFlowMapping => "a value is missing between brackets",

@@ -10,15 +10,15 @@ pub enum CloseReason {
     LinkChanged,
     #[error("link access removed")]
     AccessRemoved,
-    #[error("its certificate or CA was revoked")]
+    #[error("certificate or CA revoked")]
     CertificateRevoked,
     #[error("site removed")]
     SiteRemoved,
     #[error("control connection has ended")]
     ControlEnded,
-    #[error("neighbour lost: another endpoint is tried")]
+    #[error("neighbour lost; trying another endpoint")]
     NeighbourLost,
-    #[error("HELLO has another id than the open of its connection")]
+    #[error("router id in HELLO differs from that of the connection")]
     WrongRouterId,
     #[error("link state or addresses over the budget")]
     OverBudget,

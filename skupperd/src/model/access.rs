@@ -4,7 +4,7 @@ use super::{Name, SettingTexts};
 use std::{fmt, time::Duration};
 use zeroize::Zeroizing;
 
-/// A text that is shown to nobody, compared in constant time and wiped when dropped.
+/// A secret text: never shown, compared in constant time, wiped when dropped.
 #[derive(Clone)]
 pub struct Code(Zeroizing<String>);
 

@@ -109,11 +109,11 @@ pub struct IncomingRecord {
     pub remote_site_name: String,
     /// Where it came from.
     pub address: String,
-    /// What it has shown.
+    /// The certificate that it presented.
     pub certificate: CertificateRecord,
 }
 
-/// What tells a certificate from others.
+/// Identification of a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CertificateRecord {
@@ -143,7 +143,6 @@ pub struct EndpointStatus {
     pub group: String,
 }
 
-/// A site of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SiteRecord {
@@ -209,7 +208,7 @@ pub struct LinkDetails {
     /// TLS group of the key exchange, such as `X25519MLKEM768` (post-quantum) or `X25519`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key_exchange: String,
-    /// What went wrong last, be it over or not.
+    /// The last failure; kept after the link is up again.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_failure: String,
 }
@@ -222,8 +221,8 @@ pub struct ListenerDetails {
     /// How clients come to it: `steering` or `socket`; empty when it is closed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reached_by: String,
-    /// Whether its connections are accelerated: `on`, or `off` and after a colon why; empty when
-    /// nobody asks for it.
+    /// Whether its connections are accelerated: `on`, or `off` and after a colon why; empty if
+    /// no setting requests it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub acceleration: String,
     /// End of the validity of the certificate that it shows (RFC 3339).
@@ -293,7 +292,7 @@ pub struct ConnectorDetails {
     /// Servers that its selector has found and that connections go to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub selected_pods: Vec<SelectedPod>,
-    /// What probes say of its server, where there are any.
+    /// Result of the health check; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthRecord>,
     /// Why the last connection to its server failed; empty after one that did not.
@@ -330,7 +329,7 @@ pub struct SelectedPod {
     pub port: u16,
 }
 
-/// What probes say of a server.
+/// Result of a health check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HealthRecord {

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_duration() {
+    fn other_texts_are_not_durations() {
         for text in [
             "",
             "15",

@@ -1,4 +1,4 @@
-//! Resources: what describes them, and what they say.
+//! Resources: metadata and specifications.
 
 use super::{
     AccessGrant, AccessToken, AttachedConnector, AttachedConnectorBinding, ConnectorSettings,
@@ -7,7 +7,6 @@ use super::{
 };
 use std::{collections::BTreeMap, fmt};
 
-/// A validated resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     pub meta: Meta,
@@ -83,7 +82,7 @@ impl Meta {
     }
 }
 
-/// What a resource says, by kind.
+/// The specification of a resource, by kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spec {
     Site(Site),
@@ -234,7 +233,7 @@ pub struct Link {
     pub settings: Settings<LinkSettings>,
 }
 
-/// What is looked for in the traffic of a listener.
+/// HTTP version that a listener observes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Observer {
     #[default]
@@ -267,7 +266,6 @@ pub struct Listener {
     pub port: u16,
     /// Server credentials; with them the listener uses TLS.
     pub tls_credentials: Option<Name>,
-    /// What is looked for in its traffic.
     pub observer: Observer,
     /// A listener for each pod, on platforms that have some.
     pub expose_pods_by_name: bool,
@@ -287,7 +285,6 @@ pub struct MultiKeyListener {
     pub tls_credentials: Option<Name>,
     /// Clients must show a certificate of the credentials' CA.
     pub require_client_cert: bool,
-    /// What is looked for in its traffic.
     pub observer: Observer,
     /// Advanced options.
     pub settings: Settings<ListenerSettings>,

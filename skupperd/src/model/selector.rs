@@ -7,9 +7,9 @@ use std::{fmt, str::FromStr};
 
 /// Longest selector; `PATH_MAX` is the longest path.
 const MAX: usize = 4096;
-/// What the name of a slice ends with.
+/// Suffix of slice names.
 const SLICE: &str = ".slice";
-/// What a unit's name ends with where it says what it is.
+/// Suffixes of unit names.
 const UNITS: [&str; 4] = [".service", ".socket", ".scope", SLICE];
 
 /// A selector: `unit=nginx.service`, and also `unit/nginx.service` and `unit:nginx.service`.
@@ -23,7 +23,6 @@ pub enum Selector {
     UserUnit(Option<u32>, String),
     /// A control group by its path, with all that is below it.
     Cgroup(String),
-    /// The path of an executable.
     Executable(String),
     /// Sockets that a user has made.
     User(u32),
@@ -43,7 +42,7 @@ impl Selector {
     }
 }
 
-/// A unit's name, which is a service's where it does not say.
+/// A unit name; without a suffix it is a service.
 fn unit(name: &str, suffix: &str) -> Option<String> {
     let fits = !name.is_empty() && !name.contains('/') && name.len() < 256;
     let whole = UNITS.iter().any(|suffix| name.ends_with(suffix));

@@ -1,7 +1,7 @@
 //! Settings: advanced options of a resource, each a text under `spec.settings`.
 //!
 //! Each kind that has settings has a type here with a field for every one of them, whose default is
-//! what counts when the setting is not there. The table in `manifest/settings.rs` says which key fills
+//! the effective value without the setting. The table in `manifest/settings.rs` says which key fills
 //! which field; a setting that is not in that table stays a text and has no effect.
 
 use super::{Host, Name, Netns, SerialNumber, ServicePrefix};
@@ -24,7 +24,7 @@ pub struct Settings<T> {
 }
 
 impl<T> Settings<T> {
-    /// `values` must be what `texts` say.
+    /// `values` must be the parsed `texts`.
     pub(crate) fn new(texts: SettingTexts, values: T) -> Self {
         Self { texts, values }
     }
@@ -104,7 +104,7 @@ pub struct ListenerSettings {
     /// Protocols to offer to TLS clients, the preferred one first; each of 1 to 255 bytes (RFC 7301).
     pub alpn: Vec<String>,
     pub client_certificate: ClientCertificate,
-    /// `None` is what the site says.
+    /// `None` uses the setting of the site.
     pub acceleration: Option<bool>,
     /// Ports beside `spec.port`.
     pub ports: ExtraPorts,
@@ -147,7 +147,7 @@ pub struct ConnectorSettings {
     pub health_check_interval: Duration,
     /// Health checks in a row that have to fail, at least 1.
     pub health_check_failures: u32,
-    /// `None` is what the site says.
+    /// `None` uses the setting of the site.
     pub acceleration: Option<bool>,
     /// Sites whose clients are served, at least one; `None` serves all.
     pub allow_sites: Option<BTreeSet<Name>>,
@@ -231,7 +231,7 @@ pub enum UserRef {
     Name(String),
 }
 
-/// What a part of the daemon logs.
+/// Log level of a part of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogRule {
     pub module: LogModule,

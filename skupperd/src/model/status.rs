@@ -8,7 +8,7 @@ use std::fmt;
 /// What a condition is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ConditionType {
-    /// What the resource says has been set up.
+    /// The resource has been applied.
     Configured,
     /// Its address is known.
     Resolved,
@@ -81,7 +81,7 @@ pub enum Phase {
     /// Waits for something.
     #[default]
     Pending,
-    /// Needs somebody's help.
+    /// Needs action by the operator.
     Error,
 }
 
@@ -106,9 +106,9 @@ impl fmt::Display for Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     True,
-    /// It holds, and there is something to say of it.
+    /// True, with a message.
     Noted(String),
-    /// It does not hold yet; with a text when there is more to say than "Pending".
+    /// Not yet true; with a message other than "Pending", if any.
     Pending(Option<String>),
     /// It can not hold, and why.
     Error(String),
@@ -213,7 +213,7 @@ impl Status {
     }
 }
 
-/// What there is to say of a resource now; [`Draft::finish`] makes a status of it.
+/// Current conditions and details of a resource; [`Draft::finish`] makes the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     required: &'static [ConditionType],
@@ -240,7 +240,7 @@ impl Draft {
 
     /// A resource of a kind that is kept and that a host has no use for.
     pub fn unserved(kind: Kind) -> Self {
-        let text = format!("{kind} has no effect on a host: it is kept as it is");
+        let text = format!("{kind} has no effect on a host; it is stored unchanged");
         Self::new(kind, false).with(ConditionType::Configured, State::Noted(text))
     }
 

@@ -31,7 +31,7 @@ pub enum SyntaxError {
     #[error("a routing key has no white space, and does not begin with _ $ / amqp: or mc/")]
     RoutingKey,
     /// It is no path of a Unix socket.
-    #[error("unix: is followed by an absolute path of at most {0} bytes")]
+    #[error("unix: must be followed by an absolute path of at most {0} bytes")]
     UnixPath(usize),
     /// It selects nothing.
     #[error(
@@ -106,7 +106,7 @@ pub fn check_host(text: &str) -> Result<(), SyntaxError> {
         return Ok(());
     }
     let part = |text: &str| {
-        // A hyphen stands alone, except in what international names are written as.
+        // No double hyphen, except in the prefix of international names (xn--).
         let plain = text.strip_prefix("xn--").unwrap_or(text);
         text.len() <= MAX_LABEL && label(text) && label(plain) && !plain.contains("--")
     };
@@ -238,7 +238,6 @@ checked_text! {
     RoutingKey, check_routing_key
 }
 checked_text! {
-    /// Identity of a site.
     SiteId, check_site_id
 }
 checked_text! {

@@ -32,7 +32,7 @@ pub struct SocketInfo {
     pub addr: SocketAddr,
     /// On all addresses of IPv6 it takes those of IPv4 too.
     pub both: bool,
-    /// User that made it.
+    /// User id of its creator.
     pub user: u32,
     /// Number of it in the file system of sockets.
     pub inode: u32,
@@ -58,7 +58,7 @@ pub fn connected() -> io::Result<Vec<SocketInfo>> {
 
 /// The user of a client that is in this thread's network namespace, by the addresses of its connection
 /// to us: its own and the one that it has come to. None when it is elsewhere, or has closed its
-/// socket: of one that nobody has any more the kernel does not say whose it was.
+/// socket: the kernel does not report the owner of a closed one.
 pub fn user_of(client: SocketAddr, listener: SocketAddr) -> io::Result<Option<u32>> {
     let kernel = Netlink::open(NetlinkFamily::Sockets)?;
     match kernel.ask(SOCK_DIAG_BY_FAMILY, 0, &sock_diag::one(client, listener, 0)) {

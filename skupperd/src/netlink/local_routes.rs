@@ -13,7 +13,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// By this number routes are known as ours: nobody else's is ever removed. `ip route show table
+/// Protocol number of our routes: routes with another number are never removed. `ip route show table
 /// local proto 83` lists them.
 const OURS: u8 = 83;
 /// The interface of loopback, in every network namespace.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_local_is_known() {
+    fn local_addresses_are_recognised() {
         assert!(is_local("127.0.0.1".parse().unwrap()));
         assert!(is_local("127.9.8.7".parse().unwrap()));
         assert!(!is_local("192.0.2.1".parse().unwrap()));

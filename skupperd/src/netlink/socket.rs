@@ -42,7 +42,7 @@ pub(crate) enum NetlinkFamily {
 #[derive(Debug)]
 pub(crate) struct Netlink {
     socket: Socket,
-    /// Number of the last question; answers to earlier ones are not heard.
+    /// Sequence number of the last request; answers to earlier ones are ignored.
     last_request: Cell<u32>,
 }
 
@@ -162,9 +162,9 @@ impl<'a> Message<'a> {
     }
 }
 
-/// An answer that can not be read.
+/// The error for a malformed answer.
 pub(crate) fn bad() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "an answer that is none")
+    io::Error::new(io::ErrorKind::InvalidData, "malformed netlink message")
 }
 
 fn message(kind: u16, flags: u16, number: u32, body: &[u8]) -> Vec<u8> {
@@ -191,7 +191,7 @@ pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> 
     })
 }
 
-/// So many bytes from a place on.
+/// `N` bytes from offset `at`.
 pub(crate) fn bytes<const N: usize>(of: &[u8], at: usize) -> Option<[u8; N]> {
     of.get(at..at.checked_add(N)?)?.try_into().ok()
 }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_kernels_is_one_here() {
+    fn a_kernel_error_becomes_an_io_error() {
         let of = |body: &[u8]| Message::first(&answer(ERROR, 1, body)).and_then(|m| m.error());
         assert!(of(&0_i32.to_ne_bytes()).is_ok());
         let exists = of(&(-17_i32).to_ne_bytes()).unwrap_err();
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_end_where_they_make_no_sense() {
+    fn attributes_end_at_an_invalid_length() {
         let good = [8, 0, 1, 0, 1, 2, 3, 4, 5, 0, 2, 0, 9, 0, 0, 0];
         let all: Vec<_> = attributes(&good).collect();
         assert_eq!(all, [(1, &[1, 2, 3, 4][..]), (2, &[9][..])]);

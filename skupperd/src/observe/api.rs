@@ -46,7 +46,7 @@ pub(super) struct ApiSnapshot<'a> {
 pub(super) fn answer(path: &str, query: &str, snapshot: ApiSnapshot<'_>) -> ApiResponse {
     let query = match ListQuery::parse(query) {
         Ok(query) => query,
-        Err(why) => return ApiResponse::Bad(why),
+        Err(reason) => return ApiResponse::Bad(reason),
     };
     let network = NetworkView::new(snapshot.published);
     let path: Vec<String> = path.split('/').map(percent_decode).collect();
@@ -104,7 +104,7 @@ pub(super) fn answer(path: &str, query: &str, snapshot: ApiSnapshot<'_>) -> ApiR
 fn select(query: &ListQuery, all: Vec<Value>) -> ApiResponse {
     match query.select(all, Timestamp::now().as_microsecond()) {
         Ok(found) => ApiResponse::Found(found),
-        Err(why) => ApiResponse::Bad(why),
+        Err(reason) => ApiResponse::Bad(reason),
     }
 }
 
@@ -119,7 +119,7 @@ fn list<'v>(value: &'v Value, pointer: &str) -> &'v [Value] {
     list.map_or(&[], Vec::as_slice)
 }
 
-/// Adds the fields that every record has. Nobody reports when a record of the network began: 0.
+/// Adds the fields that every record has. The network reports no start times: 0.
 fn record(identity: impl Into<String>, mut fields: Value) -> Value {
     fields["identity"] = Value::String(identity.into());
     fields["startTime"] = json!(0);

@@ -75,7 +75,7 @@ pub fn is_for_this_host<B>(request: &Request<B>) -> bool {
     name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Length of a token in bytes.
+/// In bytes.
 const TOKEN_LENGTH: usize = 24;
 
 /// The refusal of a request without the token.

@@ -1,7 +1,7 @@
 //! Readers of the local socket: who they are, and how many connections each may have.
 //!
-//! Everybody on the host may read health and metrics, so connections are limited for each user, and
-//! those of root and of the daemon's own user apart from all others: nobody keeps them out.
+//! Every user of the host may read health and metrics, so connections are limited for each user. Root
+//! and the daemon's own user have a limit apart from all others, which others cannot exhaust.
 
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc};

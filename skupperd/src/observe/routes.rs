@@ -33,10 +33,10 @@ const FORBIDDEN: &str =
 #[derive(Clone)]
 pub(super) enum RequestOrigin {
     /// The local socket. `trusted`: by root, or by the user that the daemon runs as.
-    Local { trusted: bool },
-    /// The address of the metrics.
+    Local {
+        trusted: bool,
+    },
     Metrics,
-    /// The address of the console.
     Console(ConsoleToken),
 }
 
@@ -138,7 +138,7 @@ async fn route(request: &Request<Incoming>, rights: &AccessRights, state: &ApiSt
                 let records = connections::connections(&records, &state.attribution);
                 json(StatusCode::OK, &connections::list(records))
             }
-            Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+            Err(reason) => text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
         },
         "/requests" => match connections::parse_query(query) {
             Ok(query) => {
@@ -146,7 +146,7 @@ async fn route(request: &Request<Incoming>, rights: &AccessRights, state: &ApiSt
                 let records = records.iter().map(connections::request).collect();
                 json(StatusCode::OK, &connections::list(records))
             }
-            Err(why) => text(StatusCode::BAD_REQUEST, format!("{why}\n")),
+            Err(reason) => text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
         },
         "/steering" => match serde_json::to_value((state.steering.listing)()) {
             Ok(listing) => json(StatusCode::OK, &listing),
@@ -206,8 +206,8 @@ fn api_response(response: ApiResponse) -> HttpResult {
     match response {
         ApiResponse::Found(value) => json(StatusCode::OK, &value),
         ApiResponse::Unknown => error(StatusCode::NOT_FOUND, "ErrNotFound", "no such record"),
-        ApiResponse::Gone => error(StatusCode::GONE, "ErrGone", "there are no records of hosts"),
-        ApiResponse::Bad(why) => error(StatusCode::BAD_REQUEST, "ErrBadRequest", &why),
+        ApiResponse::Gone => error(StatusCode::GONE, "ErrGone", "hosts are not recorded"),
+        ApiResponse::Bad(reason) => error(StatusCode::BAD_REQUEST, "ErrBadRequest", &reason),
         ApiResponse::Private => text(StatusCode::FORBIDDEN, FORBIDDEN),
     }
 }

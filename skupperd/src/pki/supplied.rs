@@ -142,7 +142,6 @@ pub fn supplied_certificate(
     )
 }
 
-/// Files that a CA needs.
 pub const CA_FILES: &[&str] = &["tls.crt", "tls.key"];
 /// Files that a server or client needs.
 pub const END_ENTITY_FILES: &[&str] = &["ca.crt", "tls.crt", "tls.key"];
@@ -290,9 +289,9 @@ pub fn check(name: &Name, secret: &Secret, hosts: Option<&[String]>) -> Result<(
         return Err(bad("the key is not that of the certificate"));
     }
     let (_, pem) = x509_parser::pem::parse_x509_pem(secret.certificate.as_bytes())
-        .map_err(|_| bad("tls.crt does not read as PEM"))?;
-    let (_, certificate) =
-        X509Certificate::from_der(&pem.contents).map_err(|_| bad("tls.crt is no certificate"))?;
+        .map_err(|_| bad("tls.crt is not PEM"))?;
+    let (_, certificate) = X509Certificate::from_der(&pem.contents)
+        .map_err(|_| bad("tls.crt is not a certificate"))?;
     let validity = certificate.validity();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);

@@ -74,11 +74,11 @@ pub fn explain(error: &rustls::Error) -> String {
 /// A certificate was refused because of its validity, which time or a corrected clock may resolve.
 pub fn may_be_clock_skew(error: &rustls::Error) -> bool {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    let rustls::Error::InvalidCertificate(why) = error else {
+    let rustls::Error::InvalidCertificate(reason) = error else {
         return false;
     };
     matches!(
-        why,
+        reason,
         Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }
     )
 }

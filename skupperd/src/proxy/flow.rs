@@ -55,7 +55,7 @@ impl FlowRecorder {
         let on_exchange = &mut |exchange| self.entry.exchanged(exchange);
         if let Err(over) = observer.observe(from, bytes, now, on_exchange) {
             observer.finish(now, on_exchange);
-            over.inspect(|why| self.entry.unseen(*why));
+            over.inspect(|reason| self.entry.unseen(*reason));
             *watching = None;
         }
     }

@@ -39,14 +39,12 @@ const METHODS: [&str; 18] = [
 /// Any other method.
 const OTHER: &str = "OTHER";
 
-/// What is looked for.
+/// The expected protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedProtocol {
     /// The protocol of the client's first bytes.
     Auto,
-    /// HTTP/1
     Http1,
-    /// HTTP/2
     Http2,
 }
 

@@ -168,10 +168,10 @@ impl Client {
             }
             Some(Err(error)) => {
                 self.flow.end(Ending::Handshake);
-                if let Some(unsaid) = tls.failures.note(Instant::now()) {
+                if let Some(suppressed) = tls.failures.note(Instant::now()) {
                     let (keys, peer) = (&*self.routing_key, peer.map(|p| p.to_string()));
                     let peer = peer.unwrap_or_default();
-                    tracing::warn!(routing_key = keys, peer, %error, unsaid, "TLS handshake failed");
+                    tracing::warn!(routing_key = keys, peer, %error, suppressed, "TLS handshake failed");
                     self.worker.notify_changed();
                 }
                 return;
@@ -196,7 +196,7 @@ impl Client {
                 let there = self.leave(stream, link, outstanding, Bytes::new());
                 tokio::task::spawn_local(self.carry(there, Exclude::default()));
             }
-            // Nobody is reachable any more: the listener is about to close.
+            // The listener is about to close.
             Choice::None => tracing::debug!(
                 routing_key = &*self.routing_key,
                 "closing client: no connector is reachable"

@@ -29,7 +29,7 @@ pub(super) async fn connect(path: &Path, timeout: Duration) -> io::Result<TcpStr
             Ok(()) => return Ok(TcpStream::from(OwnedFd::from(socket))),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 if begin.elapsed() > timeout {
-                    let text = "the server does not take connections off its queue";
+                    let text = "the backlog of the server is full";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
                 sleep(AGAIN).await;

@@ -27,7 +27,7 @@ pub(super) struct Attachments {
 /// By the namespace of the site and the name of the binding.
 pub(super) type BindingStatuses = BTreeMap<(Namespace, Name), BindingStatus>;
 
-/// What the namespace of the offer sees of a binding.
+/// State of a binding, for the status of its offer.
 #[derive(Debug, Default)]
 pub(super) struct BindingStatus {
     /// `None` without a running site.
@@ -43,10 +43,10 @@ pub(super) fn core_name(name: &str) -> String {
 }
 
 /// In Skupper's words.
-fn no_matches(why: &str) -> String {
-    match why.strip_prefix(NO_SERVERS) {
-        Some(why) => format!("No matches for selector: {why}"),
-        None => why.to_owned(),
+fn no_matches(reason: &str) -> String {
+    match reason.strip_prefix(NO_SERVERS) {
+        Some(reason) => format!("No matches for selector: {reason}"),
+        None => reason.to_owned(),
     }
 }
 
@@ -115,13 +115,14 @@ impl Attachments {
         selector: Option<&SelectorStatus>,
     ) -> State {
         match (self.offered(at, name), selector) {
-            (Err(why), _) => State::Pending(Some(why)),
+            (Err(reason), _) => State::Pending(Some(reason)),
             (
                 Ok(_),
                 Some(SelectorStatus {
-                    missing: Some(why), ..
+                    missing: Some(reason),
+                    ..
                 }),
-            ) => State::Pending(Some(no_matches(why))),
+            ) => State::Pending(Some(no_matches(reason))),
             (Ok(_), _) => State::True,
         }
     }
@@ -150,7 +151,7 @@ impl Attachments {
         let missing = selector.and_then(|selector| selector.missing.as_ref());
         match (status.and_then(|b| b.failure.as_ref()), missing) {
             (Some(failure), _) => State::Error(failure.text()),
-            (None, Some(why)) => State::Pending(Some(no_matches(why))),
+            (None, Some(reason)) => State::Pending(Some(no_matches(reason))),
             (None, None) if selector.is_none() => {
                 State::Pending(Some(format!("No active site in namespace {site}")))
             }

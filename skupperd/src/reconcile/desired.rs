@@ -1,4 +1,4 @@
-//! What the resources of a namespace ask for, and what of it was applied.
+//! The desired and the applied state of a namespace.
 
 use super::error::ReconcileError;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// What the resources of a namespace ask for.
+/// State that the resources of a namespace request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct DesiredState {
     /// Nothing runs without a site.

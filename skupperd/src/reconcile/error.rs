@@ -24,8 +24,8 @@ pub(super) enum ReconcileError {
     Missing(String),
     #[error(transparent)]
     Pki(Arc<PkiError>),
-    /// The new state cannot be had, and the old one stays.
-    #[error("{0}; what it had stays in use")]
+    /// The change failed; the previous state stays in use.
+    #[error("{0}; the previous version stays in use")]
     Unchanged(String),
     #[error("the daemon is stopping")]
     Stopping,

@@ -103,7 +103,7 @@ pub(super) async fn open_port(
     }
     Err(match last {
         Some((port, error)) => ReconcileError::failed("listen on port", port, error),
-        None => ReconcileError::Missing(format!("no port from {port} on is free")),
+        None => ReconcileError::Missing(format!("no free port from {port} on")),
     })
 }
 

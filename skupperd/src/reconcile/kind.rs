@@ -269,9 +269,9 @@ pub(super) fn notes(located: &LocatedResource) -> Vec<String> {
             ));
         }
     }
-    for (field, why) in IDLE_FIELDS {
+    for (field, reason) in IDLE_FIELDS {
         if has_value(field) {
-            notes.push(format!("spec.{field} has no effect {why}"));
+            notes.push(format!("spec.{field} has no effect {reason}"));
         }
     }
     if let Some(texts) = setting_texts(spec) {

@@ -138,7 +138,7 @@ impl NetnsListeners {
         ranges: Vec<BindRange>,
         workers: usize,
     ) -> Result<NetnsListener, ReconcileError> {
-        let failed = |why: String| ReconcileError::setting(SETTING, why);
+        let failed = |reason: String| ReconcileError::setting(SETTING, reason);
         // Other network namespaces are for administrators of the host: an author of resources
         // could listen anywhere.
         self.rights.ensure().map_err(failed)?;

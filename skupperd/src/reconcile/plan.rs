@@ -13,7 +13,6 @@ pub(super) enum Action {
     StartSite,
     /// Apply changed settings to the running site.
     UpdateSite,
-    /// Stop the site with everything on it.
     StopSite,
     /// Add or change a resource.
     Set(Key),

@@ -22,7 +22,7 @@ pub(super) fn users(settings: &ListenerSettings) -> Result<Option<AllowedUsers>,
         },
     };
     let ids: Result<Vec<u32>, String> = allowed.iter().map(id).collect();
-    let ids = ids.map_err(|why| ReconcileError::setting("allow-users", why))?;
+    let ids = ids.map_err(|reason| ReconcileError::setting("allow-users", reason))?;
     Ok(Some(AllowedUsers::new(ids)))
 }
 

@@ -3,7 +3,7 @@
 //! The daemon's user may connect to sockets that others may not, and its capabilities let it take
 //! addresses and ports of the host and enter other network namespaces. A namespace that others than
 //! root and the daemon can write to gets none of that; its resources say why in their statuses. Some
-//! sockets are for nobody's resources: a client of them would act with the daemon's identity.
+//! sockets may not be used by any resource: a client of them would act with the daemon's identity.
 
 use super::error::ReconcileError;
 use crate::{
@@ -64,7 +64,7 @@ impl Rights {
         if port >= FIRST_PORT {
             return Ok(());
         }
-        let denied = |why| format!("port {port} is below {FIRST_PORT}: {why}");
+        let denied = |reason| format!("port {port} is below {FIRST_PORT}: {reason}");
         self.ensure().map_err(denied)
     }
 
@@ -72,8 +72,9 @@ impl Rights {
         let Some(prefix) = self.taken.iter().find(|prefix| prefix.contains(address)) else {
             return Ok(());
         };
-        let denied =
-            |why| format!("{address} is a service address of another namespace ({prefix}): {why}");
+        let denied = |reason| {
+            format!("{address} is a service address of another namespace ({prefix}): {reason}")
+        };
         self.ensure().map_err(denied)
     }
 
@@ -91,13 +92,13 @@ impl Rights {
     ) -> Result<(), ReconcileError> {
         for addr in addrs {
             let port = self.ensure_port(addr.port());
-            port.map_err(|why| ReconcileError::field("port", why))?;
+            port.map_err(|reason| ReconcileError::field("port", reason))?;
             let address = self.ensure_address(addr.ip());
-            address.map_err(|why| ReconcileError::field("host", why))?;
+            address.map_err(|reason| ReconcileError::field("host", reason))?;
         }
         if settings.host_prefix.is_some() {
             let prefix = self.ensure();
-            prefix.map_err(|why| ReconcileError::setting("host-prefix", why))?;
+            prefix.map_err(|reason| ReconcileError::setting("host-prefix", reason))?;
         }
         let ports = match &settings.ports {
             ExtraPorts::All => self.ensure(),
@@ -106,7 +107,7 @@ impl Rights {
                 firsts.try_for_each(|first| self.ensure_port(first))
             }
         };
-        ports.map_err(|why| ReconcileError::setting("ports", why))
+        ports.map_err(|reason| ReconcileError::setting("ports", reason))
     }
 
     /// Whether a connector may lead to a Unix socket, which sees the daemon's user.

@@ -68,7 +68,6 @@ impl Workloads {
         self.0.clear();
     }
 
-    /// What to look for.
     pub(super) fn queries(&self) -> impl Iterator<Item = &WorkloadQuery> {
         self.0.values().map(|tracked| &tracked.query)
     }
@@ -104,13 +103,13 @@ impl Workloads {
             tracked.unready.clear();
             let mut servers = Vec::new();
             for server in &found.servers {
-                let why = server
+                let reason = server
                     .unit
                     .as_ref()
                     .and_then(|unit| unit_states.unready_state(unit));
-                match why {
-                    Some(why) if why == STOPPING || !tracked.template.include_not_ready => {
-                        tracked.unready.push((server.clone(), why));
+                match reason {
+                    Some(reason) if reason == STOPPING || !tracked.template.include_not_ready => {
+                        tracked.unready.push((server.clone(), reason));
                     }
                     _ => servers.push(server.clone()),
                 }

@@ -3,7 +3,7 @@
 //! [`Router`] holds one part for each subject. A part owns its fields; its methods take what they need
 //! and return effects, and only [`Router`] turns effects into messages and outputs:
 //!
-//! - `neighbours`: our links, who is heard on them, our own link state;
+//! - `neighbours`: our links, the neighbours on them, our own link state;
 //! - `topology`: the link states of others, the paths and trees that follow from them;
 //! - `addresses`: mobile addresses, announced by us and by others;
 //! - `edges`: the edges that are served here; `uplink`: of an edge, its interior router;

@@ -54,7 +54,6 @@ impl Treatment {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterRoute {
-    /// Link to send on.
     pub next_hop: ConnId,
     /// The neighbour there.
     pub next_hop_id: String,
@@ -70,7 +69,6 @@ pub struct Remote {
     pub router: Arc<str>,
     /// Sum of link costs to it.
     pub cost: u32,
-    /// Link to send on.
     pub next_hop: ConnId,
     /// An edge that is served here.
     pub edge: bool,
@@ -143,7 +141,6 @@ pub enum Choice {
     Local(u64),
     /// A consumer of another router or of an edge.
     Remote {
-        /// Link to send on.
         link: ConnId,
         /// The router that has the consumer.
         router: Arc<str>,

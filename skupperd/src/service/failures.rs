@@ -57,15 +57,15 @@ pub struct LastFailure {
 
 impl LastFailure {
     /// Stores a failure. True: its text is new, or it was not avoided before.
-    pub fn failed(&self, why: &str, now: Instant) -> bool {
+    pub fn failed(&self, reason: &str, now: Instant) -> bool {
         let was_avoided = self.is_avoided(now);
         self.avoid(now);
         let mut text = self.text.lock();
         self.any.store(true, Ordering::Release);
-        if *text == why {
+        if *text == reason {
             return !was_avoided;
         }
-        why.clone_into(&mut text);
+        reason.clone_into(&mut text);
         true
     }
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_lasts_until_success() {
+    fn the_last_failure_is_cleared_by_a_success() {
         let trouble = LastFailure::default();
         assert!(!trouble.over());
         let now = Instant::now();

@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-/// Routing keys of a listener.
 #[derive(Debug)]
 pub enum RoutingKeys {
     /// In order of preference.

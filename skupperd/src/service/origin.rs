@@ -51,8 +51,8 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// The header that tells a server of its client. Without an origin it says that nothing is known, or
-/// that the connection is the proxy's own.
+/// The PROXY protocol header with the addresses of the client. Without an origin: `UNKNOWN` in
+/// version 1, `LOCAL` in version 2.
 pub fn header(version: ProxyProtocol, origin: Option<&Origin>) -> Vec<u8> {
     match version {
         ProxyProtocol::V1 => match origin {

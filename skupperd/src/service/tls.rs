@@ -31,5 +31,5 @@ macro_rules! same_when_identical {
     )*};
 }
 
-// Credentials change inside; another one is another end.
+// Credentials change inside; a different object is a different policy.
 same_when_identical!(ListenerTls, ConnectorTls);

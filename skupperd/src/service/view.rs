@@ -29,11 +29,9 @@ const AVOIDED_LOAD: u32 = 1 << 30;
 /// Where a connector's server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetHost {
-    /// An address.
     Ip(IpAddr),
     /// A name, looked up for each connection.
     Name(String),
-    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -56,7 +54,6 @@ pub struct ConnectorTarget {
     pub name: String,
     pub host: TargetHost,
     pub port: u16,
-    /// Connections to it are accelerated.
     pub accelerated: AtomicBool,
     /// How to use TLS with it.
     pub tls: Option<Arc<ConnectorTls>>,
@@ -74,11 +71,10 @@ pub struct ConnectorTarget {
     pub connections: AtomicU64,
 }
 
-/// What workers know of a listener.
+/// A listener, as workers see it.
 #[derive(Clone, Debug)]
 pub struct ListenerView {
     pub name: Arc<str>,
-    /// What is looked for in its traffic.
     pub observer: Observer,
 }
 
@@ -91,7 +87,7 @@ pub struct SiteView {
     pub routes: Arc<Routes>,
     /// Connectors by routing key.
     pub connectors: HashMap<String, Vec<Arc<ConnectorTarget>>>,
-    /// Connectors that are not well: they keep the connections they have, and get no others.
+    /// Connectors that are not offered: they keep their connections and get no new ones.
     pub resting: Vec<Arc<ConnectorTarget>>,
     /// Routing keys with a connector that needs the origin of clients.
     pub origins: HashSet<String>,

@@ -54,19 +54,17 @@ pub enum AccelerationUnavailable {
     /// No listener or connector asks for it.
     #[error("no listener and no connector asks for it")]
     Unused,
-    /// Built without eBPF.
     #[error("built without eBPF")]
     NotBuilt,
     /// Missing capabilities.
     #[error("missing {0}")]
     Missing(String),
     /// Older kernels do not count unread bytes of a socket, and may lose or hold back bytes.
-    #[error("Linux {0} is too old: it takes 6.18, which counts what waits unread at a socket")]
+    #[error("Linux {0} is too old: acceleration needs 6.18")]
     Kernel(String),
     /// The BPF programs attach to a cgroup.
     #[error("no cgroup v2 is mounted")]
     NoCgroup,
-    /// The kernel refused.
     #[cfg(feature = "ebpf")]
     #[error(transparent)]
     Refused(#[from] super::bpf::BpfError),
@@ -80,7 +78,6 @@ pub enum AccelerationUnavailable {
 pub struct HopTotals {
     /// Messages that bypassed TCP.
     pub messages: u64,
-    /// Their bytes.
     pub bytes: u64,
     /// Accelerated sockets, two for each connection.
     pub sockets: u64,
@@ -145,9 +142,9 @@ impl Acceleration {
                 Ok(_) => tracing::info!(
                     "acceleration is on for listeners and connectors that ask for it"
                 ),
-                Err(why) => {
-                    let why = telemetry::chain(why);
-                    tracing::warn!(why, "acceleration is off");
+                Err(reason) => {
+                    let reason = telemetry::chain(reason);
+                    tracing::warn!(reason, "acceleration is off");
                 }
             }
             started
@@ -193,7 +190,7 @@ impl Acceleration {
         let state = self.state();
         AccelerationStatus {
             enabled: state.is_ok(),
-            reason: state.err().map(|why| telemetry::chain(why)),
+            reason: state.err().map(|reason| telemetry::chain(reason)),
             totals: self.totals().unwrap_or_default(),
         }
     }

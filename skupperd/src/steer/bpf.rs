@@ -193,7 +193,7 @@ impl Steering {
         dir: &Path,
         release: u64,
     ) -> Result<Option<(Self, PinState)>, BpfError> {
-        const ADOPTING: &str = "taking up what is pinned";
+        const ADOPTING: &str = "adopting pinned programs";
         let of_system = |error: io::Error| BpfError::of(ADOPTING)(MapError::IoError(error));
         let state = MapData::from_pin(dir.join(STATE)).map_err(BpfError::of(ADOPTING))?;
         let state = Array::<_, u64>::try_from(Map::Array(state));

@@ -30,7 +30,6 @@ pub struct Listing {
 pub struct SteeredAddress {
     /// Address, or the first one of a prefix.
     pub address: IpAddr,
-    /// Prefix length.
     pub prefix: u8,
     /// A port, a range of ports, or `all`.
     pub ports: String,

@@ -58,7 +58,7 @@ impl Netns {
     /// Finds the namespace. Needs no privileges.
     pub fn watch(&self) -> Result<Watch, String> {
         let not = |e: io::Error| match (self, e.kind()) {
-            (Self::Path(_), io::ErrorKind::NotFound) => format!("{self} is not there"),
+            (Self::Path(_), io::ErrorKind::NotFound) => format!("{self} does not exist"),
             (_, io::ErrorKind::NotFound) => format!("{self} is not running"),
             _ if e.raw_os_error() == Some(NO_PROCESS) => format!("{self} is not running"),
             _ => format!("{self}: {e}"),
@@ -199,8 +199,8 @@ pub fn open_listener(
     if steered {
         match enter(target, workers) {
             Ok(steering) => return Ok(NetnsListener::Steered(steering)),
-            Err(why) => {
-                tracing::info!(%target, why, "cannot steer in network namespace; using sockets");
+            Err(reason) => {
+                tracing::info!(%target, reason, "cannot steer in network namespace; using sockets");
             }
         }
     }

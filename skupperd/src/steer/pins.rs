@@ -29,10 +29,10 @@ const OLD: &str = "old";
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// The BPF file system is missing or not writable.
-    #[error("{0}: no BPF file system, or none of this user's")]
+    #[error("{0} is not a BPF file system that this user can write to")]
     NoHome(PathBuf),
     /// Another process has locked it.
-    #[error("{0}: another daemon has it")]
+    #[error("{0} is locked by another daemon")]
     InUse(PathBuf),
     /// A system call failed.
     #[error("{path}: {op}: {source}")]

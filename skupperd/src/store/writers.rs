@@ -115,8 +115,8 @@ pub(super) fn foreign(path: &Path, file: &File) -> Option<ForeignPath> {
 }
 
 impl NamespaceDir {
-    /// Whether a user with these groups may change the namespace: its owner, and whom the mode or the
-    /// ACL of its directory lets write. A mode for everybody names nobody.
+    /// Whether a user with these groups may change the namespace: its owner, and users who can write
+    /// to its directory by group mode or ACL. World-writable grants nothing.
     pub fn may_be_changed_by(&self, user: u32, groups: &[u32]) -> bool {
         let writers = DirHandle::open(&self.home()).and_then(|dir| Writers::of(dir.file()));
         writers.is_ok_and(|writers| writers.name(user, groups))

@@ -95,7 +95,7 @@ pub fn link_to(link: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
         len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
         info: std::ptr::from_mut(&mut info) as u64,
     };
-    // SAFETY: the structure of this command; what it points to is as long as it says.
+    // SAFETY: the structure of this command; its pointers are valid for the lengths in it.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok((info.program, info.netns))
 }

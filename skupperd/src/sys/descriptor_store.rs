@@ -138,7 +138,7 @@ fn send(message: Message) {
             None,
         ),
         Message::Flush(done) => {
-            // After the timeout nobody waits.
+            // After the timeout there is no receiver.
             let _ = done.send(());
             return;
         }

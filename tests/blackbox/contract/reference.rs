@@ -16,12 +16,12 @@ fn words(items: &[Item], name: &str) -> String {
 }
 
 #[test]
-fn the_reference_of_resources_is_made_from_the_code() {
+fn the_reference_of_resources_is_generated_from_the_code() {
     let items = items::read(FIELDS);
     let mut text = "# Resources\n\n\
-        Made from the code (`SKUPPER_UPDATE=1 cargo nextest run -p skupper-tests contract`). An unknown \
-        field is refused with the names of the known ones; a field without effect is kept and noted under \
-        `status.notes`. `[]` is each element of a list.\n\n## All kinds\n\n| field | takes | |\n|---|---|---|\n"
+        Generated from the code with `SKUPPER_UPDATE=1 cargo nextest run -p skupper-tests contract`.\n\n\
+        An unknown field is refused with the names of the known ones. A field without effect is stored and \
+        listed under `status.notes`. `[]` is each element of a list.\n\n## All kinds\n\n| field | takes | |\n|---|---|---|\n"
         .to_owned();
     let row = |text: &mut String, of: &str, field: &Field| {
         let words = words(&items, &format!("{of} {}", field.path));
@@ -50,11 +50,11 @@ fn the_reference_of_resources_is_made_from_the_code() {
 }
 
 #[test]
-fn the_reference_of_commands_is_made_from_the_code() {
+fn the_reference_of_commands_is_generated_from_the_code() {
     let tree = code::tree();
     let mut text = "# Commands\n\n\
-        Made from the code (`SKUPPER_UPDATE=1 cargo nextest run -p skupper-tests contract`). Exit codes: 0 success, \
-        1 failure, 2 invalid usage. Errors go to standard error.\n\n## Global options\n\n"
+        Generated from the code with `SKUPPER_UPDATE=1 cargo nextest run -p skupper-tests contract`.\n\n\
+        Exit codes: 0 success, 1 failure, 2 invalid usage. Errors go to standard error.\n\n## Global options\n\n"
         .to_owned();
     let table = |text: &mut String, arguments: &[&clap::Arg]| {
         if arguments.is_empty() {
@@ -124,7 +124,7 @@ fn the_reference_of_commands_is_made_from_the_code() {
 }
 
 #[test]
-fn the_reference_of_dbus_is_made_from_what_is_shipped() {
+fn the_reference_of_dbus_is_generated_from_the_interfaces() {
     let dir = workspace().join("packaging/root/usr/share/dbus-1/interfaces");
     let mut files: Vec<_> = fs::read_dir(&dir)
         .expect("interfaces")
@@ -132,8 +132,10 @@ fn the_reference_of_dbus_is_made_from_what_is_shipped() {
         .collect();
     files.sort();
     let mut text = "# D-Bus\n\n\
-        Made from the shipped interfaces, which the test `introspection_matches_the_shipped_interfaces` \
-        compares with the running service `io.skupper.Skupper1`. The manager is `/io/skupper/Skupper1`; below it is an object \
+        Generated from the interface files in `packaging` with \
+        `SKUPPER_UPDATE=1 cargo nextest run -p skupper-tests contract`. The test \
+        `introspection_matches_the_shipped_interfaces` compares the files with the running service.\n\n\
+        The service is `io.skupper.Skupper1`. The manager is `/io/skupper/Skupper1`; below it is an object \
         for each resource.\n"
         .to_owned();
     for file in files {

@@ -122,7 +122,7 @@ fn nobody_has_a_connector_to_the_sockets_that_know_the_daemon() {
 }
 
 #[test]
-fn the_bus_is_not_the_daemons_for_who_reaches_it_through_a_connector() {
+fn clients_of_a_connector_to_the_bus_are_not_the_daemon() {
     let bus = Bus::system();
     let mut site = Site::new("root");
     site.access(free_addr());
@@ -137,7 +137,7 @@ fn the_bus_is_not_the_daemons_for_who_reaches_it_through_a_connector() {
 }
 
 #[test]
-fn records_of_connections_are_not_for_who_reaches_the_socket_through_a_connector() {
+fn clients_of_a_connector_to_metrics_sock_see_no_connections() {
     let mut site = Site::new("root");
     site.start();
     site.wait_status("Site", "root", "Ready");
@@ -200,7 +200,7 @@ fn a_foreign_namespace_does_not_change_the_log_of_all() {
 }
 
 #[test]
-fn a_foreign_namespace_works_otherwise() {
+fn a_foreign_namespace_still_serves_listeners_and_connectors() {
     let Some(site) = site_of_alice() else { return };
     let server = Server::echo(free_addr());
     let addr = free_addr();
@@ -326,7 +326,7 @@ fn roots_command_follows_no_planted_links() {
 }
 
 #[test]
-fn reports_of_roots_command_belong_to_root() {
+fn dumps_written_by_root_belong_to_root() {
     let Some(site) = site_of_alice() else { return };
     let dir = site.root().join("theirs");
     fs::create_dir(&dir).expect("a directory");

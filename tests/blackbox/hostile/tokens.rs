@@ -204,7 +204,7 @@ fn a_numbered_link_of_a_token_does_not_replace_a_link_of_the_user() {
 }
 
 #[test]
-fn an_issuer_that_means_well_is_linked_to() {
+fn an_honest_issuer_is_linked() {
     let site = running_site("b");
     let issuer = TokenIssuer::start("t", &answer());
     let output = redeem_token(&site, &issuer.token(site.root(), "t"));

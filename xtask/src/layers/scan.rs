@@ -13,7 +13,6 @@ use std::{
 pub(super) struct Mention {
     pub(super) line: usize,
     pub(super) what: Subject,
-    /// In code for tests.
     pub(super) test: bool,
 }
 

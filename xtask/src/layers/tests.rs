@@ -77,7 +77,7 @@ fn a_violation_has_its_line() {
 }
 
 #[test]
-fn the_same_layer_is_refused_but_for_what_is_meant() {
+fn the_same_layer_is_refused_unless_listed() {
     refused(
         "store.rs",
         "use crate::pki::Ca;",

@@ -129,7 +129,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_only_builds_or_tests_is_not_linked() -> Result<()> {
+    fn build_and_dev_dependencies_are_not_listed() -> Result<()> {
         let package =
             |name: &str| json!({ "name": name, "version": "1.0.0", "id": format!("{name}#1") });
         let dep = |name: &str, kind: Value| json!({ "pkg": format!("{name}#1"), "dep_kinds": [{ "kind": kind }] });

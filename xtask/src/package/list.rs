@@ -29,11 +29,11 @@ pub(super) const PACKAGES: [Package; 2] = [
     Package {
         name: "skupperd",
         summary: "Skupper sites for plain Linux hosts",
-        description: "Skupper links applications that run in different places: a site is a place, \
-            links of mutual TLS join sites into a network, and a listener in one site and a \
-            connector in another meet by routing key. This is the daemon that makes a host a \
-            site, without containers and without Kubernetes. It joins networks of other Skupper \
-            sites.",
+        description: "Skupper makes TCP services reachable between hosts that cannot reach each \
+            other. Links with mutual TLS join sites into a network; clients of a listener in one \
+            site reach the servers of a connector with the same routing key in another. This \
+            daemon makes a host a site, without containers and without Kubernetes, and joins \
+            networks of other Skupper sites.",
         has: &[],
         deb_depends: &["systemd"],
         rpm_requires: &["systemd"],
@@ -43,8 +43,8 @@ pub(super) const PACKAGES: [Package; 2] = [
     Package {
         name: "skupper",
         summary: "Command for Skupper sites on Linux hosts",
-        description: "Creates sites, links, listeners and connectors for skupperd, and says how \
-            they stand. With manual pages and completions for bash, zsh and fish.",
+        description: "Creates sites, links, listeners and connectors of skupperd, and shows \
+            their status. With manual pages and completions for bash, zsh and fish.",
         has: &[
             "usr/bin/skupper",
             "usr/share/bash-completion/",

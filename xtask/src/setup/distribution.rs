@@ -140,7 +140,7 @@ mod tests {
     use super::Distribution::{self, Apt, Dnf, Other};
 
     #[test]
-    fn knows_distributions_and_their_kin() {
+    fn distributions_and_derivatives_are_recognised() {
         let of = Distribution::of;
         assert_eq!(of("PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\n"), Apt);
         assert_eq!(of("ID=ubuntu\nID_LIKE=debian\n"), Apt);

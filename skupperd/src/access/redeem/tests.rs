@@ -19,7 +19,7 @@ fn token() -> AccessToken {
     }
 }
 
-/// Somebody's CA, as credentials, and those of a client that it has issued.
+/// Credentials of a foreign CA, and those of a client that it issued.
 fn credentials() -> (Secret, Secret) {
     let dir = tempfile::tempdir().unwrap();
     let issuer = pki::ensure_issuer(dir.path(), "theirs").unwrap();
@@ -125,17 +125,17 @@ fn a_response_with_other_documents_is_refused_whole() {
     let site = "---\napiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: t}\n";
     let (secret, link) = good.rsplit_once("---\n").unwrap();
     for (bad, why) in [
-        (response("other"), "Secret other was not asked for"),
-        (format!("{good}{site}"), "Site t was not asked for"),
+        (response("other"), "unexpected Secret other"),
+        (format!("{good}{site}"), "unexpected Site t"),
         (secret.to_owned(), "it has no Link"),
         (format!("---\n{link}"), "it must have exactly one Secret"),
         (
             link.replacen("tlsCredentials: t\n", "tlsCredentials: u\n", 1),
-            "Link t was not asked for",
+            "unexpected Link t",
         ),
         (
             link.replacen("name: t\n", "name: t-x\n", 1),
-            "Link t-x was not asked for",
+            "unexpected Link t-x",
         ),
         (String::new(), "it has no Link"),
         ("<html>".to_owned(), ""),

@@ -79,7 +79,7 @@ impl Config {
     }
 }
 
-/// What to attach.
+/// Arguments of an attach.
 #[derive(Clone, Debug, Default)]
 pub struct AttachArgs {
     /// Name; unique between the two containers.

@@ -25,7 +25,6 @@ impl LinkId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId(pub(super) u16);
 
-/// A delivery of this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryId {
     pub(super) session: u16,
@@ -92,7 +91,6 @@ pub enum Event {
     /// The credit of a sending link changed.
     Flow {
         link: LinkId,
-        /// Credit now.
         credit: u32,
         /// The receiver asks for the credit to be used or returned (drain).
         drain: bool,

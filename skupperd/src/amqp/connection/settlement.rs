@@ -7,8 +7,8 @@ use super::{
 use crate::amqp::performative::{DeliveryState, Disposition, Performative, Role};
 use std::sync::Arc;
 
-/// Deliveries of one disposition that an offset is taken for. An offset belongs to one delivery, and
-/// nobody sends it for many.
+/// Deliveries of one disposition that an offset is taken for. An offset belongs to one delivery: no
+/// peer sends it for many.
 const MAX_RECEIVED: usize = 32;
 
 impl Connection {

@@ -28,7 +28,6 @@ pub(super) struct Session {
     pub(super) remote_handle_max: u32,
     /// By remote handle. The peer chooses handles: a table would have the size of the highest.
     remote_handles: HashMap<u32, LinkId>,
-    /// By local handle.
     local_handles: Vec<Option<LinkId>>,
     free_handles: Vec<u32>,
     /// Our attaches that have no answer yet, by name.

@@ -1,4 +1,4 @@
-//! Deliveries: transfer, disposition, and the states that the two ends tell each other.
+//! Deliveries: transfer, disposition, and the delivery states that the peers exchange.
 
 use super::{
     code,

@@ -21,7 +21,6 @@ pub struct Source {
     pub timeout: u32,
     /// The peer chooses the address.
     pub dynamic: bool,
-    /// Properties of such a node.
     pub dynamic_node_properties: Option<Value>,
     pub distribution_mode: Option<Symbol>,
     pub filter: Option<Value>,
@@ -82,7 +81,6 @@ pub struct Target {
     pub timeout: u32,
     /// The peer chooses the address.
     pub dynamic: bool,
-    /// Properties of such a node.
     pub dynamic_node_properties: Option<Value>,
     pub capabilities: Vec<Symbol>,
 }

@@ -65,16 +65,16 @@ impl AmqpClients {
             Role::Receiver => attach.source.as_ref().and_then(|s| s.address.clone()),
         };
         if address.as_deref().is_some_and(|a| !is_address(a)) {
-            let why = "an address of no, too many or control characters";
-            let why = AmqpError::new("amqp:invalid-field", why);
-            return effects.send_command(key, Command::Detach(key, link, Some(why)));
+            let reason = "invalid address: empty, too long, or with control characters";
+            let reason = AmqpError::new("amqp:invalid-field", reason);
+            return effects.send_command(key, Command::Detach(key, link, Some(reason)));
         }
         if is_reply_address_of_another(attach) {
-            let why = "addresses for answers belong to the client that asked for them";
-            let why = AmqpError::new("amqp:not-allowed", why);
+            let reason = "addresses for answers belong to the client that asked for them";
+            let reason = AmqpError::new("amqp:not-allowed", reason);
             return effects.push(Effect::ToConnection(
                 key,
-                Command::Detach(key, link, Some(why)),
+                Command::Detach(key, link, Some(reason)),
             ));
         }
         match attach.role {
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(clients.receivers("web", 0).count(), 0);
         clients.credited(1, link);
         assert_eq!(clients.receivers("web", 0).count(), 1);
-        // Nobody hears their own messages.
+        // A sender never receives its own message.
         assert_eq!(clients.receivers("web", 1).count(), 0);
         assert!(clients.disconnected(1, &mut effects));
         let withdrawn = RouterInput::RemoveConsumer("web".to_owned());
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_no_possible_address_is_detached() {
+    fn a_link_to_an_invalid_address_is_detached() {
         let (mut clients, mut effects) = (AmqpClients::default(), Effects::default());
         clients.connected(1);
         for (n, role) in (0..).zip([Role::Sender, Role::Receiver]) {

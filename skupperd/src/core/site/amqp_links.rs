@@ -22,8 +22,8 @@ impl Site {
             self.clients_changed();
         } else {
             // The interior router of an edge attaches links for streams and no others.
-            let why = AmqpError::new("amqp:not-allowed", "an edge serves no such link");
-            effects.send_command(key, Command::Detach(key, link, Some(why)));
+            let reason = AmqpError::new("amqp:not-allowed", "an edge does not accept this link");
+            effects.send_command(key, Command::Detach(key, link, Some(reason)));
         }
     }
 

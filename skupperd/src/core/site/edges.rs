@@ -1,4 +1,4 @@
-//! Edges that this site serves: their links, and what those say.
+//! Edge sites that this site serves: their AMQP links and the messages on them.
 //!
 //! An edge takes no part in routing. What it consumes counts as consumed here, what it sends enters
 //! the network here, and an AMQP link of its own tells it which of its addresses have receivers.
@@ -30,7 +30,7 @@ const MAX_NAME: usize = 512;
 /// Links that one edge may have beside those of its addresses.
 const MAX_LINKS: usize = 16_384 + 64;
 
-/// What an edge attached a link for.
+/// Purpose of an AMQP link that an edge attached.
 enum Purpose {
     Mesh,
     Tracking,
@@ -47,21 +47,21 @@ fn purpose(id: &str, attach: &Attach) -> Result<Purpose, &'static str> {
     };
     let address = address.ok_or("no such source on this connection")?;
     if !is_address(address) {
-        return Err("an address of no, too many or control characters");
+        return Err("invalid address: empty, too long, or with control characters");
     }
     let down = source.is_some_and(|s| s.capabilities.iter().any(|c| c.as_str() == DOWNLINK));
     match (attach.role, address) {
         (Role::Sender, MESH) => Ok(Purpose::Mesh),
         (Role::Receiver, TRACKING) => Ok(Purpose::Tracking),
         (Role::Receiver, _) if down && address == id => Ok(Purpose::Downlink),
-        (Role::Receiver, _) if down => Err("an edge receives what is for itself, not for others"),
+        (Role::Receiver, _) if down => Err("an edge may receive only for its own id"),
         (role, _) => match Target::parse(address) {
             Target::Mobile(name) if name.starts_with("_$") || name.starts_with('$') => {
-                Err("no such address for edges")
+                Err("edges may not use this address")
             }
             Target::Mobile(name) if role == Role::Sender => Ok(Purpose::Producer(name.to_owned())),
             Target::Mobile(name) => Ok(Purpose::Consumer(name.to_owned())),
-            _ => Err("an edge has no addresses of other routers"),
+            _ => Err("edges may not use addresses of other routers"),
         },
     }
 }
@@ -125,9 +125,9 @@ impl Edges {
             return effects.close(key, CloseReason::TooManyLinks);
         }
         match purpose(&edge.id, attach) {
-            Err(why) => {
-                let why = AmqpError::new("amqp:not-allowed", why);
-                effects.send_command(key, Command::Detach(key, link, Some(why)));
+            Err(reason) => {
+                let reason = AmqpError::new("amqp:not-allowed", reason);
+                effects.send_command(key, Command::Detach(key, link, Some(reason)));
             }
             Ok(Purpose::Mesh) => {
                 edge.senders.insert(link, MESH.to_owned());
@@ -236,7 +236,7 @@ impl Edges {
         true
     }
 
-    /// An edge says which mesh it belongs to. False: it is no edge.
+    /// Stores the mesh that an edge announced. Returns false if the connection is not an edge.
     pub(in crate::core) fn set_mesh(&mut self, key: ConnKey, message: &Message) -> bool {
         let Some(edge) = self.by_key.get_mut(&key) else {
             return false;
@@ -274,7 +274,7 @@ impl Edges {
     }
 }
 
-/// What a message on the tracking link says: an address, and whether it has receivers.
+/// Parses a message on the tracking link: an address, and whether it has receivers.
 pub(in crate::core) fn tracked(message: &Message) -> Option<(&str, bool)> {
     let Body::Value(Value::List(parts)) = &message.body else {
         return None;

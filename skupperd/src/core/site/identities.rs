@@ -99,7 +99,7 @@ pub(super) struct IdOwners {
 }
 
 impl IdOwners {
-    /// Counts a connection with this id. False: the id belongs to somebody else.
+    /// Counts a connection with this id. Returns false if the id has another owner.
     pub(super) fn claim(&mut self, id: &str, owner: IdOwner, now: Instant) -> bool {
         let key = (id.to_owned(), owner.is_dialled());
         if let Some(holding) = self.by_id.get_mut(&key) {

@@ -15,7 +15,7 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// How a dialled link stands.
+/// State of a dialled link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkState {
     /// The remote router, while the link is operational.
@@ -29,7 +29,7 @@ pub struct LinkState {
     /// TLS group of its key exchange.
     pub key_exchange: Option<&'static str>,
     pub since: Option<Timestamp>,
-    /// The last failure, be it over or not.
+    /// The last failure; kept after the link is up again.
     pub last_failure: Option<String>,
 }
 
@@ -42,7 +42,7 @@ struct Link {
     lost: u64,
 }
 
-/// What setting a link comes to.
+/// Result of [`Links::set`].
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::core) enum LinkChange {
     /// Its connections stay, at this cost.
@@ -52,7 +52,7 @@ pub(in crate::core) enum LinkChange {
     Redialled,
 }
 
-/// What the records of a link say beside its state.
+/// Fields of a link that vanflow records need beside its state.
 pub(in crate::core) struct DialledLink<'a> {
     pub(in crate::core) host: &'a str,
     pub(in crate::core) port: Option<u16>,
@@ -154,17 +154,17 @@ impl Links {
     }
 
     /// A connection was dialled and cannot carry the link.
-    pub(in crate::core) fn refused(&mut self, name: &str, why: &str, effects: &mut Effects) {
+    pub(in crate::core) fn refused(&mut self, name: &str, reason: &str, effects: &mut Effects) {
         if let Some(link) = self.by_name.get_mut(name) {
-            (link.failure, link.is_own) = (Some(why.to_owned()), false);
+            (link.failure, link.is_own) = (Some(reason.to_owned()), false);
             effects.update_status();
         }
     }
 
     /// A connection that carried the link has ended.
-    pub(in crate::core) fn lost(&mut self, name: &str, why: &str, effects: &mut Effects) {
+    pub(in crate::core) fn lost(&mut self, name: &str, reason: &str, effects: &mut Effects) {
         if let Some(link) = self.by_name.get_mut(name) {
-            (link.failure, link.is_own) = (Some(why.to_owned()), false);
+            (link.failure, link.is_own) = (Some(reason.to_owned()), false);
             link.lost += 1;
             effects.push(Effect::CountLinkError);
         }

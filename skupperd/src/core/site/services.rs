@@ -40,11 +40,11 @@ pub struct ListenerSpec {
     pub netns_listener: Option<NetnsListener>,
     /// Routing key; empty when `policy` has them.
     pub routing_key: String,
-    /// Its connections are accelerated or not; none for what the site says.
+    /// Whether its connections are accelerated; `None` uses the setting of the site.
     pub acceleration: Option<bool>,
-    /// What it does beside carrying bytes to its routing key.
+    /// TLS, users and routing keys; `None` for a plain listener.
     pub policy: Option<Arc<ListenerPolicy>>,
-    /// What is looked for in its traffic.
+    /// HTTP version to observe.
     pub observer: Observer,
 }
 
@@ -74,18 +74,18 @@ pub struct ConnectorSpec {
     pub settings: ConnectorSettings,
     /// TLS with the server.
     pub tls: Option<Arc<ConnectorTls>>,
-    /// Whose clients it serves; none for everybody's.
+    /// Sites whose clients it serves; `None` serves all.
     pub sites: Option<Arc<AllowedSites>>,
-    /// How it finds out whether the server is well.
+    /// Health check.
     pub probe: Option<Probe>,
-    /// It is offered even while the server is not known to be well.
+    /// Whether it is offered while its health check fails.
     pub include_not_ready: bool,
 }
 
-/// How a connector stands.
+/// State of a connector, for its status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectorState {
-    /// What probes say: well, or why not. None: there are no probes.
+    /// Result of the health check; `None` without one.
     pub health: Option<Result<(), String>>,
     /// Why the last connection to the server failed; empty when it did not.
     pub trouble: String,
@@ -107,7 +107,7 @@ impl ConnectorState {
     }
 }
 
-/// How a listener stands.
+/// State of a listener, for its status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenerState {
     /// A connector is reachable.
@@ -118,7 +118,7 @@ pub struct ListenerState {
     pub error: Option<String>,
     /// The kernel steers clients to it; else it has sockets of its own.
     pub steered: bool,
-    /// Whether its clients are accelerated, or why not; none when nobody asks for it.
+    /// Whether its clients are accelerated, or why not; `None` if no setting requests it.
     pub accelerated: Option<Result<(), String>>,
     /// Which of its routing keys have a connector.
     pub reachable: Vec<Arc<str>>,

@@ -27,10 +27,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Longest name of a site that is taken from an interior router.
 const MAX_ADVERT: usize = 512;
-/// Credit on the tracking link; upstream's.
+/// Credit on the tracking link, as in skupper-router.
 const TRACKING_CREDIT: u32 = 32;
 
-/// The site that an interior router says it is of.
+/// The site that an interior router names in its `open`.
 pub(in crate::core) fn advert_of(open: &Open) -> Option<String> {
     let advert = open.property(SITE_ADVERT)?.as_str()?;
     (advert.len() <= MAX_ADVERT).then(|| advert.to_owned())
@@ -39,17 +39,17 @@ pub(in crate::core) fn advert_of(open: &Open) -> Option<String> {
 /// What an edge attaches a link for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::core) enum Purpose {
-    /// To say which mesh this is.
+    /// Announces the mesh of this edge.
     Mesh,
     Anywhere,
-    /// For what is for this router by its id.
+    /// Receives messages for the id of this router.
     Downlink,
-    /// To hear which addresses somebody receives from. Before those: upstream tracks no address
-    /// whose link came earlier.
+    /// Reports which addresses have receivers. Attached before the links of addresses:
+    /// skupper-router does not track an address whose link came earlier.
     Tracking,
-    /// To receive what is sent to an address.
+    /// Receives from an address.
     Consumer(String),
-    /// To send to an address, and to hear of its reachability.
+    /// Sends to an address and gets its reachability.
     Producer(String),
 }
 
@@ -105,9 +105,9 @@ impl Purpose {
 pub(in crate::core) struct Uplink {
     router: String,
     active: Option<ConnKey>,
-    /// What interior routers say of themselves, by connection.
+    /// Sites of the interior routers, by connection.
     adverts: HashMap<ConnKey, String>,
-    /// Links, once the worker has said which they are.
+    /// Links by purpose; `Some` once the worker has attached them.
     links: BTreeMap<Purpose, Option<LinkId>>,
     purposes: HashMap<LinkId, Purpose>,
     /// Links on their way.
@@ -319,7 +319,7 @@ impl Uplink {
     }
 }
 
-/// What an edge says first of all: which mesh it belongs to.
+/// The first message of an edge: its mesh.
 fn mesh_message(mesh: Option<&str>) -> Message {
     let properties = mesh.map(|mesh| {
         let name = Value::Symbol(Symbol::from(MESH_ID));

@@ -1,5 +1,4 @@
-//! The vanflow source of a site: what it says of itself on the network, to observers of Skupper and
-//! ours.
+//! The vanflow source of a site: its records for observers on the network.
 //!
 //! Once a quarter of a second the core checks for receivers; without any, nothing else is done.
 
@@ -35,7 +34,7 @@ const MAX_OPEN: usize = 10_000;
 /// Trace of a connection that has passed no router, as Skupper writes it; an edge is none.
 const LOCAL: &str = "Local";
 
-/// An open connection that was reported.
+/// The last report of an open connection.
 struct Open {
     flow: ObservedFlow,
     bytes: (u64, u64),
@@ -79,13 +78,13 @@ impl VanflowEmitter {
         [self.source.direct(), self.source.served()]
     }
 
-    /// Addresses that it sends to when somebody listens.
+    /// Addresses of its messages.
     pub(in crate::core) fn sends_to(&self) -> [String; 3] {
         let source = &self.source;
         [BEACONS.to_owned(), source.address(), source.flow_address()]
     }
 
-    /// Takes a message that is for the source. False: it is for somebody else.
+    /// Takes a message that is for the source. Returns false if it is for another address.
     pub(in crate::core) fn take(&mut self, address: &str, message: &Message) -> bool {
         if address == self.source.direct() {
             let subject = message
@@ -195,7 +194,7 @@ impl VanflowEmitter {
     fn connector(&mut self, name: &str, server: &str) -> String {
         let known = self.servers.get(name).and_then(|servers| {
             let host = host_of(server);
-            // One that is known by a name of its own has one server.
+            // A single server may be recorded under another name.
             servers
                 .iter()
                 .find(|s| **s == server || **s == host)

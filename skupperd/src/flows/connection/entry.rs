@@ -108,13 +108,13 @@ impl Entry {
     }
 
     /// Records the end of observation.
-    pub fn unseen(&self, why: ObserveError) {
+    pub fn unseen(&self, reason: ObserveError) {
         tracing::debug!(
             id = self.flow.id,
-            why = why.as_str(),
+            reason = reason.as_str(),
             "stopped observing requests"
         );
-        self.flow_log.unseen(why);
+        self.flow_log.unseen(reason);
     }
 
     /// A connection without a server is counted for its routing key alone.

@@ -41,7 +41,7 @@ fn router(name: &str) -> Record {
 }
 
 #[test]
-fn beacons_and_heartbeats_are_as_upstreams_and_as_often() {
+fn beacons_and_heartbeats_equal_those_of_skupper_router() {
     let mut source = Source::new("W7QJK".into());
     let (start, at) = (
         Instant::now(),
@@ -116,7 +116,7 @@ fn only_changes_are_sent_until_all_records_are_requested() {
 }
 
 #[test]
-fn what_waits_and_what_is_sent_at_once_is_bounded() {
+fn queue_and_burst_are_bounded() {
     let mut source = Source::new("Ab1xY".into());
     let (now, at) = (Instant::now(), Timestamp::UNIX_EPOCH);
     drop(source.poll(EVERYTHING, now, at));
@@ -139,7 +139,7 @@ fn what_waits_and_what_is_sent_at_once_is_bounded() {
 }
 
 #[test]
-fn what_others_say_of_our_clients_is_passed_on_and_nothing_else() {
+fn only_reports_about_own_clients_are_passed_on() {
     let mut source = Source::new("Ab1xY".into());
     let (now, at) = (Instant::now(), Timestamp::UNIX_EPOCH);
     drop(source.poll(EVERYTHING, now, at));

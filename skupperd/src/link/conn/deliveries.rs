@@ -47,11 +47,11 @@ struct Stream {
 /// Where the payload of a transfer belongs.
 pub(crate) enum Recipient {
     End(End),
-    /// Nobody any more: its sender ignores the window of the stream.
+    /// Discarded: the sender ignored the window of the stream.
     Overrun(End),
     /// The head is completed first.
     Head(Head),
-    /// Nobody: the rest of a delivery that was refused.
+    /// Discarded: the rest of a refused delivery.
     Nobody,
 }
 

@@ -32,7 +32,7 @@ impl ConnectionState {
         self.send_control();
     }
 
-    /// The rest of a delivery that nobody wanted has come.
+    /// The last transfer of a discarded delivery was received.
     pub(crate) fn discarded(&mut self, link: LinkId) {
         if let Some((stream, outcome)) = self.deliveries.take_discarded(link) {
             self.refuse(stream, outcome, true);

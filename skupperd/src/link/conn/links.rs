@@ -78,7 +78,7 @@ impl ConnectionState {
     pub(crate) fn attach_fixed(&mut self) {
         for priority in 0..=self.fixed.data.len() {
             let Ok(session) = self.amqp.begin() else {
-                self.fail(RESOURCE_LIMIT, "peer takes no further session");
+                self.fail(RESOURCE_LIMIT, "peer accepts no further session");
                 return;
             };
             let capability = if priority == 0 {
@@ -105,7 +105,7 @@ impl ConnectionState {
                     credit,
                 };
                 let Ok(link) = self.amqp.attach(session, args) else {
-                    self.fail(RESOURCE_LIMIT, "peer takes no further link");
+                    self.fail(RESOURCE_LIMIT, "peer accepts no further link");
                     return;
                 };
                 if role == Role::Receiver {
@@ -138,7 +138,7 @@ impl ConnectionState {
             self.amqp.attach(session, args)
         });
         let Ok(link) = attached else {
-            self.fail(RESOURCE_LIMIT, "peer takes no further link");
+            self.fail(RESOURCE_LIMIT, "peer accepts no further link");
             return None;
         };
         match role {

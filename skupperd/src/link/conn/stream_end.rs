@@ -2,14 +2,14 @@
 //!
 //! A connection tells an end what happens, one [`StreamEvent`] at a time, while its own state is
 //! borrowed. An end therefore never touches a connection in [`StreamEnd::event`]: it asks for
-//! [`Effects`], which the driver of the connection carries out once the end has returned. Whoever else
-//! calls an end carries them out himself, with [`Effects::carry_out`].
+//! [`Effects`], which the driver of the connection carries out once the end has returned. Other callers
+//! of an end carry them out with [`Effects::carry_out`].
 
 use super::{ConnectionState, InStream, LinkConnection, OutStream, Outcome};
 use bytes::Bytes;
 use std::{collections::VecDeque, rc::Rc};
 
-/// What happens to a stream.
+/// An event of a stream.
 pub enum StreamEvent<'a> {
     /// Payload of the incoming stream.
     Payload(Bytes),

@@ -36,7 +36,6 @@ pub(crate) struct BusyLink {
     settled: bool,
 }
 
-/// A stream that waits for a link.
 struct WaitingStream {
     head: Bytes,
     end: End,

@@ -1,4 +1,4 @@
-//! What a connection tells the worker that it runs on.
+//! Events of a connection for its worker.
 
 use crate::amqp::{
     connection::{DeliveryId, LinkId},
@@ -57,8 +57,8 @@ pub(crate) enum MessageOrigin {
     Other,
 }
 
-/// What a connection tells the thread that it runs on. The worker implements it; a connection knows
-/// nothing else of its worker. Each call comes from the connection's task, which has the connection
+/// Events of a connection, which its worker handles. A connection knows nothing else of its worker.
+/// Each call comes from the connection's task, which has the connection
 /// borrowed where it hands over `state`.
 pub(crate) trait ConnectionEvents: 'static {
     /// A stream arrives. `Err`: refused.
@@ -71,7 +71,7 @@ pub(crate) trait ConnectionEvents: 'static {
     /// The sender of a stream ignores its window; the stream was aborted.
     fn window_exceeded(&self, conn: &Rc<LinkConnection>);
     /// The connection is closed because of what its peer makes it hold.
-    fn over_budget(&self, conn: &Rc<LinkConnection>, why: &str);
+    fn over_budget(&self, conn: &Rc<LinkConnection>, reason: &str);
     /// A complete message was received; `settled`: its sender expects no outcome.
     fn message(
         &self,
@@ -82,7 +82,7 @@ pub(crate) trait ConnectionEvents: 'static {
         message: Bytes,
         permit: IntakePermit,
     );
-    /// The peer has settled a message of ours, or said how it fared.
+    /// The peer settled a message of ours or sent its outcome.
     fn message_settled(
         &self,
         conn: &Rc<LinkConnection>,

@@ -35,7 +35,7 @@ impl<W: ConnectionEvents> Driver<W> {
                 state.settle(stream, Outcome::Rejected);
                 self.give(state, end, Bytes::new(), true, true);
             }
-            // Given up before anybody knew of it.
+            // Aborted before its head was complete.
             Recipient::Head(_) if aborted => {}
             Recipient::Head(head) => self.head(state, stream, head, payload, last),
             Recipient::Nobody if last => state.discarded(stream.link),

@@ -127,7 +127,7 @@ async fn a_changed_bit_is_forged_and_a_record_is_taken_once() {
 }
 
 #[tokio::test]
-async fn parts_and_lies_of_a_record() {
+async fn partial_and_forged_records_are_detected() {
     let (_a, mut b) = pair().await;
     let b = b.session_for_test();
     assert!(b.open(&mut []).expect("nothing").is_none());

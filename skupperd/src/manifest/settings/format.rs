@@ -163,7 +163,7 @@ fn named(text: &str) -> Result<Vec<&str>, String> {
     let words = text.split(',').map(str::trim);
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     if words.is_empty() {
-        return Err("names nobody".to_owned());
+        return Err("lists no name".to_owned());
     }
     Ok(words)
 }

@@ -116,7 +116,7 @@ fn reference(word: &str) -> Option<(&str, &str, &str)> {
     (is_section && !name.is_empty()).then_some((name, section, rest))
 }
 
-/// An argument of a macro.
+/// Quotes a text as an argument of an mdoc macro.
 fn argument(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('"', "\"\"");
     match text.contains(' ') {

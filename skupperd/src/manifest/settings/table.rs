@@ -60,7 +60,7 @@ pub const TABLE: &[Setting] = &[
         invalid: Invalid::Ignored),
     row!(SITE "router-logging" | "routerLogging" = LOG_RULES
         => Site.log_rules, None,
-        "what the daemon logs, beside what SKUPPER_LOG says; modules have the names of Skupper's router",
+        "log levels by module, in addition to SKUPPER_LOG; modules have the names of Skupper's router",
         details: "Levels are `trace`, `debug`, `info`, `notice`, `warning`, `error` and `critical`; \
             modules are `ROUTER_CORE`, `TCP_ADAPTOR` and the others of Skupper's router. The daemon \
             has one log: the setting of one site applies to all.",
@@ -68,25 +68,25 @@ pub const TABLE: &[Setting] = &[
         invalid: Invalid::Ignored),
     row!(SITE "local-amqp-port" = PORT
         => Site.local_amqp_port, None,
-        "port on 127.0.0.1 for AMQP clients of this host, without TLS; closed without it",
-        details: "Everybody with an account on the host can then send to the network's addresses."),
+        "unencrypted port on 127.0.0.1 for AMQP clients of this host; without it, none",
+        details: "Every user of the host can then send to the network's addresses."),
     row!(SITE "grant-server-port" = PORT
         => Site.grant_server.port, None,
-        "port where tokens are redeemed; 9090 or the next free one without it"),
+        "port where tokens are redeemed; without it, 9090 or the next free one"),
     row!(SITE "grant-server-host" = HOST
         => Site.grant_server.host, None,
-        "host in the URL of tokens; an address of this host without it"),
+        "host in the URL of tokens; without it, an address of this host"),
     row!(SITE "grant-server-bind-host" = HOST
         => Site.grant_server.bind_host, None,
-        "address where tokens are redeemed; all addresses of this host without it"),
+        "address where tokens are redeemed; without it, all addresses of this host"),
     row!(SITE "link-access-hosts" = HOSTS
         => Site.link_access_hosts, None,
-        "names and addresses by which other sites reach this one; all that this host is known by without it",
-        details: "Names that the certificate once had stay in it: links that were given out dial them."),
+        "names and addresses at which other sites reach this one; without it, all of this host",
+        details: "The certificate keeps its earlier names: links that were issued dial them."),
     row!(SITE "steering" = AUTO_OR_OFF
         => Site.steering, Some("auto"),
         "whether the kernel may steer clients to listeners; off gives each listener sockets of its own",
-        details: "skupperd(8) says what it takes."),
+        details: "skupperd(8) lists the requirements."),
     row!(SITE "acceleration" = AUTO_OR_OFF
         => Site.acceleration, Some("off"),
         "whether the kernel shortens the path between programs of this host and the daemon",
@@ -95,14 +95,14 @@ pub const TABLE: &[Setting] = &[
     row!(SITE "service-addresses" = SERVICE_PREFIX
         => Site.service_addresses, None,
         "addresses that this host takes for its listeners, such as 198.18.7.0/24",
-        details: "Listeners may have any address of it, and those whose host is a name are given one; see \
+        details: "Listeners can have any address of it; those whose host is a name get one. See \
             skupper-listener(5)."),
     row!(SITE "revoked-certificates" = SERIAL_NUMBERS
         => Site.revoked_certificates, None,
         "serial numbers of certificates that are no longer accepted; written by skupper link revoke"),
     row!(SITE "server-certificate-validity" = VALIDITY
         => Site.server_certificate_validity, None,
-        "validity of the server certificates that the site issues; 5 years without it"),
+        "validity of the server certificates that the site issues; without it, 5 years"),
     row!(SITE "rotate-issuers-before" = TIME
         => Site.rotate_issuers_before, None,
         "replace the site's own CAs that are older than this; written by skupper issuer rotate"),
@@ -119,12 +119,12 @@ pub const TABLE: &[Setting] = &[
         needs: Needs::Tls),
     row!(LISTENERS "client-certificate" = CLIENT_CERTIFICATE
         => Listener.client_certificate, Some("none"),
-        "whether TLS clients show a certificate of the CA of the credentials",
+        "whether TLS clients must present a certificate of the credentials' CA",
         details: "The CA is `ca.crt` of the credentials, or `skupper-service-ca` if that issued them.",
         needs: Needs::Tls),
     row!(LISTENERS "acceleration" = AUTO_OR_OFF
         => Listener.acceleration, None,
-        "whether the kernel shortens the path from clients of this host; the site's setting without it",
+        "whether the kernel shortens the path from clients of this host; without it, the site's setting",
         details: "It has an effect for single ports of an address or of all addresses, without TLS and not \
             in another network namespace. Read ACCELERATION in skupperd(8) first: not every program \
             may use it.",
@@ -140,12 +140,12 @@ pub const TABLE: &[Setting] = &[
         details: "It covers what this host receives packets for."),
     row!(LISTENER "network-namespace" = NETNS
         => Listener.network_namespace, None,
-        "network namespace to listen in; the daemon's without it",
+        "network namespace to listen in; without it, the daemon's",
         details: "A path such as `/run/netns/blue`, `unit:NAME.service` for that of a unit's main process, \
             or `pid:NUMBER` for that of a process."),
     row!(LISTENERS "allow-users" = USERS
         => Listener.allow_users, None,
-        "users of this host that may connect; everyone, from anywhere, without it",
+        "users of this host that may connect; without it, everyone, from any host",
         details: "Connections of others, and from other hosts, are reset. The log names the user, at most \
             once in ten seconds. Programs in another network namespace, such as a container's, \
             belong to no user here."),
@@ -158,14 +158,14 @@ pub const TABLE: &[Setting] = &[
     row!(CONNECTORS "connect-timeout" = DURATION_100MS
         => Connector.connect_timeout, Some("5s"),
         "time for each attempt to connect to the server, without a TLS handshake",
-        details: "Of a host name each address is an attempt. The kernel ends an attempt by TCP \
+        details: "For a host name, each address is one attempt. The kernel ends an attempt by TCP \
             after about two minutes, whatever the setting says."),
     row!(CONNECTORS "tls-server-name" = HOST
         => Connector.tls_server_name, None,
-        "name to ask the server for in TLS handshakes, and to verify; spec.host without it"),
+        "name to ask the server for in TLS handshakes, and to verify; without it, spec.host"),
     row!(CONNECTORS "health-check" = HEALTH_CHECK
         => Connector.health_check, Some("none"),
-        "probe the server, and offer it only while it is well",
+        "probe the server, and offer it only while probes succeed",
         details: "`tcp` connects; `http` sends a GET, over TLS if the connector uses TLS, and accepts \
             status 200 to 399. The server is offered to the network after the first successful \
             probe, and withdrawn after `health-check-failures` failed ones in a row. Open \
@@ -181,20 +181,20 @@ pub const TABLE: &[Setting] = &[
         "failed health checks in a row after which the server is not offered"),
     row!(CONNECTORS "acceleration" = AUTO_OR_OFF
         => Connector.acceleration, None,
-        "whether the kernel shortens the path to a server of this host; the site's setting without it",
+        "whether the kernel shortens the path to a server of this host; without it, the site's setting",
         details: "It has no effect with TLS and with Unix sockets. Read ACCELERATION in skupperd(8) first: \
             not every program may use it.",
         needs: Needs::NoTls),
     row!(CONNECTORS "allow-sites" = SITES
         => Connector.allow_sites, None,
-        "sites whose clients may connect; all sites without it",
+        "sites whose clients may connect; without it, all sites",
         details: "Name this site too if its own clients may. Other connections are refused, or go to \
             another connector of the routing key. The log names the site, at most once in ten \
-            seconds. The name of the client's site is what the router there says: against a site \
-            that lies, revoke its certificate."),
+            seconds. The router of the client's site reports its name, and could report another \
+            one: revoke the certificate of a site that you do not trust."),
     row!(LINK "proxy-configuration" = NAME
         => Link.proxy_configuration, None,
-        "Secret with host, port, and maybe username and password of an HTTP proxy to dial through",
+        "Secret with host, port and optional username and password of the HTTP proxy to dial through",
         of_skupper: true),
 ];
 

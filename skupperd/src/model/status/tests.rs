@@ -42,7 +42,7 @@ fn the_first_that_is_missing_or_false_decides() {
         (Phase::Error, "no".to_owned())
     );
     let unserved = summary(Draft::unserved(Kind::SecuredAccess));
-    let text = "SecuredAccess has no effect on a host: it is kept as it is";
+    let text = "SecuredAccess has no effect on a host; it is stored unchanged";
     assert_eq!(unserved, (Phase::Ready, text.to_owned()));
 }
 
@@ -112,7 +112,7 @@ fn an_unchanged_condition_keeps_its_time() {
 }
 
 #[test]
-fn what_upstream_has_written_is_read() {
+fn statuses_written_by_skupper_are_read() {
     let value = json!({
         "status": "Ready", "message": "OK", "sitesInNetwork": 2, "defaultIssuer": "skupper-site-ca",
         "controller": {"name": "x"},

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) struct NetworkView<'a> {
-    /// By identity. What a site of this host says of itself precedes what others say of it.
+    /// By identity. Records of this host take precedence over those from the network.
     sites: BTreeMap<String, NetworkSite<'a>>,
 }
 

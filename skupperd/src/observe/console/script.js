@@ -178,7 +178,7 @@
       drawn = shape;
     }
     const many = sites.length > 30, radius = many ? 8 : 20;
-    $('picture').classList.toggle('many', many);
+    $('map').classList.toggle('many', many);
     const near = (a, b) => !chosen || a === chosen || b === chosen;
 
     for (const pair of pairs) {

@@ -149,8 +149,8 @@ pub(super) fn register(
         "Connections whose requests were not observed to the end",
         unobserved.clone(),
     );
-    for (why, count) in flow_log.unseen_totals() {
-        let reason = why.as_str();
+    for (reason, count) in flow_log.unseen_totals() {
+        let reason = reason.as_str();
         unobserved
             .get_or_create(&ReasonLabels { reason })
             .inc_by(count);

@@ -7,8 +7,8 @@ use std::time::Duration;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
-/// Doubles with each failure; a quarter of it is chance, so that sites that lost one peer together
-/// do not come back together.
+/// Doubles with each failure. Each pause is varied by up to 25 % at random, so that sites that lose a
+/// peer together do not return together.
 pub(super) struct Backoff(Duration);
 
 impl Backoff {

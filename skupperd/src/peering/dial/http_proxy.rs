@@ -1,4 +1,4 @@
-//! Out of a closed network: a connection through an HTTP proxy (CONNECT, RFC 9110 section 9.3.6).
+//! Connects through an HTTP proxy with CONNECT (RFC 9110 section 9.3.6).
 
 use crate::{model::Proxy, peering::Target};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -19,19 +19,19 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Why a proxy gave no connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    #[error("cannot talk HTTP with the proxy")]
+    #[error("the CONNECT request to the proxy failed")]
     Http(#[from] hyper::Error),
-    #[error("no answer of the proxy")]
+    #[error("the proxy did not answer in time")]
     Timeout,
-    #[error("cannot name the target to the proxy")]
+    #[error("invalid target for CONNECT")]
     Target(#[from] hyper::http::Error),
-    #[error("the proxy asks for a user name and password, and the Secret has none")]
+    #[error("the proxy requires a user name and password: add them to the Secret")]
     CredentialsMissing,
-    #[error("the proxy does not take this user name and password")]
+    #[error("the proxy rejected the user name and password")]
     CredentialsRefused,
     #[error("the proxy answers {0}")]
     Refused(StatusCode),
-    #[error("the proxy sent bytes behind its answer, before the target could have sent any")]
+    #[error("unexpected bytes after the answer of the proxy")]
     UnexpectedBytes,
 }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_told_apart() {
+    async fn each_answer_has_its_error() {
         let cases: [Case<'_>; 12] = [
             (
                 b"HTTP/1.1 200 Connection established\r\nX: y\r\n\r\n",
@@ -167,16 +167,16 @@ mod tests {
                 "",
             ),
             (b"HTTP/1.0 200 OK\r\n\r\n", None, ""),
-            (b"HTTP/1.1 407 No\r\n\r\n", None, "the Secret has none"),
+            (b"HTTP/1.1 407 No\r\n\r\n", None, "add them to the Secret"),
             (
                 b"HTTP/1.1 407 No\r\n\r\n",
                 Some(("a", "b")),
-                "does not take this user name",
+                "rejected the user name",
             ),
             (
                 b"HTTP/1.1 401 No\r\n\r\n",
                 Some(("a", "b")),
-                "does not take this user name",
+                "rejected the user name",
             ),
             // A refusal may have a page, a connection may not.
             (
@@ -187,13 +187,13 @@ mod tests {
             (
                 b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0",
                 None,
-                "bytes behind its answer",
+                "unexpected bytes after",
             ),
-            (b"HTTP/1.1 200 OK\r\n", None, "cannot talk HTTP"),
-            (b"SSH-2.0-OpenSSH\r\n\r\n", None, "cannot talk HTTP"),
-            (b"", None, "cannot talk HTTP"),
-            (b"HTTP/1.1 abc\r\n\r\n", None, "cannot talk HTTP"),
-            (b"\xff\xfe 200\r\n\r\n", None, "cannot talk HTTP"),
+            (b"HTTP/1.1 200 OK\r\n", None, "CONNECT request"),
+            (b"SSH-2.0-OpenSSH\r\n\r\n", None, "CONNECT request"),
+            (b"", None, "CONNECT request"),
+            (b"HTTP/1.1 abc\r\n\r\n", None, "CONNECT request"),
+            (b"\xff\xfe 200\r\n\r\n", None, "CONNECT request"),
         ];
         for (answer, login, why) in cases {
             let (_, error) = dial("a", &proxy(login), answer).await;
@@ -205,6 +205,6 @@ mod tests {
         }
         let endless = [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'x'; MAX_HEAD]].concat();
         let (_, error) = dial("a", &proxy(None), &endless).await;
-        assert!(error.contains("cannot talk HTTP"), "{error}");
+        assert!(error.contains("CONNECT request"), "{error}");
     }
 }

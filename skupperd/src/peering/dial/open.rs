@@ -1,4 +1,4 @@
-//! What a router says of itself when it opens a connection.
+//! The AMQP `open` that this router sends: capabilities, properties, connection group.
 
 use super::{LinkSpec, Target};
 use crate::{
@@ -28,7 +28,7 @@ pub(crate) fn capabilities() -> Vec<Symbol> {
     .to_vec()
 }
 
-/// Properties that every router says of itself.
+/// Properties that every router sends in its `open`.
 pub(crate) fn properties(key: ConnKey) -> Vec<(Value, Value)> {
     let symbol = |name: &'static str| Value::Symbol(Symbol::from(name));
     vec![

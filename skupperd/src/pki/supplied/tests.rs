@@ -10,7 +10,7 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-/// A namespace, with the credentials of a service or without, and somebody's CA.
+/// A namespace, with the credentials of a service or without, and a foreign CA.
 fn namespace_and_ca(dir: &Path, credentials: bool) -> (NamespaceDir, Issuer) {
     let layout = Layout::root(&dir.join("root"));
     let layout = layout.with_credentials(credentials.then(|| dir.join("service")));

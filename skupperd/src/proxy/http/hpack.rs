@@ -1,8 +1,8 @@
 //! Header compression (HPACK, RFC 7541), as far as an observer needs it: `:method` and `:status`.
 //!
 //! Of all other fields only the size is kept, which says when the dynamic table drops them. So a table
-//! of any content has a small bounded size here, and no header of anybody is in memory: which is why
-//! this is not done by one of the libraries, all of which keep every field.
+//! of any content has a small bounded size here, and no header is kept in memory. The
+//! libraries for this keep every field.
 
 use crate::flows::ObserveError;
 use std::collections::VecDeque;

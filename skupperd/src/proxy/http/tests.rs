@@ -239,7 +239,7 @@ fn http1_exchanges_are_reported() {
 }
 
 #[test]
-fn a_head_has_a_longest_and_requests_that_wait_are_not_without_number() {
+fn heads_and_pending_requests_are_bounded() {
     let endless = format!("GET / HTTP/1.1\n{}", "a: b\n".repeat(60_000));
     let limit = Some(Some(ObserveError::Limit));
     assert_eq!(
@@ -254,7 +254,7 @@ fn a_head_has_a_longest_and_requests_that_wait_are_not_without_number() {
 proptest! {
     /// The pieces of a conversation do not change the reports.
     #[test]
-    fn pieces_change_nothing(pieces in prop::collection::vec(1usize..40, 1..20)) {
+    fn reports_do_not_depend_on_how_input_is_split(pieces in prop::collection::vec(1usize..40, 1..20)) {
         for (protocol, talk, expected, over) in cases() {
             prop_assert_eq!(watch(protocol, &talk, &pieces), (expected, over));
         }
@@ -264,7 +264,7 @@ proptest! {
 
     /// No bytes cause a panic, and their pieces do not change the reports.
     #[test]
-    fn any_bytes_are_put_up_with(
+    fn arbitrary_bytes_do_not_panic(
         begin in prop::sample::select(vec![&PREFACE[..], b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n\r\n", b""]),
         parts in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..60)), 0..12),
         noise in prop::collection::vec((0usize..2000, any::<u8>()), 0..6),

@@ -44,7 +44,7 @@ use std::{
 use tokio::sync::Notify;
 
 const CREDENTIALS: &str = "skupper-grant-server";
-/// What the port of the server is remembered as.
+/// Key of the server port in [`Memory`].
 const REMEMBERED_AS: &str = "grant-server";
 const NOT_ON_EDGE: &str = "Edge sites cannot accept incoming links from remote sites";
 
@@ -162,9 +162,9 @@ impl Grants {
         let allowed = runtime
             .rights
             .ensure_open(host, settings.port.unwrap_or(GRANT_PORT));
-        if let Err(why) = allowed {
+        if let Err(reason) = allowed {
             self.running = None;
-            return Err(ReconcileError::setting("grant-server-port", why));
+            return Err(ReconcileError::setting("grant-server-port", reason));
         }
         let hosts = grant_hosts(settings, &runtime.accesses)?;
         let credentials = self.credentials(&hosts)?;

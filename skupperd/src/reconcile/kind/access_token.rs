@@ -23,10 +23,10 @@ use tokio::{sync::Notify, task::JoinSet};
 const MIN_PAUSE: Duration = Duration::from_secs(2);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// What came of a token for good.
+/// Final result of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct TokenOutcome {
-    /// Of which token: another one of the same name is redeemed anew.
+    /// Fingerprint of the token: a new token of the same name is redeemed again.
     mark: String,
     redeemed: bool,
     error: Option<String>,

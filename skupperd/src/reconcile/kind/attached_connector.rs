@@ -111,7 +111,7 @@ pub(in crate::reconcile) fn binding_status(
     let state = ctx.observed.connectors.get(&core_name);
     let unwell = state.and_then(ConnectorState::unwell);
     let configured = match (ctx.configured(&key), unwell) {
-        (State::True, Some(why)) => State::Pending(Some(format!("Not ready: {why}"))),
+        (State::True, Some(reason)) => State::Pending(Some(format!("Not ready: {reason}"))),
         (State::True, None) => {
             let attachments = ctx.attachments;
             attachments.of_binding(ctx.namespace, name, selector.as_ref())

@@ -98,7 +98,7 @@ fn spec(
     let host = match &connector.host {
         ServerHost::Unix(path) => {
             let allowed = runtime.rights.ensure_socket(&runtime.namespace, path);
-            allowed.map_err(|why| ReconcileError::field("host", why))?;
+            allowed.map_err(|reason| ReconcileError::field("host", reason))?;
             TargetHost::Unix(path.clone())
         }
         // Replaced by the address of each server.
@@ -136,8 +136,8 @@ pub(in crate::reconcile) fn status(
     let configured = match (ctx.configured(&key), unwell) {
         // Without a site the selector is not evaluated.
         (State::True, _) if missing.is_some() && ctx.is_running() => State::Pending(missing),
-        (State::True, Some(why)) if !connector.include_not_ready => {
-            State::Pending(Some(format!("Not ready: {why}")))
+        (State::True, Some(reason)) if !connector.include_not_ready => {
+            State::Pending(Some(format!("Not ready: {reason}")))
         }
         (state, _) => state,
     };
@@ -158,16 +158,16 @@ pub(in crate::reconcile) fn notes(connector: &Connector) -> Vec<String> {
     let mut notes = Vec::new();
     let probed = connector.settings.health_check != HealthCheck::None;
     if connector.include_not_ready && !probed && connector.host.selector().is_none() {
-        let why = "without spec.selector or spec.settings[health-check]";
-        notes.push(format!("spec.includeNotReadyPods has no effect {why}"));
+        let reason = "without spec.selector or spec.settings[health-check]";
+        notes.push(format!("spec.includeNotReadyPods has no effect {reason}"));
     }
     for (name, is_set) in [
         ("useClientCert", connector.use_client_cert),
         ("verifyHostname", connector.verify_hostname),
     ] {
         if is_set && connector.tls_credentials.is_none() {
-            let why = "without spec.tlsCredentials";
-            notes.push(format!("spec.{name} has no effect {why}"));
+            let reason = "without spec.tlsCredentials";
+            notes.push(format!("spec.{name} has no effect {reason}"));
         }
     }
     if connector.host.unix().is_some() && connector.port != 0 {

@@ -119,8 +119,8 @@ fn proxy(link: &Link, secret: Option<&Secret>) -> Result<Option<Proxy>, Reconcil
     let Some(name) = &link.settings.proxy_configuration else {
         return Ok(None);
     };
-    let invalid = |why: &str| {
-        let text = format!("secret {name:?} {why}");
+    let invalid = |reason: &str| {
+        let text = format!("secret {name:?} {reason}");
         ReconcileError::setting("proxy-configuration", text)
     };
     let secret = secret.ok_or_else(|| invalid("not found"))?;
@@ -135,7 +135,7 @@ pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name, link: &
     let remote = state.and_then(|s| s.remote.as_deref());
     let site = remote.and_then(|id| RemoteSite::find(id, ctx.observed));
     let missing = match state.and_then(|s| s.failure.as_ref()) {
-        Some(why) => format!("Not operational: {why}"),
+        Some(reason) => format!("Not operational: {reason}"),
         None => "Not operational".to_owned(),
     };
     let key = Key::new(Kind::Link, name.clone());

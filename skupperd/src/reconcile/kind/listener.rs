@@ -141,7 +141,7 @@ fn reached_by(state: &ListenerState) -> &'static str {
 fn acceleration(state: &ListenerState) -> String {
     match &state.accelerated {
         Some(Ok(())) => "on".to_owned(),
-        Some(Err(why)) => format!("off: {why}"),
+        Some(Err(reason)) => format!("off: {reason}"),
         None => String::new(),
     }
 }

@@ -140,7 +140,7 @@ async fn open_local_amqp(runtime: &mut SiteRuntime, site: &Site) -> Result<(), R
         None => None,
         Some(port) => {
             let allowed = runtime.rights.ensure_open(None, port);
-            allowed.map_err(|why| ReconcileError::setting("local-amqp-port", why))?;
+            allowed.map_err(|reason| ReconcileError::setting("local-amqp-port", reason))?;
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
             let sockets = Plain.open(addr, 1);
             let sockets = sockets.map_err(|e| ReconcileError::setting("local-amqp-port", e))?;
@@ -176,8 +176,8 @@ pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name, site: &
         State::True if site.ha => State::Noted(NO_HA.to_owned()),
         State::True if !site.settings.log_rules.is_empty() => match ctx.runtime.rights.ensure() {
             Ok(()) => State::True,
-            Err(why) => {
-                let text = format!("spec.settings[router-logging] has no effect: {why}");
+            Err(reason) => {
+                let text = format!("spec.settings[router-logging] has no effect: {reason}");
                 State::Noted(text)
             }
         },

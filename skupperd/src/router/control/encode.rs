@@ -32,7 +32,6 @@ impl Style {
         }
     }
 
-    /// An entry with a number.
     fn number(self, name: &'static str, n: i64) -> (Value, Value) {
         (self.key(name), self.int(n))
     }

@@ -1,4 +1,4 @@
-//! The links of this router and who is heard on them; from that its own link state.
+//! The links of this router, their neighbours, and the link state that follows.
 
 use super::budget::Allowance;
 use crate::router::routes::ConnId;
@@ -30,7 +30,7 @@ pub(super) struct Neighbours {
 #[derive(Debug)]
 struct Link {
     cost: u32,
-    /// The router that is heard on it.
+    /// The neighbour on it.
     peer: Option<String>,
     /// Last HELLO that names us. `None`: the neighbour does not hear us.
     two_way: Option<Instant>,
@@ -218,7 +218,7 @@ impl Neighbours {
         self.links.contains_key(&link)
     }
 
-    /// Ids of the neighbours that are heard.
+    /// Neighbours that sent a HELLO recently.
     pub(super) fn heard(&self) -> impl Iterator<Item = &String> {
         self.heard.keys()
     }

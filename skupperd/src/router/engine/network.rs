@@ -1,4 +1,4 @@
-//! The network as it is shown to people: every router that is known, and the edges that they serve.
+//! The network view for statuses: known routers and the edges that they serve.
 
 use super::{Router, config::NetworkRouter};
 use std::collections::BTreeMap;

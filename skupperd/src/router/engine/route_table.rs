@@ -28,7 +28,7 @@ pub(super) struct RouteTable {
     work: Work,
 }
 
-/// What the routes follow from.
+/// Inputs of the routes.
 pub(super) struct Sources<'a> {
     pub(super) neighbours: &'a Neighbours,
     pub(super) addresses: &'a Addresses,

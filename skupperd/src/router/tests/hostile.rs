@@ -239,7 +239,7 @@ fn addresses_of_a_liar_cost_bounded_memory() {
 }
 
 #[test]
-fn a_full_update_above_what_the_router_has_said_is_asked_for_again() {
+fn a_full_update_with_a_future_sequence_is_requested_again() {
     let mut victim = Victim::new();
     victim.say(2, &ra("honest", 7, 0, 5));
     victim.say(2, &full("honest", 5, ["Mweb".to_owned()]));
@@ -255,7 +255,7 @@ fn a_full_update_above_what_the_router_has_said_is_asked_for_again() {
 }
 
 #[test]
-fn a_number_that_somebody_else_has_set_is_void_when_the_router_speaks() {
+fn a_forged_sequence_is_discarded_when_the_router_sends() {
     let mut victim = Victim::new();
     victim.say(2, &ra("honest", 7, 0, 5));
     victim.say(2, &full("honest", 5, ["Mweb".to_owned()]));

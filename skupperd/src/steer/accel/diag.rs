@@ -32,7 +32,7 @@ pub(super) fn unread(at: SocketAddr, from: SocketAddr) -> io::Result<u64> {
 }
 
 fn read(answer: &[u8]) -> io::Result<u64> {
-    let short = || io::Error::other("a short answer about a socket");
+    let short = || io::Error::other("truncated sock_diag answer");
     let said = answer.get(SOCKET..).ok_or_else(short)?;
     let memory = attributes(said).find(|(kind, _)| *kind == SKMEMINFO);
     let unread = memory.and_then(|(_, value)| bytes(value, 0));

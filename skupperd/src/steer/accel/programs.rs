@@ -33,7 +33,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Both directions.
     pub const BOTH: u32 = 3;
 }
 
@@ -91,7 +90,7 @@ impl Programs {
         let shorten: &mut SkMsg = program(&mut programs, "shorten")?;
         shorten
             .load()
-            .map_err(BpfError::of("loading the program of messages"))?;
+            .map_err(BpfError::of("loading the sk_msg program"))?;
         shorten
             .attach(sockets.fd())
             .map_err(BpfError::of("attaching to the sockets"))?;
@@ -99,7 +98,7 @@ impl Programs {
         let establish: &mut SockOps = program(&mut programs, "establish")?;
         establish
             .load()
-            .map_err(BpfError::of("loading the program of connections"))?;
+            .map_err(BpfError::of("loading the sockops program"))?;
         establish
             .attach(cgroup, CgroupAttachMode::Single)
             .map_err(BpfError::of("attaching to the cgroup"))?;
@@ -153,7 +152,7 @@ impl Programs {
     pub fn has_read(&mut self, sender: Tuple, bytes: u64) -> Result<(), BpfError> {
         self.read
             .insert(sender, bytes, 0)
-            .map_err(BpfError::of("telling what was read"))
+            .map_err(BpfError::of("reporting read bytes"))
     }
 
     /// The state of a registered socket.
@@ -172,7 +171,7 @@ impl Programs {
         };
         self.lanes
             .insert(socket, left, EXISTING)
-            .map_err(BpfError::of("leaving a socket to TCP"))
+            .map_err(BpfError::of("returning a socket to TCP"))
     }
 
     /// Addresses of the registered sockets.

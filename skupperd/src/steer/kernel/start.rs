@@ -143,7 +143,7 @@ fn open(
     netns: BorrowedFd<'_>,
     handover: &SteeringHandover,
 ) -> Result<(Steering, Option<String>), BpfError> {
-    let plain = |why: String| Ok((Steering::load(netns)?, Some(why)));
+    let plain = |reason: String| Ok((Steering::load(netns)?, Some(reason)));
     if !handover.descriptor_store.is_available() {
         return plain("no service manager keeps its sockets".to_owned());
     }
@@ -176,7 +176,7 @@ fn open(
     if let Some(lock) = steering.lock()
         && let Err(error) = handover.descriptor_store.store(LOCK, lock)
     {
-        tracing::warn!(%error, "cannot store lock on pins; it ends with this process");
+        tracing::warn!(%error, "cannot store lock on pins; it is released at exit");
     }
     Ok((steering, None))
 }

@@ -49,9 +49,9 @@ pub(super) fn ask(
         socket.connect(&SockAddr::unix(HELPER)?)?;
         exchange(&socket, request, count)
     };
-    let why =
-        |e: io::Error| format!("{target}: CAP_SYS_ADMIN is missing, and asking {HELPER}: {e}");
-    request_descriptors().map_err(why)?
+    let reason =
+        |e: io::Error| format!("{target}: no CAP_SYS_ADMIN, and cannot reach {HELPER}: {e}");
+    request_descriptors().map_err(reason)?
 }
 
 fn exchange(

@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn missing_namespaces_are_errors() {
     for (target, why) in [
-        ("/run/netns/none-of-this-name", "is not there"),
+        ("/run/netns/none-of-this-name", "does not exist"),
         ("/etc/passwd", "not a network namespace"),
         ("unit:none-of-this-name.service", "is not running"),
         ("pid:4194303", "is not running"),
@@ -14,7 +14,7 @@ fn missing_namespaces_are_errors() {
 }
 
 #[test]
-fn a_process_is_seen_to_end() {
+fn the_end_of_a_process_is_detected() {
     let mut child = Command::new("sleep").arg("60").spawn().unwrap();
     let watch = Netns::Pid(child.id()).watch().unwrap();
     assert!(watch.holds());

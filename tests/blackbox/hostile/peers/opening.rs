@@ -34,7 +34,7 @@ fn before_sasl(scene: &Scene, credentials: &Credentials) -> [Box<dyn ReadWrite>;
 }
 
 #[test]
-fn what_is_no_sasl_is_refused_at_once() {
+fn a_peer_without_sasl_is_refused_at_once() {
     let scene = Scene::new();
     let credentials = named(&scene.a, scene.links, "mallory");
     let honest = Honest::start(scene.service);

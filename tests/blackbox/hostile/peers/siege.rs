@@ -155,7 +155,7 @@ fn p99(honest: Vec<Honest>) -> Duration {
 }
 
 #[test]
-fn all_attacks_at_once_leave_the_service_of_others_as_it_was() {
+fn services_are_unaffected_by_all_attacks_at_once() {
     let scene = Scene::new();
     let (server, _held) = budgets::deaf_server();
     scene.a.connector("deaf", "deaf", server.addr);

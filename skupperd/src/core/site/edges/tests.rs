@@ -85,7 +85,7 @@ fn the_captured_edge_is_served() {
     }
     let edge = &a.site.edges.by_key[&a.key];
     assert_eq!(edge.mesh.as_deref(), Some("ZCk_2tTZmF+rUB+"));
-    // What upstream says of the key we say in the same words.
+    // The message equals the one of skupper-router.
     let mut messages_sent = Vec::new();
     a.site.router.add_consumer("backend", Treatment::Balanced);
     messages_sent.extend(messages(&a.pump()));
@@ -185,7 +185,7 @@ fn our_edge_attaches_what_the_captured_one_does() {
             .map(|r| r.next_hop);
         assert_eq!(remote, reachable.then_some(e.key));
     }
-    // An address that nobody asked for is none that is kept.
+    // An address that the edge did not request is not stored.
     e.message(link, tracking_message("Mother", true));
     assert!(!e.site.router.routes().addresses.contains_key("other"));
 }

@@ -57,7 +57,7 @@ fn a_link_is_dialled_anew_when_its_endpoints_change_and_not_for_its_cost() {
 }
 
 #[test]
-fn a_failure_is_news_once_and_counts_while_the_link_is_down() {
+fn a_failure_is_reported_once_while_the_link_is_down() {
     let (mut links, mut effects) = (Links::default(), Effects::default());
     links.set(link_spec("a", 1), &mut effects);
     effects.drain();

@@ -308,7 +308,7 @@ impl Connectors {
         connectors.collect()
     }
 
-    /// States by name. A connector with several servers is well while one of them is.
+    /// States by name. A connector with several servers is healthy while one of them is.
     pub(super) fn states(&self) -> BTreeMap<String, ConnectorState> {
         let now = Instant::now();
         let mut states: BTreeMap<String, ConnectorState> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Whether a connector's server is well, as probes find.
+//! Health of a connector's server, from its probes.
 
 use crate::{
     core::site::services::{
@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 /// What is known of one server. Probes end when it is dropped.
 pub(super) struct Health {
-    /// Probes in a row that it takes to make a server unwell.
+    /// Consecutive failed probes after which a server is unhealthy.
     patience: u32,
     /// Why it is not well; none when it is.
     unwell: Option<String>,
@@ -71,9 +71,9 @@ impl Health {
         self.unwell.clone().map_or(Ok(()), Err)
     }
 
-    /// Takes what a probe has found. True: it makes a difference.
+    /// Stores the result of a probe. Returns whether the health changed.
     pub(super) fn found(&mut self, connector: &str, result: Result<(), String>) -> bool {
-        let Err(why) = result else {
+        let Err(reason) = result else {
             self.failed = 0;
             let better = self.unwell.take().is_some();
             if better {
@@ -82,11 +82,11 @@ impl Health {
             return better;
         };
         self.failed = self.failed.saturating_add(1);
-        if self.failed < self.patience || self.unwell.as_ref() == Some(&why) {
+        if self.failed < self.patience || self.unwell.as_ref() == Some(&reason) {
             return false;
         }
-        tracing::warn!(connector, why, "server fails its probes");
-        self.unwell = Some(why);
+        tracing::warn!(connector, reason, "server fails its probes");
+        self.unwell = Some(reason);
         true
     }
 }

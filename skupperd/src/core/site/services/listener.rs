@@ -21,7 +21,7 @@ pub(super) struct Listener {
     pub(super) id: u64,
     pub(super) spec: ListenerSpec,
     pub(super) state: ListenerState,
-    /// It is open by way of the kernel.
+    /// Whether the kernel steers clients to it.
     pub(super) steered: bool,
     /// Addresses that it has sockets of its own on.
     own: Vec<SocketAddr>,
@@ -122,9 +122,11 @@ impl Listener {
 
     /// Whether clients are accelerated where that is asked for, or why not all of them.
     pub(super) fn is_accelerated(&self, acceleration: &Acceleration) -> Result<(), String> {
-        acceleration.state().map_err(|why| telemetry::chain(why))?;
+        acceleration
+            .state()
+            .map_err(|reason| telemetry::chain(reason))?;
         if self.has_tls() {
-            return Err("its clients speak TLS".to_owned());
+            return Err("TLS listeners are not accelerated".to_owned());
         }
         if self.spec.netns_listener.is_some() {
             return Err("it is in another network namespace".to_owned());
@@ -133,8 +135,8 @@ impl Listener {
         Ok(bind_ranges.try_for_each(|range| fits(*range, self.steered))?)
     }
 
-    /// Says of the next clients whether they are accelerated: those of this network namespace that
-    /// do not use TLS.
+    /// Sets whether new clients are accelerated: those of this network namespace that do not use
+    /// TLS.
     pub(super) fn accelerate(&self, acceleration: &Acceleration, wanted: bool) {
         for range in self.local_ranges() {
             let on = wanted && !self.has_tls();
@@ -174,7 +176,7 @@ impl Listener {
                 let routing_key = self.spec.keys().join(",");
                 tracing::info!(listener = name, routing_key, "listener is open");
             }
-            // It is tried again and again, and said once.
+            // Each retry would log the same error: log it once.
             Some(error) if self.state.error.as_ref() == Some(error) => return,
             Some(error) => tracing::warn!(listener = name, error, "listener is closed"),
         }

@@ -132,8 +132,8 @@ impl Listeners {
 
     /// Opens listeners that could not be opened a while ago.
     pub(super) fn retry(&mut self, ctx: &mut CoreContext, effects: &mut Effects) {
-        // Before `reconsider` nobody knows which of the new listeners are to have these addresses:
-        // closing the old ones alone would refuse clients in between.
+        // `reconsider` decides later which of the new listeners get these addresses: closing the old
+        // ones now would refuse clients in between.
         if !self.closing.is_empty() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Probes: whether a server takes connections, or answers an HTTP request well.
+//! Probes of servers: a TCP connection, or an HTTP GET.
 
 use crate::{
     service::{
@@ -24,23 +24,23 @@ pub struct Probe {
     pub kind: ProbeKind,
     /// How often; one probe takes no longer.
     pub interval: Duration,
-    /// Probes in a row that have to fail before the server is held to be unwell.
+    /// Probes in a row that have to fail before the server is unhealthy.
     pub failures: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeKind {
     Tcp,
-    /// It asks for a path, as [`ConnectorTarget::tls`](super::view::ConnectorTarget::tls) has it; 2xx
+    /// It asks for a path, as [`ConnectorTarget::tls`](crate::service::view::ConnectorTarget::tls) has it; 2xx
     /// and 3xx are good answers.
     Http {
         path: String,
-        /// What `Host` says.
+        /// Value of the `Host` header.
         host: String,
     },
 }
 
-/// What is probed.
+/// The probed server.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) host: TargetHost,
@@ -92,7 +92,7 @@ async fn ask(kind: &ProbeKind, server: &Server) -> io::Result<()> {
     let mut answer = Vec::new();
     while !answer.contains(&b'\n') {
         if answer.len() > MAX_LINE || stream.read_buf(&mut answer).await? == 0 {
-            return Err(bad("the answer is not HTTP"));
+            return Err(bad("the response is not HTTP"));
         }
     }
     let line = answer.split(|c| *c == b'\n').next().unwrap_or_default();
@@ -102,8 +102,8 @@ async fn ask(kind: &ProbeKind, server: &Server) -> io::Result<()> {
     let status = words.next().and_then(|code| code.parse::<u16>().ok());
     match status.filter(|_| version.starts_with("HTTP/1.")) {
         Some(200..=399) => Ok(()),
-        Some(status) => Err(bad(&format!("the answer is {status}"))),
-        None => Err(bad("the answer is not HTTP")),
+        Some(status) => Err(bad(&format!("the response has status {status}"))),
+        None => Err(bad("the response is not HTTP")),
     }
 }
 

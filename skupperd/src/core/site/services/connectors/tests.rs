@@ -74,7 +74,7 @@ fn a_connector_is_known_to_the_network_while_it_exists() {
 }
 
 #[test]
-fn a_connector_that_names_clients_to_its_server_is_known_for_that() {
+fn a_connector_with_proxy_protocol_announces_that_it_needs_origins() {
     let mut bench = bench();
     let with_header = ConnectorSpec {
         settings: ConnectorSettings {

@@ -82,7 +82,7 @@ fn the_descriptor_of_an_array_is_not_copied_without_bound() {
 }
 
 #[test]
-fn an_array_of_nothings_takes_no_more_than_a_few() {
+fn an_array_of_nulls_is_bounded() {
     let array = |count: u8| [0xe0, 2, count, 0x45];
     assert!(Reader::new(&array(16)).value().is_ok());
     assert!(Reader::new(&array(17)).value().is_err());
@@ -134,7 +134,7 @@ fn handles_are_free_again_when_their_links_are_gone() {
 }
 
 #[test]
-fn one_word_on_many_deliveries_is_kept_once() {
+fn one_disposition_of_many_deliveries_is_stored_once() {
     let mut conn = open();
     let mut input = BytesMut::new();
     input.extend_from_slice(&framed(0, &Performative::Begin(Begin::default())));
