@@ -51,8 +51,7 @@ mod tests {
     use serde_json::json;
     use std::sync::Arc;
 
-    #[test]
-    fn statuses_become_metrics_and_no_secret_does() {
+    fn rendered() -> String {
         let link = json!({
             "status": {
                 "status": "Ready",
@@ -87,7 +86,12 @@ mod tests {
             enabled: true,
             ..Listing::default()
         };
-        let text = render(&published, &listing, Some(totals), Some(hops), &flow_log).unwrap();
+        render(&published, &listing, Some(totals), Some(hops), &flow_log).unwrap()
+    }
+
+    #[test]
+    fn statuses_become_metrics_and_no_secret_does() {
+        let text = rendered();
         for line in [
             "skupper_certificate_expiration_timestamp_seconds{namespace=\"default\",kind=\"Link\",name=\"west\",subject=\"\"} 1925089445",
             "skupper_site_links_total{site_id=\"\",role=\"inter-router\",status=\"up\"} 1",
@@ -103,5 +107,40 @@ mod tests {
         }
         assert!(!text.contains("sesame"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    /// In the guide, `_x` after a name stands for the same name with this end.
+    #[test]
+    fn the_guide_has_every_metric() {
+        let page = include_str!("../../../docs/guide/metrics-and-console.md");
+        let has = |name: &str| page.contains(&format!("`{name}`"));
+        let text = rendered();
+        let metrics = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        for (name, kind) in metrics.filter_map(|metric| metric.split_once(' ')) {
+            let name = match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            };
+            let ends = name.match_indices('_').map(|(at, _)| &name[at..]);
+            assert!(has(&name) || ends.into_iter().any(has), "{name}");
+        }
+        // Metrics without a sample are not rendered.
+        let sources = [
+            include_str!("metrics/kernel.rs"),
+            include_str!("metrics/resources.rs"),
+            include_str!("metrics/traffic.rs"),
+        ];
+        let literals = sources.iter().flat_map(|text| text.split('"'));
+        let is_name = |text: &&str| {
+            text.starts_with("skupper_") && !text.ends_with('_') && !text.contains('{')
+        };
+        let names: Vec<&str> = literals.filter(is_name).collect();
+        assert!(names.len() > 12, "{names:?}");
+        for name in names {
+            let ends = ["", "_total", "_seconds"];
+            let is_listed = ends.iter().any(|end| has(&format!("{name}{end}")));
+            assert!(is_listed, "{name}");
+        }
     }
 }
