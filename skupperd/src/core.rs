@@ -17,6 +17,7 @@ mod site;
 pub(crate) use handle::channel;
 pub use handle::{CoreEnded, CoreHandle};
 pub use request::{CoreRequest, Reply, SiteRequest, SiteState};
+pub(crate) use site::open_config;
 pub use site::{
     AccessSpec, ConnectorSpec, ConnectorState, IncomingLink, LinkState, ListenerChange,
     ListenerSpec, ListenerState, Probe, ProbeKind, SiteSpec,
@@ -28,6 +29,7 @@ use crate::{
     messages::{Command, CoreEvent, CoreSender, Recipient, Senders},
     service::policy::ListenerPolicies,
     steer::{OwnSockets, Steer, accel::Acceleration},
+    sys::clock,
 };
 use context::CoreContext;
 use handle::Inbox;
@@ -95,7 +97,7 @@ impl Core {
 
     /// Runs until all senders are gone.
     pub(crate) async fn run(mut self, mut inbox: Inbox) {
-        let mut next_tick = Instant::now() + TICK;
+        let mut next_tick = clock::now() + TICK;
         loop {
             let timer = self.sites.values().map(Site::poll_timeout).min();
             let wake = timer.map_or(next_tick, |at| at.min(next_tick));
@@ -119,7 +121,7 @@ impl Core {
             // Whatever else has come is handled before routes are computed again, but timers do not wait
             // for long: neighbours that hear nothing for three seconds are lost.
             self.serve(&mut inbox);
-            let now = Instant::now();
+            let now = clock::now();
             if now >= next_tick {
                 next_tick = now + TICK;
                 self.tick(now);
@@ -133,9 +135,9 @@ impl Core {
 
     /// Serves the sites in turn, until nothing is left to do or the round is over.
     fn serve(&mut self, inbox: &mut Inbox) {
-        let round_end = Instant::now() + ROUND;
+        let round_end = clock::now() + ROUND;
         self.take(inbox);
-        let mut now = Instant::now();
+        let mut now = clock::now();
         while now < round_end
             && let Some(site) = self.queues.begin_turn()
         {
@@ -147,24 +149,24 @@ impl Core {
                     Work::Request(request) => self.request(request),
                     Work::Event(event) => self.site_event(site, event),
                 }
-                now = Instant::now();
+                now = clock::now();
             }
             // Others that have got something to do meanwhile are served before this one again.
             self.take(inbox);
             self.queues.end_turn(site);
-            now = Instant::now();
+            now = clock::now();
         }
     }
 
     /// Queues what has come by now, and not what comes meanwhile. When more has come than can be
     /// queued in [`QUEUEING`], some of it is handled before the rest is queued.
     fn take(&mut self, inbox: &mut Inbox) {
-        let end = Instant::now() + QUEUEING;
+        let end = clock::now() + QUEUEING;
         for n in 1..=inbox.events.len() {
             if let Ok(event) = inbox.events.try_recv() {
                 self.queue_event(event);
             }
-            if n % CLOCK_EVERY == 0 && Instant::now() >= end {
+            if n % CLOCK_EVERY == 0 && clock::now() >= end {
                 break;
             }
         }

@@ -239,8 +239,8 @@ fn start_workers(
             format!("worker-{index}"),
             runtime_builder(),
             move |runtime| {
-                let worker = Worker::run(index, senders, events, proxy(), commands);
-                LocalSet::new().block_on(&runtime, worker);
+                let worker = Worker::new(index, senders, events, proxy());
+                LocalSet::new().block_on(&runtime, worker.run(commands));
             },
         )?;
     }

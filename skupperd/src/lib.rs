@@ -13,7 +13,7 @@
 //! | 6 | [`messages`]: messages between the core and the workers |
 //! | 7 | [`peering`]: dialling and accepting links; [`listen`]: where listeners accept clients |
 //! | 8 | [`core`]: the control thread; [`worker`]: a data-plane thread |
-//! | 9 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections, API, console |
+//! | 9 | [`proxy`]: TCP connections and the streams they are bridged to; [`observe`]: metrics, connections, API, console; [`simulation`]: a site without sockets, for tests |
 //! | 10 | [`reconcile`]: makes what runs match the resources, and reports their statuses |
 //! | 11 | [`operate`]: operations on a namespace |
 //! | 12 | [`control`]: D-Bus, the daemon's service and the command's client |
@@ -95,6 +95,7 @@ pub mod proxy;
 pub mod reconcile;
 pub mod router;
 pub mod service;
+pub mod simulation;
 pub mod steer;
 pub mod store;
 pub mod sys;

@@ -13,6 +13,7 @@ mod outbuf;
 pub(crate) mod payload_queue;
 mod record;
 pub(crate) mod send_budget;
+mod socket;
 mod tls;
 pub(crate) mod wire;
 

@@ -3,6 +3,7 @@
 mod addresses;
 #[cfg(feature = "ebpf")]
 pub mod bpf;
+pub mod clock;
 mod descriptor_store;
 mod inherited_descriptors;
 mod memory;

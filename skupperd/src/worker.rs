@@ -5,7 +5,7 @@ mod commands;
 mod connection_events;
 pub mod stream_source;
 mod streams;
-mod transit;
+pub(crate) mod transit;
 
 pub use streams::temp_address;
 
@@ -93,15 +93,14 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Runs a worker until all senders are gone or it has drained.
-    pub async fn run(
+    /// A worker without connections.
+    pub fn new(
         index: usize,
         senders: Senders,
         core: CoreSender,
         acceptor: Rc<dyn Acceptor>,
-        mut commands: mpsc::UnboundedReceiver<Command>,
-    ) {
-        let worker = Rc::new(Self {
+    ) -> Rc<Self> {
+        Rc::new(Self {
             index,
             senders,
             core,
@@ -117,12 +116,16 @@ impl Worker {
             window_overruns: Failures::default(),
             budget_overruns: Failures::default(),
             waiting_clients: RefCell::default(),
-        });
+        })
+    }
+
+    /// Runs the worker until all senders are gone.
+    pub async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
         while let Some(command) = commands.recv().await {
             if let Command::Drain(done) = command {
-                worker.clone().drain(done);
+                self.clone().drain(done);
             } else {
-                worker.command(command);
+                self.command(command);
             }
         }
     }

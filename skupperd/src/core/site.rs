@@ -29,6 +29,7 @@ mod services;
 mod uplink;
 mod vanflow;
 
+pub(crate) use accesses::open_config;
 pub use accesses::{AccessSpec, IncomingLink};
 pub use links::LinkState;
 use messages::Arrival;
@@ -45,6 +46,7 @@ use crate::{
     peering::{LinkSpec, dial},
     router::{Config, Output, Router, Treatment},
     service::{origin::ORIGIN_ADVERT, view::SiteView},
+    sys::clock,
 };
 use accesses::Accesses;
 use amqp_clients::AmqpClients;
@@ -114,7 +116,7 @@ impl Site {
     pub(super) fn new(id: u32, spec: SiteSpec, ctx: &CoreContext) -> Self {
         let mut config = Config::new(&*spec.router_id, spec.instance);
         config.mesh = spec.edge.then(dial::name);
-        let mut router = Router::new(config, Instant::now());
+        let mut router = Router::new(config, clock::now());
         router.add_consumer(&spec.advert, Treatment::Closest);
         let source: Arc<str> = source_name().into();
         let vanflow_emitter = VanflowEmitter::new(source.clone(), ctx.flow_log.clone());
@@ -179,7 +181,7 @@ impl Site {
     }
 
     fn update_router(&mut self, input: RouterInput) {
-        if let Err((edge, error)) = input.apply(&mut self.router, Instant::now()) {
+        if let Err((edge, error)) = input.apply(&mut self.router, clock::now()) {
             self.effects.close(edge, error.into());
         }
     }

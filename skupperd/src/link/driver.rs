@@ -17,6 +17,7 @@ use crate::link::{
     },
     wire::ReceiveOutcome,
 };
+use crate::sys::clock;
 pub(crate) use events::{ConnectionEnd, ConnectionEvents, MessageOrigin};
 use flush::flush;
 pub(crate) use incoming::MAX_HEAD;
@@ -98,7 +99,7 @@ impl<W: ConnectionEvents> Driver<W> {
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionEnd> {
         let mut receives = 0;
-        let end = Instant::now() + SLICE;
+        let end = clock::now() + SLICE;
         loop {
             // Over its budget the connection is not read; what was read before is handled first.
             if state.intake.wait(cx.waker()) {
@@ -161,7 +162,7 @@ impl<W: ConnectionEvents> Driver<W> {
             }
             state
                 .amqp
-                .handle_timeout(Instant::now())
+                .handle_timeout(clock::now())
                 .map_err(|e| e.to_string())?;
             state.wire.trim();
         }
@@ -169,12 +170,12 @@ impl<W: ConnectionEvents> Driver<W> {
 
     /// Feeds what was received to the engine and acts on its events, until it is time to let others work.
     fn process(&mut self, state: &mut ConnectionState, end: Instant) -> Result<(), ConnectionEnd> {
-        let now = Instant::now();
+        let now = clock::now();
         let mut events = 0;
         'chunks: while let Some(mut chunk) = state.chunks.pop_front() {
             loop {
                 events += 1;
-                let is_over = events % EVENTS == 0 && Instant::now() >= end;
+                let is_over = events % EVENTS == 0 && clock::now() >= end;
                 if is_over || state.intake.is_full() {
                     state.chunks.push_front(chunk);
                     break 'chunks;

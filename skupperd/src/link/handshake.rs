@@ -1,6 +1,7 @@
 //! From a TCP connection to an opened AMQP connection: TLS, SASL, open.
 
 use super::{
+    socket::SocketError,
     tls::{self, SecureSocket, TlsError},
     wire::{Parts, ReceiveOutcome, Wire, WireError},
 };
@@ -9,7 +10,7 @@ use crate::amqp::{
     performative::{Error, Open},
     sasl::{ANONYMOUS, EXTERNAL, Sasl, SaslError},
 };
-use crate::pki::Identity;
+use crate::{pki::Identity, sys::clock};
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
@@ -18,9 +19,9 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::{io::DuplexStream, net::TcpStream};
 
 /// Time for TLS, SASL and open together. A healthy peer takes three round trips.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -168,10 +169,8 @@ async fn authenticate(
 }
 
 fn preparing(source: std::io::Error) -> WireError {
-    WireError::Io {
-        op: "preparing the socket",
-        source,
-    }
+    let op = "preparing the socket";
+    SocketError { op, source }.into()
 }
 
 async fn establish(
@@ -180,7 +179,43 @@ async fn establish(
     open: Config,
 ) -> Result<Established, HandshakeError> {
     let peer = socket.peer_addr().map_err(preparing)?;
-    let Authentication { secured, mut sasl } = authenticate(socket, security).await?;
+    let authentication = authenticate(socket, security).await?;
+    negotiate(authentication, peer, open).await
+}
+
+/// Runs the handshake of an accepted connection that is in memory, where TLS is done: its peer has
+/// shown this certificate.
+pub(crate) async fn run_in_memory(
+    stream: DuplexStream,
+    identity: Option<Identity>,
+    peer: SocketAddr,
+    open: Config,
+) -> Result<Established, HandshakeError> {
+    let mechanisms = match identity {
+        Some(_) => &[EXTERNAL],
+        None => &[ANONYMOUS],
+    };
+    let authentication = Authentication {
+        secured: SecureSocket {
+            parts: Parts::new(stream, None, BytesMut::new()),
+            identity,
+            key_exchange: "",
+            early: None,
+        },
+        sasl: Sasl::server(mechanisms),
+    };
+    tokio::time::timeout(TIMEOUT, negotiate(authentication, peer, open))
+        .await
+        .unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// SASL and open.
+async fn negotiate(
+    authentication: Authentication,
+    peer: SocketAddr,
+    open: Config,
+) -> Result<Established, HandshakeError> {
+    let Authentication { secured, mut sasl } = authentication;
     let SecureSocket {
         parts,
         identity,
@@ -198,13 +233,13 @@ async fn establish(
             input.unsplit(receive(&mut wire).await?);
         }
     }
-    let mut amqp = Connection::new(open, Instant::now());
+    let mut amqp = Connection::new(open, clock::now());
     flush(&mut wire, amqp.output()).await?;
     let mut rest = VecDeque::from([input.freeze()]);
     let mut taken = 0;
     loop {
         while let Some(mut chunk) = rest.pop_front() {
-            match amqp.receive(&mut chunk, Instant::now()) {
+            match amqp.receive(&mut chunk, clock::now()) {
                 Ok(Some(Event::Open(open))) => {
                     if !chunk.is_empty() {
                         rest.push_front(chunk);

@@ -4,19 +4,16 @@ use super::{
     outbuf::{Framing, OutBuf},
     record::{self, RecordContent, RecordError, Session},
     send_budget::SendBudget,
+    socket::{RegisteredSocket, Socket, SocketError},
 };
-use crate::sys;
+use crate::sys::clock;
 use bytes::{Bytes, BytesMut};
-use socket2::SockRef;
 use std::{
     collections::VecDeque,
-    io::{self, Write},
-    net::TcpStream,
-    os::fd::AsFd,
+    io,
     task::{Context, Poll, ready},
     time::Instant,
 };
-use tokio::io::unix::AsyncFd;
 
 /// First and largest size of one receive. It grows while the peer fills it: control connections stay
 /// small, bulk gets a system call per 256 KiB.
@@ -26,25 +23,14 @@ const RECV_MAX: usize = 256 * 1024;
 /// Why a link's socket can not be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
-    /// The socket failed.
-    #[error("{op} failed")]
-    Io {
-        /// What was being done.
-        op: &'static str,
-        /// The system's reason.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The TLS layer refused what the peer sent.
     #[error("TLS failed")]
     Record(#[from] RecordError),
     /// The peer closed the connection in the middle of a TLS record.
     #[error("connection cut in the middle of a TLS record")]
     Truncated,
-}
-
-fn io_error(op: &'static str) -> impl FnOnce(io::Error) -> WireError {
-    move |source| WireError::Io { op, source }
 }
 
 /// What one receive brought.
@@ -59,7 +45,7 @@ pub(crate) enum ReceiveOutcome {
 /// A connected socket, its record layer, and its buffers. It can be taken off one runtime and put on
 /// another as [`Parts`].
 pub(crate) struct Wire {
-    fd: AsyncFd<TcpStream>,
+    socket: RegisteredSocket,
     session: Option<Session>,
     fill: OutBuf,
     flight: OutBuf,
@@ -81,7 +67,7 @@ pub(crate) struct Wire {
 /// A [`Wire`] between two runtimes.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    socket: TcpStream,
+    socket: Socket,
     session: Option<Session>,
     inbuf: BytesMut,
     octets: (u64, u64),
@@ -90,9 +76,13 @@ pub(crate) struct Parts {
 impl Parts {
     /// A non-blocking socket without TLS, or with an established session and the encrypted bytes
     /// received behind the handshake.
-    pub(crate) fn new(socket: TcpStream, session: Option<Session>, inbuf: BytesMut) -> Self {
+    pub(crate) fn new(
+        socket: impl Into<Socket>,
+        session: Option<Session>,
+        inbuf: BytesMut,
+    ) -> Self {
         Self {
-            socket,
+            socket: socket.into(),
             session,
             inbuf,
             octets: (0, 0),
@@ -109,7 +99,7 @@ impl Wire {
             Framing::PLAIN
         };
         Ok(Self {
-            fd: sys::watch(parts.socket).map_err(io_error("registering the socket"))?,
+            socket: RegisteredSocket::new(parts.socket)?,
             session: parts.session,
             fill: OutBuf::new(framing),
             flight: OutBuf::new(framing),
@@ -130,7 +120,7 @@ impl Wire {
         debug_assert!(self.fill.is_empty() && self.sent == self.total);
         Parts {
             octets: (self.octets_in, self.octets_out),
-            socket: self.fd.into_inner(),
+            socket: self.socket.into_inner(),
             session: self.session,
             inbuf: self.inbuf,
         }
@@ -157,35 +147,22 @@ impl Wire {
         if !chunks.is_empty() {
             return Poll::Ready(Ok(ReceiveOutcome::Chunks));
         }
-        loop {
-            let mut guard = ready!(self.fd.poll_read_ready(cx)).map_err(io_error("polling"))?;
-            self.inbuf.reserve(self.want);
-            let room = self.inbuf.capacity() - self.inbuf.len();
-            match sys::recv(self.fd.get_ref().as_fd(), &mut self.inbuf) {
-                Ok(0) if self.session.is_some() && !self.inbuf.is_empty() => {
-                    return Poll::Ready(Err(WireError::Truncated));
-                }
-                Ok(0) => return Poll::Ready(Ok(ReceiveOutcome::End)),
-                Ok(n) => {
-                    self.octets_in += n as u64;
-                    if n < room {
-                        // A short read has drained the socket: readiness is edge-triggered.
-                        guard.clear_ready();
-                    } else {
-                        self.want = (self.want * 2).min(RECV_MAX);
-                    }
-                    let end = self.open_all(chunks)?;
-                    return Poll::Ready(Ok(if end {
-                        ReceiveOutcome::End
-                    } else {
-                        ReceiveOutcome::Chunks
-                    }));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Poll::Ready(Err(io_error("receiving")(e))),
-            }
+        let n = ready!(self.socket.poll_recv(cx, &mut self.inbuf, self.want))?;
+        if n == 0 {
+            let is_cut = self.session.is_some() && !self.inbuf.is_empty();
+            return Poll::Ready(match is_cut {
+                true => Err(WireError::Truncated),
+                false => Ok(ReceiveOutcome::End),
+            });
         }
+        self.octets_in += n as u64;
+        if self.inbuf.len() == self.inbuf.capacity() {
+            self.want = (self.want * 2).min(RECV_MAX);
+        }
+        Poll::Ready(Ok(match self.open_all(chunks)? {
+            true => ReceiveOutcome::End,
+            false => ReceiveOutcome::Chunks,
+        }))
     }
 
     /// Opens every complete record in the buffer. True: the peer has closed in order.
@@ -237,17 +214,16 @@ impl Wire {
         if !self.budget.is_due(now) {
             return Ok(());
         }
-        let path = sys::send_state(self.fd.get_ref().as_fd())?;
-        if path.rate == 0 {
+        let Some(path) = self.socket.send_state()?.filter(|path| path.rate > 0) else {
             return Ok(());
-        }
+        };
         let limits = self
             .budget
             .limits(path.rate, self.blocked && path.unsent == 0);
         self.fill.set_limit(limits.buffer);
         self.flight.set_limit(limits.buffer);
         match limits.unsent {
-            Some(unsent) => SockRef::from(self.fd.get_ref()).set_tcp_notsent_lowat(unsent),
+            Some(unsent) => self.socket.set_unsent_limit(unsent),
             None => Ok(()),
         }
     }
@@ -255,7 +231,7 @@ impl Wire {
     /// Sends what is buffered. Ready: all of it is with the kernel.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         if !self.is_flushed()
-            && let Err(error) = self.follow_path(Instant::now())
+            && let Err(error) = self.follow_path(clock::now())
         {
             // Nothing is lost but the bound.
             tracing::debug!(%error, "cannot follow the rate of a link");
@@ -287,28 +263,18 @@ impl Wire {
                 })?;
                 self.fill.take_overflow(&mut self.flight);
             }
-            let mut guard = ready!(self.fd.poll_write_ready(cx)).map_err(io_error("polling"))?;
             let urgent = !self.urgent.is_empty();
             let bytes = if urgent {
                 self.urgent.as_slice()
             } else {
                 self.flight.bytes(self.sent, self.total)
             };
-            match guard.get_inner().write(bytes) {
-                Ok(n) => {
-                    if n < bytes.len() {
-                        guard.clear_ready();
-                    }
-                    self.octets_out += n as u64;
-                    if urgent {
-                        self.urgent.drain(..n);
-                    } else {
-                        self.sent += n;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Poll::Ready(Err(io_error("sending")(e))),
+            let n = ready!(self.socket.poll_write(cx, bytes))?;
+            self.octets_out += n as u64;
+            if urgent {
+                self.urgent.drain(..n);
+            } else {
+                self.sent += n;
             }
         }
     }
@@ -348,7 +314,7 @@ impl Wire {
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wire")
-            .field("socket", self.fd.get_ref())
+            .field("socket", &self.socket)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 impl Worker {
     #[expect(clippy::too_many_lines, reason = "one arm for each command")]
-    pub(super) fn command(self: &Rc<Self>, command: Command) {
+    pub(crate) fn command(self: &Rc<Self>, command: Command) {
         match command {
             Command::Connection(new) => self.connection(*new),
             Command::View(site, view) => self.set_view(site, view),

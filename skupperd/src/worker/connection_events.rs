@@ -17,9 +17,10 @@ use crate::{
     },
     messages::CoreEvent,
     service::origin::{ALPN, ORIGIN},
+    sys::clock,
 };
 use bytes::Bytes;
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
 /// Prefix of the application properties that endpoints of this project exchange.
 const OURS: &str = "io.skupper.";
@@ -51,7 +52,7 @@ impl ConnectionEvents for Worker {
     }
 
     fn window_exceeded(&self, conn: &Rc<LinkConnection>) {
-        if let Some(unsaid) = self.window_overruns.note(Instant::now()) {
+        if let Some(unsaid) = self.window_overruns.note(clock::now()) {
             let (conn, site) = (conn.key, self.site_name(conn.site));
             let why = "its sender ignores the window";
             tracing::warn!(conn, site, unsaid, why, "stream aborted");
@@ -59,7 +60,7 @@ impl ConnectionEvents for Worker {
     }
 
     fn over_budget(&self, conn: &Rc<LinkConnection>, why: &str) {
-        if let Some(unsaid) = self.budget_overruns.note(Instant::now()) {
+        if let Some(unsaid) = self.budget_overruns.note(clock::now()) {
             let (site, kind) = (self.site_name(conn.site), conn.kind);
             tracing::warn!(
                 conn = conn.key,

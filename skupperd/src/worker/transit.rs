@@ -21,7 +21,7 @@ use std::{
 const SPARSE: usize = 4 * 1024;
 
 /// One direction of a stream on its way to the next router.
-pub(super) struct Transit {
+pub(crate) struct Transit {
     this: Weak<Transit>,
     source: StreamSource,
     next: Rc<LinkConnection>,
@@ -42,18 +42,38 @@ struct TransitState {
 }
 
 impl Transit {
-    /// Opens the stream on the next connection.
-    pub(super) fn open(source: StreamSource, next: Rc<LinkConnection>, head: Bytes) -> Rc<Self> {
-        let this = Rc::new_cyclic(|this| Self {
+    /// A stream that goes on over `next`, where it is not open yet.
+    pub(crate) fn new(source: StreamSource, next: Rc<LinkConnection>) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
             this: this.clone(),
             source,
             next,
             state: RefCell::default(),
-        });
-        let end: End = this.clone();
-        let stream = this.next.borrow().open(head, &end);
-        this.state.borrow_mut().stream = stream;
+        })
+    }
+
+    /// Opens the stream on the next connection.
+    pub(super) fn open(source: StreamSource, next: Rc<LinkConnection>, head: Bytes) -> Rc<Self> {
+        let this = Self::new(source, next);
+        this.open_next(head);
         this
+    }
+
+    fn open_next(self: &Rc<Self>, head: Bytes) {
+        let end: End = self.clone();
+        let stream = self.next.borrow().open(head, &end);
+        self.state.borrow_mut().stream = stream;
+    }
+
+    /// Opens the stream on the next connection, outside of an event. Some of it may have come.
+    pub(crate) fn open_late(self: &Rc<Self>, head: Bytes) {
+        if self.state.borrow().done {
+            return;
+        }
+        self.open_next(head);
+        let mut effects = Effects::default();
+        self.request_writable(&mut self.state.borrow_mut(), &mut effects);
+        effects.carry_out(None);
     }
 
     /// Requests a [`StreamEvent::Writable`], once.

@@ -103,7 +103,7 @@ pub(super) const RULES: Rules = Rules {
         &["messages"],
         &["peering", "listen"],
         &["core", "worker"],
-        &["proxy", "observe"],
+        &["proxy", "observe", "simulation"],
         &["reconcile"],
         &["operate"],
         &["control"],
@@ -182,6 +182,11 @@ pub(super) const RULES: Rules = Rules {
             file: "daemon.rs",
             what: "nix",
             reason: "its own limit of descriptors",
+        },
+        Exception {
+            file: "simulation.rs",
+            what: "rustls",
+            reason: "a RouterAccess has credentials, also where no TLS is spoken",
         },
         Exception {
             file: "worker/accept.rs",

@@ -9,6 +9,7 @@ use crate::{
     },
     core::site::vanflow,
     link::{
+        conn::ConnKey,
         handshake::{Established, RevocationList, RevokedCertificates},
         names::{ACCESS_ID, SITE_ADVERT},
     },
@@ -40,6 +41,15 @@ fn link_bytes(port: &Port) -> usize {
         } => EDGE_LINKS,
         Port::Links { .. } => Limits::default().link_bytes,
     }
+}
+
+/// What a router says, and bounds, on a connection that came in by this port.
+pub(crate) fn open_config(router: &str, port: &Port, key: ConnKey) -> OpenConfig {
+    let mut config = OpenConfig::new(router);
+    config.limits.link_bytes = link_bytes(port);
+    config.capabilities = dial::capabilities();
+    config.properties = dial::properties(key);
+    config
 }
 
 /// A port for links.
@@ -168,12 +178,9 @@ impl Accesses {
     ) -> AbortHandle {
         let (router, sender) = (self.router.clone(), self.sender.clone());
         let advert = edges.then(|| self.advert.clone());
-        let link_bytes = link_bytes(&port);
+        let opened_port = port.clone();
         let open = move || {
-            let mut config = OpenConfig::new(&*router);
-            config.limits.link_bytes = link_bytes;
-            config.capabilities = dial::capabilities();
-            config.properties = dial::properties(sender.next_key());
+            let mut config = open_config(&router, &opened_port, sender.next_key());
             let texts = [(ACCESS_ID, &id), (SITE_ADVERT, &advert)];
             for (name, text) in texts {
                 let text = text.as_deref().map(Value::from);

@@ -20,8 +20,8 @@ use crate::{
     messages::{DialledConnection, LinkFailure, NewConnection},
     model::Role,
     router::is_id,
+    sys::clock,
 };
-use std::time::Instant;
 
 /// What `INTER_ROUTER_ROLE` says of a data connection.
 const DATA: i64 = 4;
@@ -207,7 +207,7 @@ impl Site {
 
     /// Refuses a connection whose id belongs to another certificate.
     fn refuse_id(&mut self, link: Option<&str>, established: Established) {
-        if let Some(others) = self.peers.note_refusal(Instant::now()) {
+        if let Some(others) = self.peers.note_refusal(clock::now()) {
             let subject = established.identity.as_ref().map(|i| &i.subject);
             tracing::warn!(
                 namespace = self.spec.namespace,

@@ -15,9 +15,9 @@ use crate::{
     link::{conn::ConnKey, driver::MessageOrigin, names::MESH},
     messages::Command,
     router::{Choice, Exclude, Target, Treatment},
+    sys::clock,
 };
 use bytes::Bytes;
-use std::time::Instant;
 
 /// Priority of messages that do not name one.
 const PRIORITY: u8 = 4;
@@ -56,7 +56,7 @@ impl Site {
         let mut message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(error) => {
-                if let Some(others) = self.router_reports.undecodable.note(Instant::now()) {
+                if let Some(others) = self.router_reports.undecodable.note(clock::now()) {
                     let namespace = &self.spec.namespace;
                     tracing::warn!(namespace, %error, others, "dropping a message that does not decode");
                 }
@@ -129,8 +129,8 @@ impl Site {
     }
 
     fn control_message(&mut self, key: ConnKey, message: &Bytes) {
-        if let Err(error) = self.router.receive_control(key, message, Instant::now())
-            && let Some(others) = self.router_reports.invalid.note(Instant::now())
+        if let Err(error) = self.router.receive_control(key, message, clock::now())
+            && let Some(others) = self.router_reports.invalid.note(clock::now())
         {
             let remote = self.peers.get(key).map(|p| &p.remote);
             let error = crate::telemetry::chain(&error);

@@ -24,6 +24,7 @@ use crate::{
     },
     messages::{CloseReason, Command},
     pki::Identity,
+    sys::clock,
 };
 use jiff::Timestamp;
 use std::{
@@ -168,7 +169,7 @@ impl Peers {
     pub(in crate::core) fn remove(&mut self, key: ConnKey, effects: &mut Effects) -> Option<Peer> {
         let peer = self.by_key.remove(&key)?;
         self.id_owners
-            .release(&peer.remote, &peer.id_owner, Instant::now());
+            .release(&peer.remote, &peer.id_owner, clock::now());
         effects.router(RouterInput::RemoveLink(key));
         effects.update_view();
         for data in peer.data.keys() {
@@ -360,7 +361,7 @@ impl Peers {
             return;
         }
         self.waiting.push(WaitingData {
-            since: Instant::now(),
+            since: clock::now(),
             correlator,
             established,
         });

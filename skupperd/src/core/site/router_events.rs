@@ -3,8 +3,8 @@
 use super::Site;
 use crate::{
     link::conn::ConnKey, messages::CloseReason, router::Output, service::failures::Failures,
+    sys::clock,
 };
-use std::time::Instant;
 
 /// Reports that peers can cause any number of. Each kind is logged now and then.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Site {
         match output {
             Output::WrongId { link, id } => self.close_impostor(link, &id),
             Output::Restarted { link, id } => {
-                if let Some(others) = reports.restarts.note(Instant::now()) {
+                if let Some(others) = reports.restarts.note(clock::now()) {
                     let peer = self.peers.get(link).map(|p| p.addr.to_string());
                     let namespace = &self.spec.namespace;
                     tracing::info!(namespace, id, ?peer, others, "router has restarted");
@@ -65,7 +65,7 @@ impl Site {
 
     /// Logs that something of router `id` is ignored that came over this link.
     fn warn_ignored(&self, reports: &Failures, link: ConnKey, id: &str, what: &str) {
-        if let Some(others) = reports.note(Instant::now()) {
+        if let Some(others) = reports.note(clock::now()) {
             let peer = self.peers.get(link).map(|p| p.addr.to_string());
             let namespace = &self.spec.namespace;
             tracing::warn!(namespace, id, ?peer, others, "{what}");

@@ -1,10 +1,10 @@
 //! Sending: the output of the engine and of streams, until the socket is full.
 
-use crate::link::{conn::ConnectionState, wire::WireError};
-use std::{
-    task::{Context, Poll},
-    time::Instant,
+use crate::{
+    link::{conn::ConnectionState, wire::WireError},
+    sys::clock,
 };
+use std::task::{Context, Poll};
 
 /// Sends what is there and lets others send, until the socket takes no more or nothing is left.
 /// Ready: the socket has failed.
@@ -16,7 +16,7 @@ pub(super) fn flush(state: &mut ConnectionState, cx: &mut Context<'_>) -> Poll<W
             Poll::Ready(Ok(())) => {
                 // A poll that sent nothing must not put off the heartbeat.
                 if state.wire.octets_out > before {
-                    state.amqp.note_sent(Instant::now());
+                    state.amqp.note_sent(clock::now());
                 }
                 state.open_waiting();
                 state.announce_room();

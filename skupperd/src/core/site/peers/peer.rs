@@ -11,6 +11,7 @@ use crate::{
     model::Role,
     pki::Identity,
     router::is_id,
+    sys::clock,
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
@@ -113,7 +114,7 @@ impl Peer {
             trunking: false,
             control_ready: false,
             announced: false,
-            opened: Instant::now(),
+            opened: clock::now(),
             data: BTreeMap::new(),
             // An edge has no other connection.
             on_control: is_edge,
