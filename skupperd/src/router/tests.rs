@@ -2,6 +2,7 @@
 
 mod edges;
 mod hostile;
+mod impostors;
 mod network;
 mod properties;
 mod scale;

@@ -188,23 +188,21 @@ impl Addresses {
 
     // ---- of other routers ----
 
-    /// Takes the number of an update from an RA. True: it has changed.
+    /// Takes the number of an update from an RA. True: addresses are to be requested at once.
     pub(super) fn on_ra(&mut self, id: &str, seq: i64) -> bool {
         let router = self.remote.entry(id.to_owned()).or_default();
-        router.behind = if seq < router.seq {
-            router.behind + 1
-        } else {
-            0
-        };
-        let is_void = router.behind == 2;
-        if is_void {
-            (router.seq, router.doubted) = (0, true);
+        let is_behind = seq < router.seq;
+        router.behind = if is_behind { router.behind + 1 } else { 0 };
+        // The known update has overtaken the RA, or is not the router's own.
+        router.doubted |= is_behind;
+        if router.behind == 2 {
+            router.seq = 0;
         }
         let news = std::mem::replace(&mut router.latest, seq) != seq;
-        if news {
+        if news || !is_behind {
             router.announced = seq;
         }
-        news || is_void
+        news || is_behind
     }
 
     /// Takes an update. `via`: the link that it came over.
@@ -250,9 +248,18 @@ impl Addresses {
             router.doubted = true;
             return Update::Missing;
         }
+        if seq == router.seq && seq != 0 && !router.doubted && !router.has_exactly(&exist) {
+            // One of the two is not the router's own, and its RAs have the same number.
+            router.doubted = true;
+            return Update::Missing;
+        }
         router.seq = seq;
         router.requested = None;
         router.doubted = false;
+        if seq == router.latest {
+            // Higher numbers were not the router's own.
+            router.announced = seq;
+        }
         let mobile = std::mem::take(&mut router.mobile);
         let edges = std::mem::take(&mut router.edges);
         self.usage

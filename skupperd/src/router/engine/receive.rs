@@ -35,13 +35,17 @@ impl Router {
                 // A router that there is no room for is not made known to others either.
                 let control = Control::decode(&message);
                 let id = control.as_ref().ok().map(Control::id);
-                if id.is_none_or(|id| self.topology.has_room(id, link)) {
+                if id.is_none_or(|id| id != self.cfg.id && self.topology.has_room(id, link)) {
                     self.forward_flood(link, &message);
                 }
                 return self.take_control(link, control?);
             }
             Target::Router { id, .. } if id == self.cfg.id => {}
             Target::Router { id, .. } => {
+                // Nobody speaks to others in the name of this router.
+                if Control::decode(&message).is_ok_and(|control| control.id() == self.cfg.id) {
+                    return Ok(());
+                }
                 self.forward(link, id, &message);
                 return Ok(());
             }

@@ -83,6 +83,8 @@ struct RemoteRouter {
     unanswered: u32,
     /// Its last RAs had a lower number than its link state: that was not its own.
     behind: u32,
+    /// Two link states with one number differ: another answer is to be requested.
+    doubted: bool,
     unreachable_since: Option<Instant>,
 }
 
@@ -226,6 +228,14 @@ impl Topology {
             return true;
         }
         peers.remove(id);
+        peers
+            .values_mut()
+            .for_each(|cost| *cost = (*cost).clamp(1, MAX_COST));
+        if seq == router.seq && seq != 0 && !router.doubted && router.peers != peers {
+            // One of the two is not the router's own, and its RAs have the same number.
+            router.doubted = true;
+            return true;
+        }
         let bytes = |peers: &BTreeMap<String, u32>| -> usize {
             let ids = peers.keys().map(|peer| PEER_BYTES + peer.len());
             ROUTER_BYTES + id.len() + ids.sum::<usize>()
@@ -240,10 +250,8 @@ impl Topology {
         (router.via, router.bytes) = (via, after);
         router.seq = seq;
         router.requested = None;
+        router.doubted = false;
         router.unanswered = 0;
-        peers
-            .values_mut()
-            .for_each(|cost| *cost = (*cost).clamp(1, MAX_COST));
         if router.peers != peers {
             router.peers = peers;
             self.dirty = true;
@@ -323,7 +331,7 @@ impl Topology {
             if ids.len() == MAX_REQUESTS {
                 break;
             }
-            let is_old = router.seq == 0 || router.latest > router.seq;
+            let is_old = router.seq == 0 || router.latest > router.seq || router.doubted;
             let patience = patience * 2u32.saturating_pow(router.unanswered.min(10));
             let patience = patience.min(MAX_PATIENCE);
             let requested = router.requested.map(|at| now.saturating_duration_since(at));

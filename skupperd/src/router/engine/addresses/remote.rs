@@ -82,6 +82,21 @@ impl RemoteAddresses {
         Update::Taken
     }
 
+    /// Whether these are all of its addresses.
+    pub(super) fn has_exactly(&self, addresses: &[Address]) -> bool {
+        let is_known = |address: &Address| match address.key.strip_prefix(MOBILE) {
+            Some(name) => {
+                let treatment = Treatment::from_wire(address.treatment);
+                self.mobile.get(name) == Some(&treatment)
+            }
+            None => {
+                let edge = address.key.strip_prefix(EDGE);
+                edge.is_some_and(|edge| self.edges.contains(edge))
+            }
+        };
+        addresses.len() == self.mobile.len() + self.edges.len() && addresses.iter().all(is_known)
+    }
+
     pub(super) fn remove(&mut self, key: &str, usage: &mut Usage, changes: &mut Changes) {
         let mobile = key.strip_prefix(MOBILE);
         let is_known = match key.strip_prefix(EDGE).filter(|_| mobile.is_none()) {
