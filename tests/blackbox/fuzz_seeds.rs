@@ -60,6 +60,16 @@ const TOLD: &[(&str, &str, &str)] = &[
     ("request", "too-long", "HTTP/1.1 400"),
     ("router", "each", "12 good 0 bad"),
     ("router", "side-C", "18 good 0 bad"),
+    ("site", "neighbour", "23 steps 1 connections 0 open"),
+    ("site", "neighbour", "served 1"),
+    ("site", "edge", "1 connections 1 open"),
+    ("site", "edge", "served 1"),
+    ("site", "client", "1 connections 1 open"),
+    ("site", "flood", "218 steps 1 connections 1 open"),
+    ("site", "hidden", "15 steps 1 connections 0 open"),
+    ("site", "many", "8 connections 2 open"),
+    ("site", "many", "served 1"),
+    ("site", "mute", "served 1"),
 ];
 
 #[test]
@@ -189,5 +199,23 @@ macro_rules! survives {
 
 survives! {
     answer: 1000, connection: 1000, credentials: 1000, manifest: 500, message: 5000, request: 1000,
-    router: 1000
+    router: 1000, site: 60
+}
+
+/// Programs of the hostile peer that no seed begins.
+#[test]
+fn a_site_survives_random_programs() {
+    let config = ProptestConfig {
+        cases: 60,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let programs = prop::collection::vec(any::<u8>(), 0..1500);
+    let result = TestRunner::new(config).run(&programs, |program| {
+        drop(fuzz::site(&program));
+        Ok(())
+    });
+    if let Err(e) = result {
+        panic!("{e}");
+    }
 }

@@ -1,6 +1,6 @@
-//! The bodies of the fuzz targets: one function for each decoder of remote bytes. `cargo xtask
-//! fuzz` runs them with libFuzzer, `tests/blackbox/fuzz_seeds.rs` with the seeds and mutations of
-//! them.
+//! The bodies of the fuzz targets: one function for each decoder of remote bytes, and one for a whole
+//! site under a peer that speaks nonsense. `cargo xtask fuzz` runs them with libFuzzer,
+//! `tests/blackbox/fuzz_seeds.rs` with the seeds and mutations of them.
 //!
 //! A body must return for every input without a panic, and [`heap::bounded`] limits its memory in
 //! proportion to the input. The returned text tells how far the input got, so that a test can check
@@ -12,12 +12,14 @@ mod credentials;
 pub mod heap;
 mod manifest;
 mod router;
+mod site;
 
 pub use access::{answer, request};
 pub use amqp::{connection, message};
 pub use credentials::credentials;
 pub use manifest::manifest;
 pub use router::router;
+pub use site::site;
 
 use std::{fs, path::Path};
 
@@ -25,7 +27,7 @@ use std::{fs, path::Path};
 pub type Body = fn(&[u8]) -> String;
 
 /// Every body by its name, which is that of its file in `fuzz/fuzz_targets` and of its seeds.
-pub const TARGETS: [(&str, Body); 7] = [
+pub const TARGETS: [(&str, Body); 8] = [
     ("answer", answer),
     ("connection", connection),
     ("credentials", credentials),
@@ -33,6 +35,7 @@ pub const TARGETS: [(&str, Body); 7] = [
     ("message", message),
     ("request", request),
     ("router", router),
+    ("site", site),
 ];
 
 /// The root of the fuzz crate.

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: fuzzes each decoder of remote input for a while.
+//! `cargo xtask fuzz`: fuzzes each decoder of remote input, and a site under a hostile peer, for a while.
 
 use crate::{
     setup::{self, Group},

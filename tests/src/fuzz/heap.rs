@@ -48,6 +48,11 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
+/// Bytes that this thread has allocated and not freed.
+pub fn live() -> isize {
+    LIVE.get()
+}
+
 /// Runs `f` and returns its result and the most bytes that it held at one time.
 pub fn peak<T>(f: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();

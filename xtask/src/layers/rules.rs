@@ -189,6 +189,11 @@ pub(super) const RULES: Rules = Rules {
             reason: "a RouterAccess has credentials, also where no TLS is spoken",
         },
         Exception {
+            file: "peering/accept.rs",
+            what: "nix",
+            reason: "a peek that clears the readiness of its socket",
+        },
+        Exception {
             file: "worker/accept.rs",
             what: "nix",
             reason: "accept4, a safe form of it",
