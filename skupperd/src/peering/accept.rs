@@ -178,15 +178,23 @@ pub(crate) async fn port(
 /// connection, are left to the handshake.
 async fn hello(socket: &TcpStream) -> io::Result<()> {
     let mut bytes = vec![0; MAX_HELLO];
-    let peek = || {
-        let n = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK)?;
-        if n < MAX_HELLO && is_partial_hello(&bytes[..n]) {
-            // Clears the readiness, which comes back with the next bytes.
-            return Err(io::ErrorKind::WouldBlock.into());
+    loop {
+        let ready = socket.ready(Interest::READABLE).await?;
+        let peek = || {
+            let n = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK)?;
+            // Of a peer that has closed nothing more comes, and its socket stays ready: to wait would
+            // be to spin.
+            if n < MAX_HELLO && is_partial_hello(&bytes[..n]) && !ready.is_read_closed() {
+                // Clears the readiness, which comes back with the next bytes.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        };
+        match socket.try_io(Interest::READABLE, peek) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
         }
-        Ok(())
-    };
-    socket.async_io(Interest::READABLE, peek).await
+    }
 }
 
 /// Whether these are the first bytes of a TLS handshake record that goes on.
@@ -286,6 +294,23 @@ mod tests {
         // None of them is silent but the newest: it is not the oldest that ends for it.
         add(&mut handshakes, &mut tasks, ip(251), true);
         assert_eq!(handshakes.open.len(), MAX_HANDSHAKES);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_closes_after_half_a_hello_is_left_to_the_handshake() {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.expect("a socket");
+        let addr = listener.local_addr().expect("an address");
+        let mut peer = std::net::TcpStream::connect(addr).expect("a connection");
+        let (socket, _) = listener.accept().await.expect("accepted");
+        let half = b"\x16\x03\x01\x02\x00\x01";
+        io::Write::write_all(&mut peer, half).expect("sent");
+        let short = Duration::from_millis(50);
+        let waits = tokio::time::timeout(short, hello(&socket)).await;
+        assert!(waits.is_err(), "{waits:?}");
+        drop(peer);
+        // It spun here before, and no timeout could end it.
+        hello(&socket).await.expect("the end of the connection");
     }
 
     #[test]
