@@ -159,7 +159,7 @@ fn set_owner(file: &File, dir: &DirHandle, name: &OsStr) -> io::Result<()> {
     }
 }
 
-fn copy_owner(file: &File, owner: &Metadata) -> io::Result<()> {
+pub(super) fn copy_owner(file: &File, owner: &Metadata) -> io::Result<()> {
     let mine = file.metadata()?;
     if (mine.uid(), mine.gid()) == (owner.uid(), owner.gid()) {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use super::{
     Layout, NamespaceDir, StoreError,
-    files::{PRIVATE, make_dirs, read_text, split},
+    files::{PRIVATE, copy_owner, make_dirs, read_text, split},
     format,
 };
 use crate::sys::trusted_path::O_NOFOLLOW;
@@ -32,14 +32,20 @@ impl OpenLock {
     fn open(path: &Path) -> io::Result<Self> {
         let (dir, name) = split(path)?;
         let dir = make_dirs(dir)?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
+        let mut options = OpenOptions::new();
+        options
             .read(true)
             .write(true)
             .mode(PRIVATE)
-            .custom_flags(O_NOFOLLOW)
-            .open(dir.join(name));
+            .custom_flags(O_NOFOLLOW);
+        let file = match options.clone().create_new(true).open(dir.join(name)) {
+            // Root's command may be the first one, and the daemon is another user.
+            Ok(new) => copy_owner(&new, &dir.file().metadata()?).map(|()| new),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                options.open(dir.join(name))
+            }
+            Err(error) => Err(error),
+        };
         match file {
             Ok(file) => Ok(Self {
                 file,
@@ -246,6 +252,20 @@ mod tests {
         std::fs::write(layout.instance_lock(), "7\n").unwrap();
         let expected = Some((7, DaemonState::Running));
         assert_eq!(layout.recorded_daemon(), expected);
+    }
+
+    #[test]
+    fn a_lock_file_belongs_to_the_owner_of_its_directory() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let root = tempfile::tempdir().unwrap();
+        // Only root can give a directory to another user; else both are this user's.
+        drop(chown(root.path(), Some(65534), Some(65534)));
+        let owner = std::fs::metadata(root.path()).unwrap().uid();
+        let path = root.path().join("lock");
+        for _ in 0..2 {
+            drop(lock(&path, true).unwrap());
+            assert_eq!(std::fs::metadata(&path).unwrap().uid(), owner);
+        }
     }
 
     #[test]
