@@ -13,8 +13,10 @@ const XML: &str =
 
 /// A successful call of each method in the named namespace, in this order. `%t` is the result of
 /// IssueToken.
-const CALLS: [&str; 15] = [
+const CALLS: [&str; 17] = [
     "Apply ss NS '{apiVersion: skupper.io/v2alpha1, kind: Listener, metadata: {name: l}, spec: {routingKey: k, host: 127.0.0.1, port: PORT}}'",
+    "ApplyWith ssa{sv} NS '{apiVersion: skupper.io/v2alpha1, kind: Listener, metadata: {name: m}, spec: {routingKey: k, host: 127.0.0.1, port: 1PORT}}' 1 create-only b true",
+    "InputErrors s NS",
     "Update ssss NS Listener l '{\"spec\": {\"routingKey\": \"other\"}}'",
     "List ss NS Listener",
     "Dump",
@@ -31,7 +33,7 @@ const CALLS: [&str; 15] = [
     "Drain",
 ];
 /// Methods that every user may call.
-const READING: [&str; 4] = ["List", "ListIssuers", "Dump", "Steering"];
+const READING: [&str; 5] = ["List", "InputErrors", "ListIssuers", "Dump", "Steering"];
 
 fn word(call: &str) -> &str {
     call.split(' ').next().expect("a word")
@@ -134,7 +136,13 @@ fn everybody(machine: &Machine, suite: &str) {
                 std::fs::write(machine.root().join("srv/token"), token).expect("a file");
             }
         }
-        // The next call activates the stopped service.
+        // The next call activates the stopped service. Before its end it would still answer.
+        if user != "stranger" {
+            wait_until("the end of the service", SOON, || {
+                let active = machine.run("systemctl is-active --quiet skupperd");
+                !active.status.success()
+            });
+        }
         machine.ok(
             "busctl --timeout=60 call io.skupper.Skupper1 /io/skupper/Skupper1 \
              org.freedesktop.DBus.Peer Ping",

@@ -147,7 +147,10 @@ async fn serve_until_closed(
         tokio::select! {
             () = connection.closed() => return Ok(ServeEnd::Closed),
             _ = &mut *stopped => {
-                close(connection).await?;
+                if let Err(error) = close(connection).await {
+                    let error = chain(&error);
+                    tracing::warn!(?bus, error, "cannot answer the last calls on D-Bus");
+                }
                 return Ok(ServeEnd::Stopped);
             }
             // Fails while the daemon is stopping.
@@ -174,7 +177,14 @@ async fn close(connection: Connection) -> zbus::Result<()> {
             .path(PATH)
             .build()
             .await?;
-        peer.ping().await?;
+        // The policy of the system bus lets nobody call a service but by its name. The refusal comes
+        // back in the same order.
+        if let Err(error) = peer.ping().await {
+            tracing::debug!(
+                error = chain(&error),
+                "cannot ping the own connection on D-Bus"
+            );
+        }
     }
     connection.graceful_shutdown().await;
     Ok(())
