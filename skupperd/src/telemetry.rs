@@ -38,6 +38,7 @@ fn targets_of(module: LogModule) -> &'static [&'static str] {
         LogModule::Router => &["skupperd::router", "skupperd::core"],
         LogModule::Links => &[
             "skupperd::link",
+            "skupperd::peering",
             "skupperd::core",
             "skupperd::worker",
             "skupperd::messages",
@@ -154,13 +155,14 @@ mod tests {
     ];
     /// Modules whose job Skupper's router does not have: its controller or the system does it there.
     /// A rule without a module is for them too.
-    const NOT_OF_A_ROUTER: [&str; 10] = [
+    const NOT_OF_A_ROUTER: [&str; 11] = [
         "access",
         "daemon",
         "manifest",
         "netlink",
         "pki",
         "reconcile",
+        "simulation",
         "store",
         "sys",
         "telemetry",
