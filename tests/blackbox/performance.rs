@@ -1,8 +1,11 @@
-//! Latency of a link. The bounds are wide: they catch an extra wait, not a slow machine.
+//! Latency and cost of a link. The bounds are wide: they catch an extra wait or an expensive feature,
+//! not a slow machine.
 
 use skupper_tests::{
     echo::{connect, round_trip, works},
     site::{echo, linked, service},
+    skip::skip,
+    system_calls,
 };
 use std::{
     net::SocketAddr,
@@ -72,4 +75,32 @@ fn long_lived_echo_for_60_seconds() {
         std::thread::sleep(Duration::from_secs(6));
     }
     assert!(count >= 180, "{count}");
+}
+
+/// For the request and for the answer each site waits, reads and writes, in a build of any profile.
+/// Timers and heartbeats add calls, so the least of several counts is taken; one call more for each
+/// round trip is too many.
+#[test]
+fn a_round_trip_takes_six_system_calls_at_each_site() {
+    const COUNT: u32 = 200;
+    let (a, b, _server, addr) = service();
+    let mut socket = connect(addr).expect("a connection");
+    let mut round_trips = || {
+        for _ in 0..COUNT {
+            assert_eq!(round_trip(&mut socket, &[7; 64]).expect("back"), [7; 64]);
+        }
+    };
+    round_trips();
+    let sites = [a.pid(), b.pid()];
+    let counts: Option<Vec<u64>> = (0..5)
+        .map(|_| Some(system_calls::count(&sites, &mut round_trips)?.0))
+        .collect();
+    let Some(counts) = counts else {
+        skip("tracing of processes is not permitted");
+        return;
+    };
+    let least = counts.iter().min().expect("five counts");
+    let each = *least as f64 / f64::from(COUNT);
+    println!("{each:.2} system calls for each round trip, of {counts:?}");
+    assert!(each < 13.0, "{each:.2} system calls for each round trip");
 }

@@ -19,6 +19,7 @@ mod ports;
 pub mod site;
 pub mod skip;
 pub mod stress;
+pub mod system_calls;
 pub mod tls;
 pub mod token;
 pub mod token_issuer;

@@ -71,15 +71,22 @@ impl Worktree {
         // An interrupted build leaves it behind.
         worktree.remove();
         let path = worktree.0.to_string_lossy();
-        sh::run(git().args(["worktree", "add", "--quiet", "--detach", &path, id]))?;
+        // By force: git may know one of this path whose directory is gone.
+        let add = ["worktree", "add", "--quiet", "--force", "--detach"];
+        sh::run(git().args(add).args([&*path, id]))?;
         ensure!(worktree.0.is_dir(), "git made no worktree in {path}");
         Ok(worktree)
     }
 
     fn remove(&self) {
-        // Each step may find nothing to do.
+        // Each step may find nothing to do. Other worktrees of the clone are left alone.
+        let path = self.0.to_string_lossy();
+        drop(
+            git()
+                .args(["worktree", "remove", "--force", &path])
+                .output(),
+        );
         drop(fs::remove_dir_all(&self.0));
-        drop(git().args(["worktree", "prune"]).status());
     }
 }
 
