@@ -25,8 +25,10 @@ fn the_api_lists_the_network_and_its_connections() {
         );
         let links = get(site, "routerlinks?status=up");
         assert_eq!(links["count"], 1, "{links:#}");
-        let service = get(site, "services/echo%40tcp");
-        assert_eq!(service["results"]["isBound"], true, "{service:#}");
+        // Statuses lag behind the network.
+        wait_until("the service", SOON, || {
+            get(site, "services/echo%40tcp")["results"]["isBound"] == true
+        });
     }
     let client = socket.local_addr().expect("an address");
     let path = format!("connections?state=active&sourcePort={}", client.port());

@@ -411,6 +411,6 @@ fn invalid_namespaces_of_listeners_are_reported() {
     ]);
     wait_until("the reason", SOON, || {
         let message = site.wait_status("Listener", "l", "Error");
-        message.contains("CAP_SYS_ADMIN is missing, and asking /run/skupperd-netns.sock: No such")
+        message.contains("no CAP_SYS_ADMIN, and cannot reach /run/skupperd-netns.sock: No such")
     });
 }

@@ -12,9 +12,10 @@ use super::{
     routing::{flood_with_link_states, hello},
 };
 use skupper_tests::{
+    SOON,
     echo::connect,
     hostile_peer::{Credentials, HostilePeer},
-    resident,
+    resident, wait_until,
 };
 use skupperd::amqp::performative::Role;
 use std::{
@@ -216,7 +217,9 @@ fn services_are_unaffected_by_all_attacks_at_once() {
     );
     assert!(grown.iter().all(|mib| mib * MIB < MOST), "{grown:?} MiB");
     for site in sites {
-        assert!(site.http("GET /healthz").starts_with("HTTP/1.1 200"));
+        wait_until("an end of the attacks", SOON, || {
+            site.http("GET /healthz").starts_with("HTTP/1.1 200")
+        });
     }
     scene.assert_linked();
 }
