@@ -1,5 +1,6 @@
 //! Log entries: their fields, security-relevant records, and the log level.
 
+use crate::tls;
 use skupper_tests::{
     SOON,
     bus::Bus,
@@ -19,10 +20,13 @@ fn a_lack_of_descriptors_is_logged_now_and_then() {
     let addr = free_addr();
     site.connector("echo", "echo", server.addr);
     site.listener("echo", "echo", addr);
+    // A client that has not begun TLS holds one descriptor and no server's, so all are used up.
+    let idle = free_addr();
+    tls::listener(&site, "idle", idle, "");
     site.start_through(&["prlimit", "--nofile=120:120"]);
-    wait_until("the service", SOON, || works(addr));
-    let clients: Vec<_> = (0..120)
-        .map(|_| connect(addr).expect("queued by the kernel"))
+    wait_until("the service", SOON, || works(addr) && !refused(idle));
+    let clients: Vec<_> = (0..240)
+        .map(|_| connect(idle).expect("queued by the kernel"))
         .collect();
     let lines = || {
         let log = site.log();
