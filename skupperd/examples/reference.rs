@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         let path = dir.join(file);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
-    let command = skupperd::cli::Command::command();
+    let command = skupperd::cli::CommandLine::command();
     let mut command = command.disable_help_subcommand(true);
     command.build();
     write_page(&command, &date()?, dir)?;

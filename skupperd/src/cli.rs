@@ -94,7 +94,7 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-pub(crate) type Outcome = Result<(), Failure>;
+pub(crate) type CommandResult = Result<(), Failure>;
 
 fn invalid(text: impl Into<String>) -> Failure {
     Failure::Invalid(vec![text.into()])
@@ -117,7 +117,7 @@ fn invalid(text: impl Into<String>) -> Failure {
         "skupper listener create backend 8080 --host 127.0.0.1",
     ]),
 )]
-pub struct Command {
+pub struct CommandLine {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
@@ -251,7 +251,7 @@ enum Noun {
     ]))]
     Top {
         #[command(flatten)]
-        format: output::Format,
+        format: output::OutputArgs,
     },
     /// Serve a web page of the network on 127.0.0.1 until interrupted, and print its address
     #[command(after_help = examples(&[
@@ -267,18 +267,18 @@ enum Noun {
     #[command(after_help = examples(&["skupper manifest", "skupper manifest -o json"]))]
     Manifest {
         #[command(flatten)]
-        output: output::Format,
+        output: output::OutputArgs,
     },
     /// Print the version
     #[command(after_help = examples(&["skupper version", "skupper version -o yaml"]))]
     Version {
         #[command(flatten)]
-        output: output::Format,
+        output: output::OutputArgs,
     },
 }
 
 /// Runs a command and returns its exit code.
-pub fn run(command: Command) -> ExitCode {
+pub fn run(command: CommandLine) -> ExitCode {
     match dispatch(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Invalid(lines)) => {
@@ -300,7 +300,7 @@ pub fn run(command: Command) -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Outcome {
+fn dispatch(command: CommandLine) -> CommandResult {
     if let Noun::Version { output } = &command.noun {
         return version::print_version(output);
     }
@@ -364,6 +364,6 @@ mod tests {
 
     #[test]
     fn the_command_tree_is_valid() {
-        Command::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 }

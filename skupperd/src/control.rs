@@ -38,7 +38,7 @@ mod units;
 mod wait;
 
 #[cfg(feature = "cli")]
-pub use client::{ConnectError, Daemon, DaemonClient};
+pub use client::{BusConnectError, Daemon, DaemonClient};
 pub use error::Error;
 #[cfg(feature = "daemon")]
 pub use restart::is_restarting;

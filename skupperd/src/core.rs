@@ -26,14 +26,14 @@ pub use site::{
 use crate::{
     flows::FlowLog,
     listen::ListenerSockets,
-    messages::{Command, CoreEvent, CoreSender, Recipient, Senders},
+    messages::{Command, CoreEvent, CoreSender, EventScope, Senders},
     service::policy::ListenerPolicies,
     steer::{OwnSockets, Steer, accel::Acceleration},
     sys::clock,
 };
 use context::CoreContext;
 use handle::Inbox;
-use queue::{SiteQueues, Work};
+use queue::{QueuedWork, SiteQueues};
 use request::answer;
 use site::Site;
 use std::{
@@ -60,7 +60,7 @@ const QUEUEING: Duration = Duration::from_millis(2);
 const CLOCK_EVERY: usize = 64;
 
 /// In place of a site, for what concerns all of them. Ids of sites begin at 1.
-const EVERYBODY: u32 = 0;
+const ALL_SITES: u32 = 0;
 
 /// All sites, and what they share.
 pub struct Core {
@@ -83,7 +83,7 @@ impl Core {
     ) -> (Self, watch::Receiver<u64>) {
         let sockets = ListenerSockets::new(steer, acceleration, own, policies);
         if sockets.has_adopted() {
-            workers.broadcast(|| Command::Hold(true));
+            workers.broadcast(|| Command::KeepClientsWaiting(true));
         }
         let (ctx, status_changes) = CoreContext::new(sender, workers, sockets, flow_log);
         let core = Self {
@@ -146,8 +146,8 @@ impl Core {
                 && let Some(work) = self.queues.pop(site)
             {
                 match work {
-                    Work::Request(request) => self.request(request),
-                    Work::Event(event) => self.site_event(site, event),
+                    QueuedWork::Request(request) => self.request(request),
+                    QueuedWork::Event(event) => self.site_event(site, event),
                 }
                 now = clock::now();
             }
@@ -179,7 +179,7 @@ impl Core {
 
     fn queue_event(&mut self, event: CoreEvent) {
         if let Some(site) = self.recipient(&event) {
-            self.queues.push(site, Work::Event(event));
+            self.queues.push(site, QueuedWork::Event(event));
         }
     }
 
@@ -187,7 +187,7 @@ impl Core {
     fn queue_request(&mut self, request: CoreRequest) {
         match request {
             CoreRequest::Site(site, _) | CoreRequest::RemoveSite(site, _) => {
-                self.queues.push(site, Work::Request(request));
+                self.queues.push(site, QueuedWork::Request(request));
             }
             _ => self.request(request),
         }
@@ -203,10 +203,12 @@ impl Core {
 
     /// Ends the time after a restart in which clients wait.
     fn end_grace(&mut self, now: Instant) {
-        let has_held = || self.sites.values().any(Site::has_held_listeners);
-        if self.ctx.sockets.end_grace(now, has_held) {
+        let has_waiting_clients = || self.sites.values().any(Site::has_held_listeners);
+        if self.ctx.sockets.end_grace(now, has_waiting_clients) {
             self.sites.values_mut().for_each(Site::release_listeners);
-            self.ctx.workers.broadcast(|| Command::Hold(false));
+            self.ctx
+                .workers
+                .broadcast(|| Command::KeepClientsWaiting(false));
         }
     }
 
@@ -262,9 +264,9 @@ impl Core {
     /// The site that an event is for. `None`: its connection has ended.
     fn recipient(&self, event: &CoreEvent) -> Option<u32> {
         match event.recipient() {
-            Recipient::Site(site) => Some(site),
-            Recipient::Connection(key) => Some(self.ctx.connections.get(&key)?.site),
-            Recipient::Everybody => Some(EVERYBODY),
+            EventScope::Site(site) => Some(site),
+            EventScope::Connection(key) => Some(self.ctx.connections.get(&key)?.site),
+            EventScope::AllSites => Some(ALL_SITES),
         }
     }
 

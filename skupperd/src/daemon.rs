@@ -25,12 +25,12 @@ use crate::{
     core::{self, Core, CoreHandle, CoreRequest},
     flows::FlowLog,
     messages::{Command, CoreSender, STEERED, Senders},
-    netlink::local_routes::Routes,
-    observe::{self, Health},
+    netlink::local_routes::LocalRoutes,
+    observe::{self, LoopHealth},
     proxy::Proxy,
     reconcile::{Reconciler, Reload},
     service::policy::ListenerPolicies,
-    steer::{OwnSockets, Table, accel::Acceleration},
+    steer::{OwnSockets, OwnerTable, accel::Acceleration},
     store::{DaemonState, InstanceLock, Layout, Watcher},
     sys::{self, DescriptorStore, InheritedDescriptors, MemoryPressure},
     telemetry::{self, Logging},
@@ -139,7 +139,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
     })?;
 
     // Dropped last: connections need their routes while they drain.
-    let routes = Arc::new(Routes::default());
+    let routes = Arc::new(LocalRoutes::default());
     let control = runtime_builder()
         .build()
         .context("cannot start the runtime of the main thread")?;
@@ -147,7 +147,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
         let watcher = Watcher::new(&layout);
         let (reload, reloads) = mpsc::channel::<Reload>(1);
         let (stop, stops) = mpsc::channel::<()>(1);
-        let health = Health::new(senders.clone(), events.clone());
+        let health = LoopHealth::new(senders.clone(), events.clone());
         let listing = steering.source.listing.clone();
         let grant_sockets = GrantSockets::new(&handover.descriptors);
         let (unit_states, unit_states_writer) = unit_states(bus);
@@ -260,14 +260,14 @@ fn record_state(lock: &InstanceLock, state: DaemonState) {
 async fn start_accepting(
     events: &CoreHandle,
     senders: &Senders,
-    table: Arc<Table>,
+    table: Arc<OwnerTable>,
     sockets: Vec<Vec<TcpListener>>,
 ) {
     if events.ask(CoreRequest::ReleaseUnclaimed).await.is_err() {
-        tracing::error!("the core has ended; accepting no steered connections");
+        tracing::error!("core stopped; refusing steered connections");
         return;
     }
-    senders.send_each(sockets, |sockets| Command::ActiveSteering {
+    senders.send_each(sockets, |sockets| Command::AcceptSteered {
         key: STEERED,
         table: table.clone(),
         sockets,
@@ -284,7 +284,7 @@ async fn stop_accepting(events: &CoreHandle, descriptor_store: &DescriptorStore,
     if restarting {
         tracing::info!("restarting: new clients wait for the next process");
     } else if events.ask(CoreRequest::RefuseClients).await.is_err() {
-        tracing::error!("the core has ended; listening sockets close with the process");
+        tracing::error!("core stopped; closing listening sockets");
     }
 }
 

@@ -7,21 +7,20 @@
 
 mod connection;
 mod exchange;
-mod news;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod updates;
 pub(crate) mod vanflow;
 
-pub use connection::{Begin, Ending, Entry, FlowSide, Record, Side};
-pub use exchange::{Exchange, ObserveError, Protocol};
-pub use news::{News, ObservedFlow};
+pub use connection::{ConnectionRecord, ConnectionSide, Ending, FlowStart, FlowWriter, ServerInfo};
+pub use exchange::{Exchange, Protocol, StopReason};
 pub use requests::{RequestKey, RequestRecord};
+pub use updates::{FlowUpdate, ObservedFlow};
 
-use connection::Flow;
-use news::Item;
+use connection::FlowState;
 use parking_lot::{Mutex, MutexGuard};
-use requests::{Request, UnseenCounts};
+use requests::{ObservedRequest, UnobservedCounts};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
@@ -29,6 +28,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
+use updates::QueuedUpdate;
 
 /// Ended connections that each worker remembers.
 pub const REMEMBERED: usize = 1000;
@@ -73,7 +73,7 @@ pub fn site_name(id: &str) -> &str {
 /// A service with counters of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
-    pub side: Side,
+    pub side: ConnectionSide,
     /// The site of this host.
     pub here: Arc<SiteName>,
     pub routing_key: Arc<str>,
@@ -83,7 +83,7 @@ pub struct ServiceKey {
 
 /// Counters of a service. One worker writes them.
 #[derive(Debug, Default)]
-struct Service {
+struct ServiceCounters {
     opened: AtomicU64,
     closed: AtomicU64,
     read: AtomicU64,
@@ -94,7 +94,7 @@ struct Service {
 
 /// Totals of a service since the daemon was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct ServiceTotals {
     /// Connections that have got a server, or ended without one.
     pub opened: u64,
     /// Those of them that have ended.
@@ -117,17 +117,17 @@ fn add(cell: &AtomicU64, n: u64) {
 
 #[derive(Debug, Default)]
 struct WorkerFlows {
-    next: u64,
-    live: BTreeMap<u64, Arc<Flow>>,
-    ended: VecDeque<Arc<Flow>>,
-    requests: VecDeque<Arc<Request>>,
+    last_number: u64,
+    live: BTreeMap<u64, Arc<FlowState>>,
+    ended: VecDeque<Arc<FlowState>>,
+    requests: VecDeque<Arc<ObservedRequest>>,
     /// Queued for vanflow emitters, by source.
-    news: HashMap<Arc<str>, VecDeque<Item>>,
-    services: HashMap<ServiceKey, Arc<Service>>,
+    news: HashMap<Arc<str>, VecDeque<QueuedUpdate>>,
+    services: HashMap<ServiceKey, Arc<ServiceCounters>>,
 }
 
 impl WorkerFlows {
-    fn service(&mut self, key: ServiceKey) -> Arc<Service> {
+    fn service(&mut self, key: ServiceKey) -> Arc<ServiceCounters> {
         if let Some(service) = self.services.get(&key) {
             return service.clone();
         }
@@ -169,7 +169,7 @@ struct AllFlows {
     /// Whether a vanflow emitter waits for news of a worker.
     listened: Vec<AtomicBool>,
     link_errors: Mutex<BTreeMap<(String, &'static str), u64>>,
-    unseen: UnseenCounts,
+    unobserved: UnobservedCounts,
 }
 
 impl FlowLog {
@@ -178,7 +178,7 @@ impl FlowLog {
             by_worker: (0..workers).map(|_| Mutex::default()).collect(),
             listened: (0..workers).map(|_| AtomicBool::default()).collect(),
             link_errors: Mutex::default(),
-            unseen: UnseenCounts::default(),
+            unobserved: UnobservedCounts::default(),
         }))
     }
 
@@ -189,8 +189,8 @@ impl FlowLog {
 
     /// A number that no other record has. 0 is the router of a source.
     fn number(&self, worker: usize, worker_flows: &mut WorkerFlows) -> u64 {
-        worker_flows.next += 1;
-        worker_flows.next * self.0.by_worker.len() as u64 + worker as u64
+        worker_flows.last_number += 1;
+        worker_flows.last_number * self.0.by_worker.len() as u64 + worker as u64
     }
 
     /// A number for a record that is not a connection.
@@ -200,27 +200,27 @@ impl FlowLog {
     }
 
     /// A connection has begun at a worker.
-    pub fn begin(&self, worker: usize, begin: Begin) -> Entry {
+    pub fn begin(&self, worker: usize, begin: FlowStart) -> FlowWriter {
         let mut n = 0;
         let flow = match self.worker_flows(worker) {
             Some(mut worker_flows) => {
                 n = self.number(worker, &mut worker_flows);
-                let flow = Arc::new(Flow::new(n, begin));
+                let flow = Arc::new(FlowState::new(n, begin));
                 worker_flows.live.insert(n, flow.clone());
-                if flow.side() == Side::Listener {
+                if flow.side() == ConnectionSide::Listener {
                     worker_flows.notify(&flow);
                 }
                 flow
             }
             // An unknown worker: its connections are not stored.
-            None => Arc::new(Flow::new(0, begin)),
+            None => Arc::new(FlowState::new(0, begin)),
         };
-        Entry::new(self.clone(), worker, n, flow)
+        FlowWriter::new(self.clone(), worker, n, flow)
     }
 
     /// What each service has carried.
-    pub fn services(&self) -> BTreeMap<ServiceKey, Totals> {
-        let mut all: BTreeMap<ServiceKey, Totals> = BTreeMap::new();
+    pub fn services(&self) -> BTreeMap<ServiceKey, ServiceTotals> {
+        let mut all: BTreeMap<ServiceKey, ServiceTotals> = BTreeMap::new();
         for worker in 0..self.0.by_worker.len() {
             let services: Vec<_> = match self.worker_flows(worker) {
                 Some(worker_flows) => worker_flows
@@ -233,7 +233,7 @@ impl FlowLog {
             for (key, service) in services {
                 let read = service.read.load(Ordering::Relaxed);
                 let wrote = service.wrote.load(Ordering::Relaxed);
-                let (sent, received) = key.side.ways(read, wrote);
+                let (sent, received) = key.side.client_and_server_bytes(read, wrote);
                 let closed = service.closed.load(Ordering::Relaxed);
                 let totals = all.entry(key).or_default();
                 totals.closed += closed;
@@ -247,9 +247,9 @@ impl FlowLog {
     }
 
     /// The newest connections, newest first.
-    pub fn records(&self, query: &Query) -> Vec<Record> {
+    pub fn records(&self, query: &Query) -> Vec<ConnectionRecord> {
         let Query { filter, limit, .. } = *query;
-        let wanted = |flow: &&Arc<Flow>| {
+        let wanted = |flow: &&Arc<FlowState>| {
             let namespace = query.namespace.as_ref();
             namespace.is_none_or(|namespace| flow.is_of(namespace))
         };
@@ -274,7 +274,7 @@ impl FlowLog {
                 flows.extend(worker_flows.ended.iter().filter(wanted).cloned());
             }
         }
-        flows.sort_by_key(|flow| std::cmp::Reverse(flow.began()));
+        flows.sort_by_key(|flow| std::cmp::Reverse(flow.started_at()));
         flows.truncate(limit);
         flows.iter().map(|flow| flow.record()).collect()
     }
@@ -291,7 +291,7 @@ impl FlowLog {
     }
 
     /// Counts a connection that was connected to a server, or ended without one.
-    fn count(&self, worker: usize, key: ServiceKey) -> Option<Arc<Service>> {
+    fn count(&self, worker: usize, key: ServiceKey) -> Option<Arc<ServiceCounters>> {
         let service = self.worker_flows(worker)?.service(key);
         add(&service.opened, 1);
         Some(service)

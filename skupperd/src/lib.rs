@@ -5,7 +5,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
-//! | 1 | [`manifest`]: YAML to `model`; [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
+//! | 1 | [`manifest`]: YAML to `model`, settings (`manifest::settings`); [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs; [`http_server`]: what the HTTP servers share |
 //! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`netlink`]: sockets and routes of the kernel |
 //! | 3 | [`steer`]: accept sockets, acceleration, BPF |
 //! | 4 | [`link`]: TLS and AMQP on a socket; [`flows`]: records of connections; [`access`]: grants and tokens; [`workload`]: servers that selectors match, clients of this host |

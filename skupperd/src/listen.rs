@@ -82,7 +82,7 @@ impl ListenerSockets {
     }
 
     /// Whether such clients may be waiting at one of these bind ranges.
-    pub(crate) fn holds(&self, bind_ranges: &[BindRange]) -> bool {
+    pub(crate) fn has_waiting_clients(&self, bind_ranges: &[BindRange]) -> bool {
         match &self.adopted {
             AdoptedRanges::Waiting(held)
             | AdoptedRanges::Applied(held, _)
@@ -150,12 +150,16 @@ impl ListenerSockets {
         }
     }
 
-    /// Ends the time in which clients wait, when it is over or `has_held` says that none has to.
-    pub(crate) fn end_grace(&mut self, now: Instant, has_held: impl FnOnce() -> bool) -> bool {
+    /// Ends the time in which clients wait, when it is over or `any_client_waits` is false.
+    pub(crate) fn end_grace(
+        &mut self,
+        now: Instant,
+        any_client_waits: impl FnOnce() -> bool,
+    ) -> bool {
         let AdoptedRanges::Grace(_, until) = self.adopted else {
             return false;
         };
-        if now < until && has_held() {
+        if now < until && any_client_waits() {
             return false;
         }
         self.adopted = AdoptedRanges::Over;
@@ -196,13 +200,16 @@ mod tests {
         let mut sockets = sockets(&[held]);
         let (done, mut answer) = oneshot::channel();
         sockets.release_unclaimed(done);
-        assert!(sockets.holds(&[held]) && !sockets.holds(&[bind_range(8081)]));
+        assert!(
+            sockets.has_waiting_clients(&[held])
+                && !sockets.has_waiting_clients(&[bind_range(8081)])
+        );
         assert!(answer.try_recv().is_err());
         sockets.settle(now);
-        assert!(answer.try_recv().is_ok() && sockets.holds(&[held]));
+        assert!(answer.try_recv().is_ok() && sockets.has_waiting_clients(&[held]));
         assert!(!sockets.end_grace(now, || true));
         assert!(sockets.end_grace(now + GRACE, || true));
-        assert!(!sockets.holds(&[held]) && !sockets.has_adopted());
+        assert!(!sockets.has_waiting_clients(&[held]) && !sockets.has_adopted());
         assert!(!sockets.end_grace(now + GRACE, || true));
     }
 

@@ -13,14 +13,14 @@ use crate::{
         performative::{Attach, Error as AmqpError},
     },
     link::{
-        conn::{ConnKey, Kind, stream_end::StreamReply},
+        conn::{ConnKey, ConnectionKind, stream_end::StreamReply},
         driver::{ConnectionEnd, MessageOrigin},
         handshake::{Established, RevocationList},
         intake::IntakePermit,
     },
     model::Role,
     service::{policy::ListenerPolicy, view::SiteView},
-    steer::Table,
+    steer::OwnerTable,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -64,7 +64,7 @@ pub type ServerTls = Arc<ArcSwap<ServerConfig>>;
 
 /// What is accepted on a port.
 #[derive(Clone)]
-pub(crate) enum Port {
+pub(crate) enum AcceptPort {
     /// Links of other routers, as this RouterAccess.
     Links {
         /// Name of the resource.
@@ -94,7 +94,7 @@ pub(crate) struct DialledConnection {
 pub(crate) enum CoreEvent {
     Accepted {
         site: u32,
-        port: Port,
+        port: AcceptPort,
         established: Box<Established>,
     },
     Dialled {
@@ -164,29 +164,29 @@ pub(crate) enum CoreEvent {
 
 /// Whom an event concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recipient {
+pub(crate) enum EventScope {
     Site(u32),
     /// The site of this connection.
     Connection(ConnKey),
-    Everybody,
+    AllSites,
 }
 
 impl CoreEvent {
-    pub(crate) fn recipient(&self) -> Recipient {
+    pub(crate) fn recipient(&self) -> EventScope {
         match self {
             Self::Accepted { site, .. }
             | Self::Dialled { site, .. }
             | Self::DialFailed { site, .. }
             | Self::Superseded { site, .. }
-            | Self::Probed { site, .. } => Recipient::Site(*site),
+            | Self::Probed { site, .. } => EventScope::Site(*site),
             Self::Ended { key, .. }
             | Self::ControlReady { key }
             | Self::Message { key, .. }
             | Self::ClientAttached { key, .. }
             | Self::ClientDetached { key, .. }
             | Self::ClientCredit { key, .. }
-            | Self::LinkAttached { key, .. } => Recipient::Connection(*key),
-            Self::Changed => Recipient::Everybody,
+            | Self::LinkAttached { key, .. } => EventScope::Connection(*key),
+            Self::Changed => EventScope::AllSites,
         }
     }
 }
@@ -253,15 +253,15 @@ pub enum Command {
         socket: TcpListener,
     },
     /// Accept steered connections, each for the owner of its destination address.
-    ActiveSteering {
+    AcceptSteered {
         /// What [`Self::Unlisten`] knows this by.
         key: u64,
         /// Owners of addresses.
-        table: Arc<Table>,
+        table: Arc<OwnerTable>,
         sockets: Vec<TcpListener>,
     },
     /// Clients for whom no connector is reachable wait until there is one; or no more.
-    Hold(bool),
+    KeepClientsWaiting(bool),
     /// Stop accepting; with `cut` its connections end too.
     Unlisten {
         listener: u64,
@@ -309,7 +309,7 @@ pub enum Command {
 pub struct NewConnection {
     pub(crate) key: ConnKey,
     pub(crate) group: ConnKey,
-    pub(crate) kind: Kind,
+    pub(crate) kind: ConnectionKind,
     pub(crate) site: u32,
     pub(crate) dialled: bool,
     pub(crate) established: Established,

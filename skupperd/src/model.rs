@@ -36,9 +36,10 @@ pub use netns::Netns;
 pub use prefix::ServicePrefix;
 pub use resource::{
     AccessRole, Certificate, Connector, Endpoint, Link, LinkAccess, Listener, Meta,
-    MultiKeyListener, Observer, REDEEMED_TOKEN, Resource, Role, RouterAccess, Site, Spec, Strategy,
+    MultiKeyListener, ObserverMode, REDEEMED_TOKEN, Resource, Role, RouterAccess, Site, Spec,
+    Strategy,
 };
-pub use secret::{Proxy, Secret};
+pub use secret::{HttpProxy, Secret};
 pub use selector::{Selector, matches};
 pub use serial::SerialNumber;
 pub use server::ServerHost;
@@ -47,7 +48,9 @@ pub use settings::{
     LinkSettings, ListenerSettings, LogLevel, LogModule, LogRule, ProxyProtocol, SettingTexts,
     Settings, SiteSettings, UserRef,
 };
-pub use status::{Condition, ConditionStatus, ConditionType, Draft, Phase, State, Status};
+pub use status::{
+    Condition, ConditionState, ConditionStatus, ConditionType, Phase, Status, StatusDraft,
+};
 pub use syntax::{
     Host, Name, Namespace, RoutingKey, SiteId, SyntaxError, check_host, check_name,
     check_namespace, parse_port,

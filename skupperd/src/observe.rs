@@ -10,7 +10,7 @@ mod readers;
 mod routes;
 mod server;
 
-pub use health::Health;
+pub use health::LoopHealth;
 pub use metrics::render;
 pub use routes::SteeringSource;
-pub use server::{ObserveError, ServeAddresses, serve};
+pub use server::{ObserverServerError, ServeAddresses, serve};

@@ -36,7 +36,7 @@ pub enum OperateError {
     Failed(String),
 }
 
-type Outcome<T> = Result<T, OperateError>;
+type OperateResult<T> = Result<T, OperateError>;
 
 /// Error lines of what needs a site, where the namespace has none.
 pub const NO_SITE: [&str; 2] = [

@@ -10,4 +10,4 @@ pub(crate) mod dial;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
-pub use dial::{LinkSpec, Target};
+pub use dial::{DialTarget, LinkSpec};

@@ -3,7 +3,7 @@
 //! The daemon and the command call this room to get credentials: [`issuer_for`] and [`server_for`] take
 //! those that the user supplied ([`supplied`]) and otherwise issue them ([`issue`]) with a CA of the
 //! site's own ([`issuer`]), which is made on first need, replaced when it is due and then trusted for an
-//! overlap. Every certificate that lets somebody in is recorded ([`identity`]), so that it can be
+//! overlap. Every client certificate is recorded ([`identity`]), so that it can be
 //! revoked. [`tls`] makes configurations for links and token redemption, [`service_tls`] those for
 //! listeners and connectors.
 //!
@@ -21,7 +21,7 @@ mod template;
 mod tls;
 
 pub use client::check_client;
-pub use identity::{Identity, identify, identify_pem, issued};
+pub use identity::{CertificateIdentity, identify, identify_pem, issued};
 pub use issue::{
     CertificateRequest, Subject, certificate_hosts, ensure_certificate, ensure_server,
     issue_client, new_code, renewal,

@@ -1,4 +1,19 @@
 //! Listeners and connectors: TCP connections on this host and the streams they are bridged to.
+//!
+//! Each worker has one [`Proxy`], its [`Acceptor`]. It owns the connections of clients and of servers on
+//! this worker, counts them, and ends those of a listener or connector that is removed.
+//!
+//! The worker calls it with each client that it accepts (`listener`) and with each stream that arrives:
+//! one for a connector (`connector`), or the answer to a client, which it finds by the number of its
+//! reply address. A client whose connector is at this site is bridged to the server directly (`local`).
+//! Any other connection is a `tcp::TcpEnd`, the end of two streams.
+//!
+//! A connection is admitted (`policy`), secured if the listener has TLS (`tls`), given a connector, and
+//! carried until both directions have ended or one is reset. `flow` records it, and `http` observes its
+//! requests.
+//!
+//! It never listens on a socket and never changes a route. While memory is short it takes no new
+//! connections.
 
 mod connector;
 mod flow;
@@ -15,7 +30,7 @@ mod unix;
 use crate::sys;
 use crate::{
     flows::FlowLog,
-    link::conn::{Outcome, stream_end::End},
+    link::conn::{DeliveryOutcome, stream_end::End},
     messages::AcceptedClient,
     service::policy::ListenerPolicies,
     steer::accel::Acceleration,
@@ -37,7 +52,7 @@ pub struct Proxy {
     /// Clients by the number of their reply address.
     clients: RefCell<HashMap<u64, Rc<TcpEnd>>>,
     /// Connections by the listener or connector they belong to.
-    owned: RefCell<HashMap<u64, Vec<Weak<dyn Cut>>>>,
+    owned: RefCell<HashMap<u64, Vec<Weak<dyn Disconnect>>>>,
     open: Cell<usize>,
     acceleration: Arc<Acceleration>,
     pressure: MemoryPressure,
@@ -45,14 +60,14 @@ pub struct Proxy {
 }
 
 /// A connection that ends when its listener or connector does.
-trait Cut {
-    fn cut(&self);
+trait Disconnect {
+    fn disconnect(&self);
 }
 
 /// Counts an open connection for as long as it lives.
-struct OpenConnection(Rc<Proxy>);
+struct ConnectionCount(Rc<Proxy>);
 
-impl Drop for OpenConnection {
+impl Drop for ConnectionCount {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
     }
@@ -79,13 +94,13 @@ impl Proxy {
         })
     }
 
-    fn count_open(&self) -> Option<OpenConnection> {
+    fn count_open(&self) -> Option<ConnectionCount> {
         let this = self.this.upgrade()?;
         self.open.set(self.open.get() + 1);
-        Some(OpenConnection(this))
+        Some(ConnectionCount(this))
     }
 
-    fn own(&self, entity: u64, connection: Weak<dyn Cut>) {
+    fn register(&self, entity: u64, connection: Weak<dyn Disconnect>) {
         let mut owned = self.owned.borrow_mut();
         let list = owned.entry(entity).or_default();
         // Ended ones are swept when the list would grow: constant cost for each connection.
@@ -119,16 +134,16 @@ impl Acceptor for Proxy {
         worker: &Rc<Worker>,
         stream: IncomingStream,
         reply_number: Option<u64>,
-    ) -> Result<End, Outcome> {
+    ) -> Result<End, DeliveryOutcome> {
         match reply_number {
             Some(number) => {
                 let client = self.clients.borrow_mut().remove(&number);
-                let client = client.ok_or(Outcome::Released)?;
+                let client = client.ok_or(DeliveryOutcome::Released)?;
                 client.answered_by(stream.source, &stream.head);
                 Ok(client)
             }
             // Another router may have a server for it, and memory.
-            None if self.pressure.is_high() => Err(Outcome::Released),
+            None if self.pressure.is_high() => Err(DeliveryOutcome::Released),
             None => self.serve(worker, stream),
         }
     }
@@ -144,7 +159,7 @@ impl Acceptor for Proxy {
     fn cut(&self, entity: u64) {
         let owned = self.owned.borrow_mut().remove(&entity);
         for connection in owned.into_iter().flatten().filter_map(|c| c.upgrade()) {
-            connection.cut();
+            connection.disconnect();
         }
     }
 

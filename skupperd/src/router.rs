@@ -11,7 +11,7 @@
 //! After each call it carries out the outputs of [`Router::poll_output`].
 //!
 //! A neighbour is heard (its HELLO has come), then in two-way contact (its HELLO names us), then lost.
-//! Another router is named (in somebody's link state), known (its RA or link state has come),
+//! Another router is named (in another router's link state), known (its RA or link state has come),
 //! unreachable for a while, and forgotten.
 //!
 //! It never reads a clock or a socket, never waits, and never carries deliveries other than control
@@ -25,9 +25,9 @@ mod routes;
 mod tests;
 
 pub use control::{ControlError, is_address, is_id};
-pub use engine::{Config, NetworkRouter, Output, Router, TooMany, Work};
+pub use engine::{NetworkRouter, Output, Router, RouterConfig, RoutingWork, TooMany};
 pub use paths::Origins;
 pub use routes::{
-    AddressRoute, Choice, ConnId, Exclude, LocalCandidate, Outstanding, Remote, RouterRoute,
-    Routes, Target, Treatment,
+    AddressRoute, Choice, ConnId, Exclusions, LocalCandidate, OutstandingDelivery, ParsedAddress,
+    Remote, RouterRoute, Routes, Treatment,
 };

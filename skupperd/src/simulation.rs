@@ -22,9 +22,9 @@ use crate::{
     },
     flows::FlowLog,
     link::handshake::{self, RevocationList, RevokedCertificates},
-    messages::{CoreEvent, Port, Senders, ServerTls, core_channel},
+    messages::{AcceptPort, CoreEvent, Senders, ServerTls, core_channel},
     model::{ConnectorSettings, Role},
-    pki::Identity,
+    pki::CertificateIdentity,
     service::{
         policy::ListenerPolicies,
         view::{SiteView, TargetHost},
@@ -113,7 +113,11 @@ impl Simulation {
 
     /// Connects a peer that has shown this certificate. Returns its end of the connection, on which it
     /// speaks from SASL on.
-    pub fn connect(&self, port: SimulatedPort, identity: Option<Identity>) -> DuplexStream {
+    pub fn connect(
+        &self,
+        port: SimulatedPort,
+        identity: Option<CertificateIdentity>,
+    ) -> DuplexStream {
         let (ours, peers) = tokio::io::duplex(PIPE);
         let port = self.port(port);
         let key = self.core.next_key();
@@ -134,13 +138,13 @@ impl Simulation {
         peers
     }
 
-    fn port(&self, port: SimulatedPort) -> Port {
+    fn port(&self, port: SimulatedPort) -> AcceptPort {
         let role = match port {
             SimulatedPort::InterRouter => Role::InterRouter,
             SimulatedPort::Edge => Role::Edge,
-            SimulatedPort::Local => return Port::Local,
+            SimulatedPort::Local => return AcceptPort::Local,
         };
-        Port::Links {
+        AcceptPort::Links {
             access: ACCESS.into(),
             role,
             tls: self.tls.clone(),

@@ -1,8 +1,19 @@
-//! How client connections reach listeners: through sockets bound to each address ([`Plain`]), or
+//! How client connections reach listeners: through sockets bound to each address ([`SocketBindings`]), or
 //! steered by the kernel to a few accept sockets that all listeners share ([`start`], [`Steer`]).
 //!
 //! Either way, an open listener keeps other programs from its address, and an address that another
 //! program uses is an error.
+//!
+//! The daemon calls [`start`] once, for its own network namespace; [`NetnsSteering`] steers in others. The
+//! core binds the ranges of listeners to their owners ([`Steer::apply`]). Workers accept on the sockets
+//! that the kernel steers to, and find the owner of a connection's destination in the [`OwnerTable`].
+//!
+//! A range is reserved, bound, moved to another owner without refusing a client, and ended. After a
+//! restart it is adopted first, and ends unless a listener claims it: descriptors and pinned programs
+//! outlive the process ([`SteeringHandover`]).
+//!
+//! [`accel`] shortens the path of bytes within the host. This room accepts no connections, and takes none
+//! from a program that listens on the same address and port.
 
 pub mod accel;
 #[cfg(feature = "ebpf")]
@@ -31,8 +42,8 @@ mod table;
 pub use listing::{AcceptSocket, Listing, SteeredAddress};
 pub use netns_steering::NetnsSteering;
 pub use own::OwnSockets;
-pub use plain::Plain;
-pub use table::{Owner, Owners, Table};
+pub use plain::SocketBindings;
+pub use table::{Owner, OwnerTable, Owners};
 
 use crate::{
     netlink::socket::Netlink,
@@ -133,7 +144,7 @@ pub struct SteeringHandover {
 
 /// Counts of new TCP connections to this host since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct SteeringTotals {
     /// Steered to an accept socket of this daemon.
     pub hits: u64,
     /// Left alone, because no binding names their destination.
@@ -143,22 +154,22 @@ pub struct Totals {
 }
 
 /// Reads the totals; `None` if that fails.
-pub type Meter = Arc<dyn Fn() -> Option<Totals> + Send + Sync>;
+pub type ReadTotals = Arc<dyn Fn() -> Option<SteeringTotals> + Send + Sync>;
 
 /// Lists bindings and accept sockets.
-pub type Lister = Arc<dyn Fn() -> Listing + Send + Sync>;
+pub type ListBindings = Arc<dyn Fn() -> Listing + Send + Sync>;
 
 /// Steering by the kernel, in operation.
 pub struct ActiveSteering {
     pub steer: Box<dyn Steer>,
     /// Finds the owner of a connection's destination.
-    pub table: Arc<Table>,
+    pub table: Arc<OwnerTable>,
     /// Listening, non-blocking sockets for each worker.
     pub sockets: Vec<Vec<TcpListener>>,
     /// Counts connections.
-    pub meter: Meter,
+    pub meter: ReadTotals,
     /// Lists bindings and accept sockets.
-    pub listing: Lister,
+    pub listing: ListBindings,
     /// Why clients are refused during a restart; `None` if they wait.
     pub not_kept: Option<String>,
 }
@@ -204,7 +215,7 @@ pub fn sweep() -> Result<Vec<PathBuf>, pins::PinError> {
     if !home.exists() {
         return Ok(Vec::new());
     }
-    pins::Home::open(home)?.sweep()
+    pins::PinRoot::open(home)?.sweep()
 }
 
 /// Built without eBPF: always an error.

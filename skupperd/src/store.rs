@@ -9,7 +9,7 @@
 //! All files are written by [`write_file`]: a crash at any time leaves the old file or the new one, on
 //! disk and complete. Others may write to some of the directories, and root's command works in those of
 //! the daemon's user: no symbolic link of others is followed (`sys::trusted_path`). This room never
-//! decides what runs; it only says what is written, and by whom it could be ([`ForeignPath`]).
+//! decides what runs; it only reports what is written, and who can write it ([`ForeignPath`]).
 
 mod edit;
 mod files;

@@ -97,7 +97,7 @@ pub fn prepare_proxied(socket: &SockRef<'_>) -> io::Result<()> {
     prepare(socket)
 }
 
-/// Makes a connection end with a reset when it is closed, as if nobody listened: unsent data is
+/// Makes a connection end with a reset when it is closed, as a closed port does: unsent data is
 /// discarded and the kernel keeps no state.
 pub fn reset_on_close(socket: SockRef<'_>) {
     if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {

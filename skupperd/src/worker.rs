@@ -1,4 +1,18 @@
 //! A data-plane worker: one thread, one single-threaded runtime, the connections and streams on it.
+//!
+//! A [`Worker`] owns what its thread carries: the connections of links, each with a task of
+//! [`crate::link::driver`]; the sockets on which it accepts clients; streams on their way through this
+//! site (`transit`); streams handed to and from other workers (relays). TCP connections of this host
+//! belong to its [`Acceptor`], the proxy.
+//!
+//! The core sends it [`Command`]s over one channel and gets [`CoreEvent`]s. Connections report to it
+//! (`connection_events`), and the proxy takes a connection of a link for a stream ([`Worker::trunk`]).
+//!
+//! It serves until [`Command::Drain`]: then it accepts no clients, and reports when the proxy has no
+//! connections left. After a restart, clients wait here until a connector can be reached again.
+//!
+//! It shares no state with other workers, and never changes a route: it decides by the [`SiteView`] that
+//! the core published last.
 
 mod accept;
 mod commands;
@@ -12,7 +26,10 @@ pub use streams::temp_address;
 use crate::{
     amqp::message::MessageHead,
     link::{
-        conn::{ConnKey, ConnectionState, Kind, LinkConnection, Outcome, stream_end::End},
+        conn::{
+            ConnKey, ConnectionKind, ConnectionState, DeliveryOutcome, LinkConnection,
+            stream_end::End,
+        },
         driver::{self, ConnectionEnd},
         handshake::Established,
         wire::Wire,
@@ -22,7 +39,7 @@ use crate::{
         failures::Failures,
         view::{ConnectorTarget, SiteView},
     },
-    steer::Table,
+    steer::OwnerTable,
     sys,
     worker::stream_source::StreamSource,
 };
@@ -48,7 +65,7 @@ pub trait Acceptor {
         worker: &Rc<Worker>,
         stream: IncomingStream,
         reply_number: Option<u64>,
-    ) -> Result<End, Outcome>;
+    ) -> Result<End, DeliveryOutcome>;
     /// Takes a client of a listener. Returns it if no connector is reachable.
     fn client(&self, worker: &Rc<Worker>, client: AcceptedClient) -> Option<AcceptedClient>;
     /// Ends the connections of a removed listener or connector.
@@ -63,7 +80,6 @@ pub struct IncomingStream {
     pub source: StreamSource,
     /// Connection for answers.
     pub reply_conn: Option<Rc<LinkConnection>>,
-    /// Link that it arrived on.
     pub link: ConnKey,
 }
 
@@ -172,12 +188,12 @@ impl Worker {
         };
         let mut state = ConnectionState::new(new.key, new.kind, amqp, wire);
         state.chunks = rest;
-        if new.kind == Kind::Control && new.dialled {
+        if new.kind == ConnectionKind::Control && new.dialled {
             state.attach_fixed();
         }
         let conn = LinkConnection::new(new.key, new.group, new.kind, new.site, native, state);
         self.conns.borrow_mut().insert(new.key, conn.clone());
-        if matches!(new.kind, Kind::Data | Kind::Edge) {
+        if matches!(new.kind, ConnectionKind::Data | ConnectionKind::Edge) {
             self.trunks
                 .borrow_mut()
                 .entry(new.group)
@@ -256,7 +272,12 @@ impl Worker {
         });
     }
 
-    fn accept_steered(self: &Rc<Self>, key: u64, table: &Arc<Table>, sockets: Vec<TcpListener>) {
+    fn accept_steered(
+        self: &Rc<Self>,
+        key: u64,
+        table: &Arc<OwnerTable>,
+        sockets: Vec<TcpListener>,
+    ) {
         for socket in sockets {
             let (worker, table) = (self.clone(), table.clone());
             self.accept_with(key, socket, move |socket| {

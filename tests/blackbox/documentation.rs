@@ -117,7 +117,7 @@ fn parse(block: &Block) -> Result<(), String> {
         let line = line.trim_start().trim_start_matches("sudo ");
         let words = words(line);
         match words.first().map(String::as_str) {
-            Some("skupper") => match skupperd::cli::Command::try_parse_from(&words) {
+            Some("skupper") => match skupperd::cli::CommandLine::try_parse_from(&words) {
                 Err(e) if e.use_stderr() => return Err(e.to_string()),
                 _ => {}
             },

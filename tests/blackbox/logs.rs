@@ -37,7 +37,7 @@ fn a_lack_of_descriptors_is_logged_now_and_then() {
     wait_until("the second line", SOON, || lines().len() > 1);
     let lines = lines();
     assert!(lines.len() <= 3, "{lines:#?}");
-    assert!(!lines[1].contains("unsaid=0"), "{lines:#?}");
+    assert!(!lines[1].contains("suppressed=0"), "{lines:#?}");
     drop(clients);
     wait_until("the service to work again", SOON, || works(addr));
 }
@@ -174,10 +174,10 @@ fn grants_redemptions_and_links_are_logged_with_fields() {
         ],
         &["link is up", "namespace=\"default\"", "remote=\"b-"],
         &[
-            "link has ended",
+            "link closed",
             "namespace=\"default\"",
             "remote=\"b-",
-            "why=",
+            "reason=",
         ],
     ] {
         wait_until(&record.join(" "), SOON, || lines(record));

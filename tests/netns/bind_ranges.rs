@@ -70,7 +70,7 @@ fn bind_ranges() -> impl Strategy<Value = BindRange> {
         } else {
             [0, 16, 64, 126, 127, 128]
         };
-        Network::around(address, lengths[n])
+        Network::containing(address, lengths[n])
     });
     let ports = prop_oneof![
         (100..106u16).prop_map(Ports::One),

@@ -8,7 +8,7 @@ use skupper_ebpf::Binding;
 use skupper_tests::{SOON, echo::refused, netns, skip::skip, wait_until};
 use skupperd::steer::{
     bpf::{PinState, Steering},
-    pins::{Home, PinError},
+    pins::{PinError, PinRoot},
 };
 use std::{
     fs::File,
@@ -26,7 +26,7 @@ use std::{
 const INSTANCE: &str = "one";
 
 /// A directory for pins. `None`, after a skip, without eBPF.
-fn home(dir: &Path) -> Option<Home> {
+fn home(dir: &Path) -> Option<PinRoot> {
     if !netns::enter() {
         return None;
     }
@@ -34,7 +34,7 @@ fn home(dir: &Path) -> Option<Home> {
     netns::run("mount", &["--make-rprivate", "/"]);
     let at = dir.to_str().expect("text");
     netns::run("mount", &["-t", "bpf", "bpf", at]);
-    let home = Home::open(&dir.join("skupper")).expect("a place for pins");
+    let home = PinRoot::open(&dir.join("skupper")).expect("a place for pins");
     match open(&home, "probe", 0) {
         Ok((mut probe, _)) => {
             probe.end().expect("ended");
@@ -48,7 +48,7 @@ fn home(dir: &Path) -> Option<Home> {
     }
 }
 
-fn open(home: &Home, instance: &str, release: u64) -> Result<(Steering, PinState), PinError> {
+fn open(home: &PinRoot, instance: &str, release: u64) -> Result<(Steering, PinState), PinError> {
     let netns = File::open("/proc/thread-self/ns/net").expect("a network namespace");
     Steering::open_release(netns.as_fd(), home, instance, None, release)
 }

@@ -63,7 +63,6 @@ pub fn target() -> PathBuf {
 
 pub use ports::free_port;
 
-/// The root of the workspace.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }

@@ -73,7 +73,6 @@ impl Site {
         self.root().join("namespaces/default/input/resources")
     }
 
-    /// The log of the daemon.
     pub fn log(&self) -> String {
         fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }

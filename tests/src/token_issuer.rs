@@ -17,7 +17,7 @@ use std::{
 pub type IssuerStream = StreamOwned<ServerConnection, TcpStream>;
 
 /// What a redemption brings.
-pub struct Answer {
+pub struct IssuerAnswer {
     /// The CA in its Secret.
     pub ca: String,
     /// The certificate and key in its Secret.
@@ -39,7 +39,7 @@ pub struct TokenIssuer {
 
 impl TokenIssuer {
     /// Answers every redemption of a token of this name.
-    pub fn start(name: &str, answer: &Answer) -> Self {
+    pub fn start(name: &str, answer: &IssuerAnswer) -> Self {
         let body = documents(name, answer);
         Self::answering(move |stream| {
             let head = format!(
@@ -106,7 +106,7 @@ fn read_request(stream: &mut impl Read) {
     }
 }
 
-fn documents(name: &str, answer: &Answer) -> String {
+fn documents(name: &str, answer: &IssuerAnswer) -> String {
     let encode = |text: &str| STANDARD.encode(text);
     let (certificate, key) = &answer.credentials;
     let (host, port) = (answer.endpoint.ip(), answer.endpoint.port());

@@ -28,11 +28,11 @@ use std::process::ExitCode;
 #[command(name = "cargo xtask", about = "Tasks of the skupperd project")]
 struct Cli {
     #[command(subcommand)]
-    word: Word,
+    task: Task,
 }
 
 #[derive(Subcommand)]
-enum Word {
+enum Task {
     /// Install the dependencies of builds and tests, after listing them
     Setup(setup::Args),
     /// Start two linked sites on this machine, and a web server that is reached through them
@@ -56,18 +56,18 @@ enum Word {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().word {
-        Word::Setup(args) => setup::run(&args),
-        Word::Demo(args) => demo::run(&args),
+    let done = match Cli::parse().task {
+        Task::Setup(args) => setup::run(&args),
+        Task::Demo(args) => demo::run(&args),
         // Prints counts instead of an error.
-        Word::Test(args) => return test::run(&args),
-        Word::Bench(args) => bench::run(&args),
-        Word::Fuzz(args) => fuzz::run(&args),
-        Word::Lint => lint::run(),
-        Word::Deb(args) => package::run(&args, package::Format::Deb),
-        Word::Rpm(args) => package::run(&args, package::Format::Rpm),
-        Word::Man => package::man(),
-        Word::Layers => layers::run(),
+        Task::Test(args) => return test::run(&args),
+        Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Lint => lint::run(),
+        Task::Deb(args) => package::run(&args, package::Format::Deb),
+        Task::Rpm(args) => package::run(&args, package::Format::Rpm),
+        Task::Man => package::man(),
+        Task::Layers => layers::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

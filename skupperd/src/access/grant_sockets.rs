@@ -150,7 +150,7 @@ fn listener(fd: std::os::fd::OwnedFd) -> io::Result<TcpListener> {
 async fn refuse_clients(socket: tokio::net::TcpListener) {
     loop {
         let (client, peer) = accept("grants", || socket.accept()).await;
-        tracing::debug!(%peer, "connection closed: the namespace has no grants");
+        tracing::debug!(%peer, "closing connection: the namespace has no grants");
         drop(client);
     }
 }

@@ -1,10 +1,18 @@
 //! The access grants of a namespace: their codes, deadlines and counts of redemptions, in a file.
 //!
-//! The reconcile loop sets the grants and what redeemers are offered; the grant server redeems. A
-//! grant is created with its resource, is open until its deadline or until all its redemptions are
-//! used, and is removed with its resource. A redemption is on disk before its response is sent: a
-//! crash never allows more redemptions than the resource does. The store opens no sockets and
-//! issues no certificate without counting it.
+//! A [`GrantStore`] owns that file, the resources of the grants, and what redeemers are offered. The
+//! reconcile loop sets both ([`GrantStore::set`], [`GrantStore::set_offer`]) and reads what statuses show
+//! ([`GrantStore::info`]); the grant server redeems ([`GrantStore::redeem`]). They share the store behind
+//! a lock.
+//!
+//! A grant is created with its resource, is open until its deadline or until all its redemptions are
+//! used, and is removed with its resource. Its id, code and deadline stay the same across restarts.
+//!
+//! A redemption is on disk before its response is sent: a crash never allows more redemptions than the
+//! resource does. Whatever can fail is done before that, so a failed redemption does not count.
+//!
+//! The store opens no sockets, does not limit attempts (the server does), and gives out no certificate
+//! without counting it.
 
 use super::link_documents;
 use crate::{
@@ -105,7 +113,7 @@ pub struct LinkOffer {
     pub issuers: BTreeMap<Option<Name>, Issuer>,
 }
 
-/// What the resource of a grant does not have.
+/// The state of a grant: everything that its resource does not contain.
 #[derive(Clone, Serialize, Deserialize)]
 struct StoredGrant {
     id: String,
@@ -125,9 +133,7 @@ pub struct Redemption {
     /// The Link and its credentials, as YAML.
     pub documents: String,
     pub grant: Name,
-    /// Subject of the certificate.
     pub subject: String,
-    /// Serial number of the certificate.
     pub serial: String,
 }
 
@@ -145,7 +151,6 @@ pub struct GrantStore {
     path: PathBuf,
     /// As it is on disk: a change counts once it is written.
     file: GrantsFile,
-    /// The resources.
     specs: BTreeMap<Name, AccessGrant>,
     offer: LinkOffer,
 }

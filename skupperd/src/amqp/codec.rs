@@ -7,5 +7,5 @@ mod list;
 
 pub use decode::{DecodeError, Reader};
 pub use encode::{encode, string, symbol, uint, ulong};
-pub use fields::Fields;
+pub use fields::ListFields;
 pub use list::List;

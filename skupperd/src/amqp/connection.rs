@@ -45,7 +45,7 @@ pub use config::{AttachArgs, Config, LINK_BYTES, Limits, MAX_TRANSFER_HEADER};
 pub use event::{ApiError, ConnectionError, DeliveryId, Event, LinkId, SessionId};
 use parser::Parser;
 pub use state::SESSION_WINDOW;
-use state::{Link, Session, Totals};
+use state::{AmqpLink, MemoryTotals, Session};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -63,9 +63,9 @@ pub struct Connection {
     free_sessions: Vec<u16>,
     /// Local channel + 1 by remote channel.
     channels: Vec<u16>,
-    links: Vec<Option<Link>>,
+    links: Vec<Option<AmqpLink>>,
     free_links: Vec<u32>,
-    totals: Totals,
+    totals: MemoryTotals,
     parser: Parser,
     events: VecDeque<Event>,
     /// Largest frame in bytes, each direction.
@@ -102,7 +102,7 @@ impl Connection {
             channels: Vec::new(),
             links: Vec::new(),
             free_links: Vec::new(),
-            totals: Totals::default(),
+            totals: MemoryTotals::default(),
             parser: Parser::default(),
             events: VecDeque::new(),
             max_in: cfg.max_frame_size as usize,
@@ -191,11 +191,11 @@ impl Connection {
         ConnectionError(error)
     }
 
-    fn link(&self, link: LinkId) -> Option<&Link> {
+    fn link(&self, link: LinkId) -> Option<&AmqpLink> {
         self.links.get(link.index())?.as_ref()
     }
 
-    fn link_mut(&mut self, link: LinkId) -> Option<&mut Link> {
+    fn link_mut(&mut self, link: LinkId) -> Option<&mut AmqpLink> {
         self.links.get_mut(link.index())?.as_mut()
     }
 

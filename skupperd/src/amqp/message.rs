@@ -4,7 +4,7 @@
 mod head;
 
 use super::{
-    codec::{DecodeError, Fields, Reader, encode, ulong},
+    codec::{DecodeError, ListFields, Reader, encode, ulong},
     value::Value,
 };
 use bytes::{BufMut, Bytes, BytesMut};
@@ -178,7 +178,7 @@ fn map(value: Value) -> Result<Vec<(Value, Value)>, DecodeError> {
     }
 }
 
-fn annotations(f: &mut Fields<'_>) -> Result<RouterAnnotations, DecodeError> {
+fn annotations(f: &mut ListFields<'_>) -> Result<RouterAnnotations, DecodeError> {
     let flags = f.u32()?.unwrap_or(0);
     let to_override = f.string()?;
     let ingress = f.string()?;
@@ -204,7 +204,7 @@ fn annotations(f: &mut Fields<'_>) -> Result<RouterAnnotations, DecodeError> {
     })
 }
 
-fn properties(f: &mut Fields<'_>) -> Result<Properties, DecodeError> {
+fn properties(f: &mut ListFields<'_>) -> Result<Properties, DecodeError> {
     let some = |v: Value| Some(v).filter(|v| *v != Value::Null);
     Ok(Properties {
         message_id: some(f.value()?),

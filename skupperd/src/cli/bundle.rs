@@ -1,6 +1,6 @@
 //! `skupper system generate-bundle`: a site in one file, for a host that has only the packages.
 
-use super::{Failure, Outcome, archive::Archive, invalid, output, target::CommandTarget};
+use super::{CommandResult, Failure, archive::Archive, invalid, output, target::CommandTarget};
 use crate::{
     manifest::to_yaml,
     model::check_name,
@@ -50,7 +50,7 @@ enum BundleForm {
     ShellScript,
 }
 
-pub(super) fn run(target: &CommandTarget, options: &BundleOptions) -> Outcome {
+pub(super) fn run(target: &CommandTarget, options: &BundleOptions) -> CommandResult {
     check_name(&options.name).map_err(|e| invalid(format!("bundle name is not valid: {e}")))?;
     let namespace = target.layout.namespace(target.name());
     let namespace = match &options.input {

@@ -1,6 +1,6 @@
 //! Shell completion of names of resources and namespaces, and of settings.
 
-use super::{Command, Global, command_target, target::CommandTarget};
+use super::{CommandLine, Global, command_target, target::CommandTarget};
 use crate::{cli::show, manifest::settings::settings_of, model::Kind};
 use clap::{CommandFactory, FromArgMatches};
 use clap_complete::{
@@ -11,7 +11,7 @@ use std::{env, ffi::OsStr};
 
 /// Prints completions and ends the process if a shell asks for them (variable `COMPLETE`); else returns.
 pub fn complete() {
-    CompleteEnv::with_factory(Command::command).complete();
+    CompleteEnv::with_factory(CommandLine::command).complete();
 }
 
 /// Completes names of resources of a kind.
@@ -81,7 +81,7 @@ fn candidates(
 fn target_of_command_line() -> Option<CommandTarget> {
     let words = env::args_os().skip_while(|word| word != "--").skip(1);
     // The line is not finished, so it may not parse.
-    let command = Command::command().ignore_errors(true);
+    let command = CommandLine::command().ignore_errors(true);
     let found = command.try_get_matches_from(words).ok()?;
     let global = Global::from_arg_matches(&found).ok()?;
     command_target(&global).ok()

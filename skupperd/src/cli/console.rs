@@ -5,7 +5,7 @@
 //! the host can connect to its loopback too.
 
 use super::{
-    Failure, Outcome,
+    CommandResult, Failure,
     daemon_http::{self, DaemonHttpError, DaemonResponse},
     output,
     target::CommandTarget,
@@ -50,7 +50,7 @@ pub(super) struct Console {
 }
 
 /// Prints the address of the daemon's own console where it serves one; else serves one until interrupted.
-pub(super) fn run(target: &CommandTarget, args: &Console) -> Outcome {
+pub(super) fn run(target: &CommandTarget, args: &Console) -> CommandResult {
     let runtime = target.layout.runtime().to_owned();
     // Only users who may see everything can read this file.
     if let Ok(url) = fs::read_to_string(runtime.join("console.url")) {
@@ -71,7 +71,7 @@ pub(super) fn run(target: &CommandTarget, args: &Console) -> Outcome {
     served.block_on(serve(runtime, args.port))
 }
 
-async fn serve(runtime: PathBuf, port: u16) -> Outcome {
+async fn serve(runtime: PathBuf, port: u16) -> CommandResult {
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = TcpListener::bind(addr)
         .await

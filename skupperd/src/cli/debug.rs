@@ -4,7 +4,7 @@ mod check;
 mod dump;
 mod steer;
 
-use super::{Outcome, examples::examples, output::Format, target::CommandTarget};
+use super::{CommandResult, examples::examples, output::OutputArgs, target::CommandTarget};
 use clap::Subcommand;
 use std::path::PathBuf;
 
@@ -24,23 +24,23 @@ pub(super) enum Verb {
     #[command(after_help = examples(&["skupper debug check", "skupper debug check -o json"]))]
     Check {
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
     /// Show the addresses that the kernel steers to listeners, and the sockets behind them
     #[command(after_help = examples(&["skupper debug steer", "skupper debug steer -o json"]))]
     Steer {
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
     /// Remove eBPF objects that daemons which no longer run left in the kernel
     #[command(after_help = examples(&["skupper debug sweep"]))]
     Sweep {
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
 }
 
-pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> CommandResult {
     match verb {
         Verb::Dump { file } => dump::run(target, &file),
         Verb::Check { format } => check::run(target, &format),

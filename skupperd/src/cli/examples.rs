@@ -17,7 +17,7 @@ pub(super) fn examples(lines: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::Command;
+    use crate::cli::CommandLine;
     use clap::{CommandFactory, Parser};
 
     /// Verbs with their paths. A noun has verbs below it and needs no example.
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn every_verb_has_an_example_and_each_example_parses() {
-        let mut tree = Command::command();
+        let mut tree = CommandLine::command();
         tree.build();
         let mut all = Vec::new();
         verbs(&tree, "skupper", &mut all);
@@ -63,7 +63,7 @@ mod tests {
                 let words = line
                     .split_whitespace()
                     .take_while(|w| !["|", ">"].contains(w));
-                if let Err(error) = Command::try_parse_from(words) {
+                if let Err(error) = CommandLine::try_parse_from(words) {
                     panic!("{line}: {error}");
                 }
             }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn every_option_and_argument_has_a_help_text() {
-        let mut tree = Command::command();
+        let mut tree = CommandLine::command();
         tree.build();
         let mut all = Vec::new();
         verbs(&tree, "skupper", &mut all);

@@ -3,7 +3,7 @@
 use super::completion;
 use crate::{
     manifest::settings::settings_of,
-    model::{Kind, Namespace, Observer, Selector, check_host, check_name, parse_port},
+    model::{Kind, Namespace, ObserverMode, Selector, check_host, check_name, parse_port},
 };
 use clap::{Arg, Args};
 use serde_json::{Value, json};
@@ -155,7 +155,7 @@ pub(super) fn set_transport(
 
 pub(super) fn set_observer(given: Option<&str>, spec: &mut Value, errors: &mut Vec<String>) {
     let Some(text) = given else { return };
-    let all = Observer::ALL.map(Observer::as_str);
+    let all = ObserverMode::ALL.map(ObserverMode::as_str);
     if all.contains(&text) {
         spec["observer"] = json!(text);
     } else {

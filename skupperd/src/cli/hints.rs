@@ -53,7 +53,7 @@ mod tests {
 
     fn hint_for(line: &str) -> Option<&'static str> {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let error = crate::cli::Command::try_parse_from(
+        let error = crate::cli::CommandLine::try_parse_from(
             std::iter::once("skupper".to_owned()).chain(words.clone()),
         );
         let error = error.unwrap_err();
@@ -80,7 +80,7 @@ mod tests {
         }
         assert_eq!(hint_for("nonsense"), None);
         // No hint is about a word that the command has by now.
-        let top = crate::cli::Command::command();
+        let top = crate::cli::CommandLine::command();
         assert!(!top.get_subcommands().any(|c| c.get_name() == "init"));
     }
 }

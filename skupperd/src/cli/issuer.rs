@@ -1,6 +1,8 @@
 //! `skupper issuer`
 
-use super::{Outcome, examples::examples, output, show, target::CommandTarget, view::ViewArgs};
+use super::{
+    CommandResult, examples::examples, output, show, target::CommandTarget, view::ViewArgs,
+};
 use clap::Subcommand;
 use serde_json::Value;
 
@@ -26,14 +28,14 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> CommandResult {
     match verb {
         Verb::Rotate { overlap } => rotate(target, overlap.as_deref()),
         Verb::Status { view } => status(target, &view),
     }
 }
 
-fn rotate(target: &CommandTarget, overlap: Option<&str>) -> Outcome {
+fn rotate(target: &CommandTarget, overlap: Option<&str>) -> CommandResult {
     target.rotate_issuers(overlap)?;
     output::print(
         "skupperd replaces the CAs of the site. Give linked sites new tokens or links before the \
@@ -41,7 +43,7 @@ fn rotate(target: &CommandTarget, overlap: Option<&str>) -> Outcome {
     )
 }
 
-fn status(target: &CommandTarget, view: &ViewArgs) -> Outcome {
+fn status(target: &CommandTarget, view: &ViewArgs) -> CommandResult {
     view.show(|| target.issuers().map(Value::Array), screen)
 }
 

@@ -1,7 +1,7 @@
 //! `skupper link`
 
 use super::{
-    Outcome, completion,
+    CommandResult, completion,
     examples::examples,
     invalid, output, show,
     target::CommandTarget,
@@ -90,7 +90,7 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> CommandResult {
     match verb {
         Verb::Generate { host, cost, name } => {
             let cost = Some(cost);
@@ -178,7 +178,7 @@ fn update(
     cost: Option<u32>,
     credentials: Option<String>,
     wait: &WaitArgs,
-) -> Outcome {
+) -> CommandResult {
     if cost.is_none() && credentials.is_none() {
         return Err(invalid(
             "nothing to change: give --cost or --tls-credentials",

@@ -3,7 +3,7 @@
 //! Tables are own code: columns of plain text, two blanks apart, without borders or wrapped cells, so that
 //! awk and cut read them. A table library costs more lines to configure than these.
 
-use super::{Failure, Outcome, invalid};
+use super::{CommandResult, Failure, invalid};
 use clap::Args;
 use serde_json::Value;
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 
 #[derive(Debug, Args)]
-pub(super) struct Format {
+pub(super) struct OutputArgs {
     /// Print a document instead: json or yaml
     #[arg(short = 'o', long = "output", value_name = "FORMAT")]
     output: Option<String>,
@@ -24,7 +24,7 @@ pub(super) enum Encoding {
     Yaml,
 }
 
-impl Format {
+impl OutputArgs {
     /// The encoding that `-o` names; none without it.
     pub(super) fn encoding(&self) -> Result<Option<Encoding>, Failure> {
         match self.output.as_deref() {
@@ -68,11 +68,11 @@ fn replace_controls(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// Prints text on standard output.
-pub(super) fn print(text: &str) -> Outcome {
+pub(super) fn print(text: &str) -> CommandResult {
     write(&visible(text))
 }
 
-fn write(text: &str) -> Outcome {
+fn write(text: &str) -> CommandResult {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     if !text.ends_with('\n') {
@@ -110,7 +110,7 @@ pub(super) fn error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible(text));
 }
 
-pub(super) fn document(value: &Value, encoding: Encoding) -> Outcome {
+pub(super) fn document(value: &Value, encoding: Encoding) -> CommandResult {
     let text = match encoding {
         Encoding::Json => serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?,
         Encoding::Yaml => serde_yaml::to_string(value).map_err(anyhow::Error::from)?,
@@ -118,7 +118,7 @@ pub(super) fn document(value: &Value, encoding: Encoding) -> Outcome {
     print(&text)
 }
 
-pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Outcome {
+pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> CommandResult {
     screen(&columns(header, rows))
 }
 
@@ -152,7 +152,7 @@ pub(super) fn lines(lines: &[(&str, String)]) -> String {
 }
 
 /// Prints text for people, with coloured states on a terminal.
-pub(super) fn screen(text: &str) -> Outcome {
+pub(super) fn screen(text: &str) -> CommandResult {
     match uses_colour() {
         true => write(&colour_states(&visible(text))),
         false => print(text),

@@ -3,7 +3,7 @@
 mod network_status;
 
 use super::{
-    Failure, Outcome, examples::examples, input_errors, output, show, target::CommandTarget,
+    CommandResult, Failure, examples::examples, input_errors, output, show, target::CommandTarget,
     view::ViewArgs,
 };
 use crate::{
@@ -25,15 +25,15 @@ pub(super) enum NetworkVerb {
     ]))]
     Status {
         /// Print Skupper's NetworkStatus document, as JSON or with -o yaml as YAML
-        #[arg(long)]
-        upstream: bool,
+        #[arg(long = "upstream")]
+        skupper_format: bool,
         #[command(flatten)]
         view: ViewArgs,
     },
 }
 
 /// `skupper status`
-pub(super) fn status(target: &CommandTarget, view: &ViewArgs) -> Outcome {
+pub(super) fn status(target: &CommandTarget, view: &ViewArgs) -> CommandResult {
     let any = Cell::new(false);
     let load = || {
         let all = site_overview(target)?;
@@ -48,9 +48,12 @@ pub(super) fn status(target: &CommandTarget, view: &ViewArgs) -> Outcome {
 }
 
 /// `skupper network`
-pub(super) fn network(target: &CommandTarget, verb: NetworkVerb) -> Outcome {
-    let NetworkVerb::Status { upstream, view } = verb;
-    if upstream {
+pub(super) fn network(target: &CommandTarget, verb: NetworkVerb) -> CommandResult {
+    let NetworkVerb::Status {
+        skupper_format,
+        view,
+    } = verb;
+    if skupper_format {
         let load = || Ok(network_status::of_sites(list(&sites(target)?, "")));
         view.show(load, |network| format!("{network:#}"))?;
     } else {
@@ -128,7 +131,7 @@ fn section(text: &mut String, (header, rows): (&[&str], Vec<Vec<String>>)) {
     }
 }
 
-type Table = (&'static [&'static str], Vec<Vec<String>>);
+type LinkTable = (&'static [&'static str], Vec<Vec<String>>);
 
 /// The message of a status that is not Ready; else empty.
 fn failure_message(status: &str, message: String) -> String {
@@ -139,7 +142,7 @@ fn failure_message(status: &str, message: String) -> String {
     }
 }
 
-fn links(all: &Value, site: &Value) -> Table {
+fn links(all: &Value, site: &Value) -> LinkTable {
     let dialled = list(all, "/links").iter().map(|link| {
         let (name, status, message) = show::status(link);
         let message = failure_message(&status, message);
@@ -162,7 +165,7 @@ fn links(all: &Value, site: &Value) -> Table {
     (header, dialled.chain(accepted).collect())
 }
 
-fn listeners(all: &Value) -> Table {
+fn listeners(all: &Value) -> LinkTable {
     let both = [list(all, "/listeners"), list(all, "/multiKeyListeners")];
     let rows = both.into_iter().flatten().map(|listener| {
         let text = |path: &str| show::text(listener, path);
@@ -175,7 +178,7 @@ fn listeners(all: &Value) -> Table {
     (header, rows.collect())
 }
 
-fn connectors(all: &Value) -> Table {
+fn connectors(all: &Value) -> LinkTable {
     let rows = list(all, "/connectors").iter().map(|connector| {
         let text = |path: &str| show::text(connector, path);
         let (name, status, message) = show::status(connector);

@@ -4,10 +4,10 @@
 //! All errors of the arguments are collected and reported together.
 
 use super::{
-    Failure, Outcome, completion,
+    CommandResult, Failure, completion,
     examples::examples,
     invalid,
-    output::{self, Encoding, Format},
+    output::{self, Encoding, OutputArgs},
     show,
     target::CommandTarget,
     view::ViewArgs,
@@ -151,7 +151,7 @@ pub(super) enum Verb<W: CliKind> {
         #[command(flatten)]
         create: CreateArgs<W>,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
 }
 
@@ -162,7 +162,7 @@ fn article(kind: Kind) -> &'static str {
     }
 }
 
-pub(super) fn run<W: CliKind>(target: &CommandTarget, verb: Verb<W>) -> Outcome {
+pub(super) fn run<W: CliKind>(target: &CommandTarget, verb: Verb<W>) -> CommandResult {
     match verb {
         Verb::Create {
             create,
@@ -210,7 +210,7 @@ pub(super) fn write_new(
     name: &str,
     value: &Value,
     force: bool,
-) -> Outcome {
+) -> CommandResult {
     let existing = if force {
         Existing::Replace
     } else {
@@ -270,7 +270,11 @@ fn new_resource<W: CliKind>(create: &CreateArgs<W>) -> Result<Value, Failure> {
 }
 
 /// Changes the given fields only: fields that this command does not know are kept.
-fn update<W: CliKind>(target: &CommandTarget, args: &UpdateArgs<W>, wait: &WaitArgs) -> Outcome {
+fn update<W: CliKind>(
+    target: &CommandTarget,
+    args: &UpdateArgs<W>,
+    wait: &WaitArgs,
+) -> CommandResult {
     let (kind, noun, name) = (W::KIND, W::NOUN, &args.name);
     let all = target.documents(kind)?;
     let found = all.iter().find(|v| v["metadata"]["name"] == *name);

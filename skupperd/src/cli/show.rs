@@ -1,6 +1,6 @@
 //! Status of the resources of a namespace: one in detail, or a table of all.
 
-use super::{Failure, Outcome, invalid, output, target::CommandTarget, view::ViewArgs};
+use super::{CommandResult, Failure, invalid, output, target::CommandTarget, view::ViewArgs};
 use crate::model::Kind;
 use serde_json::Value;
 use std::{cell::Cell, net::Ipv6Addr};
@@ -22,7 +22,7 @@ pub(super) fn print(
     name: Option<&str>,
     view: &ViewArgs,
     status: &StatusView<'_>,
-) -> Outcome {
+) -> CommandResult {
     let any = Cell::new(false);
     let load = || {
         let mut all = target.documents(status.kind)?;

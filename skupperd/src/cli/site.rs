@@ -1,10 +1,10 @@
 //! `skupper site`
 
 use super::{
-    Failure, Outcome, completion,
+    CommandResult, Failure, completion,
     examples::examples,
     invalid,
-    output::{self, Encoding, Format},
+    output::{self, Encoding, OutputArgs},
     overview::chosen_site,
     resource, show,
     target::CommandTarget,
@@ -100,7 +100,7 @@ pub(super) enum Verb {
         #[command(flatten)]
         options: SiteOptions,
         #[command(flatten)]
-        format: Format,
+        format: OutputArgs,
     },
 }
 
@@ -164,7 +164,7 @@ fn only_site(target: &CommandTarget) -> Result<String, Failure> {
 }
 
 /// Deletes all resources of a namespace.
-fn delete_all(target: &CommandTarget) -> Outcome {
+fn delete_all(target: &CommandTarget) -> CommandResult {
     for kind in Kind::ALL {
         for document in target.documents(kind)? {
             // Documents without a file, such as a site's own RouterAccess, are not found: ignore that.
@@ -174,7 +174,7 @@ fn delete_all(target: &CommandTarget) -> Outcome {
     Ok(())
 }
 
-pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> CommandResult {
     match verb {
         Verb::Create {
             name,

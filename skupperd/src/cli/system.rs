@@ -1,7 +1,7 @@
 //! `skupper system`
 
 use super::{
-    Failure, Outcome, bundle, examples::examples, invalid, output, show, system_status,
+    CommandResult, Failure, bundle, examples::examples, invalid, output, show, system_status,
     target::CommandTarget, unit, view::ViewArgs,
 };
 use crate::{
@@ -148,7 +148,7 @@ fn read(filename: Option<PathBuf>, verb: &str) -> Result<(PathBuf, String), Fail
     Ok((path, text))
 }
 
-pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> CommandResult {
     match verb {
         Verb::Install { reload_type } => unit::install(target, reload_type.as_deref()),
         Verb::Uninstall { force } => unit::uninstall(target, force),
@@ -176,7 +176,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
     }
 }
 
-fn adopt(target: &CommandTarget, dir: &Path) -> Outcome {
+fn adopt(target: &CommandTarget, dir: &Path) -> CommandResult {
     // Its resources name the namespace that the directory is named after.
     let name = dir.file_name().and_then(|name| name.to_str());
     let name = name.and_then(|name| Namespace::new(name).ok());
@@ -198,7 +198,7 @@ fn adopt(target: &CommandTarget, dir: &Path) -> Outcome {
     ))
 }
 
-fn delete(target: &CommandTarget, keys: &[Key]) -> Outcome {
+fn delete(target: &CommandTarget, keys: &[Key]) -> CommandResult {
     let mut missing = Vec::new();
     let mut deleted = BTreeSet::new();
     for key in keys {
@@ -225,7 +225,7 @@ fn delete(target: &CommandTarget, keys: &[Key]) -> Outcome {
 /// Longest time for a site to end.
 const SITE_END_TIMEOUT: Duration = Duration::from_secs(60);
 
-fn teardown(target: &CommandTarget, yes: bool) -> Outcome {
+fn teardown(target: &CommandTarget, yes: bool) -> CommandResult {
     let name = target.name();
     if !yes {
         output::error(&format!(

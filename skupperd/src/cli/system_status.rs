@@ -1,7 +1,7 @@
 //! `skupper system status`
 
 use super::{
-    Failure, Outcome, input_errors, kernel_state, output, overview::chosen_site, show,
+    CommandResult, Failure, input_errors, kernel_state, output, overview::chosen_site, show,
     target::CommandTarget, unit, view::ViewArgs,
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-pub(super) fn run(target: &CommandTarget, view: &ViewArgs) -> Outcome {
+pub(super) fn run(target: &CommandTarget, view: &ViewArgs) -> CommandResult {
     view.show(|| all(target), screen)?;
     target.ensure_running()
 }

@@ -14,7 +14,7 @@ use super::{
     output::{self, Progress},
 };
 use crate::{
-    control::{self, Bus, ConnectError, Daemon, DaemonClient, WaitGoal, WaitOutcome},
+    control::{self, Bus, BusConnectError, Daemon, DaemonClient, WaitGoal, WaitOutcome},
     manifest::ManifestError,
     model::{Key, Kind, Namespace},
     operate::{self, AppliedResource, Existing, LinkOptions, ParsedText, RevokedCertificate},
@@ -119,13 +119,13 @@ impl CommandTarget {
             None => Backend::Files(None),
             Some((_, Ok(client))) => Backend::Daemon(Box::new(client)),
             // It runs without a bus, or the bus started after it.
-            Some((bus, Err(ConnectError::NoDaemon))) if self.layout.holder().is_some() => {
+            Some((bus, Err(BusConnectError::NoDaemon))) if self.layout.holder().is_some() => {
                 Backend::Files(Some(format!("skupperd is not on the {bus} bus")))
             }
-            Some((_, Err(ConnectError::NoDaemon))) => {
+            Some((_, Err(BusConnectError::NoDaemon))) => {
                 Backend::Files(Some("skupperd is not running".to_owned()))
             }
-            Some((bus, Err(ConnectError::Bus(error)))) => {
+            Some((bus, Err(BusConnectError::Bus(error)))) => {
                 Backend::Files(Some(format!("cannot reach the {bus} bus ({error})")))
             }
         };
@@ -138,11 +138,11 @@ impl CommandTarget {
     /// As [`Self::connect`], with a warning, once, where files are used in place of a daemon.
     fn backend(&self) -> Result<&Backend, Failure> {
         let backend = self.connect()?;
-        if let Backend::Files(Some(why)) = backend
+        if let Backend::Files(Some(reason)) = backend
             && !self.notice_printed.replace(true)
         {
             output::error(&format!(
-                "{why}: using the files of the namespace, which skupperd reads when it runs"
+                "{reason}: using the files of the namespace, which skupperd reads when it runs"
             ));
         }
         Ok(backend)

@@ -1,7 +1,7 @@
 //! `skupper token`
 
 use super::{
-    Failure, Outcome,
+    CommandResult, Failure,
     examples::examples,
     invalid, output, show,
     target::{CommandTarget, IssuedToken},
@@ -72,7 +72,7 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
+pub(super) fn run(target: &CommandTarget, verb: Verb) -> CommandResult {
     match verb {
         Verb::Issue {
             file,
@@ -97,7 +97,7 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> Outcome {
 
 /// Refuses a file that cannot be written, before a grant is made. The token in an existing file may not
 /// have been used yet.
-fn check_token_file(file: &Path, force: bool) -> Outcome {
+fn check_token_file(file: &Path, force: bool) -> CommandResult {
     let shown = file.display();
     if file.is_dir() {
         return Err(invalid(format!(
@@ -118,7 +118,7 @@ fn issue(
     options: GrantOptions,
     cost: u32,
     timeout: Duration,
-) -> Outcome {
+) -> CommandResult {
     let times = match options.redemptions_allowed {
         1 => "once".to_owned(),
         allowed => format!("{allowed} times"),
@@ -142,7 +142,7 @@ fn issue(
     ))
 }
 
-fn redeem_file(target: &CommandTarget, file: &Path, timeout: Duration) -> Outcome {
+fn redeem_file(target: &CommandTarget, file: &Path, timeout: Duration) -> CommandResult {
     if file.as_os_str().is_empty() {
         return Err(invalid("file name must not be empty"));
     }
@@ -163,10 +163,10 @@ fn redeem_file(target: &CommandTarget, file: &Path, timeout: Duration) -> Outcom
                 false => output::print(&format!("Link {name:?} is up: {remote}")),
             }
         }
-        WaitOutcome::TimedOut(told) | WaitOutcome::Refused(told) => {
+        WaitOutcome::TimedOut(reason) | WaitOutcome::Refused(reason) => {
             let seconds = timeout.as_secs_f64();
             Err(Failure::Failed(anyhow!(
-                "link {name:?} is not up after {seconds} s: {told}"
+                "link {name:?} is not up after {seconds} s: {reason}"
             )))
         }
     }

@@ -2,8 +2,8 @@
 //! services.
 
 use super::{
-    Failure, Outcome, daemon_http,
-    output::{self, Format},
+    CommandResult, Failure, daemon_http,
+    output::{self, OutputArgs},
     show,
     target::CommandTarget,
     view::{REFRESH, ViewArgs, clear},
@@ -37,7 +37,7 @@ pub(super) struct Connections {
 }
 
 /// `skupper connections`
-pub(super) fn connections(target: &CommandTarget, args: &Connections) -> Outcome {
+pub(super) fn connections(target: &CommandTarget, args: &Connections) -> CommandResult {
     let state = if args.active { "active" } else { "all" };
     let path = format!(
         "/connections?limit={}&state={state}&namespace={}",
@@ -50,7 +50,7 @@ pub(super) fn connections(target: &CommandTarget, args: &Connections) -> Outcome
 }
 
 /// `skupper top`: until interrupted on a terminal, else once.
-pub(super) fn top(target: &CommandTarget, format: &Format) -> Outcome {
+pub(super) fn top(target: &CommandTarget, format: &OutputArgs) -> CommandResult {
     let encoding = format.encoding()?;
     let (mut then, mut before) = (Instant::now(), services(target)?);
     loop {

@@ -1,7 +1,7 @@
 //! `skupper system install`, `start` and so on: the daemon's systemd unit, of the system or the user.
 
 use super::{
-    Failure, Outcome, output,
+    CommandResult, Failure, output,
     target::{CommandTarget, Scope},
 };
 use crate::{
@@ -55,7 +55,7 @@ fn existing_unit(target: &CommandTarget, systemd: &Systemd) -> Result<UnitState,
     )))
 }
 
-pub(super) fn install(target: &CommandTarget, reload_type: Option<&str>) -> Outcome {
+pub(super) fn install(target: &CommandTarget, reload_type: Option<&str>) -> CommandResult {
     if reload_type == Some("manual") {
         output::error("reload type manual is not supported: changed resources take effect at once");
     }
@@ -72,7 +72,7 @@ pub(super) fn install(target: &CommandTarget, reload_type: Option<&str>) -> Outc
     warn_about_lingering(target)
 }
 
-pub(super) fn uninstall(target: &CommandTarget, force: bool) -> Outcome {
+pub(super) fn uninstall(target: &CommandTarget, force: bool) -> CommandResult {
     let systemd = manager(target)?;
     let state = state(&systemd)?;
     if !state.exists() || (!state.runs() && state.file != "enabled") {
@@ -102,7 +102,7 @@ fn namespaces_with_sites(target: &CommandTarget) -> Result<Vec<Namespace>, Failu
     Ok(found)
 }
 
-pub(super) fn start(target: &CommandTarget) -> Outcome {
+pub(super) fn start(target: &CommandTarget) -> CommandResult {
     let systemd = manager(target)?;
     if existing_unit(target, &systemd)?.runs() {
         output::print("skupperd is already running")?;
@@ -118,7 +118,7 @@ pub(super) fn start(target: &CommandTarget) -> Outcome {
     warn_about_lingering(target)
 }
 
-pub(super) fn stop(target: &CommandTarget, all: bool) -> Outcome {
+pub(super) fn stop(target: &CommandTarget, all: bool) -> CommandResult {
     let systemd = manager(target)?;
     if !existing_unit(target, &systemd)?.runs() {
         return output::print("skupperd is not running");
@@ -141,14 +141,14 @@ pub(super) fn stop(target: &CommandTarget, all: bool) -> Outcome {
     print_remaining_resources(target)
 }
 
-pub(super) fn reload(target: &CommandTarget) -> Outcome {
+pub(super) fn reload(target: &CommandTarget) -> CommandResult {
     if target.reload()? {
         return output::print("skupperd has read all resources again");
     }
     start(target)
 }
 
-fn print_remaining_resources(target: &CommandTarget) -> Outcome {
+fn print_remaining_resources(target: &CommandTarget) -> CommandResult {
     output::print(&format!(
         "Resources stay in {}. To remove a namespace: skupper system teardown",
         target.layout.input_namespaces().display()
@@ -165,7 +165,7 @@ pub(super) fn without_lingering(target: &CommandTarget) -> Option<String> {
     (!lingers).then_some(user)
 }
 
-fn warn_about_lingering(target: &CommandTarget) -> Outcome {
+fn warn_about_lingering(target: &CommandTarget) -> CommandResult {
     if let Some(user) = without_lingering(target) {
         output::error(&format!(
             "It is recommended to enable lingering for {user}, otherwise Skupper may not start on \

@@ -1,8 +1,8 @@
 //! `skupper version` and `skupper manifest`
 
 use super::{
-    Outcome,
-    output::{self, Format},
+    CommandResult,
+    output::{self, OutputArgs},
     show,
     target::CommandTarget,
 };
@@ -10,7 +10,7 @@ use crate::model::API_VERSION;
 use serde_json::{Value, json};
 
 /// `skupper version`
-pub(super) fn print_version(format: &Format) -> Outcome {
+pub(super) fn print_version(format: &OutputArgs) -> CommandResult {
     let version = env!("CARGO_PKG_VERSION");
     match format.encoding()? {
         None => output::print(version),
@@ -25,7 +25,7 @@ pub(super) fn print_version(format: &Format) -> Outcome {
 }
 
 /// `skupper manifest`
-pub(super) fn print_manifest(target: &CommandTarget, format: &Format) -> Outcome {
+pub(super) fn print_manifest(target: &CommandTarget, format: &OutputArgs) -> CommandResult {
     let encoding = format.encoding()?;
     let running = target.daemon()?.map(|daemon| daemon.version);
     let all = json!([

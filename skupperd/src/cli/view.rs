@@ -1,8 +1,8 @@
 //! Showing a document: once or at each change, as a screen or as JSON or YAML.
 
 use super::{
-    Failure, Outcome,
-    output::{self, Format},
+    CommandResult, Failure,
+    output::{self, OutputArgs},
 };
 use clap::Args;
 use serde_json::Value;
@@ -21,7 +21,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 #[derive(Debug, Args)]
 pub(super) struct ViewArgs {
     #[command(flatten)]
-    format: Format,
+    format: OutputArgs,
     /// Show it again at each change, until interrupted
     #[arg(short, long)]
     watch: bool,
@@ -33,7 +33,7 @@ impl ViewArgs {
         &self,
         load: impl Fn() -> Result<Value, Failure>,
         screen: impl Fn(&Value) -> String,
-    ) -> Outcome {
+    ) -> CommandResult {
         let encoding = self.format.encoding()?;
         let mut last = None;
         loop {
@@ -57,7 +57,7 @@ impl ViewArgs {
 }
 
 /// Clears the terminal before the next screen, if standard output is one.
-pub(super) fn clear(live: bool) -> Outcome {
+pub(super) fn clear(live: bool) -> CommandResult {
     if live && std::io::stdout().is_terminal() {
         std::io::stdout().write_all(CLEAR.as_bytes())?;
     }

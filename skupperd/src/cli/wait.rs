@@ -1,6 +1,6 @@
 //! Waiting until skupperd has done what a command asked for.
 
-use super::{Failure, Outcome, output, target::CommandTarget};
+use super::{CommandResult, Failure, output, target::CommandTarget};
 use crate::{
     control::{WaitGoal, WaitOutcome},
     model::{Key, Kind, Name, parse_duration},
@@ -107,7 +107,7 @@ impl WaitArgs {
         name: &str,
         change: &Value,
         new: bool,
-    ) -> Outcome {
+    ) -> CommandResult {
         let level = self.level(kind);
         if level == WaitLevel::None {
             return Ok(());
@@ -131,7 +131,7 @@ impl WaitArgs {
     }
 
     /// Waits after a resource was deleted.
-    pub(super) fn deleted(&self, target: &CommandTarget, kind: Kind, name: &str) -> Outcome {
+    pub(super) fn deleted(&self, target: &CommandTarget, kind: Kind, name: &str) -> CommandResult {
         if self.level(kind) == WaitLevel::None {
             return Ok(());
         }

@@ -12,14 +12,14 @@ use zbus::{Connection, fdo, message::Header, names::BusName};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum PolkitAction {
     /// Changing resources, reloading and stopping the daemon.
     Manage,
     /// Issuing, redeeming and revoking credentials.
     Credentials,
 }
 
-impl Action {
+impl PolkitAction {
     /// The action's ID in the polkit policy.
     fn id(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl Authority {
         &self,
         connection: &Connection,
         header: &Header<'_>,
-        action: Action,
+        action: PolkitAction,
         namespace: Option<&Namespace>,
     ) -> Result<u32, Error> {
         let denied = |reason: &str| Error::AccessDenied(format!("{}: {reason}", action.id()));
@@ -118,7 +118,7 @@ impl Authority {
         &self,
         connection: &Connection,
         header: &Header<'_>,
-        action: Action,
+        action: PolkitAction,
     ) -> Result<(), String> {
         let unavailable = |e: &dyn Display| format!("cannot ask polkit: {e}");
         let subject = Subject::new_for_message_header(header).map_err(|e| unavailable(&e))?;

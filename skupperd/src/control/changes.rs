@@ -2,7 +2,7 @@
 
 use super::{
     Error,
-    requests::{AuthorizedCall, Manager, check_size},
+    requests::{AuthorizedCall, ManagerObject, check_size},
 };
 use crate::{
     model::{Key, Kind},
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-impl Manager {
+impl ManagerObject {
     pub(super) async fn apply_documents(
         &self,
         call: &AuthorizedCall,

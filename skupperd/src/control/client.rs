@@ -75,10 +75,10 @@ trait Skupper {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectError {
+pub enum BusConnectError {
     /// The bus cannot be reached.
     Bus(String),
-    /// Nobody on the bus owns the name.
+    /// The name has no owner on the bus.
     NoDaemon,
 }
 
@@ -116,8 +116,8 @@ pub(super) fn connect(bus: Bus) -> Result<(Runtime, Connection), String> {
 
 impl DaemonClient {
     /// Connects to the daemon on a bus. Does not make the bus start it.
-    pub fn connect(bus: Bus) -> Result<Self, ConnectError> {
-        let (runtime, connection) = connect(bus).map_err(ConnectError::Bus)?;
+    pub fn connect(bus: Bus) -> Result<Self, BusConnectError> {
+        let (runtime, connection) = connect(bus).map_err(BusConnectError::Bus)?;
         let client = Self {
             runtime,
             connection,
@@ -129,8 +129,8 @@ impl DaemonClient {
         });
         match owned {
             Ok(true) => Ok(client),
-            Ok(false) => Err(ConnectError::NoDaemon),
-            Err(error) => Err(ConnectError::Bus(error.to_string())),
+            Ok(false) => Err(BusConnectError::NoDaemon),
+            Err(error) => Err(BusConnectError::Bus(error.to_string())),
         }
     }
 

@@ -2,11 +2,11 @@
 
 use super::{
     Error, audit,
-    authority::Action,
+    authority::PolkitAction,
     publish::dump,
     requests::{
-        GRANT_TIMEOUT, InputError, Manager, Options, check_size, cost_option, duration_option,
-        input_error, key_path, option, parse_kind, reject_unknown_options,
+        GRANT_TIMEOUT, InputError, ManagerObject, Options, check_size, cost_option,
+        duration_option, input_error, key_path, option, parse_kind, reject_unknown_options,
     },
 };
 use crate::operate::{self, AppliedResource, Existing, GrantOptions, LinkOptions};
@@ -19,7 +19,7 @@ const DEFAULT_EXPIRATION_WINDOW: Duration = Duration::from_secs(15 * 60);
 
 /// Skupper sites on this host.
 #[zbus::interface(name = "io.skupper.Skupper1")]
-impl Manager {
+impl ManagerObject {
     /// Version of skupperd.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> String {
@@ -44,7 +44,7 @@ impl Manager {
         let status = self.acceleration.status();
         match (status.enabled, status.reason) {
             (true, _) => "on".to_owned(),
-            (false, Some(why)) => format!("off: {why}"),
+            (false, Some(reason)) => format!("off: {reason}"),
             (false, None) => "off".to_owned(),
         }
     }
@@ -333,7 +333,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let manage = Action::Manage;
+        let manage = PolkitAction::Manage;
         let user = self.authority.check(connection, &header, manage, None);
         audit::log(user.await?, None, "reload requested", "").await;
         self.reload_and_wait().await
@@ -346,7 +346,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let manage = Action::Manage;
+        let manage = PolkitAction::Manage;
         let user = self.authority.check(connection, &header, manage, None);
         audit::log(user.await?, None, "stop requested", "").await;
         // Full: the daemon is already stopping.

@@ -37,11 +37,11 @@ impl PublishedResource {
 }
 
 /// The interface of every kind.
-pub(super) struct Resource(pub(super) PublishedResource);
+pub(super) struct ResourceObject(pub(super) PublishedResource);
 
 /// A Skupper resource.
 #[zbus::interface(name = "io.skupper.Skupper1.Resource")]
-impl Resource {
+impl ResourceObject {
     /// Namespace of the resource.
     #[zbus(property(emits_changed_signal = "const"))]
     fn namespace(&self) -> String {
@@ -93,11 +93,11 @@ impl Resource {
     }
 }
 
-pub(super) struct Site(pub(super) PublishedResource);
+pub(super) struct SiteObject(pub(super) PublishedResource);
 
 /// A site of this host.
 #[zbus::interface(name = "io.skupper.Skupper1.Site")]
-impl Site {
+impl SiteObject {
     /// ID of the site.
     #[zbus(property)]
     fn site_id(&self) -> String {
@@ -134,11 +134,11 @@ impl Site {
     }
 }
 
-pub(super) struct Link(pub(super) PublishedResource);
+pub(super) struct LinkObject(pub(super) PublishedResource);
 
 /// A link that this site dials.
 #[zbus::interface(name = "io.skupper.Skupper1.Link")]
-impl Link {
+impl LinkObject {
     /// Name of the remote site; empty until it is known.
     #[zbus(property)]
     fn remote_site_name(&self) -> String {
@@ -188,11 +188,11 @@ impl Link {
     }
 }
 
-pub(super) struct Service(pub(super) PublishedResource);
+pub(super) struct ServiceObject(pub(super) PublishedResource);
 
 /// A listener or a connector.
 #[zbus::interface(name = "io.skupper.Skupper1.Service")]
-impl Service {
+impl ServiceObject {
     /// Routing key; empty for a listener with several.
     #[zbus(property)]
     fn routing_key(&self) -> String {
@@ -223,11 +223,11 @@ impl Service {
     }
 }
 
-pub(super) struct Grant(pub(super) PublishedResource);
+pub(super) struct GrantObject(pub(super) PublishedResource);
 
 /// An access grant, without its code, which only tokens contain.
 #[zbus::interface(name = "io.skupper.Skupper1.AccessGrant")]
-impl Grant {
+impl GrantObject {
     /// URL at which tokens of the grant are redeemed.
     #[zbus(property)]
     fn url(&self) -> String {
@@ -247,7 +247,7 @@ impl Grant {
     }
 }
 
-/// The interface that some kinds have beside [`Resource`].
+/// The interface that some kinds have beside [`ResourceObject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KindInterface {
     Site,

@@ -2,7 +2,10 @@
 
 use super::{
     PATH,
-    objects::{Grant, KindInterface, Link, PublishedResource, Resource, Service, Site},
+    objects::{
+        GrantObject, KindInterface, LinkObject, PublishedResource, ResourceObject, ServiceObject,
+        SiteObject,
+    },
     path::path,
 };
 use crate::{
@@ -102,13 +105,15 @@ async fn add(connection: &Connection, resource: PublishedResource) -> zbus::Resu
     );
     let path = path.as_str();
     match KindInterface::of(resource.key.kind) {
-        Some(KindInterface::Site) => drop(server.at(path, Site(resource.clone())).await?),
-        Some(KindInterface::Link) => drop(server.at(path, Link(resource.clone())).await?),
-        Some(KindInterface::Service) => drop(server.at(path, Service(resource.clone())).await?),
-        Some(KindInterface::Grant) => drop(server.at(path, Grant(resource.clone())).await?),
+        Some(KindInterface::Site) => drop(server.at(path, SiteObject(resource.clone())).await?),
+        Some(KindInterface::Link) => drop(server.at(path, LinkObject(resource.clone())).await?),
+        Some(KindInterface::Service) => {
+            drop(server.at(path, ServiceObject(resource.clone())).await?);
+        }
+        Some(KindInterface::Grant) => drop(server.at(path, GrantObject(resource.clone())).await?),
         None => {}
     }
-    drop(server.at(path, Resource(resource)).await?);
+    drop(server.at(path, ResourceObject(resource)).await?);
     Ok(())
 }
 
@@ -116,25 +121,25 @@ async fn remove(connection: &Connection, namespace: &Namespace, key: &Key) -> zb
     let (server, path) = (connection.object_server(), path(namespace, key));
     let path = path.as_str();
     match KindInterface::of(key.kind) {
-        Some(KindInterface::Site) => drop(server.remove::<Site, _>(path).await?),
-        Some(KindInterface::Link) => drop(server.remove::<Link, _>(path).await?),
-        Some(KindInterface::Service) => drop(server.remove::<Service, _>(path).await?),
-        Some(KindInterface::Grant) => drop(server.remove::<Grant, _>(path).await?),
+        Some(KindInterface::Site) => drop(server.remove::<SiteObject, _>(path).await?),
+        Some(KindInterface::Link) => drop(server.remove::<LinkObject, _>(path).await?),
+        Some(KindInterface::Service) => drop(server.remove::<ServiceObject, _>(path).await?),
+        Some(KindInterface::Grant) => drop(server.remove::<GrantObject, _>(path).await?),
         None => {}
     }
-    server.remove::<Resource, _>(path).await?;
+    server.remove::<ResourceObject, _>(path).await?;
     Ok(())
 }
 
 async fn change(connection: &Connection, resource: PublishedResource) -> zbus::Result<()> {
     match KindInterface::of(resource.key.kind) {
-        Some(KindInterface::Site) => replace(connection, &resource, Site).await?,
-        Some(KindInterface::Link) => replace(connection, &resource, Link).await?,
-        Some(KindInterface::Service) => replace(connection, &resource, Service).await?,
-        Some(KindInterface::Grant) => replace(connection, &resource, Grant).await?,
+        Some(KindInterface::Site) => replace(connection, &resource, SiteObject).await?,
+        Some(KindInterface::Link) => replace(connection, &resource, LinkObject).await?,
+        Some(KindInterface::Service) => replace(connection, &resource, ServiceObject).await?,
+        Some(KindInterface::Grant) => replace(connection, &resource, GrantObject).await?,
         None => {}
     }
-    replace(connection, &resource, Resource).await
+    replace(connection, &resource, ResourceObject).await
 }
 
 /// Replaces the state of an interface, and emits one signal with the properties that changed.

@@ -2,7 +2,7 @@
 
 use super::{
     Error, audit,
-    authority::{Action, Authority, caller},
+    authority::{Authority, PolkitAction, caller},
     call_limits::{CallKind, CallLimits, CallPermit},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     model::{Key, Kind, MAX_LINK_COST, Namespace, parse_duration},
     operate::{self, OperateError},
     reconcile::Reload,
-    steer::{Lister, accel::Acceleration},
+    steer::{ListBindings, accel::Acceleration},
     store::{DaemonState, NamespaceDir, ResourceSnapshot},
 };
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ pub(super) const GRANT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time that a caller can ask for.
 const MAX_GRANT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// DaemonRequests to the daemon itself.
+/// Requests to the daemon itself.
 #[derive(Clone, Debug)]
 pub(super) struct DaemonRequests {
     pub(super) reload: mpsc::Sender<Reload>,
@@ -34,12 +34,12 @@ pub(super) struct DaemonRequests {
 }
 
 /// The object at [`super::PATH`].
-pub(super) struct Manager {
+pub(super) struct ManagerObject {
     pub(super) authority: Authority,
     pub(super) published: watch::Receiver<Arc<ResourceSnapshot>>,
     pub(super) requests: DaemonRequests,
     pub(super) since: Timestamp,
-    pub(super) steering: Lister,
+    pub(super) steering: ListBindings,
     pub(super) acceleration: Arc<Acceleration>,
     limits: CallLimits,
 }
@@ -59,13 +59,13 @@ impl AuthorizedCall {
 
 pub(super) type Options = HashMap<String, OwnedVariant>;
 
-impl Manager {
+impl ManagerObject {
     pub(super) fn new(
         authority: Authority,
         published: watch::Receiver<Arc<ResourceSnapshot>>,
         requests: DaemonRequests,
         since: Timestamp,
-        (steering, acceleration): (Lister, Arc<Acceleration>),
+        (steering, acceleration): (ListBindings, Arc<Acceleration>),
     ) -> Self {
         Self {
             authority,
@@ -85,7 +85,7 @@ impl Manager {
         header: &Header<'_>,
         namespace: &str,
     ) -> Result<AuthorizedCall, Error> {
-        self.authorize(connection, header, Action::Manage, namespace)
+        self.authorize(connection, header, PolkitAction::Manage, namespace)
             .await
     }
 
@@ -96,7 +96,7 @@ impl Manager {
         header: &Header<'_>,
         namespace: &str,
     ) -> Result<AuthorizedCall, Error> {
-        self.authorize(connection, header, Action::Credentials, namespace)
+        self.authorize(connection, header, PolkitAction::Credentials, namespace)
             .await
     }
 
@@ -104,7 +104,7 @@ impl Manager {
         &self,
         connection: &Connection,
         header: &Header<'_>,
-        action: Action,
+        action: PolkitAction,
         namespace: &str,
     ) -> Result<AuthorizedCall, Error> {
         let namespace = self.namespace_dir(namespace)?;
@@ -243,7 +243,7 @@ pub(super) fn reject_unknown_options(options: &Options) -> Result<(), Error> {
     }
 }
 
-impl Manager {
+impl ManagerObject {
     /// Makes the daemon read all resources again, and waits until it has.
     pub(super) async fn reload_and_wait(&self) -> Result<(), Error> {
         let ending = || Error::Failed("skupperd is stopping".to_owned());

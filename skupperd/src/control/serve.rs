@@ -4,11 +4,11 @@ use super::{
     Bus, NAME, PATH,
     authority::Authority,
     publish::Objects,
-    requests::{DaemonRequests, Manager},
+    requests::{DaemonRequests, ManagerObject},
 };
 use crate::{
     reconcile::Reload,
-    steer::{Lister, accel::Acceleration},
+    steer::{ListBindings, accel::Acceleration},
     store::{Layout, ResourceSnapshot},
     telemetry::chain,
 };
@@ -37,7 +37,7 @@ pub struct ControlContext {
     pub layout: Layout,
     /// Resources with their statuses.
     pub published: watch::Receiver<Arc<ResourceSnapshot>>,
-    pub steering: Lister,
+    pub steering: ListBindings,
     pub acceleration: Arc<Acceleration>,
     /// Makes the daemon read all resources again.
     pub reload: mpsc::Sender<Reload>,
@@ -125,7 +125,7 @@ async fn serve_until_closed(
     };
     let mut published = control.published.clone();
     let services = (control.steering.clone(), control.acceleration.clone());
-    let manager = Manager::new(authority, published.clone(), requests, since, services);
+    let manager = ManagerObject::new(authority, published.clone(), requests, since, services);
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::Session => Builder::session(),

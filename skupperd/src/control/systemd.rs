@@ -14,14 +14,14 @@ use zbus::{
 const JOB_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Changes of unit files: type, file, destination.
-type Changes = Vec<(String, String, String)>;
+type UnitFileChanges = Vec<(String, String, String)>;
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
     default_service = "org.freedesktop.systemd1",
     default_path = "/org/freedesktop/systemd1"
 )]
-trait Manager {
+trait SystemdManager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     #[zbus(allow_interactive_auth)]
@@ -34,9 +34,9 @@ trait Manager {
         files: &[&str],
         runtime: bool,
         force: bool,
-    ) -> zbus::Result<(bool, Changes)>;
+    ) -> zbus::Result<(bool, UnitFileChanges)>;
     #[zbus(allow_interactive_auth)]
-    fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<Changes>;
+    fn disable_unit_files(&self, files: &[&str], runtime: bool) -> zbus::Result<UnitFileChanges>;
     #[zbus(allow_interactive_auth)]
     fn reload(&self) -> zbus::Result<()>;
     #[zbus(signal)]
@@ -101,8 +101,8 @@ impl Systemd {
         }
     }
 
-    async fn manager(&self) -> zbus::Result<ManagerProxy<'_>> {
-        ManagerProxy::builder(&self.connection)
+    async fn manager(&self) -> zbus::Result<SystemdManagerProxy<'_>> {
+        SystemdManagerProxy::builder(&self.connection)
             .cache_properties(CacheProperties::No)
             .build()
             .await
@@ -165,7 +165,7 @@ impl Systemd {
     /// Starts a job and waits for its end. Returns its result.
     async fn job(
         &self,
-        begin: impl AsyncFnOnce(&ManagerProxy<'_>) -> zbus::Result<OwnedObjectPath>,
+        begin: impl AsyncFnOnce(&SystemdManagerProxy<'_>) -> zbus::Result<OwnedObjectPath>,
     ) -> zbus::Result<String> {
         let manager = self.manager().await?;
         manager.subscribe().await?;

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// A unit of work for a site.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Work<R, E> {
+pub(super) enum QueuedWork<R, E> {
     Request(R),
     Event(E),
 }
@@ -37,7 +37,7 @@ impl<R, E> SiteQueues<R, E> {
         self.by_site.is_empty()
     }
 
-    pub(super) fn push(&mut self, site: u32, work: Work<R, E>) {
+    pub(super) fn push(&mut self, site: u32, work: QueuedWork<R, E>) {
         let queue = self.by_site.entry(site).or_insert_with(|| {
             self.order.push_back(site);
             SiteQueue {
@@ -46,8 +46,8 @@ impl<R, E> SiteQueues<R, E> {
             }
         });
         match work {
-            Work::Request(request) => queue.requests.push_back(request),
-            Work::Event(event) => queue.events.push_back(event),
+            QueuedWork::Request(request) => queue.requests.push_back(request),
+            QueuedWork::Event(event) => queue.events.push_back(event),
         }
     }
 
@@ -57,10 +57,10 @@ impl<R, E> SiteQueues<R, E> {
     }
 
     /// What the site whose turn it is has to do next.
-    pub(super) fn pop(&mut self, site: u32) -> Option<Work<R, E>> {
+    pub(super) fn pop(&mut self, site: u32) -> Option<QueuedWork<R, E>> {
         let queue = self.by_site.get_mut(&site)?;
-        let request = queue.requests.pop_front().map(Work::Request);
-        request.or_else(|| queue.events.pop_front().map(Work::Event))
+        let request = queue.requests.pop_front().map(QueuedWork::Request);
+        request.or_else(|| queue.events.pop_front().map(QueuedWork::Event))
     }
 
     /// Ends the turn of a site. If it has more to do, its next turn is after those of all others.
@@ -82,7 +82,7 @@ mod tests {
     type Queues = SiteQueues<&'static str, u32>;
 
     /// Serves one site, at most `share` pieces of work.
-    fn serve(queues: &mut Queues, share: usize) -> (u32, Vec<Work<&'static str, u32>>) {
+    fn serve(queues: &mut Queues, share: usize) -> (u32, Vec<QueuedWork<&'static str, u32>>) {
         let site = queues.begin_turn().expect("a site with work");
         let work = (0..share).map_while(|_| queues.pop(site)).collect();
         queues.end_turn(site);
@@ -92,17 +92,17 @@ mod tests {
     #[test]
     fn a_site_with_much_to_do_lets_others_go_first() {
         let mut queues = Queues::new();
-        (0..100).for_each(|n| queues.push(1, Work::Event(n)));
+        (0..100).for_each(|n| queues.push(1, QueuedWork::Event(n)));
         assert_eq!(
             serve(&mut queues, 2),
-            (1, vec![Work::Event(0), Work::Event(1)])
+            (1, vec![QueuedWork::Event(0), QueuedWork::Event(1)])
         );
-        queues.push(2, Work::Event(7));
-        queues.push(3, Work::Event(8));
-        assert_eq!(serve(&mut queues, 1), (1, vec![Work::Event(2)]));
-        assert_eq!(serve(&mut queues, 2), (2, vec![Work::Event(7)]));
-        assert_eq!(serve(&mut queues, 2), (3, vec![Work::Event(8)]));
-        let rest = (3..100).map(Work::Event).collect();
+        queues.push(2, QueuedWork::Event(7));
+        queues.push(3, QueuedWork::Event(8));
+        assert_eq!(serve(&mut queues, 1), (1, vec![QueuedWork::Event(2)]));
+        assert_eq!(serve(&mut queues, 2), (2, vec![QueuedWork::Event(7)]));
+        assert_eq!(serve(&mut queues, 2), (3, vec![QueuedWork::Event(8)]));
+        let rest = (3..100).map(QueuedWork::Event).collect();
         assert_eq!(serve(&mut queues, 100), (1, rest));
         assert!(queues.is_empty() && queues.begin_turn().is_none());
     }
@@ -110,25 +110,27 @@ mod tests {
     #[test]
     fn work_for_another_site_waits_for_the_current_turn() {
         let mut queues = Queues::new();
-        (0..10).for_each(|n| queues.push(1, Work::Event(n)));
+        (0..10).for_each(|n| queues.push(1, QueuedWork::Event(n)));
         let site = queues.begin_turn().expect("a site with work");
-        assert_eq!(queues.pop(site), Some(Work::Event(0)));
-        queues.push(2, Work::Event(7));
-        queues.push(1, Work::Event(10));
+        assert_eq!(queues.pop(site), Some(QueuedWork::Event(0)));
+        queues.push(2, QueuedWork::Event(7));
+        queues.push(1, QueuedWork::Event(10));
         queues.end_turn(site);
-        assert_eq!(serve(&mut queues, 9), (2, vec![Work::Event(7)]));
+        assert_eq!(serve(&mut queues, 9), (2, vec![QueuedWork::Event(7)]));
         assert_eq!(serve(&mut queues, 100).1.len(), 10);
     }
 
     #[test]
     fn requests_go_before_events_and_both_keep_their_order() {
         let mut queues = Queues::new();
-        queues.push(1, Work::Event(1));
-        queues.push(1, Work::Request("set"));
-        queues.push(1, Work::Event(2));
-        queues.push(1, Work::Request("describe"));
-        let all = [Work::Request("set"), Work::Request("describe")];
-        let all = all.into_iter().chain([Work::Event(1), Work::Event(2)]);
+        queues.push(1, QueuedWork::Event(1));
+        queues.push(1, QueuedWork::Request("set"));
+        queues.push(1, QueuedWork::Event(2));
+        queues.push(1, QueuedWork::Request("describe"));
+        let all = [QueuedWork::Request("set"), QueuedWork::Request("describe")];
+        let all = all
+            .into_iter()
+            .chain([QueuedWork::Event(1), QueuedWork::Event(2)]);
         assert_eq!(serve(&mut queues, 9), (1, all.collect()));
     }
 }

@@ -44,7 +44,7 @@ use crate::{
     messages::{CloseReason, Command, CoreSender},
     model::Role,
     peering::{LinkSpec, dial},
-    router::{Config, Output, Router, Treatment},
+    router::{Output, Router, RouterConfig, Treatment},
     service::{origin::ORIGIN_ADVERT, view::SiteView},
     sys::clock,
 };
@@ -72,10 +72,10 @@ pub struct SiteSpec {
     pub instance: i64,
     /// Data connections of each link dialled.
     pub trunk: usize,
-    /// Address by which the site is known to others; nobody sends to it.
+    /// Address that announces the site to other routers; it receives no messages.
     pub advert: String,
     pub host: String,
-    /// An edge: it dials interior routers and routes for nobody.
+    /// Whether this is an edge site: it dials interior routers and does not route for others.
     pub edge: bool,
 }
 
@@ -91,7 +91,6 @@ impl SiteSpec {
 pub(super) struct Site {
     id: u32,
     spec: SiteSpec,
-    /// Worker threads.
     workers: usize,
     sender: CoreSender,
     /// The name of its vanflow source: five characters, as Skupper's routers have.
@@ -114,8 +113,8 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn new(id: u32, spec: SiteSpec, ctx: &CoreContext) -> Self {
-        let mut config = Config::new(&*spec.router_id, spec.instance);
-        config.mesh = spec.edge.then(dial::name);
+        let mut config = RouterConfig::new(&*spec.router_id, spec.instance);
+        config.mesh = spec.edge.then(dial::random_name);
         let mut router = Router::new(config, clock::now());
         router.add_consumer(&spec.advert, Treatment::Closest);
         let source: Arc<str> = source_name().into();
@@ -166,8 +165,8 @@ impl Site {
                 }
                 Effect::Router(input) => self.update_router(input),
                 Effect::Dial(specs) => self.dial(specs),
-                Effect::Refuse(established, why) => {
-                    drop(tokio::task::spawn(established.refuse(why)));
+                Effect::Refuse(established, reason) => {
+                    drop(tokio::task::spawn(established.refuse(reason)));
                 }
                 Effect::EdgeReachable(key, reachable) => self.edge_reachable(key, reachable),
                 Effect::UpdateView => self.view_dirty = true,
@@ -220,7 +219,7 @@ impl Site {
         }
     }
 
-    /// Adds what the router tells another one to `messages`.
+    /// Handles one output of the router; control messages go to `messages`.
     fn output(&mut self, output: Output, messages: &mut Vec<(ConnKey, Command)>) {
         let effects = &mut self.effects;
         match output {
@@ -246,7 +245,7 @@ impl Site {
                 tracing::warn!(
                     ?peer,
                     id = self.router.id(),
-                    "another router in the network has the id of this one"
+                    "duplicate router id in the network"
                 );
             }
         }
@@ -264,8 +263,8 @@ impl Site {
     fn neighbour_lost(&mut self, key: ConnKey, id: &str) {
         if let Some(peer) = self.peers.set_neighbour(key, false) {
             let namespace = &self.spec.namespace;
-            tracing::warn!(namespace, remote = id, peer = %peer.addr, "neighbour lost");
-            // Where there is another endpoint nobody waits for this one to come back.
+            tracing::warn!(namespace, remote = id, peer = %peer.addr, "link lost: no HELLO from neighbour");
+            // With another endpoint, dial that one instead of waiting for this one.
             let link = peer.link.as_deref();
             if link.is_some_and(|name| self.links.has_alternatives(name)) {
                 let reason = CloseReason::NeighbourLost;
@@ -291,7 +290,7 @@ impl Site {
             origins: origins.map(str::to_owned).collect(),
             routes,
             connectors: self.services.offered(),
-            resting: self.services.resting(),
+            withheld: self.services.withheld(),
             workers: self.peers.workers(),
         });
         ctx.workers
@@ -301,7 +300,7 @@ impl Site {
         self.apply(ctx);
     }
 
-    /// Attaches what this edge has come to have, and detaches what it no longer has.
+    /// Attaches links for new addresses of this edge, and detaches those of removed ones.
     fn sync_uplink(&mut self) {
         let consumed = self.router.own_addresses();
         let sent_to = self.services.sent_to().chain(self.clients.sent_to());
@@ -344,7 +343,7 @@ impl Site {
 
 /// A name for a vanflow source; another one after each start.
 fn source_name() -> String {
-    let mut name = dial::name();
+    let mut name = dial::random_name();
     name.split_off(name.len().saturating_sub(5))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     model::Kind,
-    observe::Health,
+    observe::LoopHealth,
     steer::{self, SteeringHandover},
     store::ResourceSnapshot,
     sys::{MemoryLimit, MemoryPressure, return_free_memory},
@@ -131,7 +131,7 @@ pub(super) async fn publish_status(mut published: watch::Receiver<Arc<ResourceSn
 
 /// Feeds the watchdog while every event loop answers, until dropped. Without a watchdog it returns at
 /// once.
-pub(super) async fn feed_watchdog(health: Health) {
+pub(super) async fn feed_watchdog(health: LoopHealth) {
     let Some(limit) = watchdog_enabled(false) else {
         return;
     };
@@ -142,7 +142,7 @@ pub(super) async fn feed_watchdog(health: Health) {
     loop {
         ticks.tick().await;
         // This loop has to run to feed the watchdog, so it need not be pinged.
-        let silent = health.silent(every).await;
+        let silent = health.find_silent_threads(every).await;
         if silent.is_empty() {
             notify_manager(&[NotifyState::Watchdog]);
         } else if silent != stuck {

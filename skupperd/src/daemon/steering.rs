@@ -3,7 +3,7 @@
 use crate::{
     observe,
     steer::{
-        self, Lister, Listing, Steer, SteeringHandover, SteeringUnavailable, Table,
+        self, ListBindings, Listing, OwnerTable, Steer, SteeringHandover, SteeringUnavailable,
         accel::{Acceleration, AccelerationUnavailable},
     },
     store::Layout,
@@ -38,7 +38,7 @@ fn bpf_directory(layout: &Layout) -> PathBuf {
 
 /// The parts of steering that the core does not own.
 pub(super) struct SteeringParts {
-    pub(super) table: Arc<Table>,
+    pub(super) table: Arc<OwnerTable>,
     /// Accept sockets, by worker.
     pub(super) sockets: Vec<Vec<TcpListener>>,
     pub(super) source: observe::SteeringSource,
@@ -100,7 +100,10 @@ pub(super) fn start_steering(
 }
 
 /// Adds the status of acceleration to the listing of steering.
-pub(super) fn with_acceleration(listing: Lister, acceleration: Arc<Acceleration>) -> Lister {
+pub(super) fn with_acceleration(
+    listing: ListBindings,
+    acceleration: Arc<Acceleration>,
+) -> ListBindings {
     Arc::new(move || Listing {
         acceleration: Some(acceleration.status()),
         ..listing()

@@ -2,7 +2,7 @@
 
 mod entry;
 
-pub use entry::Entry;
+pub use entry::FlowWriter;
 
 use super::SiteName;
 use jiff::Timestamp;
@@ -19,17 +19,17 @@ use std::{
 
 /// The end of a connection on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Side {
+pub enum ConnectionSide {
     /// The client's.
     Listener,
     /// The server's, of a client at another site.
     Connector,
 }
 
-impl Side {
+impl ConnectionSide {
     /// Bytes from client to server and back, of those that were read from the socket here and
     /// written to it.
-    pub(super) fn ways(self, read: u64, wrote: u64) -> (u64, u64) {
+    pub(super) fn client_and_server_bytes(self, read: u64, wrote: u64) -> (u64, u64) {
         match self {
             Self::Listener => (read, wrote),
             Self::Connector => (wrote, read),
@@ -79,8 +79,8 @@ impl Serialize for Ending {
 
 /// What is known of a connection when it begins.
 #[derive(Debug)]
-pub struct Begin {
-    pub side: Side,
+pub struct FlowStart {
+    pub side: ConnectionSide,
     /// Name of the vanflow source that reports it.
     pub source: Arc<str>,
     /// The site of this host.
@@ -96,7 +96,7 @@ pub struct Begin {
 
 /// Who serves a connection, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FlowSide {
+pub struct ServerInfo {
     /// The site of the other end.
     pub site: SiteName,
     pub connector: String,
@@ -108,16 +108,16 @@ pub struct FlowSide {
 }
 
 #[derive(Debug)]
-struct Detail {
+struct FlowDetail {
     routing_key: Arc<str>,
-    server: Option<FlowSide>,
+    server: Option<ServerInfo>,
     end: Option<(Timestamp, Duration, Ending)>,
 }
 
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(super) struct FlowState {
     id: String,
-    begin: Begin,
+    begin: FlowStart,
     start: Timestamp,
     since: Instant,
     read: AtomicU64,
@@ -127,11 +127,11 @@ pub(super) struct Flow {
     opened: AtomicU64,
     answered: AtomicU64,
     requests: AtomicU64,
-    detail: Mutex<Detail>,
+    detail: Mutex<FlowDetail>,
 }
 
-impl Flow {
-    pub(super) fn new(n: u64, begin: Begin) -> Self {
+impl FlowState {
+    pub(super) fn new(n: u64, begin: FlowStart) -> Self {
         Self {
             id: format!("{}:{n}", begin.source),
             start: Timestamp::now(),
@@ -141,7 +141,7 @@ impl Flow {
             opened: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             requests: AtomicU64::new(0),
-            detail: Mutex::new(Detail {
+            detail: Mutex::new(FlowDetail {
                 routing_key: begin.routing_key.clone(),
                 server: None,
                 end: None,
@@ -151,7 +151,7 @@ impl Flow {
     }
 
     /// Start on the monotonic clock.
-    pub(super) fn began(&self) -> Instant {
+    pub(super) fn started_at(&self) -> Instant {
         self.since
     }
 
@@ -160,7 +160,7 @@ impl Flow {
         self.begin.site.namespace == namespace
     }
 
-    pub(super) fn side(&self) -> Side {
+    pub(super) fn side(&self) -> ConnectionSide {
         self.begin.side
     }
 
@@ -182,7 +182,7 @@ impl Flow {
         self.with(|detail| detail.end.is_some())
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut Detail) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut FlowDetail) -> T) -> T {
         f(&mut self.detail.lock())
     }
 
@@ -191,17 +191,18 @@ impl Flow {
         cell.store(micros + 1, Ordering::Relaxed);
     }
 
-    pub(super) fn record(&self) -> Record {
+    pub(super) fn record(&self) -> ConnectionRecord {
         let time = |cell: &AtomicU64| {
             let micros = cell.load(Ordering::Relaxed).checked_sub(1);
             micros.map(Duration::from_micros)
         };
         let side = self.begin.side;
         let read = self.read.load(Ordering::Relaxed);
-        let (sent, received) = side.ways(read, self.wrote.load(Ordering::Relaxed));
+        let (sent, received) =
+            side.client_and_server_bytes(read, self.wrote.load(Ordering::Relaxed));
         let (routing_key, server, end) =
             self.with(|d| (d.routing_key.clone(), d.server.clone(), d.end));
-        Record {
+        ConnectionRecord {
             id: self.id.clone(),
             peer_id: self.begin.peer_id.clone(),
             side,
@@ -225,11 +226,11 @@ impl Flow {
 
 /// What is known of a connection.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct ConnectionRecord {
     pub id: String,
     /// At a connector: the identity of the record at the listener.
     pub peer_id: String,
-    pub side: Side,
+    pub side: ConnectionSide,
     /// The site of this host.
     pub site: Arc<SiteName>,
     /// Name of the listener, where it is here.
@@ -237,7 +238,7 @@ pub struct Record {
     pub routing_key: Arc<str>,
     pub client: Option<SocketAddr>,
     /// Who serves it.
-    pub server: FlowSide,
+    pub server: ServerInfo,
     pub start: Timestamp,
     pub end: Option<Timestamp>,
     /// How long it took, or has taken so far.

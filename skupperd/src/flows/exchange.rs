@@ -44,7 +44,7 @@ pub struct Exchange {
 
 /// Why a connection is not observed any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ObserveError {
+pub enum StopReason {
     /// It is not what it began as, or breaks the rules of its protocol.
     Malformed,
     /// It needs more memory than is given for it.
@@ -53,7 +53,7 @@ pub enum ObserveError {
     Upgraded,
 }
 
-impl ObserveError {
+impl StopReason {
     pub const ALL: [Self; 3] = [Self::Malformed, Self::Limit, Self::Upgraded];
 
     /// As it is shown.

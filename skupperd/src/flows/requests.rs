@@ -1,8 +1,8 @@
 //! Observed requests: the newest of them, and counters for each service.
 
 use super::{
-    Exchange, FlowFilter, FlowLog, ObserveError, Query, Record, Service, WorkerFlows,
-    connection::Flow,
+    ConnectionRecord, Exchange, FlowFilter, FlowLog, Query, ServiceCounters, StopReason,
+    WorkerFlows, connection::FlowState,
 };
 use jiff::Timestamp;
 use std::{
@@ -23,9 +23,9 @@ pub type RequestKey = (&'static str, &'static str, u16);
 
 /// A request, for its receivers.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct ObservedRequest {
     pub(super) n: u64,
-    pub(super) flow: Arc<Flow>,
+    pub(super) flow: Arc<FlowState>,
     exchange: Exchange,
     end: Timestamp,
 }
@@ -34,14 +34,14 @@ pub(super) struct Request {
 #[derive(Clone, Debug)]
 pub struct RequestRecord {
     pub id: String,
-    pub connection: Record,
+    pub connection: ConnectionRecord,
     /// What was seen of it.
     pub exchange: Exchange,
     pub start: Timestamp,
     pub end: Timestamp,
 }
 
-impl Request {
+impl ObservedRequest {
     pub(super) fn record(&self) -> RequestRecord {
         RequestRecord {
             id: self.flow.identity(self.n),
@@ -55,18 +55,18 @@ impl Request {
 
 /// Connections that were not observed to their end, by the reason.
 #[derive(Debug, Default)]
-pub(super) struct UnseenCounts([AtomicU64; ObserveError::ALL.len()]);
+pub(super) struct UnobservedCounts([AtomicU64; StopReason::ALL.len()]);
 
 impl FlowLog {
     /// The newest requests that are over, newest first. All of a connection that is of the namespace
     /// and in the state that is asked for.
     pub fn requests(&self, query: &Query) -> Vec<RequestRecord> {
-        let mut newest: Vec<Arc<Request>> = Vec::new();
+        let mut newest: Vec<Arc<ObservedRequest>> = Vec::new();
         for worker in 0..self.0.by_worker.len() {
             let Some(worker_flows) = self.worker_flows(worker) else {
                 continue;
             };
-            let wanted = |request: &&Arc<Request>| {
+            let wanted = |request: &&Arc<ObservedRequest>| {
                 let namespace = query.namespace.as_ref();
                 let state = match query.filter {
                     FlowFilter::All => true,
@@ -84,27 +84,27 @@ impl FlowLog {
     }
 
     /// A connection is not observed any further.
-    pub(super) fn unseen(&self, reason: ObserveError) {
-        self.0.unseen.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_unobserved(&self, reason: StopReason) {
+        self.0.unobserved.0[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often that was, by the reason.
-    pub fn unseen_totals(&self) -> [(ObserveError, u64); ObserveError::ALL.len()] {
-        ObserveError::ALL.map(|reason| {
+    pub fn unobserved_totals(&self) -> [(StopReason, u64); StopReason::ALL.len()] {
+        StopReason::ALL.map(|reason| {
             (
                 reason,
-                self.0.unseen.0[reason as usize].load(Ordering::Relaxed),
+                self.0.unobserved.0[reason as usize].load(Ordering::Relaxed),
             )
         })
     }
 
     /// A request of a connection is over.
-    pub(super) fn exchanged(&self, worker: usize, flow: &Arc<Flow>, exchange: Exchange) {
+    pub(super) fn exchanged(&self, worker: usize, flow: &Arc<FlowState>, exchange: Exchange) {
         let Some(mut worker_flows) = self.worker_flows(worker) else {
             return;
         };
         let n = self.number(worker, &mut worker_flows);
-        let request = Arc::new(Request {
+        let request = Arc::new(ObservedRequest {
             n,
             flow: flow.clone(),
             exchange,
@@ -115,7 +115,7 @@ impl FlowLog {
 }
 
 impl WorkerFlows {
-    fn remember(&mut self, request: Arc<Request>) {
+    fn remember(&mut self, request: Arc<ObservedRequest>) {
         self.notify_request(&request);
         if self.requests.len() >= REQUESTS {
             self.requests.pop_front();
@@ -124,7 +124,7 @@ impl WorkerFlows {
     }
 }
 
-impl Service {
+impl ServiceCounters {
     /// A request is over.
     pub(super) fn asked(&self, exchange: &Exchange) {
         let class = exchange.status.map_or(0, |status| status / 100);

@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-fn begin(side: Side) -> Begin {
-    Begin {
+fn begin(side: ConnectionSide) -> FlowStart {
+    FlowStart {
         side,
         source: "Ab1xY".into(),
         site: Arc::new(SiteName {
@@ -23,17 +23,17 @@ fn begin(side: Side) -> Begin {
     }
 }
 
-fn server_side(site: &str) -> FlowSide {
-    FlowSide {
+fn server_side(site: &str) -> ServerInfo {
+    ServerInfo {
         site: SiteName {
             name: site.to_owned(),
             ..SiteName::default()
         },
-        ..FlowSide::default()
+        ..ServerInfo::default()
     }
 }
 
-fn records(flow_log: &FlowLog, filter: FlowFilter, limit: usize) -> Vec<Record> {
+fn records(flow_log: &FlowLog, filter: FlowFilter, limit: usize) -> Vec<ConnectionRecord> {
     flow_log.records(&Query {
         filter,
         limit,
@@ -41,9 +41,9 @@ fn records(flow_log: &FlowLog, filter: FlowFilter, limit: usize) -> Vec<Record> 
     })
 }
 
-fn total(flow_log: &FlowLog) -> Totals {
+fn total(flow_log: &FlowLog) -> ServiceTotals {
     let services = flow_log.services();
-    let mut sum = Totals::default();
+    let mut sum = ServiceTotals::default();
     for totals in services.values() {
         sum.opened += totals.opened;
         sum.closed += totals.closed;
@@ -56,13 +56,13 @@ fn total(flow_log: &FlowLog) -> Totals {
 #[test]
 fn bytes_before_a_server_is_known_are_counted_with_it() {
     let flow_log = FlowLog::new(2);
-    let entry = flow_log.begin(1, begin(Side::Listener));
-    entry.read(3);
-    assert_eq!(total(&flow_log), Totals::default());
+    let entry = flow_log.begin(1, begin(ConnectionSide::Listener));
+    entry.add_read(3);
+    assert_eq!(total(&flow_log), ServiceTotals::default());
     entry.set_server(server_side("west"));
-    entry.read(4);
-    entry.wrote(5);
-    let counted = Totals {
+    entry.add_read(4);
+    entry.add_written(5);
+    let counted = ServiceTotals {
         opened: 1,
         closed: 0,
         sent: 7,
@@ -78,7 +78,7 @@ fn bytes_before_a_server_is_known_are_counted_with_it() {
     drop(entry);
     assert_eq!(
         total(&flow_log),
-        Totals {
+        ServiceTotals {
             closed: 1,
             ..counted
         }
@@ -88,11 +88,11 @@ fn bytes_before_a_server_is_known_are_counted_with_it() {
 #[test]
 fn a_record_has_the_outcome_of_its_connection() {
     let flow_log = FlowLog::new(1);
-    let first = flow_log.begin(0, begin(Side::Listener));
-    drop(flow_log.begin(0, begin(Side::Listener)));
-    let of_connector = flow_log.begin(0, begin(Side::Connector));
-    of_connector.read(10);
-    of_connector.wrote(1);
+    let first = flow_log.begin(0, begin(ConnectionSide::Listener));
+    drop(flow_log.begin(0, begin(ConnectionSide::Listener)));
+    let of_connector = flow_log.begin(0, begin(ConnectionSide::Connector));
+    of_connector.add_read(10);
+    of_connector.add_written(1);
     let all = records(&flow_log, FlowFilter::All, 10);
     assert_eq!(all.len(), 3);
     assert_eq!((all[0].sent, all[0].received), (1, 10));
@@ -125,10 +125,10 @@ fn records_are_bounded_and_counters_are_not_lost() {
     let flow_log = FlowLog::new(1);
     let n = REMEMBERED as u64 + MAX_SERVICES as u64 + 10;
     for i in 0..n {
-        let entry = flow_log.begin(0, begin(Side::Listener));
-        entry.tries(&format!("key{i}").into());
+        let entry = flow_log.begin(0, begin(ConnectionSide::Listener));
+        entry.set_routing_key(&format!("key{i}").into());
         entry.set_server(server_side("west"));
-        entry.read(1);
+        entry.add_read(1);
     }
     assert_eq!(
         records(&flow_log, FlowFilter::All, usize::MAX).len(),
@@ -164,7 +164,7 @@ fn everything() -> Query {
 #[test]
 fn requests_are_counted_by_method_and_class_and_the_newest_remembered() {
     let flow_log = FlowLog::new(2);
-    let entry = flow_log.begin(1, begin(Side::Listener));
+    let entry = flow_log.begin(1, begin(ConnectionSide::Listener));
     entry.set_server(server_side("west"));
     for n in 0..1500 {
         entry.exchanged(exchange("GET", Some(200 + n % 4)));
@@ -218,28 +218,28 @@ fn requests_are_counted_by_method_and_class_and_the_newest_remembered() {
 fn news_are_queued_while_listening_up_to_a_limit() {
     let flow_log = FlowLog::new(1);
     let source: Arc<str> = "Ab1xY".into();
-    let before = flow_log.begin(0, begin(Side::Listener));
-    assert!(flow_log.news(&source).is_empty());
+    let before = flow_log.begin(0, begin(ConnectionSide::Listener));
+    assert!(flow_log.take_updates(&source).is_empty());
     let open = flow_log.listen(&source, true);
     assert_eq!(open.len(), 1);
     assert_eq!(open[0].record().id, before.id());
-    let entry = flow_log.begin(0, begin(Side::Listener));
+    let entry = flow_log.begin(0, begin(ConnectionSide::Listener));
     entry.set_server(server_side("west"));
     entry.exchanged(exchange("GET", Some(200)));
     drop(entry);
     let kinds: Vec<_> = flow_log
-        .news(&source)
+        .take_updates(&source)
         .iter()
-        .map(|n| matches!(n, News::Request(_)))
+        .map(|n| matches!(n, FlowUpdate::Request(_)))
         .collect();
     assert_eq!(kinds, [false, false, true, false]);
-    assert!(flow_log.news(&source).is_empty());
-    assert!(flow_log.news("other").is_empty());
+    assert!(flow_log.take_updates(&source).is_empty());
+    assert!(flow_log.take_updates("other").is_empty());
     for _ in 0..10_000 {
-        drop(flow_log.begin(0, begin(Side::Listener)));
+        drop(flow_log.begin(0, begin(ConnectionSide::Listener)));
     }
-    assert_eq!(flow_log.news(&source).len(), 8192);
+    assert_eq!(flow_log.take_updates(&source).len(), 8192);
     assert!(flow_log.listen(&source, false).is_empty());
     drop(before);
-    assert!(flow_log.news(&source).is_empty());
+    assert!(flow_log.take_updates(&source).is_empty());
 }

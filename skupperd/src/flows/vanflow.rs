@@ -7,7 +7,7 @@
 
 mod record;
 
-pub(crate) use record::{Attribute, Record, Type, micros};
+pub(crate) use record::{Attribute, Type, VanflowRecord, micros};
 
 use crate::amqp::{
     message::{Body, Message, Properties},
@@ -37,7 +37,7 @@ pub(crate) type Outgoing = (String, Message);
 
 /// Which addresses of the source have receivers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct VanflowListeners {
+pub(crate) struct VanflowReceivers {
     pub(crate) beacons: bool,
     /// To records, and heartbeats.
     pub(crate) records: bool,
@@ -47,26 +47,26 @@ pub(crate) struct VanflowListeners {
 
 /// The event source of a site.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct VanflowSource {
     id: Arc<str>,
     next_message: i64,
     beacon: Option<Instant>,
     heartbeat: Option<Instant>,
     /// The lasting records that were sent.
-    sent: BTreeMap<String, Record>,
+    sent: BTreeMap<String, VanflowRecord>,
     /// All of them are to be sent again.
     flush: bool,
-    records: VecDeque<Record>,
-    flows: VecDeque<Record>,
+    records: VecDeque<VanflowRecord>,
+    flows: VecDeque<VanflowRecord>,
     /// For listeners elsewhere whose clients are served here, by their sources.
-    elsewhere: BTreeMap<String, Vec<Record>>,
-    /// Number of records in `elsewhere`.
+    for_other_sources: BTreeMap<String, Vec<VanflowRecord>>,
+    /// Number of records in `for_other_sources`.
     served: usize,
     /// Records dropped for lack of room.
     lost: u64,
 }
 
-impl Source {
+impl VanflowSource {
     pub(crate) fn new(id: Arc<str>) -> Self {
         Self {
             id,
@@ -77,7 +77,7 @@ impl Source {
             flush: false,
             records: VecDeque::new(),
             flows: VecDeque::new(),
-            elsewhere: BTreeMap::new(),
+            for_other_sources: BTreeMap::new(),
             served: 0,
             lost: 0,
         }
@@ -94,7 +94,7 @@ impl Source {
     }
 
     /// Address on which other sources report how they serve its clients.
-    pub(crate) fn served(&self) -> String {
+    pub(crate) fn service_address(&self) -> String {
         format!("vfcr.{}:0", self.id)
     }
 
@@ -113,16 +113,16 @@ impl Source {
         self.flush = true;
     }
 
-    /// Whether [`Self::flush`] was called since the last [`Self::set`].
+    /// Whether [`Self::flush`] was called since the last [`Self::set_lasting`].
     pub(crate) fn is_flushed(&self) -> bool {
         self.flush
     }
 
     /// Sets all lasting records. Queues those that have changed or are gone.
-    pub(crate) fn set(&mut self, all: BTreeMap<String, Record>, now: Timestamp) {
-        let again = std::mem::take(&mut self.flush);
+    pub(crate) fn set_lasting(&mut self, all: BTreeMap<String, VanflowRecord>, now: Timestamp) {
+        let resend_all = std::mem::take(&mut self.flush);
         for (what, record) in &all {
-            let before = self.sent.get(what).filter(|_| !again);
+            let before = self.sent.get(what).filter(|_| !resend_all);
             let before = before.filter(|before| before.identity == record.identity);
             match before {
                 None => self.push(record.clone(), false),
@@ -141,7 +141,7 @@ impl Source {
             .into_iter()
             .filter(|(what, record)| all.get(what).is_none_or(|r| r.identity != record.identity));
         for (_, record) in gone {
-            let over = Record::new(record.kind, record.identity);
+            let over = VanflowRecord::new(record.kind, record.identity);
             self.push(over.number(Attribute::EndTime, micros(now)), false);
         }
         self.sent = all;
@@ -156,11 +156,11 @@ impl Source {
     }
 
     /// Queues the record of a connection or a request.
-    pub(crate) fn flow(&mut self, record: Record) {
+    pub(crate) fn push_flow(&mut self, record: VanflowRecord) {
         self.push(record, true);
     }
 
-    fn push(&mut self, record: Record, flow: bool) {
+    fn push(&mut self, record: VanflowRecord, flow: bool) {
         let queue = match flow {
             true => &mut self.flows,
             false => &mut self.records,
@@ -172,10 +172,10 @@ impl Source {
     }
 
     /// Queues a record for the source of a client that is served here.
-    pub(crate) fn serves(&mut self, source: &str, record: Record) {
+    pub(crate) fn report_served(&mut self, source: &str, record: VanflowRecord) {
         if self.served < WAITING && is_name(source) {
             self.served += 1;
-            let waiting = self.elsewhere.entry(source.to_owned());
+            let waiting = self.for_other_sources.entry(source.to_owned());
             waiting.or_default().push(record);
         }
     }
@@ -206,7 +206,7 @@ impl Source {
             if kind != Some(Type::Connection as u32) {
                 continue;
             }
-            let mut news = Record::new(Type::Connection, identity);
+            let mut news = VanflowRecord::new(Type::Connection, identity);
             for attribute in [
                 Trace,
                 Connector,
@@ -225,13 +225,14 @@ impl Source {
     /// Messages to send now.
     pub(crate) fn poll(
         &mut self,
-        heard: VanflowListeners,
+        receivers: VanflowReceivers,
         now: Instant,
         at: Timestamp,
     ) -> Vec<Outgoing> {
-        let due = |last: &mut Option<Instant>, every, heard| {
-            let due = heard && last.is_none_or(|last| now.saturating_duration_since(last) >= every);
-            match (heard, due) {
+        let due = |last: &mut Option<Instant>, every, has_receiver| {
+            let due = has_receiver
+                && last.is_none_or(|last| now.saturating_duration_since(last) >= every);
+            match (has_receiver, due) {
                 // The next listener gets one at once.
                 (false, _) => *last = None,
                 (true, true) => *last = Some(now),
@@ -242,7 +243,7 @@ impl Source {
         let mut out = Vec::new();
         let router = self.identity(0);
         let symbol = |name: &'static str| Value::Symbol(Symbol::from(name));
-        if due(&mut self.beacon, BEACON, heard.beacons) {
+        if due(&mut self.beacon, BEACON, receivers.beacons) {
             let properties = vec![
                 (symbol("v"), Value::Uint(1)),
                 (symbol("sourceType"), Value::from("ROUTER")),
@@ -253,7 +254,7 @@ impl Source {
             let null = Body::Value(Value::Null);
             out.push(self.message(BEACONS.to_owned(), "BEACON", properties, null));
         }
-        if due(&mut self.heartbeat, HEARTBEAT, heard.records) {
+        if due(&mut self.heartbeat, HEARTBEAT, receivers.records) {
             let properties = vec![
                 (symbol("v"), Value::Uint(1)),
                 (symbol("now"), Value::Ulong(micros(at))),
@@ -265,18 +266,18 @@ impl Source {
         let mut burst = BURST;
         while burst > 0 && !self.records.is_empty() {
             let part = self.records.len().min(BATCH);
-            let records: Vec<Record> = self.records.drain(..part).collect();
+            let records: Vec<VanflowRecord> = self.records.drain(..part).collect();
             out.push(self.batch(self.address(), &records));
             burst -= 1;
         }
         while burst > 0 && !self.flows.is_empty() {
             let part = self.flows.len().min(BATCH);
-            let records: Vec<Record> = self.flows.drain(..part).collect();
+            let records: Vec<VanflowRecord> = self.flows.drain(..part).collect();
             out.push(self.batch(self.flow_address(), &records));
             burst -= 1;
         }
         self.served = 0;
-        for (source, records) in std::mem::take(&mut self.elsewhere) {
+        for (source, records) in std::mem::take(&mut self.for_other_sources) {
             for part in records.chunks(BATCH) {
                 out.push(self.batch(format!("vfcr.{source}:0"), part));
             }
@@ -287,8 +288,8 @@ impl Source {
         out
     }
 
-    fn batch(&mut self, to: String, records: &[Record]) -> Outgoing {
-        let list = records.iter().map(Record::value).collect();
+    fn batch(&mut self, to: String, records: &[VanflowRecord]) -> Outgoing {
+        let list = records.iter().map(VanflowRecord::value).collect();
         let body = Body::Value(Value::List(list));
         self.message(to, "RECORD", Vec::new(), body)
     }

@@ -9,7 +9,7 @@
 //! send what follows from it.
 //!
 //! A connection calls the end of a stream while its state is borrowed. What the end wants done comes
-//! back as [`Effects`], which the driver carries out: no end borrows a connection in a call.
+//! back as [`StreamEffects`], which the driver carries out: no end borrows a connection in a call.
 //!
 //! It never decides where a stream goes: that is [`crate::worker`].
 
@@ -29,7 +29,7 @@ use crate::amqp::{
     performative::{DeliveryState, Error as AmqpError},
 };
 use bytes::Bytes;
-pub(crate) use deliveries::{Head, IncomingDeliveries, Recipient};
+pub(crate) use deliveries::{Head, IncomingDeliveries, PayloadTarget};
 use message_lines::MessageLines;
 use std::{
     cell::{Cell, RefCell, RefMut},
@@ -38,7 +38,7 @@ use std::{
     sync::Arc,
     task::Waker,
 };
-use stream_end::{Effects, End, StreamEvent};
+use stream_end::{End, StreamEffects, StreamEvent};
 use stream_links::StreamLinks;
 
 /// Identifies a connection in this process.
@@ -53,7 +53,7 @@ const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 
 /// What a connection is for; the peer's port and its open properties decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ConnectionKind {
     /// Role inter-router: control links, messages, and streams while there is no trunk.
     Control,
     /// Role inter-router-data: streams only.
@@ -79,7 +79,7 @@ pub struct InStream {
 
 /// How a delivery ended for its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// Everything was taken.
     Accepted,
     /// Not taken; may be tried elsewhere.
@@ -90,7 +90,7 @@ pub enum Outcome {
     Rejected,
 }
 
-impl Outcome {
+impl DeliveryOutcome {
     fn state(self) -> DeliveryState {
         match self {
             Self::Accepted => DeliveryState::Accepted,
@@ -105,7 +105,7 @@ impl Outcome {
     }
 }
 
-/// Somebody waiting for room in the outgoing buffer.
+/// A task or stream end that waits for room in the outgoing buffer.
 pub enum Waiter {
     /// A task of its own.
     Task(Waker),
@@ -122,7 +122,7 @@ pub struct LinkConnection {
     pub key: ConnKey,
     /// Key of the link (its control connection) that this connection belongs to.
     pub group: ConnKey,
-    pub kind: Kind,
+    pub kind: ConnectionKind,
     /// The site it belongs to.
     pub site: u32,
     /// Both sides support the extensions between routers of our own kind.
@@ -136,7 +136,7 @@ impl LinkConnection {
     pub(crate) fn new(
         key: ConnKey,
         group: ConnKey,
-        kind: Kind,
+        kind: ConnectionKind,
         site: u32,
         native: bool,
         state: ConnectionState,
@@ -184,7 +184,7 @@ pub struct ConnectionState {
     pub(crate) deliveries: IncomingDeliveries,
     message_lines: MessageLines,
     /// What ends have asked for, to be carried out by the driver.
-    pub(crate) effects: Effects,
+    pub(crate) effects: StreamEffects,
     /// Those who wait for room, in the order in which they have it.
     waiters: VecDeque<Waiter>,
     /// How many of them, from the front, the room that there is now is to be announced to.
@@ -217,24 +217,27 @@ pub(crate) struct FixedLinks {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(key: ConnKey, kind: Kind, amqp: Connection, wire: Wire) -> Self {
+    pub(crate) fn new(key: ConnKey, kind: ConnectionKind, amqp: Connection, wire: Wire) -> Self {
         Self {
             key,
             amqp,
             intake: Arc::default(),
             wire,
             chunks: VecDeque::new(),
-            stream_links: StreamLinks::new(matches!(kind, Kind::Data | Kind::Edge)),
+            stream_links: StreamLinks::new(matches!(
+                kind,
+                ConnectionKind::Data | ConnectionKind::Edge
+            )),
             deliveries: IncomingDeliveries::default(),
             message_lines: MessageLines::default(),
-            effects: Effects::default(),
+            effects: StreamEffects::default(),
             waiters: VecDeque::new(),
             to_announce: 0,
             woken: 0,
             waker: None,
             own_session: None,
             fixed: FixedLinks::default(),
-            data_capability: kind == Kind::Control,
+            data_capability: kind == ConnectionKind::Control,
             next_name: 0,
             retire: false,
             failed: None,
@@ -242,7 +245,7 @@ impl ConnectionState {
     }
 
     /// Wakes the connection's task to send what was queued.
-    pub fn kick(&mut self) {
+    pub fn wake_driver(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -261,14 +264,14 @@ impl ConnectionState {
             self.wire.out().put(&control);
         }
         if self.wire.out().backlog() > MAX_BACKLOG {
-            self.over_budget("peer does not read what it asks for");
+            self.over_budget("peer does not read its frames");
         }
     }
 
     /// Sends the engine's control frames at the task's next turn.
     pub(crate) fn send_control(&mut self) {
         self.drain_control();
-        self.kick();
+        self.wake_driver();
     }
 
     /// Ends the connection with this condition at the task's next turn.
@@ -276,7 +279,7 @@ impl ConnectionState {
         if self.failed.is_none() {
             self.failed = Some(AmqpError::new(condition, description));
         }
-        self.kick();
+        self.wake_driver();
     }
 
     /// The peer makes us hold more than it may: the connection ends.
@@ -306,7 +309,7 @@ impl ConnectionState {
         while self.to_announce > 0 && !self.wire.out().is_full(SendClass::Bulk) {
             if tasks == 0 {
                 // They may have nothing to send: the others are woken after they have run.
-                return self.kick();
+                return self.wake_driver();
             }
             let Some(waiter) = self.waiters.pop_front() else {
                 break;

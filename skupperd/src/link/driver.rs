@@ -1,5 +1,20 @@
 //! The task of a connection: moves its bytes, feeds the protocol engine, hands events to the ends of
 //! streams and to the worker, and carries out what the ends ask for.
+//!
+//! The worker starts [`run`] for each [`LinkConnection`], which has the state; the driver borrows it for
+//! one poll, and owns only a timer and the ends of the batch that it processes. The worker gets its
+//! events as [`ConnectionEvents`].
+//!
+//! A poll receives a few times (`RECEIVES`) and for a limited time (`SLICE`), handles the events of the
+//! engine, runs its timers, and flushes. Stream ends return effects, which are carried out after each
+//! batch: an end never borrows a connection.
+//!
+//! A connection is open until the peer ends it, an error, a budget or the core ends it, or it is retired
+//! and its last stream has ended. Then all stream ends and the worker are notified, and the last bytes
+//! have a second to be sent.
+//!
+//! It never blocks, and does not read while the core has too many of its messages to handle. It knows no
+//! routes: the worker decides about each new stream.
 
 mod events;
 mod flush;
@@ -12,7 +27,7 @@ use crate::amqp::{
 use crate::link::names::{ROUTER_CONTROL, ROUTER_DATA};
 use crate::link::{
     conn::{
-        ConnectionState, InStream, Kind, LinkConnection, OutStream, RESOURCE_LIMIT,
+        ConnectionKind, ConnectionState, InStream, LinkConnection, OutStream, RESOURCE_LIMIT,
         stream_end::{End, StreamEvent, deliver},
     },
     wire::ReceiveOutcome,
@@ -87,8 +102,8 @@ impl<W: ConnectionEvents> Driver<W> {
             state.amqp.close(None);
             return Poll::Ready(ConnectionEnd::Retired);
         }
-        if let Err(why) = self.run_timers(state, cx) {
-            return Poll::Ready(ConnectionEnd::Failed(why));
+        if let Err(reason) = self.run_timers(state, cx) {
+            return Poll::Ready(ConnectionEnd::Failed(reason));
         }
         flush(state, cx).map(|error| ConnectionEnd::Failed(crate::telemetry::chain(&error)))
     }
@@ -248,7 +263,10 @@ impl<W: ConnectionEvents> Driver<W> {
                 if let Some(error) = error {
                     tracing::debug!(conn = self.conn.key, %error, "link detached by the peer");
                 }
-                if matches!(self.conn.kind, Kind::Normal | Kind::Edge) {
+                if matches!(
+                    self.conn.kind,
+                    ConnectionKind::Normal | ConnectionKind::Edge
+                ) {
                     let permit = state.intake.permit(0);
                     self.worker.link_detached(&self.conn, link, permit);
                 }
@@ -274,9 +292,9 @@ impl<W: ConnectionEvents> Driver<W> {
             }
         }
         let is_own = match self.conn.kind {
-            Kind::Normal => true,
-            Kind::Edge => state.stream_links.is_fixed(link),
-            Kind::Control | Kind::Data => false,
+            ConnectionKind::Normal => true,
+            ConnectionKind::Edge => state.stream_links.is_fixed(link),
+            ConnectionKind::Control | ConnectionKind::Data => false,
         };
         if is_own {
             self.worker
@@ -286,7 +304,8 @@ impl<W: ConnectionEvents> Driver<W> {
 
     fn attached(&mut self, state: &mut ConnectionState, link: LinkId, attach: &Attach) {
         let kind = self.conn.kind;
-        if kind == Kind::Normal || (kind == Kind::Edge && is_addressed(attach)) {
+        if kind == ConnectionKind::Normal || (kind == ConnectionKind::Edge && is_addressed(attach))
+        {
             self.worker.link_attached(&self.conn, state, link, attach);
             return;
         }
@@ -297,7 +316,7 @@ impl<W: ConnectionEvents> Driver<W> {
             attach.target.as_ref().is_some_and(|t| has(&t.capabilities))
                 || attach.source.as_ref().is_some_and(|s| has(&s.capabilities))
         };
-        if terminus(ROUTER_CONTROL) && kind == Kind::Control {
+        if terminus(ROUTER_CONTROL) && kind == ConnectionKind::Control {
             state.accept(link, attach);
             if receives {
                 state.deliveries.reset(link);
@@ -309,7 +328,7 @@ impl<W: ConnectionEvents> Driver<W> {
         } else if receives {
             state.accept(link, attach);
             state.deliveries.reset(link);
-        } else if terminus(ROUTER_DATA) && kind == Kind::Control {
+        } else if terminus(ROUTER_DATA) && kind == ConnectionKind::Control {
             state.accept(link, attach);
             state.stream_links.set_fixed(link);
             // The peer attaches one for each priority, in order.
@@ -322,7 +341,7 @@ impl<W: ConnectionEvents> Driver<W> {
         }
     }
 
-    /// Tells the peer and everybody on the connection that it is over.
+    /// Closes the connection: notifies the peer and all stream ends.
     async fn finish(self, reason: ConnectionEnd) -> ConnectionEnd {
         let conn = self.conn;
         conn.closed.set(true);

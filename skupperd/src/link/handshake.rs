@@ -10,7 +10,7 @@ use crate::amqp::{
     performative::{Error, Open},
     sasl::{ANONYMOUS, EXTERNAL, Sasl, SaslError},
 };
-use crate::{pki::Identity, sys::clock};
+use crate::{pki::CertificateIdentity, sys::clock};
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
@@ -51,7 +51,7 @@ pub(crate) enum HandshakeError {
     Closed,
     /// Its access was taken back.
     #[error("certificate {} of {:?} has been revoked", .0.serial, .0.subject)]
-    Revoked(Identity),
+    Revoked(CertificateIdentity),
     /// Too slow.
     #[error("no AMQP connection within {} s", TIMEOUT.as_secs())]
     Timeout,
@@ -68,7 +68,7 @@ pub(crate) struct Established {
     pub(crate) native: bool,
     pub(crate) peer: SocketAddr,
     /// Whose certificate the peer has shown.
-    pub(crate) identity: Option<Identity>,
+    pub(crate) identity: Option<CertificateIdentity>,
     /// Name of the TLS group that the keys were exchanged with; empty without TLS.
     pub(crate) key_exchange: &'static str,
 }
@@ -93,7 +93,6 @@ impl Established {
 /// Certificates that are not taken any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevokedCertificates {
-    /// Serial numbers.
     pub serials: BTreeSet<String>,
     /// Key identifiers of CAs, whose certificates are all refused.
     pub authorities: BTreeSet<String>,
@@ -101,7 +100,7 @@ pub struct RevokedCertificates {
 
 impl RevokedCertificates {
     /// This one is among them.
-    pub fn contains(&self, identity: &Identity) -> bool {
+    pub fn contains(&self, identity: &CertificateIdentity) -> bool {
         self.serials.contains(&identity.serial) || self.authorities.contains(&identity.authority)
     }
 }
@@ -187,7 +186,7 @@ async fn establish(
 /// shown this certificate.
 pub(crate) async fn run_in_memory(
     stream: DuplexStream,
-    identity: Option<Identity>,
+    identity: Option<CertificateIdentity>,
     peer: SocketAddr,
     open: Config,
 ) -> Result<Established, HandshakeError> {
@@ -261,8 +260,8 @@ async fn negotiate(
                     });
                 }
                 Ok(Some(Event::Close(error))) => {
-                    let why = error.map_or("closed by the peer".to_owned(), |e| e.to_string());
-                    return Err(HandshakeError::Amqp(why));
+                    let reason = error.map_or("closed by the peer".to_owned(), |e| e.to_string());
+                    return Err(HandshakeError::Amqp(reason));
                 }
                 Ok(_) => {}
                 Err(e) => {

@@ -1,4 +1,4 @@
-//! Payload of a stream that waits for room further on.
+//! Payload of a stream that waits for room at the next socket or link.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::{collections::VecDeque, io::IoSlice};

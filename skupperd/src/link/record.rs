@@ -104,7 +104,7 @@ impl Cipher {
     }
 }
 
-enum Kernel {
+enum KeySchedule {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
 }
@@ -120,15 +120,15 @@ pub(crate) enum RecordContent {
 }
 
 /// The record layer of one established connection.
-pub(crate) struct Session {
+pub(crate) struct RecordLayer {
     seal: Cipher,
     open: Cipher,
-    kernel: Kernel,
+    kernel: KeySchedule,
     /// A key update of ours has to be announced before the next record.
     update_due: bool,
 }
 
-impl std::fmt::Debug for Session {
+impl std::fmt::Debug for RecordLayer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("sealed", &self.seal.seq)
@@ -137,22 +137,22 @@ impl std::fmt::Debug for Session {
     }
 }
 
-impl Session {
+impl RecordLayer {
     /// Takes over where a client's handshake ended.
     pub(crate) fn client(
         (secrets, kernel): (ExtractedSecrets, KernelConnection<ClientConnectionData>),
     ) -> Result<Self, RecordError> {
-        Self::new(secrets, Kernel::Client(kernel))
+        Self::new(secrets, KeySchedule::Client(kernel))
     }
 
     /// Takes over where a server's handshake ended.
     pub(crate) fn server(
         (secrets, kernel): (ExtractedSecrets, KernelConnection<ServerConnectionData>),
     ) -> Result<Self, RecordError> {
-        Self::new(secrets, Kernel::Server(kernel))
+        Self::new(secrets, KeySchedule::Server(kernel))
     }
 
-    fn new(secrets: ExtractedSecrets, kernel: Kernel) -> Result<Self, RecordError> {
+    fn new(secrets: ExtractedSecrets, kernel: KeySchedule) -> Result<Self, RecordError> {
         Ok(Self {
             seal: Cipher::new(secrets.tx)?,
             open: Cipher::new(secrets.rx)?,
@@ -199,8 +199,8 @@ impl Session {
         // update_not_requested: the peer's key has its own count.
         let record = self.small(HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0])?;
         let next = match &mut self.kernel {
-            Kernel::Client(kernel) => kernel.update_tx_secret(),
-            Kernel::Server(kernel) => kernel.update_tx_secret(),
+            KeySchedule::Client(kernel) => kernel.update_tx_secret(),
+            KeySchedule::Server(kernel) => kernel.update_tx_secret(),
         };
         self.seal = Cipher::new(next.map_err(RecordError::Update)?)?;
         self.update_due = false;
@@ -288,8 +288,8 @@ impl Session {
                 (NEW_SESSION_TICKET, _) => {}
                 (KEY_UPDATE, [request @ (0 | 1)]) => {
                     let next = match &mut self.kernel {
-                        Kernel::Client(kernel) => kernel.update_rx_secret(),
-                        Kernel::Server(kernel) => kernel.update_rx_secret(),
+                        KeySchedule::Client(kernel) => kernel.update_rx_secret(),
+                        KeySchedule::Server(kernel) => kernel.update_rx_secret(),
                     };
                     self.open = Cipher::new(next.map_err(RecordError::Update)?)?;
                     self.update_due |= *request == 1;

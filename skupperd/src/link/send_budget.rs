@@ -44,7 +44,7 @@ pub(super) struct SendLimits {
 /// The budget of one connection.
 #[derive(Debug)]
 pub(super) struct SendBudget {
-    next: Option<Instant>,
+    next_measurement: Option<Instant>,
     time: Duration,
     /// As last set.
     unsent: u32,
@@ -53,7 +53,7 @@ pub(super) struct SendBudget {
 impl SendBudget {
     pub(super) fn new() -> Self {
         Self {
-            next: None,
+            next_measurement: None,
             time: TIME,
             unsent: 0,
         }
@@ -61,10 +61,10 @@ impl SendBudget {
 
     /// Whether it is time to measure again.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        if self.next.is_some_and(|next| now < next) {
+        if self.next_measurement.is_some_and(|next| now < next) {
             return false;
         }
-        self.next = Some(now + INTERVAL);
+        self.next_measurement = Some(now + INTERVAL);
         true
     }
 

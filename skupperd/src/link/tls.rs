@@ -1,8 +1,8 @@
 //! The TLS handshake of a link, up to the point where the record layer takes over.
 
-use super::record::{RecordError, Session};
+use super::record::{RecordError, RecordLayer};
 use super::wire::Parts;
-use crate::pki::{Identity, explain, identify};
+use crate::pki::{CertificateIdentity, explain, identify};
 use bytes::{Bytes, BytesMut};
 use rustls::{
     ClientConfig, ServerConfig,
@@ -49,7 +49,7 @@ pub(crate) enum TlsError {
 pub(crate) struct SecureSocket {
     pub(crate) parts: Parts,
     /// Whose certificate the peer has shown.
-    pub(crate) identity: Option<Identity>,
+    pub(crate) identity: Option<CertificateIdentity>,
     /// Name of the negotiated group, such as `X25519MLKEM768`.
     pub(crate) key_exchange: &'static str,
     /// Application data that came along with the handshake's last message.
@@ -145,7 +145,7 @@ pub(crate) async fn connect(
     name: ServerName<'static>,
 ) -> Result<SecureSocket, TlsError> {
     let conn = UnbufferedClientConnection::new(config, name).map_err(TlsError::Refused)?;
-    handshake!(socket, conn, Session::client)
+    handshake!(socket, conn, RecordLayer::client)
 }
 
 /// Runs the accepting side's handshake.
@@ -154,7 +154,7 @@ pub(crate) async fn accept(
     config: Arc<ServerConfig>,
 ) -> Result<SecureSocket, TlsError> {
     let conn = UnbufferedServerConnection::new(config).map_err(TlsError::Refused)?;
-    handshake!(socket, conn, Session::server)
+    handshake!(socket, conn, RecordLayer::server)
 }
 
 fn encode(

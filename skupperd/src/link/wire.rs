@@ -2,7 +2,7 @@
 
 use super::{
     outbuf::{Framing, OutBuf},
-    record::{self, RecordContent, RecordError, Session},
+    record::{self, RecordContent, RecordError, RecordLayer},
     send_budget::SendBudget,
     socket::{RegisteredSocket, Socket, SocketError},
 };
@@ -33,7 +33,7 @@ pub(crate) enum WireError {
     Truncated,
 }
 
-/// What one receive brought.
+/// Result of one receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReceiveOutcome {
     /// Zero or more chunks were added.
@@ -46,7 +46,7 @@ pub(crate) enum ReceiveOutcome {
 /// another as [`Parts`].
 pub(crate) struct Wire {
     socket: RegisteredSocket,
-    session: Option<Session>,
+    session: Option<RecordLayer>,
     fill: OutBuf,
     flight: OutBuf,
     /// Sent and total bytes of `flight`.
@@ -68,7 +68,7 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 pub(crate) struct Parts {
     socket: Socket,
-    session: Option<Session>,
+    session: Option<RecordLayer>,
     inbuf: BytesMut,
     octets: (u64, u64),
 }
@@ -78,7 +78,7 @@ impl Parts {
     /// received behind the handshake.
     pub(crate) fn new(
         socket: impl Into<Socket>,
-        session: Option<Session>,
+        session: Option<RecordLayer>,
         inbuf: BytesMut,
     ) -> Self {
         Self {
@@ -306,7 +306,7 @@ impl Wire {
 
 #[cfg(test)]
 impl Wire {
-    pub(crate) fn session_for_test(&mut self) -> &mut Session {
+    pub(crate) fn session_for_test(&mut self) -> &mut RecordLayer {
         self.session.as_mut().expect("a session")
     }
 }

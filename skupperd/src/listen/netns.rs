@@ -22,7 +22,7 @@ impl NetnsSteerings {
             return;
         }
         let key = core.next_key();
-        workers.send_each(netns.take_sockets(), |sockets| Command::ActiveSteering {
+        workers.send_each(netns.take_sockets(), |sockets| Command::AcceptSteered {
             key,
             table: netns.table().clone(),
             sockets,

@@ -1,7 +1,7 @@
 //! Grants and tokens: raw fields to validated resources.
 
 use super::{
-    checks::{Outcome, Problem, field, link_cost, optional, required},
+    checks::{CheckResult, Problem, field, link_cost, optional, required},
     raw,
 };
 use crate::model::{AccessGrant, AccessToken, Code, Spec, parse_duration};
@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Longest code.
 const MAX_CODE: usize = 1024;
 
-pub(super) fn grant(spec: raw::AccessGrant) -> Outcome<Spec> {
+pub(super) fn grant(spec: raw::AccessGrant) -> CheckResult<Spec> {
     // 0 is the unset value in resources of Skupper.
     let allowed = match spec.redemptions_allowed.unwrap_or(0) {
         0 => 1,
@@ -44,7 +44,7 @@ pub(super) fn grant(spec: raw::AccessGrant) -> Outcome<Spec> {
     }))
 }
 
-pub(super) fn token(spec: raw::AccessToken) -> Outcome<Spec> {
+pub(super) fn token(spec: raw::AccessToken) -> CheckResult<Spec> {
     let url = required(spec.url.filter(|url| !url.is_empty()), "spec.url")?;
     if !url.starts_with("https://") {
         return Err(field("spec.url", "token url scheme must be https"));

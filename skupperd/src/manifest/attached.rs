@@ -1,12 +1,12 @@
 //! Connectors of two namespaces.
 
 use super::{
-    checks::{Outcome, checked, field, optional, port, settings, tcp},
+    checks::{CheckResult, checked, field, optional, port, settings, tcp},
     raw,
 };
 use crate::model::{AttachedConnector, AttachedConnectorBinding, Kind, Meta, Namespace, Spec};
 
-pub(super) fn connector(meta: &Meta, spec: raw::AttachedConnector) -> Outcome<Spec> {
+pub(super) fn connector(meta: &Meta, spec: raw::AttachedConnector) -> CheckResult<Spec> {
     tcp(spec.kind.as_deref())?;
     let site_namespace = checked(spec.site_namespace, "spec.siteNamespace")?;
     other(meta, &site_namespace, "spec.siteNamespace")?;
@@ -25,7 +25,7 @@ pub(super) fn connector(meta: &Meta, spec: raw::AttachedConnector) -> Outcome<Sp
     }))
 }
 
-pub(super) fn binding(meta: &Meta, spec: raw::AttachedConnectorBinding) -> Outcome<Spec> {
+pub(super) fn binding(meta: &Meta, spec: raw::AttachedConnectorBinding) -> CheckResult<Spec> {
     let connector_namespace = checked(spec.connector_namespace, "spec.connectorNamespace")?;
     other(meta, &connector_namespace, "spec.connectorNamespace")?;
     Ok(Spec::AttachedConnectorBinding(AttachedConnectorBinding {
@@ -37,7 +37,7 @@ pub(super) fn binding(meta: &Meta, spec: raw::AttachedConnectorBinding) -> Outco
 }
 
 /// An error for the namespace of the resource itself.
-fn other(meta: &Meta, namespace: &Namespace, path: &str) -> Outcome<()> {
+fn other(meta: &Meta, namespace: &Namespace, path: &str) -> CheckResult<()> {
     if *namespace == meta.namespace {
         let text = "is the namespace of the resource itself: use a Connector";
         return Err(field(path, text));

@@ -5,7 +5,7 @@ use super::{
     raw::{Text, Texts},
     settings::{TypedSettings, read as read_settings},
 };
-use crate::model::{Kind, MAX_LINK_COST, Observer, Settings, SyntaxError, parse_port};
+use crate::model::{Kind, MAX_LINK_COST, ObserverMode, Settings, SyntaxError, parse_port};
 
 pub(super) enum Problem {
     /// A field is unknown or has the wrong type.
@@ -24,7 +24,7 @@ pub(super) fn field(path: &str, reason: impl Into<String>) -> Problem {
     Problem::Field(path.to_owned(), reason.into())
 }
 
-pub(super) type Outcome<T> = Result<T, Problem>;
+pub(super) type CheckResult<T> = Result<T, Problem>;
 
 pub(super) fn bad(path: &str, value: &str, error: &SyntaxError) -> Problem {
     // The beginning of a long value is enough.
@@ -33,7 +33,7 @@ pub(super) fn bad(path: &str, value: &str, error: &SyntaxError) -> Problem {
     field(path, format!("{shown:?}{dots}: {error}"))
 }
 
-pub(super) fn required<T>(value: Option<T>, path: &str) -> Outcome<T> {
+pub(super) fn required<T>(value: Option<T>, path: &str) -> CheckResult<T> {
     value.ok_or_else(|| field(path, "is required"))
 }
 
@@ -41,7 +41,7 @@ pub(super) fn required<T>(value: Option<T>, path: &str) -> Outcome<T> {
 pub(super) fn checked<T: std::str::FromStr<Err = SyntaxError>>(
     value: Option<Text>,
     path: &str,
-) -> Outcome<T> {
+) -> CheckResult<T> {
     let value = required(value.filter(|v| !v.is_empty()), path)?;
     value.parse().map_err(|e| bad(path, &value, &e))
 }
@@ -50,17 +50,20 @@ pub(super) fn checked<T: std::str::FromStr<Err = SyntaxError>>(
 pub(super) fn optional<T: std::str::FromStr<Err = SyntaxError>>(
     value: Option<Text>,
     path: &str,
-) -> Outcome<Option<T>> {
+) -> CheckResult<Option<T>> {
     let value = value.filter(|v| !v.is_empty());
     value.map(|v| checked(Some(v), path)).transpose()
 }
 
-pub(super) fn port(value: Option<i64>, path: &str) -> Outcome<u16> {
+pub(super) fn port(value: Option<i64>, path: &str) -> CheckResult<u16> {
     parse_port(required(value, path)?).map_err(|e| field(path, e.to_string()))
 }
 
 /// Settings of a kind that has some.
-pub(super) fn settings<T: TypedSettings>(kind: Kind, texts: Option<Texts>) -> Outcome<Settings<T>> {
+pub(super) fn settings<T: TypedSettings>(
+    kind: Kind,
+    texts: Option<Texts>,
+) -> CheckResult<Settings<T>> {
     read_settings(kind, texts.unwrap_or_default().0)
         .map_err(|e| field(&format!("spec.settings[{}]", e.key), e.reason))
 }
@@ -72,20 +75,26 @@ pub(super) fn one_of(value: &str, allowed: &[&str], path: &str) -> Problem {
     field(path, text)
 }
 
-pub(super) fn tcp(kind: Option<&str>) -> Outcome<()> {
+pub(super) fn tcp(kind: Option<&str>) -> CheckResult<()> {
     match kind {
         None | Some("" | "tcp") => Ok(()),
         Some(other) => Err(one_of(other, &["tcp"], "spec.type")),
     }
 }
 
-pub(super) fn observer(text: Option<&str>) -> Outcome<Observer> {
+pub(super) fn observer(text: Option<&str>) -> CheckResult<ObserverMode> {
     match text {
-        None | Some("") => Ok(Observer::default()),
-        Some(text) => Observer::ALL
+        None | Some("") => Ok(ObserverMode::default()),
+        Some(text) => ObserverMode::ALL
             .into_iter()
             .find(|o| o.as_str() == text)
-            .ok_or_else(|| one_of(text, &Observer::ALL.map(Observer::as_str), "spec.observer")),
+            .ok_or_else(|| {
+                one_of(
+                    text,
+                    &ObserverMode::ALL.map(ObserverMode::as_str),
+                    "spec.observer",
+                )
+            }),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{
     access, attached,
     checks::{
-        Outcome, bad, checked, field, link_cost, observer, optional, port, required, settings, tcp,
+        CheckResult, bad, checked, field, link_cost, observer, optional, port, required, settings,
+        tcp,
     },
     fields, multikey,
     node::YamlNode,
@@ -23,7 +24,7 @@ pub(super) fn convert(
     kind: Kind,
     root: &YamlNode,
     namespace: Option<&Namespace>,
-) -> Outcome<Resource> {
+) -> CheckResult<Resource> {
     let mut resource = read(kind, root, namespace)?;
     if kind.is_confidential() {
         secret::redact_annotations(&mut resource.meta.annotations);
@@ -31,7 +32,7 @@ pub(super) fn convert(
     Ok(resource)
 }
 
-fn read(kind: Kind, root: &YamlNode, namespace: Option<&Namespace>) -> Outcome<Resource> {
+fn read(kind: Kind, root: &YamlNode, namespace: Option<&Namespace>) -> CheckResult<Resource> {
     match kind {
         Kind::Site => with(root, namespace, site),
         Kind::Link => with(root, namespace, |_, spec| link(required(spec, "spec")?)),
@@ -77,15 +78,15 @@ fn read(kind: Kind, root: &YamlNode, namespace: Option<&Namespace>) -> Outcome<R
 fn with<S: DeserializeOwned>(
     root: &YamlNode,
     namespace: Option<&Namespace>,
-    convert: impl FnOnce(&Meta, Option<S>) -> Outcome<Spec>,
-) -> Outcome<Resource> {
+    convert: impl FnOnce(&Meta, Option<S>) -> CheckResult<Spec>,
+) -> CheckResult<Resource> {
     let object: raw::Object<S> = fields::read(root)?;
     let meta = meta(required(object.metadata, "metadata")?, namespace)?;
     let spec = convert(&meta, object.spec)?;
     Ok(Resource { meta, spec })
 }
 
-fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> Outcome<Meta> {
+fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> CheckResult<Meta> {
     let name = checked(raw.name, "metadata.name")?;
     let path = "metadata.namespace";
     let own = raw.namespace.filter(|n| !n.is_empty());
@@ -127,7 +128,7 @@ const PLATFORM_LINK_ACCESS: [&str; 8] = [
 
 /// Ports are opened for a known word only: `no` and `off` are meant to open none, and YAML readers differ
 /// in whether they are words.
-fn link_access(word: Option<raw::Text>) -> Outcome<LinkAccess> {
+fn link_access(word: Option<raw::Text>) -> CheckResult<LinkAccess> {
     let word = word.map(|word| word.0).unwrap_or_default();
     if word.is_empty() || word.eq_ignore_ascii_case("none") {
         return Ok(LinkAccess::None);
@@ -144,7 +145,7 @@ fn link_access(word: Option<raw::Text>) -> Outcome<LinkAccess> {
     ))
 }
 
-fn site(meta: &Meta, spec: Option<raw::Site>) -> Outcome<Spec> {
+fn site(meta: &Meta, spec: Option<raw::Site>) -> CheckResult<Spec> {
     let spec = spec.unwrap_or_default();
     let (edge, ha) = (spec.edge.unwrap_or_default(), spec.ha.unwrap_or_default());
     if edge && ha {
@@ -169,7 +170,7 @@ fn site(meta: &Meta, spec: Option<raw::Site>) -> Outcome<Spec> {
     }))
 }
 
-fn role(name: Option<raw::Text>, path: &str) -> Outcome<Role> {
+fn role(name: Option<raw::Text>, path: &str) -> CheckResult<Role> {
     let name = required(name.filter(|n| !n.is_empty()), path)?;
     Role::parse(&name).ok_or_else(|| {
         field(
@@ -182,7 +183,7 @@ fn role(name: Option<raw::Text>, path: &str) -> Outcome<Role> {
     })
 }
 
-fn link(spec: raw::Link) -> Outcome<Spec> {
+fn link(spec: raw::Link) -> CheckResult<Spec> {
     let list = required(spec.endpoints, "spec.endpoints")?;
     if list.is_empty() {
         return Err(field("spec.endpoints", "at least one endpoint is required"));
@@ -212,7 +213,7 @@ fn link(spec: raw::Link) -> Outcome<Spec> {
     }))
 }
 
-fn listener(spec: raw::Listener) -> Outcome<Spec> {
+fn listener(spec: raw::Listener) -> CheckResult<Spec> {
     tcp(spec.kind.as_deref())?;
     let observer = observer(spec.observer.as_deref())?;
     Ok(Spec::Listener(Listener {
@@ -226,7 +227,7 @@ fn listener(spec: raw::Listener) -> Outcome<Spec> {
     }))
 }
 
-fn connector(spec: raw::Connector) -> Outcome<Spec> {
+fn connector(spec: raw::Connector) -> CheckResult<Spec> {
     tcp(spec.kind.as_deref())?;
     let selector = optional(spec.selector, "spec.selector")?;
     let host = spec.host.filter(|host| !host.is_empty());
@@ -261,13 +262,13 @@ fn connector(spec: raw::Connector) -> Outcome<Spec> {
     }))
 }
 
-fn hosts(list: Option<Vec<raw::Text>>, path: &str) -> Outcome<Vec<Host>> {
+fn hosts(list: Option<Vec<raw::Text>>, path: &str) -> CheckResult<Vec<Host>> {
     let list = list.unwrap_or_default().into_iter().enumerate();
     list.map(|(n, host)| checked(Some(host), &format!("{path}[{n}]")))
         .collect()
 }
 
-fn certificate(meta: &Meta, spec: raw::Certificate) -> Outcome<Spec> {
+fn certificate(meta: &Meta, spec: raw::Certificate) -> CheckResult<Spec> {
     let flag = |flag: Option<bool>| flag.unwrap_or_default();
     let (client, server, signing) = (flag(spec.client), flag(spec.server), flag(spec.signing));
     if !(client || server || signing) {
@@ -300,7 +301,7 @@ fn certificate(meta: &Meta, spec: raw::Certificate) -> Outcome<Spec> {
     }))
 }
 
-fn router_access(meta: &Meta, spec: raw::RouterAccess) -> Outcome<Spec> {
+fn router_access(meta: &Meta, spec: raw::RouterAccess) -> CheckResult<Spec> {
     let list = spec.roles.unwrap_or_default();
     if list.is_empty() {
         return Err(field("spec.roles", "roles are required"));

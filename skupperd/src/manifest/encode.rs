@@ -1,6 +1,6 @@
 //! Resources to documents, in the form of Skupper.
 
-use crate::model::{Code, Observer, Resource, Secret, Spec, Strategy};
+use crate::model::{Code, ObserverMode, Resource, Secret, Spec, Strategy};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -140,8 +140,8 @@ fn fields(spec: &Spec) -> Value {
             "port": listener.port,
             "tlsCredentials": listener.tls_credentials,
             "observer": Some(listener.observer)
-                .filter(|o| *o != Observer::default())
-                .map(Observer::as_str),
+                .filter(|o| *o != ObserverMode::default())
+                .map(ObserverMode::as_str),
             "exposePodsByName": listener.expose_pods_by_name,
             "settings": listener.settings.texts(),
         }),
@@ -155,8 +155,8 @@ fn fields(spec: &Spec) -> Value {
             "tlsCredentials": listener.tls_credentials,
             "requireClientCert": listener.require_client_cert,
             "observer": Some(listener.observer)
-                .filter(|o| *o != Observer::default())
-                .map(Observer::as_str),
+                .filter(|o| *o != ObserverMode::default())
+                .map(ObserverMode::as_str),
             "settings": listener.settings.texts(),
         }),
         Spec::Connector(connector) => json!({

@@ -61,7 +61,6 @@ impl ManifestError {
         fields
     }
 
-    /// Logs it with its fields.
     pub fn log(&self, namespace: &Namespace) {
         tracing::error!(
             namespace = namespace.as_str(),

@@ -1,7 +1,7 @@
 //! Listeners with several routing keys.
 
 use super::{
-    checks::{Outcome, checked, field, observer, optional, port, required, settings},
+    checks::{CheckResult, checked, field, observer, optional, port, required, settings},
     raw,
 };
 use crate::model::{Kind, MultiKeyListener, RoutingKey, Spec, Strategy};
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 const PRIORITY: &str = "spec.strategy.priority.routingKeys";
 const WEIGHTED: &str = "spec.strategy.weighted.routingKeys";
 
-pub(super) fn listener(spec: raw::MultiKeyListener) -> Outcome<Spec> {
+pub(super) fn listener(spec: raw::MultiKeyListener) -> CheckResult<Spec> {
     Ok(Spec::MultiKeyListener(MultiKeyListener {
         host: checked(spec.host, "spec.host")?,
         port: port(spec.port, "spec.port")?,
@@ -22,7 +22,7 @@ pub(super) fn listener(spec: raw::MultiKeyListener) -> Outcome<Spec> {
     }))
 }
 
-fn strategy(raw: raw::Strategy) -> Outcome<Strategy> {
+fn strategy(raw: raw::Strategy) -> CheckResult<Strategy> {
     match (raw.priority, raw.weighted) {
         (Some(priority), None) => by_priority(priority.routing_keys.unwrap_or_default()),
         (None, Some(weighted)) => {
@@ -37,7 +37,7 @@ fn strategy(raw: raw::Strategy) -> Outcome<Strategy> {
                     weight,
                 ))
             };
-            let keys: Outcome<_> = keys.into_iter().map(key).collect();
+            let keys: CheckResult<_> = keys.into_iter().map(key).collect();
             Ok(Strategy::Weighted(keys?))
         }
         (None, None) => Err(field(
@@ -51,7 +51,7 @@ fn strategy(raw: raw::Strategy) -> Outcome<Strategy> {
     }
 }
 
-fn by_priority(list: Vec<raw::Text>) -> Outcome<Strategy> {
+fn by_priority(list: Vec<raw::Text>) -> CheckResult<Strategy> {
     count(list.len(), PRIORITY)?;
     let mut seen = BTreeSet::new();
     let mut keys = Vec::with_capacity(list.len());
@@ -66,7 +66,7 @@ fn by_priority(list: Vec<raw::Text>) -> Outcome<Strategy> {
     Ok(Strategy::Priority(keys))
 }
 
-fn count(keys: usize, path: &str) -> Outcome<()> {
+fn count(keys: usize, path: &str) -> CheckResult<()> {
     match keys {
         0 => Err(field(path, "routingKeys must not be empty")),
         n if n > Strategy::MAX_KEYS => Err(field(

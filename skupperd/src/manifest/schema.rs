@@ -56,28 +56,28 @@ fn parts(field: Field) -> Vec<Field> {
 
 /// Fields of the status of a kind that are written, but for those that all kinds have.
 pub fn status_fields(kind: Kind) -> Vec<Field> {
-    let probe = Probe::new("status");
-    let found = Rc::clone(&probe.found);
+    let recorder = TypeRecorder::new("status");
+    let found = Rc::clone(&recorder.found);
     // The result is ignored: the requests are recorded.
-    let _ = Details::read_from(kind, probe);
+    let _ = Details::read_from(kind, recorder);
     found.take()
 }
 
 fn of<'de, T: Deserialize<'de>>() -> Vec<Field> {
-    let probe = Probe::new("");
-    let found = Rc::clone(&probe.found);
-    let _ = T::deserialize(probe);
+    let recorder = TypeRecorder::new("");
+    let found = Rc::clone(&recorder.found);
+    let _ = T::deserialize(recorder);
     found.take()
 }
 
 /// Gives every type what it requests, and records its path.
 #[derive(Clone)]
-struct Probe {
+struct TypeRecorder {
     found: Rc<RefCell<Vec<Field>>>,
     path: String,
 }
 
-impl Probe {
+impl TypeRecorder {
     fn new(path: &str) -> Self {
         Self {
             found: Rc::default(),
@@ -100,7 +100,7 @@ impl Probe {
     }
 }
 
-impl<'de> Deserializer<'de> for Probe {
+impl<'de> Deserializer<'de> for TypeRecorder {
     type Error = Error;
 
     /// [`raw::Text`] requests anything, so that only strings become one.
@@ -155,7 +155,7 @@ impl<'de> Deserializer<'de> for Probe {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_map(Fields::new(self, &["*"]))
+        visitor.visit_map(FieldNames::new(self, &["*"]))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -164,7 +164,7 @@ impl<'de> Deserializer<'de> for Probe {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_map(Fields::new(self, fields))
+        visitor.visit_map(FieldNames::new(self, fields))
     }
 
     forward_to_deserialize_any! {
@@ -174,7 +174,7 @@ impl<'de> Deserializer<'de> for Probe {
 }
 
 /// The one element of a list.
-struct Once(Option<Probe>);
+struct Once(Option<TypeRecorder>);
 
 impl<'de> SeqAccess<'de> for Once {
     type Error = Error;
@@ -185,29 +185,29 @@ impl<'de> SeqAccess<'de> for Once {
     ) -> Result<Option<T::Value>, Error> {
         self.0
             .take()
-            .map(|probe| seed.deserialize(probe))
+            .map(|recorder| seed.deserialize(recorder))
             .transpose()
     }
 }
 
 /// Every field of a type, each once.
-struct Fields {
-    probe: Probe,
+struct FieldNames {
+    recorder: TypeRecorder,
     names: std::slice::Iter<'static, &'static str>,
     name: &'static str,
 }
 
-impl Fields {
-    fn new(probe: Probe, names: &'static [&'static str]) -> Self {
+impl FieldNames {
+    fn new(recorder: TypeRecorder, names: &'static [&'static str]) -> Self {
         Self {
-            probe,
+            recorder,
             names: names.iter(),
             name: "",
         }
     }
 }
 
-impl<'de> MapAccess<'de> for Fields {
+impl<'de> MapAccess<'de> for FieldNames {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -223,11 +223,11 @@ impl<'de> MapAccess<'de> for Fields {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let path = match self.probe.path.as_str() {
+        let path = match self.recorder.path.as_str() {
             "" => self.name.to_owned(),
             path => format!("{path}.{}", self.name),
         };
-        seed.deserialize(self.probe.below(path))
+        seed.deserialize(self.recorder.below(path))
     }
 }
 

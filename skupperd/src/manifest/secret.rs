@@ -39,7 +39,7 @@ pub(super) fn convert(raw: &raw::Secret) -> Result<model::Secret, Problem> {
 }
 
 /// The proxy that a Secret describes, if it describes one.
-fn proxy(raw: &raw::Secret) -> Result<Option<model::Proxy>, Problem> {
+fn proxy(raw: &raw::Secret) -> Result<Option<model::HttpProxy>, Problem> {
     let (_, host) = text(raw, "host")?;
     let (path, port) = text(raw, "port")?;
     let ((_, user), (_, password)) = (text(raw, "username")?, text(raw, "password")?);
@@ -48,7 +48,7 @@ fn proxy(raw: &raw::Secret) -> Result<Option<model::Proxy>, Problem> {
     }
     let number = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
     let number = number.ok_or_else(|| field(&path, "is not a port (1..65535)"))?;
-    Ok(Some(model::Proxy {
+    Ok(Some(model::HttpProxy {
         host: host.trim().to_owned(),
         port: number,
         login: (!user.is_empty()).then(|| (user.to_string(), password)),

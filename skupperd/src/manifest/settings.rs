@@ -13,7 +13,7 @@ mod format;
 pub mod manual;
 mod table;
 
-pub use table::{ELSEWHERE, TABLE};
+pub use table::{OTHER_PLATFORMS, TABLE};
 
 use crate::model::{
     ConnectorSettings, Kind, LinkSettings, ListenerSettings, SettingTexts, Settings, SiteSettings,
@@ -37,15 +37,15 @@ pub struct Setting {
     /// Further sentences for the manual page and the reference, with code between backticks.
     pub details: &'static str,
     /// Skupper has it too.
-    pub of_skupper: bool,
-    needs: Needs,
+    pub is_skupper_setting: bool,
+    requires: Requires,
     invalid: Invalid,
     read: Read,
 }
 
 /// What else a resource needs for a setting to have an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
+enum Requires {
     Nothing,
     Tls,
     NoTls,
@@ -77,7 +77,7 @@ impl Setting {
     }
 
     /// What it takes, for people: words between backticks, or a description.
-    pub fn takes(&self) -> String {
+    pub fn value_syntax(&self) -> String {
         match self.syntax {
             "" => {
                 let words: Vec<String> = self.words.iter().map(|w| format!("`{w}`")).collect();
@@ -171,7 +171,7 @@ pub fn read<T: TypedSettings>(
 /// `spec.tlsCredentials`.
 pub fn notes(kind: Kind, texts: &SettingTexts, tls: bool) -> Vec<String> {
     let note = |(key, text): (&String, &String)| {
-        let elsewhere = ELSEWHERE.iter().find(|(_, known, _)| known == key);
+        let elsewhere = OTHER_PLATFORMS.iter().find(|(_, known, _)| known == key);
         if let Some((_, _, reason)) = elsewhere {
             return Some(format!("spec.settings[{key}] has no effect {reason}"));
         }
@@ -182,9 +182,9 @@ pub fn notes(kind: Kind, texts: &SettingTexts, tls: bool) -> Vec<String> {
                 "spec.settings[{key}] is not known and has no effect"
             ));
         };
-        let reason = match setting.needs {
-            Needs::Tls if !tls => "without spec.tlsCredentials",
-            Needs::NoTls if tls => "with spec.tlsCredentials",
+        let reason = match setting.requires {
+            Requires::Tls if !tls => "without spec.tlsCredentials",
+            Requires::NoTls if tls => "with spec.tlsCredentials",
             _ => {
                 let reason = setting.check(text).err()?;
                 return Some(format!("spec.settings[{key}]: {reason}; it has no effect"));
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(keys.len(), count, "{kind}: a key is there twice");
         }
         for setting in TABLE {
-            assert!(!setting.takes().is_empty(), "{}", setting.key);
+            assert!(!setting.value_syntax().is_empty(), "{}", setting.key);
             assert!(
                 !setting.help.ends_with('.') && setting.help.len() < 120,
                 "{}",

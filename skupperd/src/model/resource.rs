@@ -235,7 +235,7 @@ pub struct Link {
 
 /// HTTP version that a listener observes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Observer {
+pub enum ObserverMode {
     #[default]
     Auto,
     None,
@@ -243,7 +243,7 @@ pub enum Observer {
     Http2,
 }
 
-impl Observer {
+impl ObserverMode {
     pub const ALL: [Self; 4] = [Self::Auto, Self::None, Self::Http1, Self::Http2];
 
     /// As a manifest writes it.
@@ -266,7 +266,7 @@ pub struct Listener {
     pub port: u16,
     /// Server credentials; with them the listener uses TLS.
     pub tls_credentials: Option<Name>,
-    pub observer: Observer,
+    pub observer: ObserverMode,
     /// A listener for each pod, on platforms that have some.
     pub expose_pods_by_name: bool,
     /// Advanced options.
@@ -285,7 +285,7 @@ pub struct MultiKeyListener {
     pub tls_credentials: Option<Name>,
     /// Clients must show a certificate of the credentials' CA.
     pub require_client_cert: bool,
-    pub observer: Observer,
+    pub observer: ObserverMode,
     /// Advanced options.
     pub settings: Settings<ListenerSettings>,
 }

@@ -13,19 +13,19 @@ pub struct Secret {
     /// Private key (`tls.key`); wiped from memory when dropped.
     pub key: Zeroizing<String>,
     /// An HTTP proxy (`host`, `port`, and maybe `username` with `password`).
-    pub proxy: Option<Proxy>,
+    pub proxy: Option<HttpProxy>,
 }
 
 /// An HTTP proxy for links that go out.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Proxy {
+pub struct HttpProxy {
     pub host: String,
     pub port: u16,
     /// User name and password.
     pub login: Option<(String, Zeroizing<String>)>,
 }
 
-impl fmt::Debug for Proxy {
+impl fmt::Debug for HttpProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxy")
             .field("host", &self.host)

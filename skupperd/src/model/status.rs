@@ -104,7 +104,7 @@ impl fmt::Display for Phase {
 
 /// State of a condition, without its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ConditionState {
     True,
     /// True, with a message.
     Noted(String),
@@ -114,7 +114,7 @@ pub enum State {
     Error(String),
 }
 
-impl State {
+impl ConditionState {
     /// True, or pending with a text.
     pub fn when(holds: bool, otherwise: &str) -> Self {
         if holds {
@@ -213,16 +213,16 @@ impl Status {
     }
 }
 
-/// Current conditions and details of a resource; [`Draft::finish`] makes the status.
+/// Current conditions and details of a resource; [`StatusDraft::finish`] makes the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
+pub struct StatusDraft {
     required: &'static [ConditionType],
-    conditions: Vec<(ConditionType, State)>,
+    conditions: Vec<(ConditionType, ConditionState)>,
     details: Details,
     notes: Vec<String>,
 }
 
-impl Draft {
+impl StatusDraft {
     /// Nothing is known yet: pending. `link_access`: of a Site, whether the site accepts links.
     pub fn new(kind: Kind, link_access: bool) -> Self {
         Self {
@@ -235,17 +235,20 @@ impl Draft {
 
     /// A resource that can not be set up.
     pub fn error(kind: Kind, text: impl Into<String>) -> Self {
-        Self::new(kind, false).with(ConditionType::Configured, State::Error(text.into()))
+        Self::new(kind, false).with(
+            ConditionType::Configured,
+            ConditionState::Error(text.into()),
+        )
     }
 
     /// A resource of a kind that is kept and that a host has no use for.
     pub fn unserved(kind: Kind) -> Self {
         let text = format!("{kind} has no effect on a host; it is stored unchanged");
-        Self::new(kind, false).with(ConditionType::Configured, State::Noted(text))
+        Self::new(kind, false).with(ConditionType::Configured, ConditionState::Noted(text))
     }
 
     #[must_use]
-    pub fn with(mut self, kind: ConditionType, state: State) -> Self {
+    pub fn with(mut self, kind: ConditionType, state: ConditionState) -> Self {
         match self.conditions.iter_mut().find(|(k, _)| *k == kind) {
             Some((_, old)) => *old = state,
             None => self.conditions.push((kind, state)),
@@ -272,11 +275,11 @@ impl Draft {
         for required in self.required {
             match self.conditions.iter().find(|(kind, _)| kind == required) {
                 None => return (Phase::Pending, format!("Not {required}")),
-                Some((_, State::True)) => {}
+                Some((_, ConditionState::True)) => {}
                 Some((_, state)) => return (state.reason(), state.message().to_owned()),
             }
         }
-        (Phase::Ready, State::True.message().to_owned())
+        (Phase::Ready, ConditionState::True.message().to_owned())
     }
 
     /// The status. A condition whose `status` is as in `previous` keeps its time.

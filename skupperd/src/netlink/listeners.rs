@@ -5,7 +5,7 @@
 
 use crate::netlink::{
     sock_diag::{self, SOCK_DIAG_BY_FAMILY, SOCKET},
-    socket::{IPV4, IPV6, Netlink, NetlinkFamily, attributes, bad, bytes},
+    socket::{IPV4, IPV6, Netlink, NetlinkFamily, attributes, bytes, malformed},
 };
 use std::{
     io,
@@ -63,10 +63,10 @@ pub fn user_of(client: SocketAddr, listener: SocketAddr) -> io::Result<Option<u3
     let kernel = Netlink::open(NetlinkFamily::Sockets)?;
     match kernel.ask(SOCK_DIAG_BY_FAMILY, 0, &sock_diag::one(client, listener, 0)) {
         Ok((_, body)) => {
-            let found = socket(&body).ok_or_else(bad)?;
+            let found = socket(&body).ok_or_else(malformed)?;
             // Where no connection matches, the kernel answers with a socket that listens on the
             // client's port here, which says nothing about a client elsewhere.
-            let is_client = is_connection(&body, client, listener).ok_or_else(bad)?;
+            let is_client = is_connection(&body, client, listener).ok_or_else(malformed)?;
             Ok((is_client && found.inode != 0).then_some(found.user))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -98,7 +98,7 @@ fn sockets(kernel: &Netlink, states: u32) -> io::Result<Vec<SocketInfo>> {
     for family in [IPV4, IPV6] {
         let question = sock_diag::all(family, states);
         kernel.dump(SOCK_DIAG_BY_FAMILY, &question, |body| {
-            found.push(socket(body).ok_or_else(bad)?);
+            found.push(socket(body).ok_or_else(malformed)?);
             Ok(())
         })?;
     }

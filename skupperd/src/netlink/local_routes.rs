@@ -3,7 +3,9 @@
 
 use crate::{
     model::ServicePrefix,
-    netlink::socket::{ACK, ERROR, IPV4, IPV6, Netlink, NetlinkFamily, attributes, bad, bytes},
+    netlink::socket::{
+        ACK, ERROR, IPV4, IPV6, Netlink, NetlinkFamily, attributes, bytes, malformed,
+    },
 };
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -48,12 +50,12 @@ pub struct RouteError {
 /// The local routes of this process, with the number of sites that want each, and who has which of
 /// the addresses that are given out. Dropping this removes the routes.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub struct LocalRoutes {
     prefixes: Mutex<BTreeMap<ServicePrefix, usize>>,
     claims: Mutex<BTreeMap<IpAddr, String>>,
 }
 
-impl Routes {
+impl LocalRoutes {
     /// Makes a prefix this host's own. One that another program has made its own is an error.
     pub fn add(&self, prefix: ServicePrefix) -> Result<(), RouteError> {
         let mut prefixes = self.prefixes.lock();
@@ -108,7 +110,7 @@ impl Routes {
     }
 }
 
-impl Drop for Routes {
+impl Drop for LocalRoutes {
     fn drop(&mut self) {
         let prefixes = self.prefixes.get_mut();
         for prefix in std::mem::take(prefixes).into_keys() {
@@ -126,7 +128,9 @@ pub(crate) fn is_local(address: IpAddr) -> bool {
     let asked =
         kernel.and_then(|kernel| kernel.ask(rt::RTM_GETROUTE, 0, &route(rt::RTM_GETROUTE, one)));
     // The type of a route is in the last byte of the second word.
-    asked.is_ok_and(|(kind, said)| kind == rt::RTM_NEWROUTE && said.get(7) == Some(&rt::TYPE_LOCAL))
+    asked.is_ok_and(|(kind, answer)| {
+        kind == rt::RTM_NEWROUTE && answer.get(7) == Some(&rt::TYPE_LOCAL)
+    })
 }
 
 /// A network that overlaps a prefix and that this host reaches by a route of its own: what its programs
@@ -139,8 +143,8 @@ pub(crate) fn routed_beside(prefix: ServicePrefix) -> io::Result<Option<IpNet>> 
         IpNet::V4(_) => IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         IpNet::V6(_) => IpNet::from(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
     };
-    kernel.dump(rt::RTM_GETROUTE, &route(rt::RTM_GETROUTE, any), |said| {
-        let routed = destination(said).filter(|other| overlap(&net, other));
+    kernel.dump(rt::RTM_GETROUTE, &route(rt::RTM_GETROUTE, any), |answer| {
+        let routed = destination(answer).filter(|other| overlap(&net, other));
         found = found.or(routed);
         Ok(())
     })?;
@@ -149,12 +153,12 @@ pub(crate) fn routed_beside(prefix: ServicePrefix) -> io::Result<Option<IpNet>> 
 
 /// Where a route of other hosts leads; `None` for the others and for default routes. Two routes to
 /// half of all addresses each are a default route too: VPNs make them beside that of the host.
-fn destination(said: &[u8]) -> Option<IpNet> {
-    let ([family, bits], kind) = (bytes(said, 0)?, said.get(7)?);
+fn destination(answer: &[u8]) -> Option<IpNet> {
+    let ([family, bits], kind) = (bytes(answer, 0)?, answer.get(7)?);
     if *kind != rt::TYPE_UNICAST || bits <= 1 {
         return None;
     }
-    let mut parts = attributes(said.get(rt::HEADER..)?);
+    let mut parts = attributes(answer.get(rt::HEADER..)?);
     let (_, address) = parts.find(|(kind, _)| *kind == rt::RTA_DST)?;
     let address = match family {
         IPV4 => IpAddr::from(bytes::<4>(address, 0)?),
@@ -184,7 +188,7 @@ fn change(what: u16, flags: u16, net: IpNet) -> io::Result<()> {
     let kernel = Netlink::open(NetlinkFamily::Routes)?;
     match kernel.ask(what, flags, &route(what, net))? {
         (ERROR, _) => Ok(()),
-        _ => Err(bad()),
+        _ => Err(malformed()),
     }
 }
 
@@ -216,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_address_has_one_owner() {
-        let routes = Routes::default();
+        let routes = LocalRoutes::default();
         let address = "198.18.7.1".parse().unwrap();
         assert!(routes.claim(address, "one") && routes.claim(address, "one"));
         assert!(!routes.claim(address, "two"));

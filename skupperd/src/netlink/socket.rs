@@ -82,7 +82,7 @@ impl Netlink {
         let mut part = [0; ONE];
         loop {
             let received = (&self.socket).read(&mut part)?;
-            let message = Message::first(part.get(..received).unwrap_or_default())?;
+            let message = NetlinkMessage::first(part.get(..received).unwrap_or_default())?;
             if message.number == number {
                 message.error()?;
                 return Ok((message.kind, message.body.to_vec()));
@@ -117,7 +117,7 @@ fn read(
 ) -> io::Result<bool> {
     let mut rest = part;
     while !rest.is_empty() {
-        let message = Message::first(rest)?;
+        let message = NetlinkMessage::first(rest)?;
         rest = rest.get(padded(message.length)..).unwrap_or_default();
         if message.number != number {
             continue;
@@ -133,21 +133,21 @@ fn read(
 }
 
 /// A message of the kernel's.
-struct Message<'a> {
+struct NetlinkMessage<'a> {
     length: usize,
     kind: u16,
     number: u32,
     body: &'a [u8],
 }
 
-impl<'a> Message<'a> {
+impl<'a> NetlinkMessage<'a> {
     fn first(part: &'a [u8]) -> io::Result<Self> {
-        let length = u32::from_ne_bytes(bytes(part, 0).ok_or_else(bad)?) as usize;
+        let length = u32::from_ne_bytes(bytes(part, 0).ok_or_else(malformed)?) as usize;
         Ok(Self {
             length,
-            kind: u16::from_ne_bytes(bytes(part, 4).ok_or_else(bad)?),
-            number: u32::from_ne_bytes(bytes(part, 8).ok_or_else(bad)?),
-            body: part.get(HEADER..length).ok_or_else(bad)?,
+            kind: u16::from_ne_bytes(bytes(part, 4).ok_or_else(malformed)?),
+            number: u32::from_ne_bytes(bytes(part, 8).ok_or_else(malformed)?),
+            body: part.get(HEADER..length).ok_or_else(malformed)?,
         })
     }
 
@@ -155,7 +155,7 @@ impl<'a> Message<'a> {
         if self.kind != ERROR {
             return Ok(());
         }
-        match i32::from_ne_bytes(bytes(self.body, 0).ok_or_else(bad)?) {
+        match i32::from_ne_bytes(bytes(self.body, 0).ok_or_else(malformed)?) {
             0 => Ok(()),
             code => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
         }
@@ -163,7 +163,7 @@ impl<'a> Message<'a> {
 }
 
 /// The error for a malformed answer.
-pub(crate) fn bad() -> io::Error {
+pub(crate) fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "malformed netlink message")
 }
 
@@ -230,13 +230,14 @@ mod tests {
 
     #[test]
     fn a_kernel_error_becomes_an_io_error() {
-        let of = |body: &[u8]| Message::first(&answer(ERROR, 1, body)).and_then(|m| m.error());
+        let of =
+            |body: &[u8]| NetlinkMessage::first(&answer(ERROR, 1, body)).and_then(|m| m.error());
         assert!(of(&0_i32.to_ne_bytes()).is_ok());
         let exists = of(&(-17_i32).to_ne_bytes()).unwrap_err();
         assert_eq!(exists.raw_os_error(), Some(17));
         assert!(of(&i32::MIN.to_ne_bytes()).is_err());
         assert!(of(&[0; 3]).is_err());
-        assert!(Message::first(&[]).is_err());
+        assert!(NetlinkMessage::first(&[]).is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! its answers are remembered for connections that have ended since.
 
 use crate::{
-    flows::{Record, Side},
+    flows::{ConnectionRecord, ConnectionSide},
     workload::{ClientFinder, LocalClient},
 };
 use parking_lot::Mutex;
@@ -31,9 +31,9 @@ struct KnownClients {
 
 impl ClientAttribution {
     /// The local client of each record; `None` where it is remote or unknown.
-    pub(super) fn clients_of(&self, records: &[Record]) -> Vec<Option<LocalClient>> {
+    pub(super) fn clients_of(&self, records: &[ConnectionRecord]) -> Vec<Option<LocalClient>> {
         let mut state = self.0.lock();
-        let live = |r: &&Record| r.side == Side::Listener && r.ending.is_none();
+        let live = |r: &&ConnectionRecord| r.side == ConnectionSide::Listener && r.ending.is_none();
         let new = records.iter().filter(live);
         let new = new.filter(|r| !state.known.contains_key(&r.id));
         let new: Vec<(String, SocketAddr)> = new

@@ -1,7 +1,9 @@
 //! Connections, requests and services as JSON, with the field names of Skupper's network observer.
 
 use super::attribution::ClientAttribution;
-use crate::flows::{FlowFilter, Query, Record, RequestRecord, ServiceKey, Side, Totals};
+use crate::flows::{
+    ConnectionRecord, ConnectionSide, FlowFilter, Query, RequestRecord, ServiceKey, ServiceTotals,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{net::SocketAddr, time::Duration};
@@ -66,7 +68,10 @@ fn host_and_port(addr: &str) -> (String, String) {
 }
 
 /// Connections, with the process and user of each client of this host.
-pub(super) fn connections(records: &[Record], attribution: &ClientAttribution) -> Vec<Value> {
+pub(super) fn connections(
+    records: &[ConnectionRecord],
+    attribution: &ClientAttribution,
+) -> Vec<Value> {
     let clients = attribution.clients_of(records);
     let all = records.iter().zip(clients).map(|(record, client)| {
         let mut shown = connection(record);
@@ -78,11 +83,11 @@ pub(super) fn connections(records: &[Record], attribution: &ClientAttribution) -
 }
 
 /// Times are in microseconds since the epoch, durations in microseconds.
-fn connection(record: &Record) -> Value {
+fn connection(record: &ConnectionRecord) -> Value {
     let (here, there) = (&*record.site, &record.server.site);
     let (source, dest) = match record.side {
-        Side::Listener => (here, there),
-        Side::Connector => (there, here),
+        ConnectionSide::Listener => (here, there),
+        ConnectionSide::Connector => (there, here),
     };
     let client = record.client.map(|c| c.to_string()).unwrap_or_default();
     let (source_host, source_port) = host_and_port(&client);
@@ -148,14 +153,14 @@ pub(super) fn request(record: &RequestRecord) -> Value {
     })
 }
 
-fn side(side: Side) -> &'static str {
+fn side(side: ConnectionSide) -> &'static str {
     match side {
-        Side::Listener => "listener",
-        Side::Connector => "connector",
+        ConnectionSide::Listener => "listener",
+        ConnectionSide::Connector => "connector",
     }
 }
 
-pub(super) fn service((key, totals): (&ServiceKey, &Totals)) -> Value {
+pub(super) fn service((key, totals): (&ServiceKey, &ServiceTotals)) -> Value {
     json!({
         "namespace": key.here.namespace,
         "side": side(key.side),

@@ -9,18 +9,18 @@ use tokio::{task::JoinSet, time::timeout};
 
 /// Pings the event loops of the core and of the workers.
 #[derive(Clone)]
-pub struct Health {
+pub struct LoopHealth {
     workers: Senders,
     core: CoreHandle,
 }
 
-impl Health {
+impl LoopHealth {
     pub fn new(workers: Senders, core: CoreHandle) -> Self {
         Self { workers, core }
     }
 
     /// The threads that do not answer within this time. The main loop is not pinged: it runs this.
-    pub async fn silent(&self, limit: Duration) -> Vec<String> {
+    pub async fn find_silent_threads(&self, limit: Duration) -> Vec<String> {
         let mut pings = JoinSet::new();
         let answers = self.workers.ask_all(Command::Ping);
         for (worker, replied) in answers.into_iter().enumerate() {

@@ -7,7 +7,7 @@ mod traffic;
 
 use crate::{
     flows::FlowLog,
-    steer::{Listing, Totals, accel::HopTotals},
+    steer::{Listing, SteeringTotals, accel::HopTotals},
     store::ResourceSnapshot,
 };
 use prometheus_client::{encoding::text::encode, metrics::info::Info, registry::Registry};
@@ -17,7 +17,7 @@ use resources::{ResourceFamilies, site_id};
 pub fn render(
     published: &ResourceSnapshot,
     listing: &Listing,
-    totals: Option<Totals>,
+    totals: Option<SteeringTotals>,
     hops: Option<HopTotals>,
     flow_log: &FlowLog,
 ) -> Result<String, std::fmt::Error> {
@@ -71,7 +71,7 @@ mod tests {
             })
             .collect();
         let published = ResourceSnapshot::from([(Namespace::default_namespace(), documents)]);
-        let totals = Totals {
+        let totals = SteeringTotals {
             hits: 5,
             misses: 7,
             refused: 1,

@@ -16,14 +16,14 @@ const MAX_OF_TRUSTED: usize = 128;
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Reader {
+pub(super) struct LocalReader {
     /// `None` if the kernel does not report it.
     user: Option<u32>,
     /// May see clients' addresses: root, or the user that the daemon runs as.
     pub(super) trusted: bool,
 }
 
-impl Reader {
+impl LocalReader {
     pub(super) fn of(socket: &UnixStream) -> Self {
         let this = std::process::id();
         match socket.peer_cred() {
@@ -36,7 +36,7 @@ impl Reader {
     }
 
     /// `own` is the user and `this` the process of the daemon. A connection that the daemon itself opened
-    /// belongs to somebody else: a connector forwards it.
+    /// belongs to another process: a connector forwards it.
     fn identified(reader: &UCred, own: u32, this: u32) -> Self {
         let process = reader.pid().and_then(|pid| u32::try_from(pid).ok());
         let is_self = process.is_none_or(|pid| pid == this);
@@ -49,17 +49,17 @@ impl Reader {
 
 /// Connections that are open, by reader.
 #[derive(Clone, Default)]
-pub(super) struct OpenConnections(Arc<Mutex<HashMap<Reader, usize>>>);
+pub(super) struct OpenConnections(Arc<Mutex<HashMap<LocalReader, usize>>>);
 
 /// One of a reader's connections, until it is dropped.
-pub(super) struct OpenConnection {
+pub(super) struct ReaderConnection {
     all: OpenConnections,
-    reader: Reader,
+    reader: LocalReader,
 }
 
 impl OpenConnections {
     /// `None` when the reader has too many, or all readers together have.
-    pub(super) fn add(&self, reader: Reader) -> Option<OpenConnection> {
+    pub(super) fn add(&self, reader: LocalReader) -> Option<ReaderConnection> {
         let mut open = self.0.lock();
         let own = open.get(&reader).copied().unwrap_or(0);
         let others = open.iter().filter(|(reader, _)| !reader.trusted);
@@ -72,14 +72,14 @@ impl OpenConnections {
             return None;
         }
         open.insert(reader, own + 1);
-        Some(OpenConnection {
+        Some(ReaderConnection {
             all: self.clone(),
             reader,
         })
     }
 }
 
-impl Drop for OpenConnection {
+impl Drop for ReaderConnection {
     fn drop(&mut self) {
         let mut open = self.all.0.lock();
         match open.get_mut(&self.reader) {
@@ -93,15 +93,15 @@ impl Drop for OpenConnection {
 mod tests {
     use super::*;
 
-    fn user(user: u32, trusted: bool) -> Reader {
+    fn user(user: u32, trusted: bool) -> LocalReader {
         let user = Some(user);
-        Reader { user, trusted }
+        LocalReader { user, trusted }
     }
 
     #[test]
     fn one_user_does_not_block_others() {
         let all = OpenConnections::default();
-        let take = |reader, count| -> Vec<OpenConnection> {
+        let take = |reader, count| -> Vec<ReaderConnection> {
             (0..count).map_while(|_| all.add(reader)).collect()
         };
         let hog = take(user(1000, false), 1000);
@@ -121,10 +121,10 @@ mod tests {
     async fn a_connection_of_the_daemon_to_itself_is_not_trusted() {
         let (here, _there) = UnixStream::pair().unwrap();
         // Both ends are of this process, as with a connector to the daemon's socket.
-        assert!(!Reader::of(&here).trusted);
+        assert!(!LocalReader::of(&here).trusted);
         let peer = here.peer_cred().unwrap();
-        assert!(Reader::identified(&peer, peer.uid(), 0).trusted);
-        let other = Reader::identified(&peer, peer.uid() + 1, 0);
+        assert!(LocalReader::identified(&peer, peer.uid(), 0).trusted);
+        let other = LocalReader::identified(&peer, peer.uid() + 1, 0);
         assert_eq!(other.trusted, peer.uid() == 0);
     }
 }

@@ -1,7 +1,7 @@
 //! What a request for a path is answered with, and which paths its origin may read.
 
 use super::{
-    Health,
+    LoopHealth,
     api::{self, ApiResponse, ApiSnapshot},
     attribution::ClientAttribution,
     connections,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     flows::FlowLog,
     http_server::{HttpResult, refuse_writes, text, with_type},
-    steer::{Lister, Meter, accel::Acceleration},
+    steer::{ListBindings, ReadTotals, accel::Acceleration},
     store::ResourceSnapshot,
 };
 use hyper::{Request, StatusCode, body::Incoming, header::HeaderValue};
@@ -44,16 +44,16 @@ pub(super) enum RequestOrigin {
 #[derive(Clone)]
 pub struct SteeringSource {
     /// Counts connections; `None` when the kernel does not steer.
-    pub meter: Option<Meter>,
+    pub meter: Option<ReadTotals>,
     /// Lists the bindings.
-    pub listing: Lister,
+    pub listing: ListBindings,
 }
 
 /// What requests are answered from.
 #[derive(Clone)]
 pub(super) struct ApiState {
     pub(super) published: watch::Receiver<Arc<ResourceSnapshot>>,
-    pub(super) health: Health,
+    pub(super) health: LoopHealth,
     pub(super) steering: SteeringSource,
     pub(super) acceleration: Arc<Acceleration>,
     pub(super) flow_log: FlowLog,
@@ -175,7 +175,7 @@ async fn route(request: &Request<Incoming>, rights: &AccessRights, state: &ApiSt
 }
 
 async fn health(state: &ApiState) -> HttpResult {
-    let silent = state.health.silent(HEALTH_TIMEOUT).await;
+    let silent = state.health.find_silent_threads(HEALTH_TIMEOUT).await;
     if silent.is_empty() {
         return text(StatusCode::OK, "OK\n");
     }

@@ -5,10 +5,10 @@
 //! identified by the peer credentials of the local socket, and to readers with the console's token.
 
 use super::{
-    Health,
+    LoopHealth,
     attribution::ClientAttribution,
     console::ConsoleToken,
-    readers::{OpenConnections, Reader},
+    readers::{LocalReader, OpenConnections},
     routes::{ApiState, RequestOrigin, SteeringSource, respond},
 };
 use crate::{
@@ -61,16 +61,19 @@ pub struct ServeAddresses {
 /// The server could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {op} {subject}")]
-pub struct ObserveError {
+pub struct ObserverServerError {
     op: &'static str,
     subject: String,
     #[source]
     source: io::Error,
 }
 
-fn error(op: &'static str, subject: impl ToString) -> impl FnOnce(io::Error) -> ObserveError {
+fn error(
+    op: &'static str,
+    subject: impl ToString,
+) -> impl FnOnce(io::Error) -> ObserverServerError {
     let subject = subject.to_string();
-    move |source| ObserveError {
+    move |source| ObserverServerError {
         op,
         subject,
         source,
@@ -83,11 +86,11 @@ pub async fn serve(
     dir: &Path,
     addresses: ServeAddresses,
     published: watch::Receiver<Arc<ResourceSnapshot>>,
-    health: Health,
+    health: LoopHealth,
     steering: SteeringSource,
     acceleration: Arc<Acceleration>,
     flow_log: FlowLog,
-) -> Result<JoinSet<()>, ObserveError> {
+) -> Result<JoinSet<()>, ObserverServerError> {
     let state = ApiState {
         published,
         health,
@@ -124,7 +127,7 @@ async fn serve_local(listener: UnixListener, state: ApiState) {
     let open = OpenConnections::default();
     loop {
         let (socket, _) = accept(SERVER, || listener.accept()).await;
-        let reader = Reader::of(&socket);
+        let reader = LocalReader::of(&socket);
         let Some(connection) = open.add(reader) else {
             tracing::debug!(?reader, "observer connection refused: too many");
             continue;
@@ -162,7 +165,7 @@ where
     }
 }
 
-fn bind_local(dir: &Path) -> Result<UnixListener, ObserveError> {
+fn bind_local(dir: &Path) -> Result<UnixListener, ObserverServerError> {
     fs::create_dir_all(dir).map_err(error("create directory", dir.display()))?;
     let path: PathBuf = dir.join("metrics.sock");
     remove_stale(&path)?;
@@ -178,7 +181,7 @@ fn bind_local(dir: &Path) -> Result<UnixListener, ObserveError> {
 async fn bind_console(
     address: SocketAddr,
     url: &Path,
-) -> Result<(TcpListener, ConsoleToken), ObserveError> {
+) -> Result<(TcpListener, ConsoleToken), ObserverServerError> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(error("bind console address", address))?;
     let token = ConsoleToken::new().ok_or_else(|| io::Error::other("no random numbers"));
@@ -191,7 +194,7 @@ async fn bind_console(
 }
 
 /// Removes a file that an earlier daemon left: only one daemon at a time uses the directory.
-fn remove_stale(path: &Path) -> Result<(), ObserveError> {
+fn remove_stale(path: &Path) -> Result<(), ObserverServerError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(error("remove", path.display())(e)),
         _ => Ok(()),

@@ -3,7 +3,7 @@
 //! They keep its ID, its CAs, its ports and its links, so that the credentials of other sites stay valid.
 
 use super::{
-    OperateError, Outcome,
+    OperateError, OperateResult,
     bundle::{secret_document, without_identity},
     invalid,
     resources::valid_resources,
@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, io, path::Path};
 
 /// The resources of a directory `namespaces/<name>` of Skupper, for this namespace. Changes nothing in it.
-pub fn adopt(namespace: &NamespaceDir, dir: &Path) -> Outcome<Vec<Value>> {
+pub fn adopt(namespace: &NamespaceDir, dir: &Path) -> OperateResult<Vec<Value>> {
     let input = dir.join("input");
     if !input.join("resources").is_dir() && !dir.join("runtime/resources").is_dir() {
         return Err(invalid(format!(
@@ -92,7 +92,7 @@ fn profiles(
     namespace: &NamespaceDir,
     dir: &Path,
     resources: &mut BTreeMap<Key, Value>,
-) -> Outcome<()> {
+) -> OperateResult<()> {
     let links = resources.iter().filter(|(key, _)| key.kind == Kind::Link);
     let credentials = links.filter_map(|(_, link)| link["spec"]["tlsCredentials"].as_str());
     let missing: Vec<Name> = credentials
@@ -120,7 +120,7 @@ fn profiles(
 }
 
 /// The site's ID, which Skupper keeps in the router's configuration only.
-fn identity(dir: &Path) -> Outcome<Option<String>> {
+fn identity(dir: &Path) -> OperateResult<Option<String>> {
     let path = dir.join("runtime/router/skrouterd.json");
     let text = match read_text(&path) {
         Ok(text) => text,
@@ -161,7 +161,7 @@ mod tests {
         )
     }
 
-    fn adopt(dir: &Path) -> Outcome<Vec<Value>> {
+    fn adopt(dir: &Path) -> OperateResult<Vec<Value>> {
         let layout = Layout::root(dir);
         let name = Namespace::new("old").unwrap();
         super::adopt(&layout.namespace(&name), dir)

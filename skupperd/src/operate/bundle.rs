@@ -1,6 +1,6 @@
 //! The resources of a site for another host, without what belongs to this one.
 
-use super::{OperateError, Outcome, invalid, resources::valid_resources};
+use super::{OperateError, OperateResult, invalid, resources::valid_resources};
 use crate::{
     access,
     manifest::{LocatedResource, document_of},
@@ -21,7 +21,7 @@ pub struct Bundle {
 
 /// The resources of a namespace for another host. Tokens expire soon, so they are redeemed now: the
 /// bundle is good for one site. Credentials in directories become Secrets.
-pub async fn bundle(namespace: &NamespaceDir) -> Outcome<Bundle> {
+pub async fn bundle(namespace: &NamespaceDir) -> OperateResult<Bundle> {
     let resources = valid_resources(namespace, &[])?;
     let site = resources.iter().find_map(|l| match l.resource.spec {
         Spec::Site(_) => Some(l.resource.name().to_string()),
@@ -92,7 +92,7 @@ mod tests {
     use crate::{model::Namespace, store::Layout};
     use std::fs;
 
-    fn bundled(dir: &std::path::Path) -> Outcome<Bundle> {
+    fn bundled(dir: &std::path::Path) -> OperateResult<Bundle> {
         let layout = Layout::root(dir);
         let namespace = layout.namespace(&Namespace::default_namespace());
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,7 +1,7 @@
 //! Creating and changing resources. A change keeps all fields that it does not name.
 
 use super::{
-    OperateError, Outcome, invalid,
+    OperateError, OperateResult, invalid,
     resources::{self, Existing},
 };
 use crate::{
@@ -30,7 +30,11 @@ pub fn merge(into: &mut Value, change: &Value) {
 }
 
 /// Writes a whole resource. Returns the file.
-pub fn create(namespace: &NamespaceDir, document: &Value, existing: Existing) -> Outcome<PathBuf> {
+pub fn create(
+    namespace: &NamespaceDir,
+    document: &Value,
+    existing: Existing,
+) -> OperateResult<PathBuf> {
     let text = check(namespace, document)?;
     let written = resources::apply(namespace, Path::new("-"), &text, existing);
     let written = written.map_err(|error| match error {
@@ -42,7 +46,7 @@ pub fn create(namespace: &NamespaceDir, document: &Value, existing: Existing) ->
 }
 
 /// The text of a resource, checked as the daemon checks what it reads.
-pub fn check(namespace: &NamespaceDir, document: &Value) -> Outcome<String> {
+pub fn check(namespace: &NamespaceDir, document: &Value) -> OperateResult<String> {
     let text = to_yaml(document)?;
     for read in parse(Path::new("-"), text.as_bytes(), Some(namespace.name())) {
         read.map_err(|e| invalid(without_positions(&e.to_string())))?;
@@ -67,7 +71,7 @@ pub fn update(
     kind: Kind,
     name: &str,
     change: &Value,
-) -> Outcome<Option<PathBuf>> {
+) -> OperateResult<Option<PathBuf>> {
     // Kind and status are not part of what a user can change.
     if let Some(field) = change.as_object().and_then(|c| {
         c.keys()
@@ -105,7 +109,7 @@ fn check_change(
     kind: Kind,
     document: &Value,
     change: &Value,
-) -> Outcome<()> {
+) -> OperateResult<()> {
     let credentials = change
         .pointer("/spec/tlsCredentials")
         .and_then(Value::as_str);
@@ -122,7 +126,7 @@ fn check_change(
 }
 
 /// Checks that an edge site does not accept links.
-pub fn edge_without_access(site: &Value) -> Outcome<()> {
+pub fn edge_without_access(site: &Value) -> OperateResult<()> {
     let access = site.pointer("/spec/linkAccess").and_then(Value::as_str);
     if site["spec"]["edge"] == true && !matches!(access, None | Some("none" | "")) {
         let text = "an edge site accepts no links: use either --edge or --enable-link-access";

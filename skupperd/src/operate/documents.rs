@@ -1,10 +1,10 @@
 //! Resources with their statuses, as true as they can be: a status is the daemon's word, and holds only
 //! while the daemon runs.
 
-use super::{Outcome, resources};
+use super::{OperateResult, resources};
 use crate::{
     manifest::ManifestError,
-    model::{Draft, Kind, Name},
+    model::{Kind, Name, StatusDraft},
     store::{DaemonState, NamespaceDir, NamespaceResources, STOPPING, StatusDir, mark_unknown},
 };
 use jiff::Timestamp;
@@ -16,7 +16,11 @@ pub const NOT_RUNNING: &str = "skupperd is not running";
 
 /// Resources of a kind with their statuses, by name; without a status where the daemon has not written
 /// one yet. Unless the daemon runs, no status says that something works.
-pub fn documents(namespace: &NamespaceDir, kind: Kind, state: DaemonState) -> Outcome<Vec<Value>> {
+pub fn documents(
+    namespace: &NamespaceDir,
+    kind: Kind,
+    state: DaemonState,
+) -> OperateResult<Vec<Value>> {
     let (mut found, reason) = match state {
         DaemonState::Running => return reported(namespace, kind),
         DaemonState::Absent => (unserved(namespace, kind)?, NOT_RUNNING),
@@ -32,12 +36,12 @@ pub fn documents(namespace: &NamespaceDir, kind: Kind, state: DaemonState) -> Ou
 }
 
 /// Documents of the input files that are not valid, and files that cannot be read.
-pub fn input_errors(namespace: &NamespaceDir) -> Outcome<Vec<ManifestError>> {
+pub fn input_errors(namespace: &NamespaceDir) -> OperateResult<Vec<ManifestError>> {
     Ok(namespace.load()?.errors)
 }
 
 /// What the daemon has reported.
-pub(super) fn reported(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Value>> {
+pub(super) fn reported(namespace: &NamespaceDir, kind: Kind) -> OperateResult<Vec<Value>> {
     let mut found: BTreeMap<Name, Value> = resources::desired(namespace, kind)?
         .into_iter()
         .map(|located| (located.resource.name().clone(), (*located.document).clone()))
@@ -47,7 +51,7 @@ pub(super) fn reported(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Valu
 }
 
 /// What the files ask for now. Of the last report stays what a daemon that ended cannot have changed.
-fn unserved(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Value>> {
+fn unserved(namespace: &NamespaceDir, kind: Kind) -> OperateResult<Vec<Value>> {
     let NamespaceResources {
         resources, errors, ..
     } = namespace.load()?;
@@ -55,7 +59,7 @@ fn unserved(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<Value>> {
     let mut found = BTreeMap::new();
     for error in &errors {
         if let Some(key) = error.key().filter(|key| key.kind == kind) {
-            let draft = Draft::error(kind, error.to_string());
+            let draft = StatusDraft::error(kind, error.to_string());
             let mut document = StatusDir::minimal_document(&key, namespace.name());
             document["status"] = json!(draft.finish(None, 1, Timestamp::now()));
             found.insert(key.name, document);
@@ -102,7 +106,7 @@ fn lasting(kind: Kind, status: Option<Value>) -> Value {
 mod tests {
     use super::*;
     use crate::{
-        model::{ConditionType, Key, Namespace, State},
+        model::{ConditionState, ConditionType, Key, Namespace},
         store::Layout,
     };
     use std::fs;
@@ -126,7 +130,8 @@ mod tests {
         for document in reported(&namespace, Kind::Listener).unwrap() {
             let name = document["metadata"]["name"].as_str().unwrap();
             let key = Key::new(Kind::Listener, Name::new(name).unwrap());
-            let draft = Draft::of_listener(true).with(ConditionType::Configured, State::True);
+            let draft = StatusDraft::of_listener(true)
+                .with(ConditionType::Configured, ConditionState::True);
             dir.write(&key, document, draft, Timestamp::now()).unwrap();
         }
         // Changes since the daemon ended.

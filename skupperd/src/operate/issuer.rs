@@ -1,6 +1,6 @@
 //! The CAs of a site: replacing and showing them.
 
-use super::{Outcome, invalid, no_site, resources};
+use super::{OperateResult, invalid, no_site, resources};
 use crate::{
     manifest::{
         LocatedResource,
@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 
 /// Asks the daemon to replace the site's CAs. `overlap`: how long the old ones stay trusted; without it,
 /// as before.
-pub fn rotate(namespace: &NamespaceDir, overlap: Option<&str>) -> Outcome<()> {
+pub fn rotate(namespace: &NamespaceDir, overlap: Option<&str>) -> OperateResult<()> {
     if let Some(text) = overlap
         && parse_duration(text).is_none()
     {
@@ -39,7 +39,7 @@ pub fn rotate(namespace: &NamespaceDir, overlap: Option<&str>) -> Outcome<()> {
 
 /// The CAs that the site uses, by name, with where each comes from, and until when replaced ones are
 /// trusted. Contains no secrets.
-pub fn issuers(namespace: &NamespaceDir) -> Outcome<Vec<Value>> {
+pub fn issuers(namespace: &NamespaceDir) -> OperateResult<Vec<Value>> {
     let loaded = namespace.load()?.resources;
     let mut names = own_issuers(namespace)?;
     names.extend(named_issuers(namespace, &loaded)?);
@@ -90,14 +90,17 @@ fn has_key(namespace: &NamespaceDir, name: &Name) -> bool {
 }
 
 /// Names of the CAs that the site has made.
-fn own_issuers(namespace: &NamespaceDir) -> Outcome<BTreeSet<Name>> {
+fn own_issuers(namespace: &NamespaceDir) -> OperateResult<BTreeSet<Name>> {
     let mut names = directory_names(&namespace.runtime_issuers())?;
     names.retain(|name| has_key(namespace, name));
     Ok(names)
 }
 
 /// Names that resources, defaults and supplied files use for CAs.
-fn named_issuers(namespace: &NamespaceDir, loaded: &[LocatedResource]) -> Outcome<BTreeSet<Name>> {
+fn named_issuers(
+    namespace: &NamespaceDir,
+    loaded: &[LocatedResource],
+) -> OperateResult<BTreeSet<Name>> {
     let mut names = directory_names(&namespace.input().join("issuers"))?;
     for name in [pki::SITE_CA, pki::SERVICE_CA] {
         names.insert(Name::new(name)?);
@@ -114,7 +117,7 @@ fn named_issuers(namespace: &NamespaceDir, loaded: &[LocatedResource]) -> Outcom
 }
 
 /// Names of resources among the entries of a directory; none where there is no directory.
-fn directory_names(dir: &Path) -> Outcome<BTreeSet<Name>> {
+fn directory_names(dir: &Path) -> OperateResult<BTreeSet<Name>> {
     let fail = |e| StoreError::io("reading directory", dir)(e);
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

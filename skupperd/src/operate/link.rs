@@ -1,6 +1,6 @@
 //! `link generate`: a Link with credentials for this site, for another site to apply.
 
-use super::{OperateError, Outcome, documents, invalid, no_site, resources};
+use super::{OperateError, OperateResult, documents, invalid, no_site, resources};
 use crate::{
     access::link_documents,
     manifest::LocatedResource,
@@ -36,7 +36,7 @@ pub struct LinkOptions {
 }
 
 /// A Link and its Secret for another site to apply. Each call issues new credentials.
-pub fn generate(namespace: &NamespaceDir, options: LinkOptions) -> Outcome<String> {
+pub fn generate(namespace: &NamespaceDir, options: LinkOptions) -> OperateResult<String> {
     let LinkOptions { host, cost, name } = options;
     if let Some(host) = &host {
         check_host(host).map_err(|e| invalid(format!("host is not valid: {e}")))?;
@@ -100,7 +100,7 @@ fn accesses(
     loaded: &[LocatedResource],
     site_name: &Name,
     site: &Site,
-) -> Outcome<Vec<Access>> {
+) -> OperateResult<Vec<Access>> {
     let default_issuer = site.default_issuer.clone();
     let default_issuer = default_issuer.map_or_else(|| Name::new(pki::SITE_CA), Ok)?;
     let mut found = BTreeMap::new();
@@ -165,7 +165,7 @@ fn with_host(accesses: Vec<Access>, host: Option<&str>) -> Vec<Access> {
 }
 
 /// Endpoints of an access for the other site.
-fn access_endpoints(access: &Access, host: Option<&str>) -> Outcome<Vec<Endpoint>> {
+fn access_endpoints(access: &Access, host: Option<&str>) -> OperateResult<Vec<Endpoint>> {
     let host = host.map(str::to_owned).or_else(|| access.preferred.clone());
     let host = host.or_else(|| reachable(&host_names())).ok_or_else(|| {
         invalid("no address of this host is reachable from other hosts: give one with --host")
@@ -185,7 +185,7 @@ fn shown_authority(
     namespace: &NamespaceDir,
     loaded: &[LocatedResource],
     credentials: &Name,
-) -> Outcome<Option<String>> {
+) -> OperateResult<Option<String>> {
     let secret_of = |name: &Name| resources::user_secret(loaded, name);
     let supplied = pki::supplied_server(namespace, credentials, secret_of(credentials))?;
     if let Some(supplied) = supplied {
@@ -203,7 +203,7 @@ fn shown_authority(
 }
 
 /// Ports that the daemon opened for the site's own access; the default ports before its first run.
-fn opened_ports(namespace: &NamespaceDir, site: &str) -> Outcome<Vec<AccessRole>> {
+fn opened_ports(namespace: &NamespaceDir, site: &str) -> OperateResult<Vec<AccessRole>> {
     let all = documents::reported(namespace, Kind::RouterAccess)?;
     let access = all.iter().find(|v| v["metadata"]["name"] == site);
     let roles = access.and_then(|v| v["spec"]["roles"].as_array());

@@ -1,6 +1,6 @@
 //! Reading resources, writing them, removing them.
 
-use super::{OperateError, Outcome, invalid};
+use super::{OperateError, OperateResult, invalid};
 use crate::{
     manifest::{
         LocatedResource, MAX_FILE_SIZE, ManifestError, expand_lists, parse, to_yaml,
@@ -20,7 +20,7 @@ use std::{
 pub(super) fn valid_resources(
     namespace: &NamespaceDir,
     but: &[Kind],
-) -> Outcome<Vec<LocatedResource>> {
+) -> OperateResult<Vec<LocatedResource>> {
     let loaded = namespace.load()?;
     let counted = loaded.errors.iter().filter(|error| {
         let kind = error.kind.as_deref().and_then(Kind::parse);
@@ -35,13 +35,17 @@ pub(super) fn valid_resources(
 }
 
 /// The valid resources of a kind.
-pub fn desired(namespace: &NamespaceDir, kind: Kind) -> Outcome<Vec<LocatedResource>> {
+pub fn desired(namespace: &NamespaceDir, kind: Kind) -> OperateResult<Vec<LocatedResource>> {
     let loaded = namespace.load()?.resources.into_iter();
     Ok(loaded.filter(|l| l.resource.kind() == kind).collect())
 }
 
 /// The valid resource of a kind and name.
-pub fn find(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Option<LocatedResource>> {
+pub fn find(
+    namespace: &NamespaceDir,
+    kind: Kind,
+    name: &str,
+) -> OperateResult<Option<LocatedResource>> {
     let mut wanted = desired(namespace, kind)?.into_iter();
     Ok(wanted.find(|l| *l.resource.name() == *name))
 }
@@ -53,12 +57,12 @@ pub(super) fn user_secret<'a>(resources: &'a [LocatedResource], name: &Name) -> 
 }
 
 /// Writes a resource to the file that has it, or to a new one. Returns the file.
-pub fn write(editor: &mut Editor, document: &Value) -> Outcome<PathBuf> {
+pub fn write(editor: &mut Editor, document: &Value) -> OperateResult<PathBuf> {
     Ok(editor.write_resource(&to_yaml(document)?)?)
 }
 
 /// Removes a resource from the file that has it. False: it does not exist.
-pub fn remove(editor: &mut Editor, kind: Kind, name: &str) -> Outcome<bool> {
+pub fn remove(editor: &mut Editor, kind: Kind, name: &str) -> OperateResult<bool> {
     // No resource has an invalid name.
     let Ok(name) = Name::new(name) else {
         return Ok(false);
@@ -68,7 +72,7 @@ pub fn remove(editor: &mut Editor, kind: Kind, name: &str) -> Outcome<bool> {
 
 /// Removes a resource from the file that has it, and with a link its credentials if nothing else uses
 /// them. Returns what was removed; empty if the resource does not exist.
-pub fn delete(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Vec<Key>> {
+pub fn delete(namespace: &NamespaceDir, kind: Kind, name: &str) -> OperateResult<Vec<Key>> {
     // No resource has an invalid name.
     let Ok(name) = Name::new(name) else {
         return Ok(Vec::new());
@@ -104,13 +108,13 @@ pub fn delete(namespace: &NamespaceDir, kind: Kind, name: &str) -> Outcome<Vec<K
     Ok(removed)
 }
 
-pub fn namespaces(layout: &Layout) -> Outcome<Vec<Namespace>> {
+pub fn namespaces(layout: &Layout) -> OperateResult<Vec<Namespace>> {
     let found = layout.namespaces()?;
     Ok(found.iter().map(|n| n.name().clone()).collect())
 }
 
 /// Removes a namespace: its resources, its state and its keys. False: it does not exist.
-pub fn remove_namespace(namespace: &NamespaceDir) -> Outcome<bool> {
+pub fn remove_namespace(namespace: &NamespaceDir) -> OperateResult<bool> {
     Ok(namespace.remove()?)
 }
 
@@ -135,7 +139,7 @@ pub fn parse_documents<'a>(
     namespace: &NamespaceDir,
     path: &Path,
     text: &'a str,
-) -> Outcome<ParsedText<'a>> {
+) -> OperateResult<ParsedText<'a>> {
     if text.len() as u64 > MAX_FILE_SIZE {
         let text = format!("{}: larger than {MAX_FILE_SIZE} bytes", path.display());
         return Err(invalid(text));
@@ -215,7 +219,7 @@ pub fn apply(
     path: &Path,
     text: &str,
     existing: Existing,
-) -> Outcome<Vec<AppliedResource>> {
+) -> OperateResult<Vec<AppliedResource>> {
     let ParsedText {
         text, resources, ..
     } = parse_documents(namespace, path, text)?;

@@ -1,10 +1,10 @@
 //! Revoking the certificates of a remote site.
 
-use super::{Outcome, invalid, no_site, resources};
+use super::{OperateResult, invalid, no_site, resources};
 use crate::{
     manifest::settings::REVOKED_CERTIFICATES,
     model::{Kind, Name, SerialNumber, Site, SiteDetails, Spec, Status},
-    pki::{self, Identity},
+    pki::{self, CertificateIdentity},
     store::NamespaceDir,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ pub struct RevokedCertificate {
 }
 
 /// Adds the certificates of `name` to the site's list of revoked ones.
-pub fn revoke(namespace: &NamespaceDir, name: &str) -> Outcome<Vec<RevokedCertificate>> {
+pub fn revoke(namespace: &NamespaceDir, name: &str) -> OperateResult<Vec<RevokedCertificate>> {
     let mut editor = namespace.edit()?;
     let loaded = editor.load()?.resources;
     let site = loaded.iter().find_map(|l| match &l.resource.spec {
@@ -58,7 +58,7 @@ fn certificates(
     name: &str,
     site: &Site,
     loaded: &[crate::manifest::LocatedResource],
-) -> Outcome<BTreeMap<String, String>> {
+) -> OperateResult<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let serial = SerialNumber::parse(name).map(String::from);
     for value in namespace.statuses(Kind::Site)?.values() {
@@ -89,7 +89,7 @@ fn certificates(
     }));
     for issuer in issuers {
         let issued = pki::issued(&namespace.runtime_issuer(&issuer))?;
-        for Identity {
+        for CertificateIdentity {
             serial: its,
             subject,
             ..

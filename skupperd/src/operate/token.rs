@@ -1,6 +1,6 @@
 //! Issuing access grants and tokens, and redeeming tokens.
 
-use super::{OperateError, Outcome, invalid, no_site, resources};
+use super::{OperateError, OperateResult, invalid, no_site, resources};
 use crate::{
     access::{self, RedeemError},
     manifest::{document_of, parse, to_yaml},
@@ -26,7 +26,7 @@ pub struct GrantOptions {
 }
 
 /// The site of the namespace, and whether it accepts links.
-pub fn site(namespace: &NamespaceDir) -> Outcome<Option<(Name, bool)>> {
+pub fn site(namespace: &NamespaceDir) -> OperateResult<Option<(Name, bool)>> {
     let loaded = namespace.load()?.resources;
     let explicit = loaded
         .iter()
@@ -41,7 +41,7 @@ pub fn site(namespace: &NamespaceDir) -> Outcome<Option<(Name, bool)>> {
 }
 
 /// Writes a grant, which the daemon then serves. Returns its name.
-pub fn grant(namespace: &NamespaceDir, options: GrantOptions) -> Outcome<Name> {
+pub fn grant(namespace: &NamespaceDir, options: GrantOptions) -> OperateResult<Name> {
     let (site, open) = site(namespace)?.ok_or_else(no_site)?;
     if !open {
         return Err(invalid(format!(
@@ -79,7 +79,10 @@ pub fn grant(namespace: &NamespaceDir, options: GrantOptions) -> Outcome<Name> {
 }
 
 /// The details of a grant that is served, or why it is not served yet.
-pub fn grant_state(name: &Name, document: Option<&Value>) -> Outcome<Result<GrantDetails, String>> {
+pub fn grant_state(
+    name: &Name,
+    document: Option<&Value>,
+) -> OperateResult<Result<GrantDetails, String>> {
     let Some(status) = document.and_then(|v| v.get("status")) else {
         return Ok(Err(
             "skupperd has not read it yet: is skupperd running?".to_owned()
@@ -102,7 +105,7 @@ pub fn token(
     name: Name,
     grant: GrantDetails,
     cost: u32,
-) -> Outcome<String> {
+) -> OperateResult<String> {
     let token = Resource {
         meta: Meta::new(name, namespace.name().clone()),
         spec: Spec::AccessToken(AccessToken {
@@ -117,7 +120,7 @@ pub fn token(
 }
 
 /// The only token in a text. `path`: of the file, or `-`.
-fn read_token(path: &Path, text: &str) -> Outcome<(Name, AccessToken)> {
+fn read_token(path: &Path, text: &str) -> OperateResult<(Name, AccessToken)> {
     let mut documents = parse(path, text.as_bytes(), None);
     let (first, more) = (documents.pop(), documents.len());
     let path = path.display();
@@ -141,7 +144,7 @@ fn read_token(path: &Path, text: &str) -> Outcome<(Name, AccessToken)> {
 
 /// Redeems the token in a text for the site of the namespace and writes its Link and Secret. Returns the
 /// name of the Link.
-pub async fn redeem(namespace: &NamespaceDir, path: &Path, text: &str) -> Outcome<Name> {
+pub async fn redeem(namespace: &NamespaceDir, path: &Path, text: &str) -> OperateResult<Name> {
     let (name, token) = read_token(path, text)?;
     for kind in [Kind::Link, Kind::Secret] {
         if resources::find(namespace, kind, &name)?.is_some() {

@@ -7,7 +7,7 @@
 use crate::{
     amqp::connection::Config,
     link::handshake::{self, Security},
-    messages::{CoreEvent, CoreSender, Port},
+    messages::{AcceptPort, CoreEvent, CoreSender},
     service::failures::Failures,
     sys::prepare,
     telemetry,
@@ -43,7 +43,7 @@ const MAX_HELLO: usize = 4 * 1024;
 const MAX_LOGGED: u32 = 16;
 const LOG_WINDOW: Duration = Duration::from_secs(10);
 /// Pause after the system refused to accept: out of descriptors or memory.
-const REST: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Failures to accept, of all ports.
 static NOT_ACCEPTED: Failures = Failures::new();
 
@@ -66,17 +66,17 @@ impl Handshakes {
     fn make_room(&mut self, address: IpAddr) {
         self.open.retain(|handshake| !handshake.task.is_finished());
         let of_address = self.open.iter().filter(|h| h.address == address).count();
-        let everybody = self.open.len() >= MAX_HANDSHAKES;
-        if of_address < MAX_OF_ADDRESS && !everybody {
+        let all = self.open.len() >= MAX_HANDSHAKES;
+        if of_address < MAX_OF_ADDRESS && !all {
             return;
         }
-        let may_end = |h: &Handshake| everybody || h.address == address;
+        let may_end = |h: &Handshake| all || h.address == address;
         let silent = |h: &Handshake| may_end(h) && !h.begun.load(Ordering::Relaxed);
         let oldest = self.open.iter().position(silent);
         let oldest = oldest.or_else(|| self.open.iter().position(may_end));
         if let Some(handshake) = oldest.and_then(|n| self.open.remove(n)) {
             handshake.task.abort();
-            tracing::debug!(address = %handshake.address, "too many handshakes: the oldest has ended");
+            tracing::debug!(address = %handshake.address, "too many handshakes; closing the oldest");
         }
     }
 }
@@ -85,12 +85,12 @@ impl Handshakes {
 #[derive(Default)]
 struct Refusals {
     window: parking_lot::Mutex<Option<(Instant, u32)>>,
-    others: Failures,
+    unlogged: Failures,
 }
 
 impl Refusals {
     /// Whether one more is logged; with how many before it were not.
-    fn note(&self, now: Instant) -> Option<u64> {
+    fn count_and_report(&self, now: Instant) -> Option<u64> {
         let mut window = self.window.lock();
         let (since, count) = match *window {
             Some((since, count)) if now.saturating_duration_since(since) < LOG_WINDOW => {
@@ -101,7 +101,7 @@ impl Refusals {
         *window = Some((since, count.saturating_add(1)));
         match count {
             0..MAX_LOGGED => Some(0),
-            _ => self.others.note(now),
+            _ => self.unlogged.count_and_report(now),
         }
     }
 }
@@ -118,7 +118,7 @@ fn counted(address: IpAddr) -> IpAddr {
 pub(crate) async fn port(
     listener: TcpListener,
     site: u32,
-    port: Port,
+    port: AcceptPort,
     core: CoreSender,
     open: impl Fn() -> Config + Clone + Send + 'static,
 ) {
@@ -137,10 +137,10 @@ pub(crate) async fn port(
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if let Some(unsaid) = NOT_ACCEPTED.note(Instant::now()) {
+                if let Some(unsaid) = NOT_ACCEPTED.count_and_report(Instant::now()) {
                     tracing::warn!(%error, unsaid, "cannot accept a connection");
                 }
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
@@ -160,8 +160,8 @@ pub(crate) async fn port(
                 }),
                 Ok(None) => {}
                 Err(error) => {
-                    if let Some(others) = refusals.note(Instant::now()) {
-                        tracing::warn!(%peer, %error, others, "connection refused");
+                    if let Some(suppressed) = refusals.count_and_report(Instant::now()) {
+                        tracing::warn!(%peer, %error, suppressed, "cannot accept link: handshake failed");
                     }
                 }
             }
@@ -213,12 +213,12 @@ fn is_partial_hello(bytes: &[u8]) -> bool {
 async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
-    port: &Port,
+    port: &AcceptPort,
     open: Config,
     begun: &AtomicBool,
 ) -> Result<Option<handshake::Established>, String> {
     if let Err(error) = prepare(&SockRef::from(&socket)) {
-        tracing::debug!(%error, %peer, "peer was gone before the handshake");
+        tracing::debug!(%error, %peer, "peer closed before the handshake");
         return Ok(None);
     }
     match tokio::time::timeout(HELLO, hello(&socket)).await {
@@ -227,8 +227,10 @@ async fn serve(
         Err(_) => return Err(format!("no ClientHello within {} s", HELLO.as_secs())),
     }
     let security = match port {
-        Port::Links { tls, revoked, .. } => Security::Server(tls.load_full(), revoked.clone()),
-        Port::Local => Security::None,
+        AcceptPort::Links { tls, revoked, .. } => {
+            Security::Server(tls.load_full(), revoked.clone())
+        }
+        AcceptPort::Local => Security::None,
     };
     match handshake::run(socket, security, open).await {
         Ok(established) => Ok(Some(established)),
@@ -334,10 +336,12 @@ mod tests {
     #[test]
     fn refusals_are_logged_a_few_times_and_then_now_and_then() {
         let (refusals, start) = (Refusals::default(), Instant::now());
-        let logged = (0..1000).filter_map(|_| refusals.note(start)).count();
+        let logged = (0..1000)
+            .filter_map(|_| refusals.count_and_report(start))
+            .count();
         assert_eq!(logged, MAX_LOGGED as usize + 1);
         let later = start + LOG_WINDOW;
-        assert_eq!(refusals.note(later), Some(0));
+        assert_eq!(refusals.count_and_report(later), Some(0));
     }
 
     #[test]

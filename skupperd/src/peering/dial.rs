@@ -13,7 +13,7 @@ use crate::{
         names::CONNECTION_TRUNKING,
     },
     messages::{CoreEvent, CoreSender, DialledConnection, LinkFailure},
-    model::{Proxy, Secret},
+    model::{HttpProxy, Secret},
     sys, telemetry,
 };
 use backoff::Backoff;
@@ -39,7 +39,7 @@ const OWN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Where a router can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct DialTarget {
     pub host: String,
     pub port: u16,
 }
@@ -48,19 +48,19 @@ pub struct Target {
 pub struct LinkSpec {
     pub name: String,
     /// Endpoints of the remote site for our role, in order of preference.
-    pub targets: Vec<Target>,
+    pub targets: Vec<DialTarget>,
     /// Cost, at least 1.
     pub cost: u32,
     /// Credentials, to see whether they have changed.
     pub credentials: Secret,
     /// HTTP proxy on the way.
-    pub proxy: Option<Proxy>,
+    pub proxy: Option<HttpProxy>,
     /// The same for rustls.
     pub tls: Arc<ClientConfig>,
 }
 
 /// A name of 15 characters that nothing else has.
-pub(crate) fn name() -> String {
+pub(crate) fn random_name() -> String {
     use std::hash::{BuildHasher, RandomState};
     let n = RandomState::new().hash_one(0u8);
     format!("{:015x}", n & 0x0fff_ffff_ffff_ffff)
@@ -69,7 +69,7 @@ pub(crate) fn name() -> String {
 async fn dial(
     router: &str,
     spec: &LinkSpec,
-    target: &Target,
+    target: &DialTarget,
     key: ConnKey,
     group: Option<&Group<'_>>,
 ) -> Result<Established, LinkFailure> {
@@ -80,7 +80,7 @@ async fn dial(
         error,
         is_own: false,
     };
-    let patience = CONNECT_TIMEOUT[usize::from(spec.targets.len() > 1)];
+    let connect_timeout = CONNECT_TIMEOUT[usize::from(spec.targets.len() > 1)];
     let name = ServerName::try_from(target.host.clone())
         .map_err(|e| fail("reading the host name", e.to_string()))?;
     // Behind a proxy it is the proxy that looks up the target.
@@ -91,14 +91,15 @@ async fn dial(
         .map_err(|e| fail("looking up the host", e.to_string()))?;
     let mut last = fail("looking up the host", "no address".to_owned());
     for addr in addrs {
-        let mut socket = match tokio::time::timeout(patience, TcpStream::connect(addr)).await {
+        let mut socket = match tokio::time::timeout(connect_timeout, TcpStream::connect(addr)).await
+        {
             Ok(Ok(socket)) => socket,
             Ok(Err(e)) => {
                 last = fail("connecting", e.to_string());
                 continue;
             }
             Err(_) => {
-                let text = format!("no answer within {} s", patience.as_secs());
+                let text = format!("no answer within {} s", connect_timeout.as_secs());
                 last = fail("connecting", text);
                 continue;
             }
@@ -107,7 +108,7 @@ async fn dial(
         if let Some(proxy) = via {
             let connected = http_proxy::connect(socket, target, proxy);
             let connected = tokio::time::timeout(handshake::TIMEOUT, connected).await;
-            socket = match connected.unwrap_or(Err(http_proxy::ConnectError::Timeout)) {
+            socket = match connected.unwrap_or(Err(http_proxy::ProxyConnectError::Timeout)) {
                 Ok(socket) => socket,
                 Err(e) => {
                     last = fail("connecting by way of the proxy", telemetry::chain(&e));
@@ -137,7 +138,7 @@ struct LinkDialler {
     specs: watch::Receiver<LinkSpec>,
     core: CoreSender,
     /// Endpoints that have turned out to be this site's own, and when each may be dialled again.
-    own_endpoints: Vec<(Target, Instant)>,
+    own_endpoints: Vec<(DialTarget, Instant)>,
 }
 
 /// A link that is up: its control connection, and the tasks that keep its trunk up.
@@ -167,7 +168,7 @@ pub(crate) async fn run(
     let dialler = LinkDialler {
         site,
         router,
-        instance: name(),
+        instance: random_name(),
         trunk,
         specs,
         core,
@@ -176,34 +177,34 @@ pub(crate) async fn run(
     // Nothing is lost when the link is gone: its connections are closed with it.
     tokio::select! {
         () = async { while removed.changed().await.is_ok() {} } => {}
-        () = keep(dialler) => {}
+        () = keep_link_up(dialler) => {}
     }
 }
 
-async fn keep(mut dialler: LinkDialler) {
+async fn keep_link_up(mut dialler: LinkDialler) {
     let mut backoff = Backoff::new();
     let mut first = 0;
     loop {
         let spec = dialler.specs.borrow_and_update().clone();
         let count = spec.targets.len();
         let order = (0..count).map(|n| (first + n) % count.max(1));
-        let Some(up) = dialler.connect(&spec, order).await else {
+        let Some(active) = dialler.connect(&spec, order).await else {
             first = 0;
             // Cancel-safe: a change that is not seen here is seen at the next turn.
             tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
+                () = tokio::time::sleep(backoff.next_pause()) => {}
                 _ = dialler.specs.changed() => {}
             }
             continue;
         };
         // After losing an endpoint, try the next one: the first may not answer for a while.
         let begin = Instant::now();
-        first = dialler.hold(up, &spec).await + 1;
+        first = dialler.hold_until_ended(active, &spec).await + 1;
         // A peer that refuses the link once it is open is dialled as seldom as one that does not answer.
         if begin.elapsed() >= STABLE {
             backoff = Backoff::new();
         }
-        tokio::time::sleep(backoff.next()).await;
+        tokio::time::sleep(backoff.next_pause()).await;
     }
 }
 
@@ -221,7 +222,7 @@ impl LinkDialler {
             if self.is_own(target, Instant::now()) {
                 continue;
             }
-            let correlator = name();
+            let correlator = random_name();
             let key = self.core.next_key();
             let instance = self.instance.clone();
             let group = Group {
@@ -248,7 +249,11 @@ impl LinkDialler {
                     let mut data = JoinSet::new();
                     for _ in 0..self.trunk.filter(|_| trunking).unwrap_or(0) {
                         let (dialler, target) = (self.clone(), target.clone());
-                        data.spawn(dialler.keep_data(target, key, correlator.clone()));
+                        data.spawn(dialler.keep_data_connection_up(
+                            target,
+                            key,
+                            correlator.clone(),
+                        ));
                     }
                     return Some(ActiveLink {
                         key,
@@ -263,13 +268,13 @@ impl LinkDialler {
     }
 
     /// Whether an endpoint is not to be dialled because it is this site's own.
-    fn is_own(&mut self, target: &Target, now: Instant) -> bool {
+    fn is_own(&mut self, target: &DialTarget, now: Instant) -> bool {
         self.own_endpoints.retain(|(_, until)| now < *until);
         self.own_endpoints.iter().any(|(own, _)| own == target)
     }
 
     /// A router with our own id has answered.
-    fn found_own(&mut self, spec: &LinkSpec, target: &Target) {
+    fn found_own(&mut self, spec: &LinkSpec, target: &DialTarget) {
         let until = Instant::now() + OWN_PAUSE;
         self.own_endpoints.push((target.clone(), until));
         self.core.send(CoreEvent::DialFailed {
@@ -310,18 +315,18 @@ impl LinkDialler {
 
     /// Waits until the link has ended, and moves it meanwhile where it should be. Gives the endpoint
     /// it ended on.
-    async fn hold(&mut self, mut up: ActiveLink, begun: &LinkSpec) -> usize {
+    async fn hold_until_ended(&mut self, mut active: ActiveLink, begun: &LinkSpec) -> usize {
         let mut spec = begun.clone();
         let mut renew = false;
         loop {
             // All arms are cancel-safe: channels keep what was not received.
             tokio::select! {
-                _ = &mut up.ended => return up.index,
+                _ = &mut active.ended => return active.index,
                 changed = self.specs.changed() => {
                     if changed.is_err() {
                         // The link is being removed, and this task with it.
-                        drop((&mut up.ended).await);
-                        return up.index;
+                        drop((&mut active.ended).await);
+                        return active.index;
                     }
                     let next = self.specs.borrow_and_update().clone();
                     renew |= next.credentials != spec.credentials || next.proxy != spec.proxy;
@@ -329,23 +334,32 @@ impl LinkDialler {
                     renew |= next.cost != spec.cost && self.trunk.is_some();
                     spec = next;
                 }
-                () = tokio::time::sleep(PROBE), if renew || up.index > 0 => {}
+                () = tokio::time::sleep(PROBE), if renew || active.index > 0 => {}
             }
-            let order = 0..if renew { spec.targets.len() } else { up.index };
+            let order = 0..if renew {
+                spec.targets.len()
+            } else {
+                active.index
+            };
             if let Some(new) = self.connect(&spec, order).await {
                 // The new one takes the streams to come; the old one ends when its last has ended.
-                up.data.abort_all();
+                active.data.abort_all();
                 self.core.send(CoreEvent::Superseded {
                     site: self.site,
-                    key: up.key,
+                    key: active.key,
                 });
-                up = new;
+                active = new;
                 renew = false;
             }
         }
     }
 
-    async fn keep_data(self, target: Target, control: ConnKey, correlator: String) {
+    async fn keep_data_connection_up(
+        self,
+        target: DialTarget,
+        control: ConnKey,
+        correlator: String,
+    ) {
         let mut backoff = Backoff::new();
         loop {
             let key = self.core.next_key();
@@ -367,7 +381,7 @@ impl LinkDialler {
                     tracing::debug!(link = spec.name, %failure, "cannot open a data connection of the link");
                 }
             }
-            tokio::time::sleep(backoff.next()).await;
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 }

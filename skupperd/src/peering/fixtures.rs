@@ -1,6 +1,6 @@
 //! Links and connections for tests, without a peer.
 
-use super::{LinkSpec, Target};
+use super::{DialTarget, LinkSpec};
 use crate::{
     amqp::{
         connection::{Config, Connection},
@@ -8,7 +8,7 @@ use crate::{
     },
     link::{handshake::Established, wire::Parts},
     model::Secret,
-    pki::Identity,
+    pki::CertificateIdentity,
 };
 use bytes::BytesMut;
 use rustls::{ClientConfig, RootCertStore};
@@ -19,14 +19,14 @@ use std::{
     time::Instant,
 };
 
-/// A link of this name to a host that nobody dials.
+/// A link of this name to a host that is not dialled.
 pub(crate) fn link_spec(host: &str, cost: u32) -> LinkSpec {
     let tls = ClientConfig::builder()
         .with_root_certificates(RootCertStore::empty())
         .with_no_client_auth();
     LinkSpec {
         name: "link".to_owned(),
-        targets: vec![Target {
+        targets: vec![DialTarget {
             host: host.to_owned(),
             port: 55671,
         }],
@@ -37,8 +37,8 @@ pub(crate) fn link_spec(host: &str, cost: u32) -> LinkSpec {
     }
 }
 
-/// A connection that router `remote` has opened. Nobody reads its socket.
-pub(crate) fn established(remote: &str, identity: Option<Identity>) -> Established {
+/// A connection that router `remote` has opened. Its socket is not read.
+pub(crate) fn established(remote: &str, identity: Option<CertificateIdentity>) -> Established {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
     let addr = listener.local_addr().expect("an address");
     let socket = TcpStream::connect(addr).expect("a connection");

@@ -16,7 +16,7 @@ use std::{
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct CertificateIdentity {
     /// Serial number in lower-case hexadecimal: unique among those of one issuer.
     pub serial: String,
     /// Common name: of the site it was issued to, or of the link.
@@ -29,10 +29,10 @@ pub struct Identity {
 }
 
 /// The identity in a certificate (DER); `None` when it is not valid.
-pub fn identify(der: &[u8]) -> Option<Identity> {
+pub fn identify(der: &[u8]) -> Option<CertificateIdentity> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let name = certificate.subject().iter_common_name().next();
-    Some(Identity {
+    Some(CertificateIdentity {
         serial: SerialNumber::parse(&hex::encode(certificate.raw_serial()))
             .map(String::from)
             .unwrap_or_default(),
@@ -66,7 +66,7 @@ pub(super) fn authority(pem: &str) -> Option<String> {
 }
 
 /// The identity in the first certificate of a PEM text.
-pub fn identify_pem(pem: &str) -> Option<Identity> {
+pub fn identify_pem(pem: &str) -> Option<CertificateIdentity> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
     identify(&pem.contents)
 }
@@ -107,7 +107,7 @@ impl IssuedRecord {
     }
 
     /// Records a signed certificate, so that it can be revoked later.
-    pub(super) fn append(&self, identity: &Identity) -> Result<(), PkiError> {
+    pub(super) fn append(&self, identity: &CertificateIdentity) -> Result<(), PkiError> {
         let line = serde_json::to_vec(identity);
         let line = line.map_err(|e| fail("writing", &self.path)(e.into()))?;
         append_line(&self.path, &line).map_err(fail("writing", &self.path))
@@ -120,7 +120,7 @@ fn fail(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PkiError {
 }
 
 /// What an issuer has signed, in order. A line that a crash cut short is skipped.
-pub fn issued(dir: &Path) -> Result<Vec<Identity>, PkiError> {
+pub fn issued(dir: &Path) -> Result<Vec<CertificateIdentity>, PkiError> {
     let path = issued_file(dir);
     match read_text(&path) {
         Ok(text) => Ok(text

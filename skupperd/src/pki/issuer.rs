@@ -219,7 +219,7 @@ impl Issuer {
     fn is_due(&self, rotation: &Rotation) -> bool {
         if self.is_ahead_of_clock() {
             // A clock says nothing about a CA that remote sites trust: it may be right again in a minute,
-            // like that of a board without a battery. A CA that nobody has yet may be made anew.
+            // like that of a board without a battery. A CA that no site has yet may be replaced.
             return issued(&self.dir).is_ok_and(|all| all.is_empty()) && self.retired.is_empty();
         }
         let now = Timestamp::now();

@@ -5,8 +5,8 @@
 //! used.
 
 use super::{
-    Identity, Issuer, PkiError, RetiredCa, Rotation, authority, ensure_issuer, ensure_server,
-    identify_pem, renewal, rotated_issuer, tls::key_matches,
+    CertificateIdentity, Issuer, PkiError, RetiredCa, Rotation, authority, ensure_issuer,
+    ensure_server, identify_pem, renewal, rotated_issuer, tls::key_matches,
 };
 use crate::{
     model::{Name, Secret},
@@ -27,7 +27,7 @@ pub struct ServerCredentials {
     /// Certificate and key; `ca` holds all CAs whose clients are trusted.
     pub secret: Secret,
     /// `None` if the certificate cannot be parsed.
-    pub identity: Option<Identity>,
+    pub identity: Option<CertificateIdentity>,
     /// The CA (PEM) by which clients recognise the server.
     pub authority: String,
     /// The user supplied them: they are never renewed.

@@ -1,8 +1,8 @@
 //! The server's side: from an incoming stream to a connection to the server.
 
 use super::{
-    Cut, Proxy,
-    flow::{self, Flow},
+    Disconnect, Proxy,
+    flow::{self, FlowGuard},
     head,
     local::{self, ClientInfo},
     tcp::TcpEnd,
@@ -12,16 +12,16 @@ use crate::{
         message::{MessageHead, Properties},
         value::Value,
     },
-    flows::FlowSide,
+    flows::ServerInfo,
     link::{
         conn::{
-            ConnKey, LinkConnection, Outcome,
+            ConnKey, DeliveryOutcome, LinkConnection,
             stream_end::{End, StreamReply},
         },
         flow_window::SendPhase,
         names::NATIVE_END,
     },
-    router::{Routes, Target},
+    router::{ParsedAddress, Routes},
     service::origin::{ALPN, ORIGIN, Origin},
     worker::{IncomingStream, Worker},
 };
@@ -33,7 +33,7 @@ impl Proxy {
         &self,
         worker: &Rc<Worker>,
         stream: IncomingStream,
-    ) -> Result<End, Outcome> {
+    ) -> Result<End, DeliveryOutcome> {
         let IncomingStream {
             site,
             head,
@@ -42,16 +42,16 @@ impl Proxy {
             link,
         } = stream;
         let (Some(proxy), Some(reply_conn)) = (self.this.upgrade(), reply_conn) else {
-            return Err(Outcome::Released);
+            return Err(DeliveryOutcome::Released);
         };
         // Answers need an address.
         if head.properties.reply_to.is_none() {
-            return Err(Outcome::Rejected);
+            return Err(DeliveryOutcome::Rejected);
         }
         let flow = self.server_flow(worker, site, &head);
-        let end = TcpEnd::new(None, self.count_open(), flow.share());
+        let end = TcpEnd::new(None, self.count_open(), flow.recorder());
         end.receive_from(source, &head);
-        let server = Server {
+        let server = ServerConnection {
             proxy,
             worker: worker.clone(),
             site,
@@ -66,7 +66,7 @@ impl Proxy {
     }
 }
 
-struct Server {
+struct ServerConnection {
     proxy: Rc<Proxy>,
     worker: Rc<Worker>,
     site: u32,
@@ -74,13 +74,13 @@ struct Server {
     head: Box<MessageHead>,
     reply_conn: Rc<LinkConnection>,
     end: Rc<TcpEnd>,
-    flow: Flow,
+    flow: FlowGuard,
 }
 
-impl Server {
+impl ServerConnection {
     async fn run(self) {
-        let key = match self.head.to().map(Target::parse) {
-            Some(Target::Mobile(key)) => key.to_owned(),
+        let key = match self.head.to().map(ParsedAddress::parse) {
+            Some(ParsedAddress::Mobile(key)) => key.to_owned(),
             _ => return self.end.close(),
         };
         let mut tried = Vec::new();
@@ -88,7 +88,7 @@ impl Server {
         let client = ClientInfo {
             origin: text(ORIGIN).and_then(Origin::parse),
             protocol: text(ALPN).map(str::to_owned),
-            site: flow::origin(&self.head),
+            site: flow::client_site(&self.head),
         };
         while let Some(target) = self.next(&key, &tried) {
             let near = &self.proxy.acceleration;
@@ -97,10 +97,10 @@ impl Server {
                     let served = in_use.served(&server);
                     self.end.connected(server);
                     self.proxy
-                        .own(target, Rc::downgrade(&self.end) as Weak<dyn Cut>);
+                        .register(target, Rc::downgrade(&self.end) as Weak<dyn Disconnect>);
                     self.answer(&served);
-                    let client_side = flow::other_end(&self.head);
-                    self.flow.set_server(FlowSide {
+                    let client_side = flow::remote_side(&self.head);
+                    self.flow.set_server(ServerInfo {
                         site: client_side.site,
                         trace: client_side.trace,
                         ..served
@@ -110,7 +110,7 @@ impl Server {
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(routing_key = key, %error, "connector refused connection");
+                    tracing::debug!(routing_key = key, %error, "refusing stream: cannot connect to server");
                     tried.push(target);
                 }
             }
@@ -142,7 +142,7 @@ impl Server {
     }
 
     /// Opens the stream back to the client.
-    fn answer(&self, served: &FlowSide) {
+    fn answer(&self, served: &ServerInfo) {
         let Some(view) = self.worker.view(self.site) else {
             return;
         };
@@ -191,9 +191,9 @@ fn answer_link(routes: &Routes, reply_to: &str) -> Option<ConnKey> {
     if routes.mesh.is_some() {
         return None;
     }
-    match Target::parse(reply_to) {
-        Target::Router { id, .. } if id != routes.self_id => routes.link_towards(id),
-        Target::Edge { id, .. } => routes.link_towards_edge(id),
+    match ParsedAddress::parse(reply_to) {
+        ParsedAddress::Router { id, .. } if id != routes.self_id => routes.link_towards(id),
+        ParsedAddress::Edge { id, .. } => routes.link_towards_edge(id),
         _ => None,
     }
 }

@@ -3,15 +3,15 @@
 
 use super::{
     Proxy,
-    http::{self, ExpectedProtocol, Observer},
+    http::{self, ExpectedProtocol, HttpObserver},
     stream::Stream,
 };
 use crate::{
     amqp::{message::MessageHead, value::Value},
-    flows::{Begin, Ending, Entry, FlowSide, Side, SiteName, site_name},
+    flows::{ConnectionSide, Ending, FlowStart, FlowWriter, ServerInfo, SiteName, site_name},
     messages::AcceptedClient,
     model,
-    router::Target,
+    router::ParsedAddress,
     service::{
         origin::{ORIGIN, Origin},
         view::SiteView,
@@ -35,18 +35,18 @@ const NONE: &str = "-";
 
 /// The record of a connection, and the observer of its requests.
 pub(super) struct FlowRecorder {
-    entry: Entry,
-    observer: RefCell<Option<Box<Observer>>>,
+    entry: FlowWriter,
+    observer: RefCell<Option<Box<HttpObserver>>>,
 }
 
 impl FlowRecorder {
-    fn new(entry: Entry, expected: Option<ExpectedProtocol>) -> Rc<Self> {
-        let observer = RefCell::new(expected.map(|expected| Box::new(Observer::new(expected))));
+    fn new(entry: FlowWriter, expected: Option<ExpectedProtocol>) -> Rc<Self> {
+        let observer = RefCell::new(expected.map(|expected| Box::new(HttpObserver::new(expected))));
         Rc::new(Self { entry, observer })
     }
 
     /// Shows bytes that have passed to the observer.
-    pub(super) fn observe(&self, from: http::Speaker, bytes: &[u8]) {
+    pub(super) fn observe(&self, from: http::MessageSender, bytes: &[u8]) {
         let mut watching = self.observer.borrow_mut();
         let Some(observer) = &mut *watching else {
             return;
@@ -55,7 +55,7 @@ impl FlowRecorder {
         let on_exchange = &mut |exchange| self.entry.exchanged(exchange);
         if let Err(over) = observer.observe(from, bytes, now, on_exchange) {
             observer.finish(now, on_exchange);
-            over.inspect(|reason| self.entry.unseen(*reason));
+            over.inspect(|reason| self.entry.count_unobserved(*reason));
             *watching = None;
         }
     }
@@ -63,7 +63,7 @@ impl FlowRecorder {
     /// Shows `n` bytes that were read into these pieces; 0 is the end of the direction.
     pub(super) fn observe_read(
         &self,
-        from: http::Speaker,
+        from: http::MessageSender,
         pieces: &[IoSliceMut<'_>],
         mut n: usize,
     ) {
@@ -84,7 +84,7 @@ impl FlowRecorder {
     }
 
     /// A direction has ended without an error.
-    pub(super) fn observe_end(&self, from: http::Speaker) {
+    pub(super) fn observe_end(&self, from: http::MessageSender) {
         if let Some(observer) = &mut *self.observer.borrow_mut() {
             observer.end(from, Instant::now(), &mut |e| self.entry.exchanged(e));
         }
@@ -99,24 +99,24 @@ impl FlowRecorder {
 }
 
 impl Deref for FlowRecorder {
-    type Target = Entry;
+    type Target = FlowWriter;
 
-    fn deref(&self) -> &Entry {
+    fn deref(&self) -> &FlowWriter {
         &self.entry
     }
 }
 
 /// The record of a connection, finished when its owner has no more to do with it.
-pub(super) struct Flow(Rc<FlowRecorder>);
+pub(super) struct FlowGuard(Rc<FlowRecorder>);
 
-impl Flow {
+impl FlowGuard {
     /// For the others that have a part in the connection.
-    pub(super) fn share(&self) -> Rc<FlowRecorder> {
+    pub(super) fn recorder(&self) -> Rc<FlowRecorder> {
         self.0.clone()
     }
 }
 
-impl Deref for Flow {
+impl Deref for FlowGuard {
     type Target = FlowRecorder;
 
     fn deref(&self) -> &FlowRecorder {
@@ -124,22 +124,22 @@ impl Deref for Flow {
     }
 }
 
-impl Drop for Flow {
+impl Drop for FlowGuard {
     fn drop(&mut self) {
         self.0.finish();
     }
 }
 
 impl Proxy {
-    pub(super) fn client_flow(&self, worker: &Worker, accepted: &AcceptedClient) -> Flow {
+    pub(super) fn client_flow(&self, worker: &Worker, accepted: &AcceptedClient) -> FlowGuard {
         let view = worker.view(accepted.site);
         let listener = view
             .as_ref()
             .and_then(|v| v.listeners.get(&accepted.listener));
         let expected = listener.and_then(|listener| expected_protocol(listener.observer));
         let client = accepted.socket.peer_addr().ok();
-        let begin = Begin {
-            side: Side::Listener,
+        let begin = FlowStart {
+            side: ConnectionSide::Listener,
             source: view.as_ref().map(|v| v.source.clone()).unwrap_or_default(),
             site: view.as_ref().map(|v| v.site.clone()).unwrap_or_default(),
             entity: listener.map(|l| l.name.clone()).unwrap_or_default(),
@@ -147,21 +147,21 @@ impl Proxy {
             client: client.map(|c| (c.ip().to_canonical(), c.port()).into()),
             peer_id: String::new(),
         };
-        Flow(FlowRecorder::new(
+        FlowGuard(FlowRecorder::new(
             self.flow_log.begin(worker.index, begin),
             expected,
         ))
     }
 
-    pub(super) fn server_flow(&self, worker: &Worker, site: u32, head: &MessageHead) -> Flow {
-        let key = match head.to().map(Target::parse) {
-            Some(Target::Mobile(key)) => key,
+    pub(super) fn server_flow(&self, worker: &Worker, site: u32, head: &MessageHead) -> FlowGuard {
+        let key = match head.to().map(ParsedAddress::parse) {
+            Some(ParsedAddress::Mobile(key)) => key,
             _ => "",
         };
         let peer = head.properties.correlation_id.as_ref();
         let view = worker.view(site);
-        let begin = Begin {
-            side: Side::Connector,
+        let begin = FlowStart {
+            side: ConnectionSide::Connector,
             source: view.as_ref().map(|v| v.source.clone()).unwrap_or_default(),
             site: view.map(|v| v.site.clone()).unwrap_or_default(),
             entity: "".into(),
@@ -172,19 +172,19 @@ impl Proxy {
             peer_id: peer.and_then(Value::as_str).unwrap_or_default().to_owned(),
         };
         // The site of the client reports requests.
-        Flow(FlowRecorder::new(
+        FlowGuard(FlowRecorder::new(
             self.flow_log.begin(worker.index, begin),
             None,
         ))
     }
 }
 
-fn expected_protocol(observer: model::Observer) -> Option<ExpectedProtocol> {
+fn expected_protocol(observer: model::ObserverMode) -> Option<ExpectedProtocol> {
     match observer {
-        model::Observer::None => None,
-        model::Observer::Auto => Some(ExpectedProtocol::Auto),
-        model::Observer::Http1 => Some(ExpectedProtocol::Http1),
-        model::Observer::Http2 => Some(ExpectedProtocol::Http2),
+        model::ObserverMode::None => None,
+        model::ObserverMode::Auto => Some(ExpectedProtocol::Auto),
+        model::ObserverMode::Http1 => Some(ExpectedProtocol::Http1),
+        model::ObserverMode::Http2 => Some(ExpectedProtocol::Http2),
     }
 }
 
@@ -193,9 +193,9 @@ fn text<'a>(head: &'a MessageHead, name: &str) -> Option<&'a str> {
 }
 
 /// Property of a stream's head with the site of this end and, at a connector, its server.
-pub(super) fn end_field(view: &SiteView, server: Option<&FlowSide>) -> (&'static str, String) {
+pub(super) fn end_field(view: &SiteView, server: Option<&ServerInfo>) -> (&'static str, String) {
     let mut end = format!("{}/{}", view.site.id, view.site.name);
-    if let Some(FlowSide {
+    if let Some(ServerInfo {
         connector,
         proxy,
         server,
@@ -209,12 +209,12 @@ pub(super) fn end_field(view: &SiteView, server: Option<&FlowSide>) -> (&'static
 }
 
 /// Reads the other end from the head of its stream.
-pub(super) fn other_end(head: &MessageHead) -> FlowSide {
+pub(super) fn remote_side(head: &MessageHead) -> ServerInfo {
     let trace = head.annotations.trace.iter();
     let trace = trace.map(|id| router(id).to_owned());
-    let mut served = FlowSide {
+    let mut served = ServerInfo {
         trace: trace.collect(),
-        ..FlowSide::default()
+        ..ServerInfo::default()
     };
     match text(head, END) {
         Some(end) => {
@@ -237,7 +237,7 @@ pub(super) fn other_end(head: &MessageHead) -> FlowSide {
 }
 
 /// The name of the site where a stream begins, as its router reports it on behalf of its clients.
-pub(super) fn origin(head: &MessageHead) -> Option<String> {
+pub(super) fn client_site(head: &MessageHead) -> Option<String> {
     let annotations = &head.annotations;
     let first = annotations.ingress.as_ref().or(annotations.trace.first())?;
     Some(site_name(router(first)).to_owned())
@@ -248,15 +248,15 @@ fn router(id: &str) -> &str {
     id.split_once('/').map_or(id, |(_, id)| id)
 }
 
-pub(super) fn here(connector: &str, target: String, server: &Stream) -> FlowSide {
+pub(super) fn local_server(connector: &str, target: String, server: &Stream) -> ServerInfo {
     let address = |addr: io::Result<std::net::SocketAddr>| addr.map(|a| a.to_string());
     let socket = server.socket();
-    FlowSide {
+    ServerInfo {
         connector: connector.to_owned(),
         // A Unix socket has no such addresses.
         server: address(socket.peer_addr()).unwrap_or(target),
         proxy: address(socket.local_addr()).unwrap_or_default(),
-        ..FlowSide::default()
+        ..ServerInfo::default()
     }
 }
 
@@ -269,7 +269,7 @@ pub(super) struct CountedStream<'a> {
 
 impl<'a> CountedStream<'a> {
     /// The client's side, and the server's.
-    pub(super) fn both(
+    pub(super) fn pair(
         client: &'a Stream,
         server: &'a Stream,
         flow: &'a FlowRecorder,
@@ -285,22 +285,22 @@ impl<'a> CountedStream<'a> {
         let read = self.stream.read(pieces);
         if let Ok(n) = read {
             let from = match self.client {
-                true => http::Speaker::Client,
-                false => http::Speaker::Server,
+                true => http::MessageSender::Client,
+                false => http::MessageSender::Server,
             };
             self.flow.observe_read(from, pieces, n);
         }
-        self.note(read, Entry::read)
+        self.count(read, FlowWriter::add_read)
     }
 
     pub(super) fn write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.stream.write(pieces);
-        self.note(written, Entry::wrote)
+        self.count(written, FlowWriter::add_written)
     }
 
-    fn note(&self, moved: io::Result<usize>, count: fn(&Entry, usize)) -> io::Result<usize> {
+    fn count(&self, moved: io::Result<usize>, add: fn(&FlowWriter, usize)) -> io::Result<usize> {
         match &moved {
-            Ok(n) if self.client => count(self.flow, *n),
+            Ok(n) if self.client => add(self.flow, *n),
             Ok(_) => {}
             Err(e)
                 if matches!(
@@ -353,14 +353,14 @@ mod tests {
             }),
             ..SiteView::default()
         };
-        let server = FlowSide {
+        let server = ServerInfo {
             connector: "db".to_owned(),
             server: "unix:/run/with blank/s".to_owned(),
-            ..FlowSide::default()
+            ..ServerInfo::default()
         };
         for served in [None, Some(server)] {
             let (_, end) = end_field(&view, served.as_ref());
-            let read = other_end(&head(Some(end)));
+            let read = remote_side(&head(Some(end)));
             assert_eq!(
                 (&*read.site.id, &*read.site.name, &*read.site.namespace),
                 ("4-2", "west", "")
@@ -376,13 +376,13 @@ mod tests {
 
     #[test]
     fn the_site_name_of_a_foreign_router_is_derived() {
-        let read = other_end(&head(None));
+        let read = remote_side(&head(None));
         assert_eq!(
             (&*read.site.id, &*read.site.name),
             ("west-1700000000-12", "west")
         );
         for hostile in ["", " ", "/", "a b c d e f", "a/b/c  "] {
-            other_end(&head(Some(hostile.to_owned())));
+            remote_side(&head(Some(hostile.to_owned())));
         }
     }
 }

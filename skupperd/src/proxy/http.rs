@@ -1,6 +1,6 @@
 //! Reports the HTTP requests of a connection from copies of its bytes.
 //!
-//! Sans-I/O: an [`Observer`] is shown slices as they pass, in any pieces, and reports each request
+//! Sans-I/O: an [`HttpObserver`] is shown slices as they pass, in any pieces, and reports each request
 //! when it is over. It owns no payload, changes nothing and keeps a bounded amount of state; bytes that
 //! it cannot parse end the observation and not the connection.
 
@@ -9,7 +9,7 @@ mod h2;
 mod hpack;
 mod request;
 
-use crate::flows::{Exchange, ObserveError};
+use crate::flows::{Exchange, StopReason};
 use std::time::Instant;
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
@@ -50,7 +50,7 @@ pub(crate) enum ExpectedProtocol {
 
 /// Sender of observed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Speaker {
+pub(crate) enum MessageSender {
     Client,
     Server,
 }
@@ -61,36 +61,38 @@ pub(crate) type OnExchange<'a> = &'a mut dyn FnMut(Exchange);
 enum ObserverState {
     /// The client's first bytes.
     First(ExpectedProtocol, Vec<u8>),
-    H1(h1::Connection),
-    H2(Box<h2::Connection>),
+    H1(h1::Http1Connection),
+    H2(Box<h2::Http2Connection>),
 }
 
 /// Protocol that the first bytes belong to.
-enum Guess {
+enum DetectedProtocol {
     More,
     H1,
     H2,
     Neither,
 }
 
+type ObserveResult<T = ()> = Result<T, StopReason>;
+
 /// Why observation ended; `None` for connections without HTTP.
-pub(crate) type ConnectionEnd = Option<ObserveError>;
+pub(crate) type ObservedEnd = Option<StopReason>;
 
 /// Observes one connection.
-pub(crate) struct Observer(ObserverState);
+pub(crate) struct HttpObserver(ObserverState);
 
-fn guess(expected: ExpectedProtocol, first: &[u8]) -> Guess {
+fn detect_protocol(expected: ExpectedProtocol, first: &[u8]) -> DetectedProtocol {
     let begins = |whole: &[u8]| whole.starts_with(first) || first.starts_with(whole);
     if expected != ExpectedProtocol::Http1 && begins(PREFACE) {
         return match first.len() < PREFACE.len() {
-            true => Guess::More,
-            false => Guess::H2,
+            true => DetectedProtocol::More,
+            false => DetectedProtocol::H2,
         };
     }
     match expected {
         // The parser reports what is malformed.
-        ExpectedProtocol::Http1 => Guess::H1,
-        ExpectedProtocol::Http2 => Guess::H2,
+        ExpectedProtocol::Http1 => DetectedProtocol::H1,
+        ExpectedProtocol::Http2 => DetectedProtocol::H2,
         ExpectedProtocol::Auto => {
             let word = first.iter().position(|b| *b == b' ');
             let word = &first[..word.unwrap_or(first.len())];
@@ -100,15 +102,15 @@ fn guess(expected: ExpectedProtocol, first: &[u8]) -> Guess {
                 false => m.as_bytes().starts_with(word),
             };
             match (METHODS.iter().any(fits), whole) {
-                (false, _) => Guess::Neither,
-                (true, true) => Guess::H1,
-                (true, false) => Guess::More,
+                (false, _) => DetectedProtocol::Neither,
+                (true, true) => DetectedProtocol::H1,
+                (true, false) => DetectedProtocol::More,
             }
         }
     }
 }
 
-impl Observer {
+impl HttpObserver {
     pub(crate) fn new(expected: ExpectedProtocol) -> Self {
         Self(ObserverState::First(expected, Vec::new()))
     }
@@ -116,22 +118,22 @@ impl Observer {
     /// Reads bytes that have passed. An error ends the observation.
     pub(crate) fn observe(
         &mut self,
-        from: Speaker,
+        from: MessageSender,
         mut data: &[u8],
         now: Instant,
         on_exchange: OnExchange<'_>,
-    ) -> Result<(), ConnectionEnd> {
+    ) -> Result<(), ObservedEnd> {
         if let ObserverState::First(expected, first) = &mut self.0 {
             // HTTP's servers wait for their clients.
-            if from == Speaker::Server {
+            if from == MessageSender::Server {
                 return match (data.is_empty(), *expected) {
                     (true, _) => Ok(()),
                     // HTTP/2's may send their settings at once.
                     (false, ExpectedProtocol::Http2) => {
-                        self.begin(Guess::H2, now, on_exchange, (from, data))
+                        self.begin(DetectedProtocol::H2, now, on_exchange, (from, data))
                     }
                     (false, ExpectedProtocol::Auto) => Err(None),
-                    (false, ExpectedProtocol::Http1) => Err(Some(ObserveError::Malformed)),
+                    (false, ExpectedProtocol::Http1) => Err(Some(StopReason::Malformed)),
                 };
             }
             let part = data.len().min(PREFACE.len() - first.len());
@@ -141,8 +143,8 @@ impl Observer {
             if first.is_empty() {
                 return Ok(());
             }
-            let guess = guess(*expected, first);
-            return self.begin(guess, now, on_exchange, (from, data));
+            let detected = detect_protocol(*expected, first);
+            return self.begin(detected, now, on_exchange, (from, data));
         }
         match &mut self.0 {
             ObserverState::First(..) => Ok(()),
@@ -154,25 +156,25 @@ impl Observer {
 
     fn begin(
         &mut self,
-        guess: Guess,
+        guess: DetectedProtocol,
         now: Instant,
         on_exchange: OnExchange<'_>,
-        (from, rest): (Speaker, &[u8]),
-    ) -> Result<(), ConnectionEnd> {
+        (from, rest): (MessageSender, &[u8]),
+    ) -> Result<(), ObservedEnd> {
         let next = match guess {
-            Guess::More => return Ok(()),
-            Guess::Neither => return Err(None),
-            Guess::H1 => ObserverState::H1(h1::Connection::default()),
-            Guess::H2 => ObserverState::H2(Box::default()),
+            DetectedProtocol::More => return Ok(()),
+            DetectedProtocol::Neither => return Err(None),
+            DetectedProtocol::H1 => ObserverState::H1(h1::Http1Connection::default()),
+            DetectedProtocol::H2 => ObserverState::H2(Box::default()),
         };
         if let ObserverState::First(_, first) = std::mem::replace(&mut self.0, next) {
-            self.observe(Speaker::Client, &first, now, on_exchange)?;
+            self.observe(MessageSender::Client, &first, now, on_exchange)?;
         }
         self.observe(from, rest, now, on_exchange)
     }
 
     /// A direction has ended without an error.
-    pub(crate) fn end(&mut self, from: Speaker, now: Instant, on_exchange: OnExchange<'_>) {
+    pub(crate) fn end(&mut self, from: MessageSender, now: Instant, on_exchange: OnExchange<'_>) {
         if let ObserverState::H1(h1) = &mut self.0 {
             h1.end(from, now, on_exchange);
         }

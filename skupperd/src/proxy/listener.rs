@@ -3,8 +3,8 @@
 mod carry;
 
 use super::{
-    Cut, Proxy,
-    flow::{self, Flow},
+    Disconnect, Proxy,
+    flow::{self, FlowGuard},
     head,
     local::CutSignal,
     policy,
@@ -17,7 +17,7 @@ use crate::{
     flows::Ending,
     link::{conn::ConnKey, flow_window::SendPhase},
     messages::{AcceptedClient, Command},
-    router::{Choice, Exclude, Outstanding},
+    router::{Choice, Exclusions, OutstandingDelivery},
     service::{
         origin::{ALPN, ORIGIN, Origin},
         policy::ListenerPolicy,
@@ -46,7 +46,7 @@ impl Proxy {
         if client.policy.is_none()
             && let Some(policy) = self.listener_policies.get(client.listener)
         {
-            let Some(key) = key_of(worker, client.site, &policy, &[]) else {
+            let Some(key) = pick_routing_key(worker, client.site, &policy, &[]) else {
                 return Some(client);
             };
             if !policy::admit(&policy, &key, &client.socket) {
@@ -56,7 +56,7 @@ impl Proxy {
             client.policy = Some(policy);
         }
         let key = &client.routing_key;
-        let choice = self.choose(worker, client.site, key, &Exclude::default());
+        let choice = self.choose(worker, client.site, key, &Exclusions::default());
         if matches!(choice, Choice::None) {
             return Some(client);
         }
@@ -108,7 +108,7 @@ impl Proxy {
         None
     }
 
-    fn choose(&self, worker: &Worker, site: u32, key: &str, exclude: &Exclude) -> Choice {
+    fn choose(&self, worker: &Worker, site: u32, key: &str, exclude: &Exclusions) -> Choice {
         let Some(view) = worker.view(site) else {
             return Choice::None;
         };
@@ -124,7 +124,7 @@ impl Proxy {
 }
 
 /// The routing key of a client: of those with a connector, less those that were tried.
-fn key_of(
+fn pick_routing_key(
     worker: &Worker,
     site: u32,
     policy: &ListenerPolicy,
@@ -136,7 +136,7 @@ fn key_of(
 }
 
 struct Client {
-    flow: Flow,
+    flow: FlowGuard,
     worker: Rc<Worker>,
     site: u32,
     listener: u64,
@@ -158,8 +158,10 @@ impl Client {
         };
         let peer = socket.peer_addr();
         let cut_signal = Rc::new(CutSignal::default());
-        self.proxy
-            .own(self.listener, Rc::downgrade(&cut_signal) as Weak<dyn Cut>);
+        self.proxy.register(
+            self.listener,
+            Rc::downgrade(&cut_signal) as Weak<dyn Disconnect>,
+        );
         let secured = async { tls::accept(sys::watch(socket)?, &tls).await };
         let stream = match cut_signal.unless_cut(Box::pin(secured)).await {
             Some(Ok(secured)) => Stream::Tls(Box::new(secured)),
@@ -168,7 +170,7 @@ impl Client {
             }
             Some(Err(error)) => {
                 self.flow.end(Ending::Handshake);
-                if let Some(suppressed) = tls.failures.note(Instant::now()) {
+                if let Some(suppressed) = tls.failures.count_and_report(Instant::now()) {
                     let (keys, peer) = (&*self.routing_key, peer.map(|p| p.to_string()));
                     let peer = peer.unwrap_or_default();
                     tracing::warn!(routing_key = keys, peer, %error, suppressed, "TLS handshake failed");
@@ -180,21 +182,21 @@ impl Client {
         };
         self.protocol = stream.protocol();
         // What could be reached may have changed in the meantime.
-        let choice = self.choice(&mut Exclude::default());
+        let choice = self.choose_connector(&mut Exclusions::default());
         self.start(Rc::new(stream), choice);
     }
 
     fn start(self, stream: Rc<Stream>, choice: Choice) {
         match choice {
             Choice::Local(target) => {
-                let here = Carrier::Here(stream, target, Bytes::new());
-                tokio::task::spawn_local(self.carry(here, Exclude::default()));
+                let local = Carrier::Local(stream, target, Bytes::new());
+                tokio::task::spawn_local(self.carry(local, Exclusions::default()));
             }
             Choice::Remote {
                 link, outstanding, ..
             } => {
-                let there = self.leave(stream, link, outstanding, Bytes::new());
-                tokio::task::spawn_local(self.carry(there, Exclude::default()));
+                let remote = self.send_over_link(stream, link, outstanding, Bytes::new());
+                tokio::task::spawn_local(self.carry(remote, Exclusions::default()));
             }
             // The listener is about to close.
             Choice::None => tracing::debug!(
@@ -205,22 +207,22 @@ impl Client {
     }
 
     /// Sends the client over a link.
-    fn leave(
+    fn send_over_link(
         &self,
         stream: Rc<Stream>,
         link: ConnKey,
-        outstanding: Outstanding,
+        outstanding: OutstandingDelivery,
         replay: Bytes,
     ) -> Carrier {
         let end = TcpEnd::new(
             Some(stream.clone()),
             self.proxy.count_open(),
-            self.flow.share(),
+            self.flow.recorder(),
         );
         self.proxy
-            .own(self.listener, Rc::downgrade(&end) as Weak<dyn Cut>);
-        let reply_number = self.open(&end, stream.socket(), link, replay);
-        Carrier::There {
+            .register(self.listener, Rc::downgrade(&end) as Weak<dyn Disconnect>);
+        let reply_number = self.open_stream(&end, stream.socket(), link, replay);
+        Carrier::Remote {
             end,
             link,
             reply_number,
@@ -229,7 +231,7 @@ impl Client {
     }
 
     /// Chooses a connector; without one for the routing key, one of the next key of the policy.
-    fn choice(&mut self, exclude: &mut Exclude) -> Choice {
+    fn choose_connector(&mut self, exclude: &mut Exclusions) -> Choice {
         loop {
             let key = &self.routing_key;
             match self.proxy.choose(&self.worker, self.site, key, exclude) {
@@ -240,11 +242,11 @@ impl Client {
                 return Choice::None;
             };
             self.tried.push(key.clone());
-            match key_of(&self.worker, self.site, policy, &self.tried) {
+            match pick_routing_key(&self.worker, self.site, policy, &self.tried) {
                 Some(key) => self.routing_key = key,
                 None => return Choice::None,
             }
-            *exclude = Exclude::default();
+            *exclude = Exclusions::default();
         }
     }
 
@@ -264,7 +266,7 @@ impl Client {
 
     /// Opens the stream towards a connector; `replay` is what a refused one had been sent. Returns the
     /// number of the reply address.
-    fn open(
+    fn open_stream(
         &self,
         end: &Rc<TcpEnd>,
         socket: &TcpStream,
@@ -275,7 +277,7 @@ impl Client {
         let view = self.worker.view(self.site)?;
         let routes = &view.routes;
         let reply_number = self.proxy.reply_number()?;
-        self.flow.tries(&self.routing_key);
+        self.flow.set_routing_key(&self.routing_key);
         let properties = Properties {
             to: Some(self.routing_key.to_string()),
             reply_to: Some(temp_address(routes, self.worker.index, reply_number)),

@@ -1,13 +1,13 @@
 //! Connecting to servers, and bridging clients to servers of the same site without a link.
 
 use super::{
-    Cut, Proxy,
+    Disconnect, Proxy,
     flow::{self, CountedStream, FlowRecorder},
     stream::Stream,
     tls,
 };
 use crate::{
-    flows::{Ending, FlowSide},
+    flows::{Ending, ServerInfo},
     service::{
         origin::{Origin, header},
         view::{ConnectorTarget, TargetHost},
@@ -42,9 +42,9 @@ pub(super) struct InUse(Arc<ConnectorTarget>);
 
 impl InUse {
     /// The record of this side of the connection.
-    pub(super) fn served(&self, server: &Stream) -> FlowSide {
+    pub(super) fn served(&self, server: &Stream) -> ServerInfo {
         let target = &self.0;
-        flow::here(&target.name, target.host.to_string(), server)
+        flow::local_server(&target.name, target.host.to_string(), server)
     }
 }
 
@@ -79,29 +79,29 @@ pub(super) async fn connect(
         .find(|t| t.id == target);
     let target = target.ok_or_else(|| io::Error::other("connector is gone"))?;
     if let Some(sites) = &target.sites
-        && !sites.may(client.site.as_deref())
+        && !sites.allows(client.site.as_deref())
     {
-        if let Some(unsaid) = sites.denied.note(Instant::now()) {
+        if let Some(suppressed) = sites.denied.count_and_report(Instant::now()) {
             let (connector, site) = (&target.name, client.site.as_deref().unwrap_or("unknown"));
             tracing::warn!(
                 connector,
                 routing_key = key,
                 site,
-                unsaid,
+                suppressed,
                 "site denied by policy"
             );
         }
-        let why = "the connector is not for clients of this site";
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        let reason = "allow-sites denies the site of the client";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
     }
-    target.trouble.retry(Instant::now());
-    // CountedStream from the attempt on: connections that are being made are load too.
+    target.last_failure.retry(Instant::now());
+    // Count from the attempt on: pending connections are load too.
     target.in_use.fetch_add(1, Ordering::Relaxed);
     let in_use = InUse(target.clone());
     match open_server(acceleration, &target, client).await {
         Ok(stream) => {
             target.connections.fetch_add(1, Ordering::Relaxed);
-            if target.trouble.over() {
+            if target.last_failure.clear() {
                 tracing::info!(connector = target.name, "server accepts connections again");
                 worker.notify_changed();
             }
@@ -120,12 +120,12 @@ fn report_failure(worker: &Worker, target: &ConnectorTarget, error: &io::Error) 
         TargetHost::Unix(_) => target.host.to_string(),
         _ => format!("{} port {}", target.host, target.port),
     };
-    let why = format!("{server}: {error}");
-    if let Some(unsaid) = target.failures.note(Instant::now()) {
+    let reason = format!("{server}: {error}");
+    if let Some(suppressed) = target.failures.count_and_report(Instant::now()) {
         let connector = &target.name;
-        tracing::warn!(connector, why, unsaid, "cannot connect to server");
+        tracing::warn!(connector, reason, suppressed, "cannot connect to server");
     }
-    if target.trouble.failed(&why, Instant::now()) {
+    if target.last_failure.set(&reason, Instant::now()) {
         worker.notify_changed();
     }
 }
@@ -229,8 +229,8 @@ pub(super) struct CutSignal {
     waker: RefCell<Option<Waker>>,
 }
 
-impl Cut for CutSignal {
-    fn cut(&self) {
+impl Disconnect for CutSignal {
+    fn disconnect(&self) {
         self.cut.set(true);
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -264,10 +264,10 @@ pub(super) async fn bridge(
     first: &[u8],
     flow: &FlowRecorder,
 ) {
-    let [client, server] = &CountedStream::both(client, server, flow);
+    let [client, server] = &CountedStream::pair(client, server, flow);
     let cut_signal = Rc::new(CutSignal::default());
     for owner in owners {
-        proxy.own(owner, Rc::downgrade(&cut_signal) as Weak<dyn Cut>);
+        proxy.register(owner, Rc::downgrade(&cut_signal) as Weak<dyn Disconnect>);
     }
     let mut there = Direction {
         rest: first.to_vec(),

@@ -19,10 +19,10 @@ pub(super) fn admit(policy: &ListenerPolicy, routing_key: &str, client: &TcpStre
         Some((_, Err(error))) => (None, Some(error)),
         None => (None, None),
     };
-    if users.may(user.as_ref()) {
+    if users.allows(user.as_ref()) {
         return true;
     }
-    if let Some(unsaid) = users.denied.note(Instant::now()) {
+    if let Some(suppressed) = users.denied.count_and_report(Instant::now()) {
         let client = asked.as_ref().map(|(of, _)| of.client.to_string());
         let (client, user) = (
             client.unwrap_or_default(),
@@ -34,7 +34,7 @@ pub(super) fn admit(policy: &ListenerPolicy, routing_key: &str, client: &TcpStre
             client,
             user,
             error,
-            unsaid,
+            suppressed,
             "client denied by policy"
         );
     }

@@ -21,9 +21,8 @@ pub(super) enum Stream {
     Tls(Box<Tls>),
 }
 
-/// Something can be read, or be tried to be.
+/// Readiness to read.
 pub(super) enum Readable<'a> {
-    /// By the socket.
     Socket(AsyncFdReadyGuard<'a, TcpStream>),
     /// By the socket; a short read need not be the last.
     Short(AsyncFdReadyGuard<'a, TcpStream>),
@@ -48,7 +47,7 @@ impl Readable<'_> {
     }
 }
 
-/// Something can be written, or be tried to be.
+/// Readiness to write.
 pub(super) struct Writable<'a> {
     guard: AsyncFdReadyGuard<'a, TcpStream>,
     hop: Option<&'a Hop>,

@@ -16,7 +16,7 @@ mod inbound;
 mod outbound;
 
 use super::{
-    Cut, OpenConnection,
+    ConnectionCount, Disconnect,
     flow::{self, FlowRecorder},
     http,
     stream::Stream,
@@ -26,8 +26,8 @@ use crate::{
     flows::Ending,
     link::{
         conn::{
-            LinkConnection, OutStream, Outcome,
-            stream_end::{Effects, End, StreamEnd, StreamEvent, StreamReply, deliver},
+            DeliveryOutcome, LinkConnection, OutStream,
+            stream_end::{End, StreamEffects, StreamEnd, StreamEvent, StreamReply, deliver},
         },
         flow_window::SendPhase,
         names::NATIVE_END,
@@ -54,9 +54,9 @@ pub(super) struct TcpEnd {
     waker: RefCell<Option<Waker>>,
     reset: Cell<bool>,
     /// The stream was refused before it began: the listener may try elsewhere.
-    refused: Cell<Option<Outcome>>,
+    refused: Cell<Option<DeliveryOutcome>>,
     flow: Rc<FlowRecorder>,
-    _open: Option<OpenConnection>,
+    _open: Option<ConnectionCount>,
 }
 
 /// How a connection ended.
@@ -67,13 +67,13 @@ pub(super) enum TcpOutcome {
     /// By a reset from either side.
     Reset,
     /// The stream was refused before anything came back.
-    Refused(Outcome),
+    Refused(DeliveryOutcome),
 }
 
 impl TcpEnd {
     pub(super) fn new(
         socket: Option<Rc<Stream>>,
-        open: Option<OpenConnection>,
+        open: Option<ConnectionCount>,
         flow: Rc<FlowRecorder>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -128,7 +128,7 @@ impl TcpEnd {
     /// The incoming stream of a listener: a connector has answered.
     pub(super) fn answered_by(&self, source: StreamSource, head: &MessageHead) {
         self.receive_from(source, head);
-        self.flow.set_server(flow::other_end(head));
+        self.flow.set_server(flow::remote_side(head));
         self.outbound.borrow_mut().answered();
         self.wake();
     }
@@ -195,7 +195,7 @@ impl TcpEnd {
         self.outbound.borrow_mut().close();
         let source = self.inbound.borrow_mut().close();
         if let Some(source) = source {
-            source.reply_now(StreamReply::Outcome(Outcome::Modified));
+            source.reply_now(StreamReply::Outcome(DeliveryOutcome::Modified));
         }
     }
 
@@ -227,7 +227,7 @@ impl TcpEnd {
         let Some(socket) = self.socket.get() else {
             return Ok(());
         };
-        let mut effects = Effects::default();
+        let mut effects = StreamEffects::default();
         loop {
             let written = {
                 let mut inbound = self.inbound.borrow_mut();
@@ -259,7 +259,7 @@ impl TcpEnd {
         let mut inbound = self.inbound.borrow_mut();
         if !aborted {
             inbound.end();
-            self.flow.observe_end(http::Speaker::Server);
+            self.flow.observe_end(http::MessageSender::Server);
         } else if inbound.abort() {
             // A reset, not an end: the socket must not see a FIN first.
             self.flow.reset_there();
@@ -270,7 +270,7 @@ impl TcpEnd {
     }
 
     /// Writes what has come at once; the task writes what the socket has no room for.
-    fn write_batch(&self, effects: &mut Effects) {
+    fn write_batch(&self, effects: &mut StreamEffects) {
         let mut inbound = self.inbound.borrow_mut();
         let mut needs_task = false;
         if let Some(socket) = self.socket.get() {
@@ -290,7 +290,7 @@ impl TcpEnd {
         }
     }
 
-    fn opened(&self, stream: OutStream, effects: &mut Effects) {
+    fn opened(&self, stream: OutStream, effects: &mut StreamEffects) {
         let mut outbound = self.outbound.borrow_mut();
         if outbound.set_stream(stream) {
             self.wake();
@@ -300,7 +300,7 @@ impl TcpEnd {
         }
     }
 
-    fn settled(&self, outcome: Outcome) {
+    fn settled(&self, outcome: DeliveryOutcome) {
         let answered = self.inbound.borrow().has_source();
         let result = self.outbound.borrow_mut().finish(outcome, answered);
         match result {
@@ -327,15 +327,15 @@ impl TcpEnd {
     }
 }
 
-impl Cut for TcpEnd {
-    fn cut(&self) {
+impl Disconnect for TcpEnd {
+    fn disconnect(&self) {
         self.flow.end(Ending::Removed);
         self.break_off();
     }
 }
 
 impl StreamEnd for TcpEnd {
-    fn event(&self, event: StreamEvent<'_>, effects: &mut Effects) {
+    fn event(&self, event: StreamEvent<'_>, effects: &mut StreamEffects) {
         let is_incoming = matches!(
             event,
             StreamEvent::Payload(_)
@@ -350,7 +350,7 @@ impl StreamEnd for TcpEnd {
             StreamEvent::Payload(payload) => {
                 let mut inbound = self.inbound.borrow_mut();
                 if inbound.is_receiving() {
-                    self.flow.observe(http::Speaker::Server, &payload);
+                    self.flow.observe(http::MessageSender::Server, &payload);
                     inbound.receive(payload);
                 }
             }

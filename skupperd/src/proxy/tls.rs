@@ -1,7 +1,7 @@
 //! TLS with clients and servers.
 //!
-//! An end of one way is `close_notify` followed by FIN, both ways. A FIN alone is what anybody on the
-//! way could send: it is an error, and the other side of the connection is reset.
+//! A direction ends with `close_notify` followed by FIN. Anyone on the path can send a bare FIN: it is an
+//! error, and the other side of the connection is reset.
 
 use crate::{
     pki::explain,
@@ -32,7 +32,7 @@ pub(super) struct Tls {
     conn: RefCell<Connection>,
     /// Something may be waiting that was read from the socket already.
     waiting: Cell<bool>,
-    /// What is to be said when everything before it was read.
+    /// Error to return once all data before it was read.
     failure: RefCell<Option<io::Error>>,
     closing: Cell<bool>,
 }
@@ -209,7 +209,7 @@ async fn hello(socket: &AsyncFd<TcpStream>) -> io::Result<Accepted> {
     loop {
         let read = socket.async_io(Interest::READABLE, |s| acceptor.read_tls(&mut &*s));
         match read.await {
-            // Somebody has looked whether the port is open.
+            // A port scan or a health check.
             Ok(0) | Err(_) if silent => return Err(io::ErrorKind::NotConnected.into()),
             Ok(0) => return Err(closed()),
             other => drop(other?),
@@ -225,7 +225,7 @@ fn refuse(
     socket: &AsyncFd<TcpStream>,
     (error, mut alert): (rustls::Error, AcceptedAlert),
 ) -> io::Error {
-    // That the client may not hear why changes nothing.
+    // The handshake fails whether or not the alert is sent.
     drop(alert.write(&mut socket.get_ref()));
     // A reset could overtake the alert.
     sys::finish_on_close(socket.get_ref().into());

@@ -9,8 +9,8 @@ use super::workloads::{NO_SERVERS, SelectorStatus};
 use crate::{
     manifest::settings,
     model::{
-        AttachedConnector, AttachedConnectorBinding, Connector, Kind, Name, Namespace, ServerHost,
-        ServicePrefix, State,
+        AttachedConnector, AttachedConnectorBinding, ConditionState, Connector, Kind, Name,
+        Namespace, ServerHost, ServicePrefix,
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,17 +113,17 @@ impl Attachments {
         at: &Namespace,
         name: &Name,
         selector: Option<&SelectorStatus>,
-    ) -> State {
+    ) -> ConditionState {
         match (self.offered(at, name), selector) {
-            (Err(reason), _) => State::Pending(Some(reason)),
+            (Err(reason), _) => ConditionState::Pending(Some(reason)),
             (
                 Ok(_),
                 Some(SelectorStatus {
                     missing: Some(reason),
                     ..
                 }),
-            ) => State::Pending(Some(no_matches(reason))),
-            (Ok(_), _) => State::True,
+            ) => ConditionState::Pending(Some(no_matches(reason))),
+            (Ok(_), _) => ConditionState::True,
         }
     }
 
@@ -134,15 +134,15 @@ impl Attachments {
         name: &Name,
         offer: &AttachedConnector,
         status: Option<&BindingStatus>,
-    ) -> State {
+    ) -> ConditionState {
         let site = &offer.site_namespace;
         let Some(binding) = self.bindings.get(&(site.clone(), name.clone())) else {
             let text = "No matching AttachedConnectorBinding in site namespace";
-            return State::Pending(Some(text.to_owned()));
+            return ConditionState::Pending(Some(text.to_owned()));
         };
         let allowed = &binding.connector_namespace;
         if allowed != from {
-            return State::Error(format!(
+            return ConditionState::Error(format!(
                 "AttachedConnectorBinding {site}/{name} does not allow AttachedConnector in {from} \
                  (only {allowed})"
             ));
@@ -150,12 +150,12 @@ impl Attachments {
         let selector = status.and_then(|status| status.selector.as_ref());
         let missing = selector.and_then(|selector| selector.missing.as_ref());
         match (status.and_then(|b| b.failure.as_ref()), missing) {
-            (Some(failure), _) => State::Error(failure.text()),
-            (None, Some(reason)) => State::Pending(Some(no_matches(reason))),
+            (Some(failure), _) => ConditionState::Error(failure.text()),
+            (None, Some(reason)) => ConditionState::Pending(Some(no_matches(reason))),
             (None, None) if selector.is_none() => {
-                State::Pending(Some(format!("No active site in namespace {site}")))
+                ConditionState::Pending(Some(format!("No active site in namespace {site}")))
             }
-            (None, None) => State::True,
+            (None, None) => ConditionState::True,
         }
     }
 }

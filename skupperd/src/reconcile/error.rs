@@ -3,21 +3,27 @@
 use crate::{pki::PkiError, telemetry::chain};
 use std::{error::Error, fmt::Display, path::Path, sync::Arc};
 
-type Source = Arc<dyn Error + Send + Sync>;
+type ErrorSource = Arc<dyn Error + Send + Sync>;
 
 /// The text of it is made for the status of the resource, with [`Self::text`]. Errors that read alike
 /// are equal: each is logged once.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum ReconcileError {
     #[error("spec.{field}")]
-    Field { field: &'static str, source: Source },
+    Field {
+        field: &'static str,
+        source: ErrorSource,
+    },
     #[error("spec.settings[{key}]")]
-    Setting { key: &'static str, source: Source },
+    Setting {
+        key: &'static str,
+        source: ErrorSource,
+    },
     #[error("cannot {op} {what}")]
     Failed {
         op: &'static str,
         what: String,
-        source: Source,
+        source: ErrorSource,
     },
     /// Something that others have to provide first.
     #[error("{0}")]

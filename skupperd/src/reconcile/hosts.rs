@@ -1,7 +1,7 @@
 //! This host: its names and addresses, name resolution, and ports to listen on.
 
 use super::error::ReconcileError;
-use crate::{model::Host, steer::Plain, sys};
+use crate::{model::Host, steer::SocketBindings, sys};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
@@ -89,7 +89,7 @@ pub(super) async fn open_port(
         let mut sockets = Vec::new();
         let mut failed = None;
         for addr in addrs {
-            match Plain.open(addr, 1) {
+            match SocketBindings.open(addr, 1) {
                 Ok(bound) => sockets.extend(bound),
                 // A host without IPv6 serves IPv4.
                 Err(_) if addr.is_ipv6() && host.is_none() && !has_ipv6() => {}

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     access::GrantSockets,
     manifest::{LocatedResource, settings},
-    model::{ConditionType, Draft, Key, Kind, SettingTexts, SiteSettings, Spec},
+    model::{ConditionType, Key, Kind, SettingTexts, SiteSettings, Spec, StatusDraft},
     store::NamespaceDir,
 };
 use access_grant::Grants;
@@ -129,7 +129,7 @@ pub(super) fn status(
     ctx: &StatusContext<'_>,
     issued: &NamespaceCredentials,
     located: &LocatedResource,
-) -> Draft {
+) -> StatusDraft {
     let key = located.key();
     let name = &key.name;
     match &located.resource.spec {
@@ -143,13 +143,13 @@ pub(super) fn status(
         Spec::AccessToken(_) => issued.tokens.status(ctx, name),
         Spec::Certificate(_) => issued.certificates.status(name),
         Spec::Secret(_) => {
-            Draft::new(key.kind, false).with(ConditionType::Configured, ctx.configured(&key))
+            StatusDraft::new(key.kind, false).with(ConditionType::Configured, ctx.configured(&key))
         }
         Spec::AttachedConnector(offer) => attached_connector::status(ctx, name, offer),
         Spec::AttachedConnectorBinding(binding) => {
             attached_connector::binding_status(ctx, name, binding)
         }
-        Spec::Unserved(_) => Draft::unserved(key.kind),
+        Spec::Unserved(_) => StatusDraft::unserved(key.kind),
     }
 }
 

@@ -17,11 +17,11 @@ const VERSION: u32 = 1;
 /// Read on first need.
 pub(super) struct Memory {
     path: PathBuf,
-    record: Option<Record>,
+    record: Option<MemoryFile>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Record {
+struct MemoryFile {
     version: u32,
     site_id: String,
     /// Ports by what they are for, such as `<access>/<role>`.
@@ -88,7 +88,7 @@ impl Memory {
 
     /// Writes a change first: what could not be written is not remembered either, so that the next call
     /// tries again.
-    fn change(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), ReconcileError> {
+    fn change(&mut self, change: impl FnOnce(&mut MemoryFile)) -> Result<(), ReconcileError> {
         let mut changed = self.load(None)?.clone();
         change(&mut changed);
         write(&self.path, &changed)?;
@@ -96,14 +96,14 @@ impl Memory {
         Ok(())
     }
 
-    fn load(&mut self, uid: Option<&str>) -> Result<&mut Record, ReconcileError> {
+    fn load(&mut self, uid: Option<&str>) -> Result<&mut MemoryFile, ReconcileError> {
         let record = match self.record.take() {
             Some(record) => record,
             // What exists is not written: the disk may be full or read-only.
             None => match self.read()? {
                 Some(record) => record,
                 None => {
-                    let record = Record {
+                    let record = MemoryFile {
                         version: VERSION,
                         site_id: uid.map_or_else(new_id, str::to_owned),
                         ports: BTreeMap::new(),
@@ -118,9 +118,9 @@ impl Memory {
     }
 
     /// The record on disk, if there is one.
-    fn read(&self) -> Result<Option<Record>, ReconcileError> {
+    fn read(&self) -> Result<Option<MemoryFile>, ReconcileError> {
         let record = match read_text(&self.path) {
-            Ok(text) => serde_json::from_str::<Record>(&text)
+            Ok(text) => serde_json::from_str::<MemoryFile>(&text)
                 .map_err(ReconcileError::file("read", &self.path))?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(ReconcileError::file("read", &self.path)(e)),
@@ -136,7 +136,7 @@ impl Memory {
     }
 }
 
-fn write(path: &Path, record: &Record) -> Result<(), ReconcileError> {
+fn write(path: &Path, record: &MemoryFile) -> Result<(), ReconcileError> {
     let text =
         serde_json::to_string_pretty(record).map_err(ReconcileError::file("encode", path))?;
     write_file(path, text.as_bytes(), SHARED).map_err(ReconcileError::file("write", path))

@@ -1,11 +1,19 @@
 //! One namespace: its resources, what was applied of them, and what failed.
 //!
+//! A [`NamespaceState`] owns the loader of the manifests, the applied state, what runs for the namespace
+//! ([`SiteRuntime`]), the credentials that it issues, and the failures. The reconcile loop calls it, on
+//! the main thread, and only it.
+//!
 //! A sync has three parts. [`NamespaceState::load`] reads the resources. [`NamespaceState::attach`] adds
 //! the offers and bindings that cross namespaces. [`NamespaceState::sync`] carries out the plan and
-//! issues and redeems what is not part of it. A failed step is kept with its error until it succeeds or
-//! the resource is gone; the next sync tries it again. Statuses are written apart, see `report`.
+//! issues and redeems what is not part of it.
 //!
-//! It is used by the loop only, on the main thread.
+//! A resource is applied, failed or stale. A failed step is kept with its error until it succeeds or the
+//! resource is gone; the next sync tries it again. A resource whose document became invalid is stale: its
+//! last valid version stays. When users who can write to the namespace come or go, its rights change, and
+//! everything is set again.
+//!
+//! It never decides the order of the steps (`plan`) and writes no statuses (`report`).
 
 use super::{
     attachments::{Attachments, BindingStatus},
@@ -21,7 +29,7 @@ use crate::{
     core::CoreHandle,
     manifest::{LocatedResource, ManifestError},
     model::{Key, Kind, Name, Secret, ServicePrefix, Site, Spec},
-    netlink::local_routes::Routes,
+    netlink::local_routes::LocalRoutes,
     store::{ForeignPath, Loader, NamespaceDir, StatusDir, StoreError},
     telemetry::{self, LogLevels},
 };
@@ -56,7 +64,7 @@ impl NamespaceState {
         core: CoreHandle,
         workers: usize,
         redeemed: &Arc<Notify>,
-        routes: Arc<Routes>,
+        routes: Arc<LocalRoutes>,
         grant_sockets: GrantSockets,
     ) -> Result<Self, StoreError> {
         Ok(Self {
@@ -184,9 +192,9 @@ impl NamespaceState {
         if rights == self.runtime.rights {
             return;
         }
-        if let Err(why) = rights.ensure() {
+        if let Err(reason) = rights.ensure() {
             let namespace = self.namespace.name();
-            tracing::info!(%namespace, why, "rights of the daemon are not used for namespace");
+            tracing::info!(%namespace, reason, "namespace is writable by others; withholding privileges of the daemon");
         }
         self.applied.outdate();
         self.runtime.netns_listeners.set_rights(rights.clone());

@@ -12,8 +12,8 @@ use crate::{
     link::names::LISTENER_ADVERT as LISTENER,
     manifest::{LocatedResource, ManifestError},
     model::{
-        CertificateRecord, ConditionType, Draft, IncomingRecord, Key, Kind, LinkRecord, Namespace,
-        ServiceRecord, SiteRecord, Spec, State, check_name,
+        CertificateRecord, ConditionState, ConditionType, IncomingRecord, Key, Kind, LinkRecord,
+        Namespace, ServiceRecord, SiteRecord, Spec, StatusDraft, check_name,
     },
     router::NetworkRouter,
 };
@@ -66,43 +66,43 @@ impl StatusContext<'_> {
     }
 
     /// Whether the resource was applied.
-    pub(super) fn configured(&self, key: &Key) -> State {
+    pub(super) fn configured(&self, key: &Key) -> ConditionState {
         self.configured_unless(key, None)
     }
 
     /// Whether the resource was applied and the core has no error with it.
-    pub(super) fn configured_unless(&self, key: &Key, error: Option<&str>) -> State {
+    pub(super) fn configured_unless(&self, key: &Key, error: Option<&str>) -> ConditionState {
         // The document on disk is what its author looks at: its error takes precedence over that of the version
         // that was applied.
         if let Some(error) = self.stale.get(key) {
-            State::Error(format!("{error}; the last valid version stays in use"))
+            ConditionState::Error(format!("{error}; the last valid version stays in use"))
         } else if let Some(error) = self.failures.get(key) {
-            State::Error(error.text())
+            ConditionState::Error(error.text())
         } else if let Some(error) = error {
-            State::Error(error.to_owned())
+            ConditionState::Error(error.to_owned())
         } else {
-            State::True
+            ConditionState::True
         }
     }
 
     /// True, or pending with the reason `missing` if a site runs.
-    pub(super) fn pending_until(&self, holds: bool, missing: &str) -> State {
+    pub(super) fn pending_until(&self, holds: bool, missing: &str) -> ConditionState {
         if holds {
-            return State::True;
+            return ConditionState::True;
         }
         let missing = self.no_site().unwrap_or_else(|| missing.to_owned());
-        State::Pending(Some(missing))
+        ConditionState::Pending(Some(missing))
     }
 
     /// The status of a listener or connector. `missing`: why it is not matched.
     pub(super) fn service_draft(
         &self,
         kind: Kind,
-        configured: State,
+        configured: ConditionState,
         matched: bool,
         missing: &str,
-    ) -> Draft {
-        Draft::new(kind, false)
+    ) -> StatusDraft {
+        StatusDraft::new(kind, false)
             .with(ConditionType::Configured, configured)
             .with(ConditionType::Matched, self.pending_until(matched, missing))
     }
@@ -114,11 +114,11 @@ impl StatusContext<'_> {
     }
 }
 
-pub(super) fn pending(holds: bool) -> State {
+pub(super) fn pending(holds: bool) -> ConditionState {
     if holds {
-        State::True
+        ConditionState::True
     } else {
-        State::Pending(None)
+        ConditionState::Pending(None)
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     observed::StatusContext,
 };
 use crate::{
-    model::{Draft, Kind},
+    model::{Kind, StatusDraft},
     store::{StatusDir, StoreError},
 };
 use serde_json::json;
@@ -45,7 +45,7 @@ impl NamespaceState {
         for error in &self.errors {
             // The status of an invalid document, unless a valid one has its place.
             if let Some(key) = error.key().filter(|key| keep.insert(key.clone())) {
-                let draft = Draft::error(key.kind, error.to_string());
+                let draft = StatusDraft::error(key.kind, error.to_string());
                 let document = StatusDir::minimal_document(&key, self.namespace.name());
                 let written = self.statuses.write(&key, document, draft, now);
                 result = result.and(written.map(drop));

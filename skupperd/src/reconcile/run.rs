@@ -13,7 +13,7 @@ use crate::{
     access::GrantSockets,
     core::CoreHandle,
     model::Namespace,
-    netlink::local_routes::Routes,
+    netlink::local_routes::LocalRoutes,
     store::{Layout, ResourceSnapshot, STOPPING, StoreError, Watcher, mark_unknown},
     sys::AddressWatcher,
     telemetry::{self, LogLevels, Logging},
@@ -52,7 +52,7 @@ pub struct Reconciler {
     layout: Layout,
     core: CoreHandle,
     workers: usize,
-    routes: Arc<Routes>,
+    routes: Arc<LocalRoutes>,
     namespaces: BTreeMap<Namespace, NamespaceState>,
     /// A token was redeemed: one of ours elsewhere, or one of a grant here.
     redeemed: Arc<Notify>,
@@ -68,7 +68,7 @@ pub struct Reconciler {
 }
 
 /// When the loop acts next without a cause from outside.
-struct Timers {
+struct LoopTimers {
     sync: Instant,
     /// `None` when nothing has changed since the last report.
     report: Option<Instant>,
@@ -76,7 +76,7 @@ struct Timers {
     workload_scan: Instant,
 }
 
-impl Timers {
+impl LoopTimers {
     fn new(now: Instant) -> Self {
         Self {
             sync: now + RESYNC,
@@ -103,7 +103,7 @@ impl Reconciler {
         layout: Layout,
         core: CoreHandle,
         workers: usize,
-        routes: Arc<Routes>,
+        routes: Arc<LocalRoutes>,
         grant_sockets: GrantSockets,
         logging: Logging,
         unit_states: UnitStateReader,
@@ -136,7 +136,7 @@ impl Reconciler {
         mut reload: mpsc::Receiver<Reload>,
         mut stop: mpsc::Receiver<()>,
     ) {
-        let mut timers = Timers::new(Instant::now());
+        let mut timers = LoopTimers::new(Instant::now());
         let mut reloads: Vec<Reload> = Vec::new();
         let redeemed = self.redeemed.clone();
         // Without it a sync in any case follows within RESYNC.
@@ -220,7 +220,7 @@ impl Reconciler {
     }
 
     /// Brings the next sync forward for failed steps, files that are being written, and certificates.
-    fn schedule_sync(&self, timers: &mut Timers) {
+    fn schedule_sync(&self, timers: &mut LoopTimers) {
         let mut namespaces = self.namespaces.values();
         if namespaces.any(|state| state.has_failures() || state.awaits_writers()) {
             timers.sync_within(RETRY);
@@ -318,7 +318,7 @@ impl Reconciler {
                 found
             }
             Err(error) => {
-                tracing::error!(%error, "cannot look for servers of selectors");
+                tracing::error!(%error, "cannot list servers of selectors");
                 return false;
             }
         };

@@ -11,7 +11,7 @@ use super::{
     netns_listeners::NetnsListeners,
     rights::Rights,
     service_addresses::ServiceAddresses,
-    service_tls::{ListenerTlsPolicy, ServiceTlsRegistry, Sources},
+    service_tls::{CredentialSources, ListenerTlsPolicy, ServiceTlsRegistry},
     workloads::Workloads,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     link::handshake::RevokedCertificates,
     messages::ServerTls,
     model::{AccessRole, Host, Key, Name, Secret},
-    netlink::local_routes::Routes,
+    netlink::local_routes::LocalRoutes,
     pki::{Issuer, ServerCredentials},
     service::tls::ListenerTls,
     store::NamespaceDir,
@@ -43,7 +43,7 @@ pub(super) struct SiteRuntime {
     /// Identity in the network; empty before the first start.
     pub(super) site_id: String,
     pub(super) memory: Memory,
-    pub(super) accesses: BTreeMap<Name, OpenAccess>,
+    pub(super) accesses: BTreeMap<Name, AppliedAccess>,
     /// Credentials among the resources, without those that came with tokens.
     pub(super) secrets: BTreeMap<Name, Secret>,
     /// Credentials that came with tokens. Other sites have chosen their names, so they are kept apart.
@@ -59,7 +59,7 @@ pub(super) struct SiteRuntime {
     /// Changes of listeners, which are made together: an address that goes from one to another is
     /// without an owner at no time, and a thousand are one step for the core.
     listener_changes: Vec<ListenerChange>,
-    /// Issuers that were made later than the clock says, as far as that is logged.
+    /// Issuers that are newer than the clock and were logged.
     pub(super) ahead_of_clock: BTreeSet<Name>,
     /// Issuers of link access as they were used last, to write them again if their files are lost.
     pub(super) issuers: BTreeMap<Name, Issuer>,
@@ -73,7 +73,7 @@ pub(super) struct RedeemedSecret {
 }
 
 /// A link access with open sockets.
-pub(super) struct OpenAccess {
+pub(super) struct AppliedAccess {
     /// What the resource asks for: while it stays the same, so do the sockets.
     pub(super) bind_host: Option<Host>,
     pub(super) roles: Vec<AccessRole>,
@@ -87,7 +87,7 @@ pub(super) struct OpenAccess {
     pub(super) tls: ServerTls,
 }
 
-impl OpenAccess {
+impl AppliedAccess {
     /// The CA by which others recognise it, when the user supplied its credentials.
     pub(super) fn supplied_authority(&self) -> Option<&str> {
         Some(&*self.server.authority).filter(|_| self.server.is_supplied)
@@ -99,7 +99,7 @@ impl SiteRuntime {
         core: CoreHandle,
         namespace: NamespaceDir,
         workers: usize,
-        routes: Arc<Routes>,
+        routes: Arc<LocalRoutes>,
     ) -> Self {
         Self {
             memory: Memory::new(&namespace),
@@ -213,7 +213,7 @@ impl SiteRuntime {
         &mut self,
         desired: &DesiredState,
     ) -> BTreeMap<Key, Result<(), ReconcileError>> {
-        let sources = Sources {
+        let sources = CredentialSources {
             desired,
             secrets: &self.secrets,
         };
@@ -227,7 +227,7 @@ impl SiteRuntime {
         key: Key,
         policy: Option<ListenerTlsPolicy>,
     ) -> Result<Option<Arc<ListenerTls>>, ReconcileError> {
-        let sources = Sources {
+        let sources = CredentialSources {
             desired,
             secrets: &self.secrets,
         };

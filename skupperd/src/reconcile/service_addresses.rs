@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{Host, ServicePrefix},
-    netlink::local_routes::{Routes, routed_beside},
+    netlink::local_routes::{LocalRoutes, routed_beside},
     store::{NamespaceDir, SHARED, read_text, write_file},
     sys,
 };
@@ -20,7 +20,7 @@ use std::{fs, io, net::IpAddr, path::PathBuf, sync::Arc};
 /// The service addresses of one namespace.
 pub(super) struct ServiceAddresses {
     /// Of all namespaces.
-    routes: Arc<Routes>,
+    routes: Arc<LocalRoutes>,
     /// Names the prefix that may have a route of ours.
     record: PathBuf,
     prefix: Option<ServicePrefix>,
@@ -28,7 +28,7 @@ pub(super) struct ServiceAddresses {
 }
 
 impl ServiceAddresses {
-    pub(super) fn new(namespace: &NamespaceDir, routes: Arc<Routes>) -> Self {
+    pub(super) fn new(namespace: &NamespaceDir, routes: Arc<LocalRoutes>) -> Self {
         Self {
             names: ServiceNames::new(namespace, routes.clone()),
             routes,

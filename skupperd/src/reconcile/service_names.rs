@@ -4,7 +4,7 @@
 use super::{desired::DesiredState, error::ReconcileError};
 use crate::{
     model::{Host, Listener, ServicePrefix},
-    netlink::local_routes::Routes,
+    netlink::local_routes::LocalRoutes,
     store::{NamespaceDir, PUBLIC, SHARED, read_text, write_file},
 };
 use aws_lc_rs::digest::{SHA256, digest};
@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 
 /// What is on disk, so that a name keeps its address.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Record {
+struct NamesFile {
     version: u32,
     addresses: BTreeMap<String, IpAddr>,
 }
@@ -38,15 +38,15 @@ struct Record {
 pub(super) struct ServiceNames {
     namespace: NamespaceDir,
     /// Knows the addresses of other namespaces.
-    routes: Arc<Routes>,
+    routes: Arc<LocalRoutes>,
     /// Read on first need.
-    record: Option<Record>,
+    record: Option<NamesFile>,
     /// Contents of the hosts file, as it was written.
     published: Option<String>,
 }
 
 impl ServiceNames {
-    pub(super) fn new(namespace: &NamespaceDir, routes: Arc<Routes>) -> Self {
+    pub(super) fn new(namespace: &NamespaceDir, routes: Arc<LocalRoutes>) -> Self {
         Self {
             namespace: namespace.clone(),
             routes,
@@ -105,7 +105,8 @@ impl ServiceNames {
         let domain = format!("{}.{DOMAIN}", self.namespace.name());
         let here = |listener: &Listener| listener.settings.network_namespace.is_none();
         for (name, listener) in desired.listeners().filter(|(_, listener)| here(listener)) {
-            let recorded = |record: &Record| record.addresses.get(listener.host.as_str()).copied();
+            let recorded =
+                |record: &NamesFile| record.addresses.get(listener.host.as_str()).copied();
             let named = listener.host.ip().is_none();
             let ip = match listener.host.ip() {
                 None if is_this_host(&listener.host) => None,
@@ -170,7 +171,7 @@ impl ServiceNames {
         self.namespace.internal().join("service-names.json")
     }
 
-    fn load(&mut self) -> Result<&mut Record, ReconcileError> {
+    fn load(&mut self) -> Result<&mut NamesFile, ReconcileError> {
         let record = match self.record.take() {
             Some(record) => record,
             None => self.read().map_err(setting)?,
@@ -178,14 +179,14 @@ impl ServiceNames {
         Ok(self.record.insert(record))
     }
 
-    fn read(&self) -> Result<Record, ReconcileError> {
+    fn read(&self) -> Result<NamesFile, ReconcileError> {
         let path = self.path();
         let record = match read_text(&path) {
-            Ok(text) => serde_json::from_str::<Record>(&text)
+            Ok(text) => serde_json::from_str::<NamesFile>(&text)
                 .map_err(ReconcileError::file("read", &path))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Record {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => NamesFile {
                 version: VERSION,
-                ..Record::default()
+                ..NamesFile::default()
             },
             Err(e) => return Err(ReconcileError::file("read", &path)(e)),
         };
@@ -216,7 +217,7 @@ impl ServiceNames {
     /// Frees addresses of names that no listener has any more.
     fn reclaim(&mut self, desired: &DesiredState) {
         let wanted: BTreeSet<&str> = desired.listeners().map(|(_, l)| l.host.as_str()).collect();
-        let gone = |record: &Record| {
+        let gone = |record: &NamesFile| {
             let names = record.addresses.keys();
             let gone = names.filter(|name| !wanted.contains(name.as_str()));
             gone.cloned().collect::<Vec<_>>()

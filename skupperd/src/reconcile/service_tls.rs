@@ -31,7 +31,7 @@ enum ServiceTls {
     Connector(ConnectorTlsPolicy, Arc<ConnectorTls>),
 }
 
-struct Entry {
+struct CredentialUse {
     tls: ServiceTls,
     /// What `tls` was last made of.
     secret: Secret,
@@ -42,12 +42,12 @@ struct Entry {
 /// The listeners and connectors of one namespace that use TLS.
 pub(super) struct ServiceTlsRegistry {
     namespace: NamespaceDir,
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, CredentialUse>,
 }
 
 /// Where credentials come from, beside files.
 #[derive(Clone, Copy)]
-pub(super) struct Sources<'a> {
+pub(super) struct CredentialSources<'a> {
     pub(super) desired: &'a DesiredState,
     pub(super) secrets: &'a BTreeMap<Name, Secret>,
 }
@@ -63,7 +63,7 @@ impl ServiceTlsRegistry {
     /// `None` for a listener without TLS.
     pub(super) fn set_listener(
         &mut self,
-        sources: Sources<'_>,
+        sources: CredentialSources<'_>,
         key: Key,
         policy: Option<ListenerTlsPolicy>,
     ) -> Result<Option<Arc<ListenerTls>>, ReconcileError> {
@@ -85,7 +85,7 @@ impl ServiceTlsRegistry {
                 failures: Failures::default(),
             }),
         };
-        let entry = Entry {
+        let entry = CredentialUse {
             tls: ServiceTls::Listener(policy, tls.clone()),
             secret,
             changes,
@@ -97,7 +97,7 @@ impl ServiceTlsRegistry {
     /// `None` for a connector without TLS.
     pub(super) fn set_connector(
         &mut self,
-        sources: Sources<'_>,
+        sources: CredentialSources<'_>,
         key: Key,
         policy: Option<ConnectorTlsPolicy>,
     ) -> Result<Option<Arc<ConnectorTls>>, ReconcileError> {
@@ -117,7 +117,7 @@ impl ServiceTlsRegistry {
                 config: ArcSwap::from_pointee(config),
             }),
         };
-        let entry = Entry {
+        let entry = CredentialUse {
             tls: ServiceTls::Connector(policy, tls.clone()),
             secret,
             changes: None,
@@ -138,7 +138,7 @@ impl ServiceTlsRegistry {
     /// cannot be had any more keeps what it had.
     pub(super) fn refresh(
         &mut self,
-        sources: Sources<'_>,
+        sources: CredentialSources<'_>,
     ) -> BTreeMap<Key, Result<(), ReconcileError>> {
         let keys: Vec<Key> = self.entries.keys().cloned().collect();
         let refreshed = keys.into_iter().map(|key| {
@@ -149,7 +149,11 @@ impl ServiceTlsRegistry {
         refreshed.collect()
     }
 
-    fn refresh_one(&mut self, sources: Sources<'_>, key: &Key) -> Result<(), ReconcileError> {
+    fn refresh_one(
+        &mut self,
+        sources: CredentialSources<'_>,
+        key: &Key,
+    ) -> Result<(), ReconcileError> {
         let Some(entry) = self.entries.get(key) else {
             return Ok(());
         };
@@ -194,7 +198,7 @@ impl ServiceTlsRegistry {
     /// show them; with the time at which ours are to be issued anew.
     fn listener_secret(
         &self,
-        sources: Sources<'_>,
+        sources: CredentialSources<'_>,
         credentials: &Name,
     ) -> Result<(Secret, Option<Timestamp>), ReconcileError> {
         let needed = ["tls.crt", "tls.key"];
@@ -228,7 +232,7 @@ impl ServiceTlsRegistry {
     /// What a connector trusts and shows: always the user's.
     fn connector_secret(
         &self,
-        sources: Sources<'_>,
+        sources: CredentialSources<'_>,
         policy: &ConnectorTlsPolicy,
     ) -> Result<Secret, ReconcileError> {
         let needed: &[&str] = if policy.use_client_cert {

@@ -28,12 +28,12 @@ mod uplink;
 use super::routes::{ConnId, Routes, Treatment};
 use addresses::Addresses;
 use changes::Changes;
-pub use config::{Config, NetworkRouter, Output};
+pub use config::{NetworkRouter, Output, RouterConfig};
 use edges::Edges;
 pub use edges::TooMany;
 use neighbours::{LostNeighbour, Neighbours};
-pub use route_table::Work;
-use route_table::{RouteTable, Sources};
+pub use route_table::RoutingWork;
+use route_table::{RouteInputs, RouteTable};
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 use timers::Timers;
 use topology::Topology;
@@ -42,7 +42,7 @@ use uplink::{Interior, Uplink};
 /// One router of a network, interior or edge.
 #[derive(Debug)]
 pub struct Router {
-    cfg: Config,
+    cfg: RouterConfig,
     /// The time of the last call that had one.
     now: Instant,
     neighbours: Neighbours,
@@ -55,11 +55,11 @@ pub struct Router {
     requests_due: bool,
     changes: Changes,
     table: RouteTable,
-    out: VecDeque<Output>,
+    outputs: VecDeque<Output>,
 }
 
 impl Router {
-    pub fn new(cfg: Config, now: Instant) -> Self {
+    pub fn new(cfg: RouterConfig, now: Instant) -> Self {
         Self {
             now,
             neighbours: Neighbours::default(),
@@ -72,7 +72,7 @@ impl Router {
             changes: Changes::default(),
             table: RouteTable::new(&cfg.id, cfg.mesh.as_deref()),
             cfg,
-            out: VecDeque::new(),
+            outputs: VecDeque::new(),
         }
     }
 
@@ -110,7 +110,7 @@ impl Router {
     }
 
     fn neighbour_lost(&mut self, LostNeighbour { link, id }: LostNeighbour) {
-        self.out.push_back(Output::NeighbourLost { link, id });
+        self.outputs.push_back(Output::NeighbourLost { link, id });
         self.neighbours_changed();
     }
 
@@ -199,7 +199,7 @@ impl Router {
     fn notify_edges(&mut self) {
         let routes = self.table.routes();
         for news in self.edges.take_notifications(&self.addresses, routes) {
-            self.out.push_back(Output::Reachable {
+            self.outputs.push_back(Output::Reachable {
                 edge: news.edge,
                 address: news.address,
                 reachable: news.reachable,
@@ -300,9 +300,9 @@ impl Router {
             return;
         }
         // The network has changed, even where no route has.
-        self.out.push_back(Output::RoutesChanged);
+        self.outputs.push_back(Output::RoutesChanged);
         let changes = std::mem::take(&mut self.changes);
-        let sources = Sources {
+        let sources = RouteInputs {
             neighbours: &self.neighbours,
             addresses: &self.addresses,
             edges: &self.edges,
@@ -316,14 +316,14 @@ impl Router {
     /// The next thing for the driver to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.announce_addresses();
-        if self.out.is_empty() {
+        if self.outputs.is_empty() {
             self.refresh();
             if std::mem::take(&mut self.requests_due) && !self.topology.is_large() {
                 self.send_requests();
             }
             self.notify_edges();
         }
-        self.out.pop_front()
+        self.outputs.pop_front()
     }
 
     /// The snapshot that workers choose by.
@@ -334,7 +334,7 @@ impl Router {
     /// The snapshot as it is when all of it is computed from nothing.
     #[cfg(test)]
     pub(super) fn recomputed_routes(&mut self) -> Routes {
-        let sources = Sources {
+        let sources = RouteInputs {
             neighbours: &self.neighbours,
             addresses: &self.addresses,
             edges: &self.edges,
@@ -344,8 +344,8 @@ impl Router {
     }
 
     /// What has been computed so far.
-    pub fn work(&self) -> Work {
-        Work {
+    pub fn work(&self) -> RoutingWork {
+        RoutingWork {
             trees: self.topology.trees(),
             ..self.table.work()
         }

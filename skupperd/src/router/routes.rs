@@ -113,7 +113,7 @@ pub struct LocalCandidate {
 
 /// Candidates that a delivery must not go to.
 #[derive(Clone, Debug, Default)]
-pub struct Exclude {
+pub struct Exclusions {
     /// Links that the delivery came from or that released it.
     pub links: Vec<ConnId>,
     /// Local consumers that released it.
@@ -126,9 +126,9 @@ pub struct Exclude {
 
 /// Counts an outstanding delivery towards a next hop for as long as it lives.
 #[derive(Debug)]
-pub struct Outstanding(Arc<AtomicU32>);
+pub struct OutstandingDelivery(Arc<AtomicU32>);
 
-impl Drop for Outstanding {
+impl Drop for OutstandingDelivery {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -145,7 +145,7 @@ pub enum Choice {
         /// The router that has the consumer.
         router: Arc<str>,
         /// Held until the delivery is settled.
-        outstanding: Outstanding,
+        outstanding: OutstandingDelivery,
     },
     /// There is no candidate.
     None,
@@ -188,7 +188,7 @@ impl Remote {
         }
     }
 
-    fn eligible(&self, origin: Option<&str>, exclude: &Exclude) -> bool {
+    fn eligible(&self, origin: Option<&str>, exclude: &Exclusions) -> bool {
         let excluded = match self.edge {
             true => exclude.edges,
             false => exclude.routers,
@@ -203,7 +203,7 @@ impl Remote {
         Choice::Remote {
             link: self.next_hop,
             router: self.router.clone(),
-            outstanding: Outstanding(self.outstanding.clone()),
+            outstanding: OutstandingDelivery(self.outstanding.clone()),
         }
     }
 }
@@ -224,7 +224,7 @@ impl AddressRoute {
         &self,
         locals: &[LocalCandidate],
         origin: Option<&str>,
-        exclude: &Exclude,
+        exclude: &Exclusions,
     ) -> Choice {
         let start = self.rotation.fetch_add(1, Ordering::Relaxed);
         let mut local: Option<LocalCandidate> = None;
@@ -273,7 +273,7 @@ impl AddressRoute {
 
     /// Links a multicast goes out on: each next hop once, for routers that the origin is valid for. Of
     /// the core, not of workers: the tree of the origin may have to be computed.
-    pub fn multicast_links(&self, origin: Option<&str>, exclude: &Exclude) -> BTreeSet<ConnId> {
+    pub fn multicast_links(&self, origin: Option<&str>, exclude: &Exclusions) -> BTreeSet<ConnId> {
         if let (Some(origin), Some(remote)) = (origin, self.remotes.iter().find(|r| !r.edge)) {
             remote.valid_origins.compute(origin);
         }
@@ -304,7 +304,7 @@ impl Routes {
 
 /// The forms of an address in the `to` of a message (`iterator.c` of skupper-router).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target<'a> {
+pub enum ParsedAddress<'a> {
     /// For the router that receives it: `_local/…`.
     Local(&'a str),
     /// For a router: `_topo/<area>/<id>/…`.
@@ -317,7 +317,7 @@ pub enum Target<'a> {
     Mobile(&'a str),
 }
 
-impl<'a> Target<'a> {
+impl<'a> ParsedAddress<'a> {
     pub fn parse(to: &'a str) -> Self {
         let path = to.strip_prefix("amqp:").unwrap_or(to);
         let path = match path.strip_prefix("//") {

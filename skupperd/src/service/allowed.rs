@@ -11,32 +11,32 @@ pub type AllowedSites = AllowList<String>;
 #[derive(Debug)]
 pub struct AllowList<T> {
     /// Sorted.
-    who: Vec<T>,
+    names: Vec<T>,
     /// Connections that were denied.
     pub denied: Failures,
 }
 
 impl<T: Ord> AllowList<T> {
-    pub fn new(mut who: Vec<T>) -> Self {
-        who.sort_unstable();
-        who.dedup();
+    pub fn new(mut names: Vec<T>) -> Self {
+        names.sort_unstable();
+        names.dedup();
         let denied = Failures::default();
-        Self { who, denied }
+        Self { names, denied }
     }
 
     /// Whether a user or site is on the list; `None`, an unknown one, is not.
-    pub fn may<Q: Ord + ?Sized>(&self, who: Option<&Q>) -> bool
+    pub fn allows<Q: Ord + ?Sized>(&self, name: Option<&Q>) -> bool
     where
         T: Borrow<Q>,
     {
-        let found = |who: &Q| self.who.binary_search_by(|one| one.borrow().cmp(who));
-        who.is_some_and(|who| found(who).is_ok())
+        let found = |name: &Q| self.names.binary_search_by(|one| one.borrow().cmp(name));
+        name.is_some_and(|name| found(name).is_ok())
     }
 }
 
 impl<T: PartialEq> PartialEq for AllowList<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.who == other.who
+        self.names == other.names
     }
 }
 
@@ -49,10 +49,12 @@ mod tests {
     #[test]
     fn unlisted_and_unknown_clients_are_denied() {
         let users = AllowedUsers::new(vec![1000, 0]);
-        assert!(users.may(Some(&0)) && users.may(Some(&1000)));
-        assert!(!users.may(Some(&1001)) && !users.may(None));
+        assert!(users.allows(Some(&0)) && users.allows(Some(&1000)));
+        assert!(!users.allows(Some(&1001)) && !users.allows(None));
         let sites = AllowedSites::new(vec!["west".to_owned(), "east".to_owned()]);
-        assert!(sites.may(Some("east")) && sites.may(Some("west")));
-        assert!(!sites.may(Some("eas")) && !sites.may(Some("")) && !sites.may::<str>(None));
+        assert!(sites.allows(Some("east")) && sites.allows(Some("west")));
+        assert!(
+            !sites.allows(Some("eas")) && !sites.allows(Some("")) && !sites.allows::<str>(None)
+        );
     }
 }

@@ -30,7 +30,7 @@ impl Failures {
     }
 
     /// Counts a failure. Some: it is to be reported, with the number of unreported ones before it.
-    pub fn note(&self, now: Instant) -> Option<u64> {
+    pub fn count_and_report(&self, now: Instant) -> Option<u64> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut reported = self.reported.lock();
         let before = match *reported {
@@ -57,7 +57,7 @@ pub struct LastFailure {
 
 impl LastFailure {
     /// Stores a failure. True: its text is new, or it was not avoided before.
-    pub fn failed(&self, reason: &str, now: Instant) -> bool {
+    pub fn set(&self, reason: &str, now: Instant) -> bool {
         let was_avoided = self.is_avoided(now);
         self.avoid(now);
         let mut text = self.text.lock();
@@ -88,7 +88,7 @@ impl LastFailure {
     }
 
     /// Clears the failure. True: there was one.
-    pub fn over(&self) -> bool {
+    pub fn clear(&self) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
@@ -111,39 +111,39 @@ mod tests {
     fn failures_are_counted_and_rate_limited() {
         let failures = Failures::default();
         let start = Instant::now();
-        assert_eq!(failures.note(start), Some(0));
-        assert_eq!(failures.note(start + QUIET / 2), None);
-        assert_eq!(failures.note(start + QUIET / 2), None);
-        assert_eq!(failures.note(start + QUIET), Some(2));
+        assert_eq!(failures.count_and_report(start), Some(0));
+        assert_eq!(failures.count_and_report(start + QUIET / 2), None);
+        assert_eq!(failures.count_and_report(start + QUIET / 2), None);
+        assert_eq!(failures.count_and_report(start + QUIET), Some(2));
         assert_eq!(failures.count(), 4);
     }
 
     #[test]
     fn the_last_failure_is_cleared_by_a_success() {
-        let trouble = LastFailure::default();
-        assert!(!trouble.over());
+        let last_failure = LastFailure::default();
+        assert!(!last_failure.clear());
         let now = Instant::now();
-        let failed = |why| trouble.failed(why, now);
+        let failed = |why| last_failure.set(why, now);
         assert!(failed("a") && !failed("a") && failed("b"));
-        assert_eq!(trouble.text(), "b");
-        assert!(trouble.over() && !trouble.over());
-        assert_eq!(trouble.text(), "");
+        assert_eq!(last_failure.text(), "b");
+        assert!(last_failure.clear() && !last_failure.clear());
+        assert_eq!(last_failure.text(), "");
     }
 
     #[test]
     fn what_has_failed_is_avoided_for_a_while_and_while_it_is_tried_again() {
-        let (trouble, now) = (LastFailure::default(), Instant::now());
-        trouble.retry(now);
-        assert!(!trouble.is_avoided(now));
-        assert!(trouble.failed("a", now) && trouble.is_avoided(now));
+        let (last_failure, now) = (LastFailure::default(), Instant::now());
+        last_failure.retry(now);
+        assert!(!last_failure.is_avoided(now));
+        assert!(last_failure.set("a", now) && last_failure.is_avoided(now));
         let later = now + AVOIDED;
-        assert!(!trouble.is_avoided(later));
-        trouble.retry(later);
-        assert!(trouble.is_avoided(later));
-        assert!(!trouble.failed("a", later));
+        assert!(!last_failure.is_avoided(later));
+        last_failure.retry(later);
+        assert!(last_failure.is_avoided(later));
+        assert!(!last_failure.set("a", later));
         // The status has shown it as ready in between.
-        assert!(trouble.failed("a", later + 2 * AVOIDED));
-        trouble.over();
-        assert!(!trouble.is_avoided(later + 2 * AVOIDED));
+        assert!(last_failure.set("a", later + 2 * AVOIDED));
+        last_failure.clear();
+        assert!(!last_failure.is_avoided(later + 2 * AVOIDED));
     }
 }

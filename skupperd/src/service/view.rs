@@ -3,7 +3,7 @@
 use crate::{
     flows::SiteName,
     link::conn::ConnKey,
-    model::{ConnectorSettings, Observer},
+    model::{ConnectorSettings, ObserverMode},
     router::{LocalCandidate, Routes},
     service::{
         allowed::AllowedSites,
@@ -62,7 +62,7 @@ pub struct ConnectorTarget {
     /// Sites whose clients it serves; `None` serves all.
     pub sites: Option<Arc<AllowedSites>>,
     /// Why the last connection to it failed.
-    pub trouble: LastFailure,
+    pub last_failure: LastFailure,
     /// Connections to it that failed.
     pub failures: Failures,
     /// Open connections.
@@ -75,7 +75,7 @@ pub struct ConnectorTarget {
 #[derive(Clone, Debug)]
 pub struct ListenerView {
     pub name: Arc<str>,
-    pub observer: Observer,
+    pub observer: ObserverMode,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ pub struct SiteView {
     /// Connectors by routing key.
     pub connectors: HashMap<String, Vec<Arc<ConnectorTarget>>>,
     /// Connectors that are not offered: they keep their connections and get no new ones.
-    pub resting: Vec<Arc<ConnectorTarget>>,
+    pub withheld: Vec<Arc<ConnectorTarget>>,
     /// Routing keys with a connector that needs the origin of clients.
     pub origins: HashSet<String>,
     /// Workers that have a connection for streams on a link.
@@ -109,7 +109,7 @@ impl SiteView {
             let in_use = target.in_use.load(Ordering::Relaxed);
             LocalCandidate {
                 id: target.id,
-                in_use: match target.trouble.is_avoided(now) {
+                in_use: match target.last_failure.is_avoided(now) {
                     true => in_use.saturating_add(AVOIDED_LOAD),
                     false => in_use,
                 },
@@ -120,7 +120,7 @@ impl SiteView {
 
     /// All connectors.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<ConnectorTarget>> {
-        self.connectors.values().flatten().chain(&self.resting)
+        self.connectors.values().flatten().chain(&self.withheld)
     }
 
     /// Ids of connectors that the next view does not have. With thousands of connectors each change
@@ -158,7 +158,7 @@ mod tests {
             tls: None,
             settings: ConnectorSettings::default(),
             sites: None,
-            trouble: LastFailure::default(),
+            last_failure: LastFailure::default(),
             failures: Failures::default(),
             in_use: AtomicU32::new(0),
             connections: AtomicU64::new(0),
@@ -184,9 +184,9 @@ mod tests {
         };
         targets[1].in_use.store(7, Ordering::Relaxed);
         assert_eq!(load(&view), [0, 7]);
-        targets[0].trouble.failed("no answer", Instant::now());
+        targets[0].last_failure.set("no answer", Instant::now());
         assert_eq!(load(&view), [AVOIDED_LOAD, 7]);
-        targets[0].trouble.over();
+        targets[0].last_failure.clear();
         assert_eq!(load(&view), [0, 7]);
     }
 
@@ -197,7 +197,7 @@ mod tests {
         let (before, mut after) = (view(&targets), view(&targets[1..]));
         // Unwell ones are still there.
         let key = targets[1].id.to_string();
-        after.resting = after.connectors.remove(&key).unwrap_or_default();
+        after.withheld = after.connectors.remove(&key).unwrap_or_default();
         let begin = Instant::now();
         assert_eq!(before.gone_in(&after), [0]);
         assert!(after.gone_in(&before).is_empty());

@@ -8,7 +8,7 @@ use crate::{
         },
         value::Value,
     },
-    link::conn::{Outcome, stream_end::End},
+    link::conn::{DeliveryOutcome, stream_end::End},
     messages::AcceptedClient,
     worker::{Acceptor, IncomingStream, Worker, transit::Transit},
 };
@@ -25,13 +25,13 @@ impl Acceptor for EchoServers {
         worker: &Rc<Worker>,
         stream: IncomingStream,
         reply_number: Option<u64>,
-    ) -> Result<End, Outcome> {
+    ) -> Result<End, DeliveryOutcome> {
         let (None, Some(conn)) = (reply_number, stream.reply_conn) else {
-            return Err(Outcome::Released);
+            return Err(DeliveryOutcome::Released);
         };
         let (Some(to), Some(view)) = (stream.head.properties.reply_to, worker.view(stream.site))
         else {
-            return Err(Outcome::Rejected);
+            return Err(DeliveryOutcome::Rejected);
         };
         let own = format!("0/{}", view.routes.self_id);
         let head = MessageHead {

@@ -214,7 +214,7 @@ impl Acceleration {
             return;
         }
         let network = range.network;
-        let on = on && fits(range, steered).is_ok();
+        let on = on && check_range(range, steered).is_ok();
         if on {
             self.load();
         }
@@ -256,9 +256,9 @@ impl Acceleration {
     /// The daemon's end of a connection, if it is accelerated.
     pub fn hop(self: &Arc<Self>, socket: &TcpStream) -> Option<Hop> {
         let kernel = self.kernel()?;
-        let (ours, theirs) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
-        let taken = kernel.is_taken_up(ours, theirs);
-        taken.then(|| Hop::new(self.clone(), ours, theirs))
+        let (local, remote) = (socket.local_addr().ok()?, socket.peer_addr().ok()?);
+        let taken = kernel.is_taken_up(local, remote);
+        taken.then(|| Hop::new(self.clone(), local, remote))
     }
 
     /// Whether the daemon may exit: unread bytes at sockets of other programs would be lost with
@@ -276,7 +276,7 @@ impl Acceleration {
 }
 
 /// Whether connections to a range can be accelerated, or why not.
-pub fn fits(range: BindRange, steered: bool) -> Result<(), &'static str> {
+pub fn check_range(range: BindRange, steered: bool) -> Result<(), &'static str> {
     match (range.ports, range.network.bindable()) {
         (Ports::Range(..) | Ports::All, _) => Err("not for ranges of ports"),
         (Ports::One(_), None) => Err("not for prefixes of addresses"),

@@ -126,7 +126,7 @@ impl AcceptSockets {
     }
 
     /// Whether this is the own address of an accept socket.
-    pub(super) fn own(&self, address: IpAddr, port: u16) -> bool {
+    pub(super) fn contains(&self, address: IpAddr, port: u16) -> bool {
         let own = SocketAddr::new(address, port);
         self.listing.iter().any(|socket| socket.address == own)
     }

@@ -29,7 +29,7 @@ impl Network {
     }
 
     /// The prefix of this length that contains an address.
-    pub fn around(address: IpAddr, bits: u8) -> Self {
+    pub fn containing(address: IpAddr, bits: u8) -> Self {
         let bits = bits.min(width(address));
         let over = u32::from(width(address) - bits);
         let address = match address {
@@ -49,7 +49,7 @@ impl Network {
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
         let (address, bits): (IpAddr, u8) = (address.parse().ok()?, bits.parse().ok()?);
-        let network = Self::around(address, bits);
+        let network = Self::containing(address, bits);
         (network.address == address && bits <= width(address)).then_some(network)
     }
 
@@ -64,7 +64,7 @@ impl Network {
 
     pub fn contains(&self, address: IpAddr) -> bool {
         self.address.is_ipv4() == address.is_ipv4()
-            && Self::around(address, self.bits).address == self.address
+            && Self::containing(address, self.bits).address == self.address
     }
 
     /// The address that a socket can be bound to; `None` for a real prefix.
@@ -75,7 +75,7 @@ impl Network {
 
 impl From<IpNet> for Network {
     fn from(net: IpNet) -> Self {
-        Self::around(net.addr(), net.prefix_len())
+        Self::containing(net.addr(), net.prefix_len())
     }
 }
 
@@ -160,11 +160,11 @@ impl BindRange {
     /// The entries of this range in the kernel: one for each port, or one for all ports.
     pub fn parts(self) -> impl Iterator<Item = Self> {
         let all = (self.ports == Ports::All).then_some(self);
-        let ports = self.ports.each().map(move |port| self.at(port));
+        let ports = self.ports.each().map(move |port| self.with_port(port));
         all.into_iter().chain(ports)
     }
 
-    pub(super) fn at(&self, port: u16) -> Self {
+    pub(super) fn with_port(&self, port: u16) -> Self {
         Self {
             ports: Ports::One(port),
             ..*self

@@ -2,7 +2,7 @@
 //! accept sockets by destination, without a socket for each destination.
 
 pub use super::bpf_error::BpfError;
-use super::pins::{self, Home, PinDir, PinError};
+use super::pins::{self, PinDir, PinError, PinRoot};
 use crate::{sys, telemetry};
 use aya::{
     Ebpf, EbpfLoader,
@@ -90,7 +90,7 @@ pub struct Steering {
     counts: Arc<Counts>,
     // Keeps the program and its attachment.
     _programs: Ebpf,
-    pinned: Option<(Home, String, PinDir)>,
+    pinned: Option<(PinRoot, String, PinDir)>,
     /// Lock on replaced pins until they are removed.
     replaced: Option<File>,
 }
@@ -119,7 +119,7 @@ impl Steering {
     /// one or a new one. `lock` is the previous process's descriptor of [`Self::lock`].
     pub fn open(
         netns: BorrowedFd<'_>,
-        home: &Home,
+        home: &PinRoot,
         instance: &str,
         lock: Option<OwnedFd>,
     ) -> Result<(Self, PinState), PinError> {
@@ -129,7 +129,7 @@ impl Steering {
     /// [`Self::open`] as another release would do it, for tests.
     pub fn open_release(
         netns: BorrowedFd<'_>,
-        home: &Home,
+        home: &PinRoot,
         instance: &str,
         lock: Option<OwnedFd>,
         release: u64,

@@ -22,7 +22,7 @@ use crate::{
         bpf::{BpfError, Steering},
         reserve::Reservations,
         slots::Slots,
-        table::{Owner, Owners, Table},
+        table::{Owner, OwnerTable, Owners},
     },
 };
 use crate::{sys::DescriptorStore, telemetry};
@@ -48,7 +48,7 @@ struct KernelSteer {
     /// Lists listening sockets.
     netlink: Netlink,
     owners: Owners,
-    table: Arc<Table>,
+    table: Arc<OwnerTable>,
     accept_sockets: AcceptSockets,
     /// Unclaimed bindings of the previous process with their slots.
     adopted: HashMap<(Network, u16), u32>,
@@ -68,16 +68,16 @@ struct KernelSteer {
 }
 
 /// The key of a single port, or of all ports.
-fn key(part: BindRange) -> (Network, u16) {
-    let port = match part.ports {
+fn binding_key(range: BindRange) -> (Network, u16) {
+    let port = match range.ports {
         Ports::One(port) | Ports::Range(port, _) => port,
         Ports::All => ALL_PORTS,
     };
-    (part.network, port)
+    (range.network, port)
 }
 
-/// The inverse of [`key`].
-fn part((network, port): (Network, u16)) -> BindRange {
+/// The inverse of [`binding_key`].
+fn range_of((network, port): (Network, u16)) -> BindRange {
     let ports = match port {
         ALL_PORTS => Ports::All,
         port => Ports::One(port),
@@ -87,7 +87,7 @@ fn part((network, port): (Network, u16)) -> BindRange {
 
 impl KernelSteer {
     /// Brings the binding of a destination in line with its owner.
-    fn settle(&mut self, network: Network, port: u16) -> Result<(), BpfError> {
+    fn sync_binding(&mut self, network: Network, port: u16) -> Result<(), BpfError> {
         let key = (network, port);
         let owner = match port {
             ALL_PORTS => self.owners.of_all(network),
@@ -118,12 +118,12 @@ impl KernelSteer {
         Ok(())
     }
 
-    /// [`Self::settle`] for each port of a range.
-    fn settle_all(&mut self, range: BindRange) -> Result<(), SteerError> {
+    /// [`Self::sync_binding`] for each port of a range.
+    fn sync_bindings(&mut self, range: BindRange) -> Result<(), SteerError> {
         let settled = range
             .parts()
-            .map(key)
-            .try_for_each(|(network, port)| self.settle(network, port));
+            .map(binding_key)
+            .try_for_each(|(network, port)| self.sync_binding(network, port));
         settled.map_err(|error| SteerError {
             range,
             op: "steering",
@@ -132,7 +132,7 @@ impl KernelSteer {
     }
 
     /// Reserves a range. The error names the program that has it.
-    fn take(&mut self, range: BindRange, others: &[SocketInfo]) -> Result<(), SteerError> {
+    fn reserve(&mut self, range: BindRange, others: &[SocketInfo]) -> Result<(), SteerError> {
         // In an adopted range other programs may have started since: they keep their ports.
         let ours = self.adopted_slot(range).is_some();
         let open = self.is_open(&range);
@@ -144,7 +144,7 @@ impl KernelSteer {
                     other.addr
                 );
                 return Err(SteerError {
-                    range: range.at(other.addr.port()),
+                    range: range.with_port(other.addr.port()),
                     op: "binding",
                     source: io::Error::new(io::ErrorKind::AddrInUse, text),
                 });
@@ -163,7 +163,7 @@ impl KernelSteer {
                     break;
                 }
                 Err(error) => {
-                    self.give_back(taken);
+                    self.release_all(taken);
                     return Err(error);
                 }
             }
@@ -180,18 +180,18 @@ impl KernelSteer {
         self.reservations.is_none() || range.sockets().is_none()
     }
 
-    fn give_back(&mut self, taken: Vec<SocketAddr>) {
+    fn release_all(&mut self, taken: Vec<SocketAddr>) {
         for addr in taken {
             self.reservations
                 .iter_mut()
-                .for_each(|ours| ours.give(addr));
+                .for_each(|ours| ours.release(addr));
         }
     }
 
     /// Releases a range.
-    fn give(&mut self, range: BindRange) {
+    fn release(&mut self, range: BindRange) {
         let taken = self.reserved.remove(&range);
-        self.give_back(taken.unwrap_or_default());
+        self.release_all(taken.unwrap_or_default());
         self.open.remove(&range);
     }
 
@@ -219,7 +219,7 @@ impl KernelSteer {
             if self.yielded.contains(&(network, port)) {
                 tracing::info!(%network, port, "leaving port to another program");
             }
-            if let Err(error) = self.settle(network, port) {
+            if let Err(error) = self.sync_binding(network, port) {
                 let error = telemetry::chain(&error);
                 tracing::error!(%network, port, error, "cannot leave port to another program");
             }
@@ -227,7 +227,7 @@ impl KernelSteer {
     }
 
     /// Sockets that listen, without the accept sockets; empty if `matters` is false.
-    fn others(&self, matters: bool) -> Vec<SocketInfo> {
+    fn list_foreign_sockets(&self, matters: bool) -> Vec<SocketInfo> {
         if !matters {
             return Vec::new();
         }
@@ -235,13 +235,17 @@ impl KernelSteer {
             tracing::error!(%error, "cannot list listening programs");
         });
         let mut others = found.unwrap_or_default();
-        others.retain(|other| !self.accept_sockets.own(other.addr.ip(), other.addr.port()));
+        others.retain(|other| {
+            !self
+                .accept_sockets
+                .contains(other.addr.ip(), other.addr.port())
+        });
         others
     }
 
     /// Slot of a range in the previous process.
     fn adopted_slot(&self, range: BindRange) -> Option<u32> {
-        let mut keys = range.parts().map(key);
+        let mut keys = range.parts().map(binding_key);
         let of = |key| self.adopted.get(&key).copied();
         (!self.adopted.is_empty()).then(|| keys.find_map(of))?
     }
@@ -259,7 +263,7 @@ impl KernelSteer {
     }
 
     /// Makes an owner the owner of a range. Returns whether the kernel must be updated.
-    fn begin(
+    fn begin_binding(
         &mut self,
         range: BindRange,
         owner: Owner,
@@ -281,11 +285,11 @@ impl KernelSteer {
                 false => BindOutcome::Changed,
             });
         }
-        let taken = self.take(range, others);
+        let taken = self.reserve(range, others);
         if taken.is_err() {
             self.owners.remove(range);
         } else if !self.adopted.is_empty() {
-            for key in range.parts().map(key) {
+            for key in range.parts().map(binding_key) {
                 // Ports with another slot belong to other listeners.
                 if self.adopted.get(&key) == Some(&slot) {
                     self.adopted.remove(&key);
@@ -296,7 +300,7 @@ impl KernelSteer {
     }
 }
 
-/// Effect of [`KernelSteer::begin`] on the kernel.
+/// Effect of [`KernelSteer::begin_binding`] on the kernel.
 #[derive(PartialEq, Eq)]
 enum BindOutcome {
     /// The kernel already has the binding.

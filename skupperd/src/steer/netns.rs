@@ -16,7 +16,7 @@ use crate::{
         NetnsDescriptors, SteerError,
         bind_range::BindRange,
         netns_steering::NetnsSteering,
-        plain::{LOOPBACKS, Plain, unreached},
+        plain::{LOOPBACKS, SocketBindings, unreached},
     },
 };
 use helper::HelperRequest;
@@ -295,7 +295,9 @@ fn make(target: &Netns, addrs: &[SocketAddr], workers: usize) -> Result<Vec<Sock
     let failed = |e: io::Error| format!("{target}: {e}");
     let netns = target.open().map_err(failed)?;
     let all = || {
-        let each = addrs.iter().map(|addr| Plain.bind_sockets(*addr, workers));
+        let each = addrs
+            .iter()
+            .map(|addr| SocketBindings.bind_sockets(*addr, workers));
         each.collect::<Result<Vec<_>, SteerError>>()
     };
     let made = sys::netns::within(netns.as_fd(), all).map_err(failed)?;

@@ -5,7 +5,7 @@
 //! the namespace itself. So the daemon can do it with the descriptors of the helper.
 
 use crate::steer::{
-    ActiveSteering, NetnsDescriptors, Owner, Steer, SteerError, SteeringUnavailable, Table,
+    ActiveSteering, NetnsDescriptors, Owner, OwnerTable, Steer, SteerError, SteeringUnavailable,
     bind_range::BindRange,
 };
 use crate::sys;
@@ -24,7 +24,7 @@ static OPEN: Mutex<Vec<(u64, Weak<NetnsSteering>)>> = Mutex::new(Vec::new());
 /// Steering in another network namespace. Dropping this detaches the program.
 pub struct NetnsSteering {
     steer: Mutex<Box<dyn Steer>>,
-    table: Arc<Table>,
+    table: Arc<OwnerTable>,
     /// Empty once workers have the sockets.
     sockets: Mutex<Vec<Vec<TcpListener>>>,
 }
@@ -76,7 +76,7 @@ impl NetnsSteering {
     }
 
     /// Finds the owner of a connection's destination.
-    pub fn table(&self) -> &Arc<Table> {
+    pub fn table(&self) -> &Arc<OwnerTable> {
         &self.table
     }
 

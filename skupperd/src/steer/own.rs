@@ -1,7 +1,7 @@
 //! Listeners' own sockets. Those stored with the service manager outlive the process: clients wait
 //! in their queues until the next process adopts them.
 
-use super::{Plain, SteerError, SteeringHandover, plain};
+use super::{SocketBindings, SteerError, SteeringHandover, plain};
 use crate::sys::{self, DescriptorStore};
 use socket2::SockRef;
 use std::{
@@ -77,18 +77,18 @@ impl OwnSockets {
     ) -> Result<Vec<TcpListener>, SteerError> {
         let failed = |op| SteerError::at(addr, op);
         if !self.descriptor_store.is_available() {
-            return Plain.open(addr, workers);
+            return SocketBindings.open(addr, workers);
         }
         let (name, mut sockets, mut fresh) = match self.adopted.remove(&addr) {
             // The previous process may have had fewer workers.
             Some(ListeningSockets { name, sockets }) => {
-                let more = Plain.join(addr, workers.saturating_sub(sockets.len()))?;
+                let more = SocketBindings.join(addr, workers.saturating_sub(sockets.len()))?;
                 (name, sockets, more)
             }
             None => {
                 let name = format!("{NAME}{:x}", self.next_number);
                 self.next_number += 1;
-                (name, Vec::new(), Plain.open(addr, workers)?)
+                (name, Vec::new(), SocketBindings.open(addr, workers)?)
             }
         };
         let copying = "duplicating a socket";

@@ -53,7 +53,7 @@ pub(super) fn failed(path: &Path, op: &'static str) -> impl FnOnce(io::Error) ->
 
 /// The parent of the directories of all instances.
 #[derive(Clone, Debug)]
-pub struct Home(PathBuf);
+pub struct PinRoot(PathBuf);
 
 /// A directory and the lock on it.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(super) struct PinDir {
     pub(super) lock: File,
 }
 
-impl Home {
+impl PinRoot {
     /// Opens or creates this directory. It must be in a BPF file system.
     pub fn open(dir: &Path) -> Result<Self, PinError> {
         let made = DirBuilder::new().mode(DIR).create(dir);

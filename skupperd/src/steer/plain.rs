@@ -13,9 +13,9 @@ pub(super) const BACKLOG: i32 = 4096;
 
 /// Opens sockets that share a port; the kernel spreads connections over them.
 #[derive(Clone, Copy, Debug)]
-pub struct Plain;
+pub struct SocketBindings;
 
-impl Plain {
+impl SocketBindings {
     /// Listening, non-blocking sockets for an address; the n-th is for the n-th worker.
     pub fn open(self, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, SteerError> {
         let sockets = self.bind_sockets(addr, workers)?;

@@ -93,7 +93,7 @@ impl Reservations {
     /// Releases unclaimed reservations.
     pub(super) fn settle(&mut self) {
         let unwanted: Vec<SocketAddr> = self.adopted().collect();
-        unwanted.into_iter().for_each(|addr| self.release(addr));
+        unwanted.into_iter().for_each(|addr| self.close(addr));
     }
 
     /// Releases all reservations.
@@ -101,7 +101,7 @@ impl Reservations {
         let by_port = self.by_port.iter();
         let all = by_port.flat_map(|(port, ours)| ours.keys().map(|ip| (*ip, *port).into()));
         let all: Vec<SocketAddr> = all.collect();
-        all.into_iter().for_each(|addr| self.release(addr));
+        all.into_iter().for_each(|addr| self.close(addr));
     }
 
     /// Reserves an address. Fails if another program has it. All addresses and a single address may
@@ -113,8 +113,8 @@ impl Reservations {
             return Ok(());
         }
         // Sockets with SO_REUSEADDR may be bound side by side while they do not listen.
-        let shared = share(ours, addr, true).and_then(|()| reserve(addr));
-        let unshared = share(ours, addr, false);
+        let shared = set_shared(ours, addr, true).and_then(|()| reserve(addr));
+        let unshared = set_shared(ours, addr, false);
         let socket = shared?;
         let name = format!("{NAME}{:x}", self.next_number);
         self.next_number += 1;
@@ -130,17 +130,17 @@ impl Reservations {
     }
 
     /// Reverts one [`Self::take`].
-    pub(super) fn give(&mut self, addr: SocketAddr) {
+    pub(super) fn release(&mut self, addr: SocketAddr) {
         let ours = self.by_port.get_mut(&addr.port());
         if let Some(reserved) = ours.and_then(|ours| ours.get_mut(&addr.ip())) {
             reserved.users = reserved.users.saturating_sub(1);
             if reserved.users == 0 {
-                self.release(addr);
+                self.close(addr);
             }
         }
     }
 
-    fn release(&mut self, addr: SocketAddr) {
+    fn close(&mut self, addr: SocketAddr) {
         let Some(ours) = self.by_port.get_mut(&addr.port()) else {
             return;
         };
@@ -168,7 +168,7 @@ fn reserves(socket: &Socket) -> Option<SocketAddr> {
 /// Sets SO_REUSEADDR on the reservations that overlap an address: the one on all addresses, or for
 /// that one every other. Single addresses do not overlap, and checking a thousand against each
 /// other would take a million system calls.
-fn share(
+fn set_shared(
     ours: &BTreeMap<IpAddr, Reservation>,
     with: SocketAddr,
     shared: bool,
@@ -229,14 +229,14 @@ mod tests {
         let mut reservations = Reservations::default();
         reservations.take(addr).unwrap();
         reservations.take(addr).unwrap();
-        reservations.give(addr);
+        reservations.release(addr);
         for sharing in [false, true] {
             assert!(busy(addr, sharing));
             assert!(busy(any, sharing));
         }
         let client = TcpStream::connect(addr);
         assert!(client.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused));
-        reservations.give(addr);
+        reservations.release(addr);
         assert!(!busy(addr, true));
         assert!(!busy(addr, false));
     }
@@ -274,9 +274,9 @@ mod tests {
                 assert!(busy(addr, sharing));
                 assert!(busy(any, sharing));
             }
-            reservations.give(any);
+            reservations.release(any);
             assert!(busy(addr, true));
-            reservations.give(addr);
+            reservations.release(addr);
             assert!(!busy(any, true));
         }
     }

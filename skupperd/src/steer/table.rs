@@ -127,7 +127,7 @@ impl Owners {
     /// The owner of a connection's destination.
     pub fn owner(&self, to: SocketAddr) -> Option<&Owner> {
         let lengths = self.lengths[usize::from(to.is_ipv6())].keys().rev();
-        let mut networks = lengths.map(|bits| Network::around(to.ip(), *bits));
+        let mut networks = lengths.map(|bits| Network::containing(to.ip(), *bits));
         networks.find_map(|network| {
             let named = self.of_port(network, to.port());
             named.or_else(|| self.of_all(network))
@@ -137,9 +137,9 @@ impl Owners {
 
 /// Owners by range, replaced as a whole.
 #[derive(Debug, Default)]
-pub struct Table(ArcSwap<Owners>);
+pub struct OwnerTable(ArcSwap<Owners>);
 
-impl Table {
+impl OwnerTable {
     /// The owner of a connection's destination.
     pub fn owner(&self, to: SocketAddr) -> Option<Owner> {
         self.0.load().owner(to).cloned()
@@ -245,11 +245,11 @@ mod tests {
         let v4 = (0..4u32, prop::sample::select(vec![0u8, 8, 30, 31, 32]));
         let v6 = (0..4u128, prop::sample::select(vec![0u8, 64, 127, 128]));
         prop_oneof![
-            v4.prop_map(|(n, bits)| Network::around(
+            v4.prop_map(|(n, bits)| Network::containing(
                 Ipv4Addr::from_bits(0x0a00_0000 + n).into(),
                 bits
             )),
-            v6.prop_map(|(n, bits)| Network::around(
+            v6.prop_map(|(n, bits)| Network::containing(
                 Ipv6Addr::from_bits((0xfd << 120) + n).into(),
                 bits
             )),

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     manifest::{redact, to_yaml},
-    model::{ConditionStatus, Draft, Key, Kind, Name, Namespace, Phase, Status},
+    model::{ConditionStatus, Key, Kind, Name, Namespace, Phase, Status, StatusDraft},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ impl StatusDir {
         &mut self,
         key: &Key,
         mut document: Value,
-        draft: Draft,
+        draft: StatusDraft,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let path = self.dir.join(key.file_name());

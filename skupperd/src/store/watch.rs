@@ -196,7 +196,7 @@ fn read_events(
             Err(e) => return Err(e),
         }
     }
-    // Before anybody reads what is there, so that no change falls in between.
+    // Before the first read, so that no change is missed.
     if effect == WatchEffect::Outdated {
         dirs.rescan(&mut watches);
     }

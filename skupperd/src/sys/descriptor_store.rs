@@ -26,11 +26,11 @@ struct StoreAccount {
 
 impl StoreAccount {
     /// Counts a message. Returns the limit when this message exceeds it and the one before did not.
-    fn exceeded_limit(&mut self, message: &Message) -> Option<usize> {
+    fn exceeded_limit(&mut self, message: &StoreMessage) -> Option<usize> {
         match message {
-            Message::Store(name, _) => *self.stored.entry(name.clone()).or_default() += 1,
-            Message::Remove(name) => drop(self.stored.remove(name)),
-            Message::Flush(_) => return None,
+            StoreMessage::Store(name, _) => *self.stored.entry(name.clone()).or_default() += 1,
+            StoreMessage::Remove(name) => drop(self.stored.remove(name)),
+            StoreMessage::Flush(_) => return None,
         }
         let limit = self.limit?;
         let full = self.stored.values().sum::<usize>() > limit;
@@ -39,7 +39,7 @@ impl StoreAccount {
     }
 }
 
-enum Message {
+enum StoreMessage {
     Store(String, OwnedFd),
     Remove(String),
     Flush(mpsc::SyncSender<()>),
@@ -48,7 +48,7 @@ enum Message {
 /// The descriptor store of the service manager, where descriptors wait for the next process of this
 /// service. Without a service manager it does nothing. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct DescriptorStore(Option<mpsc::Sender<Message>>);
+pub struct DescriptorStore(Option<mpsc::Sender<StoreMessage>>);
 
 impl DescriptorStore {
     /// The store of the service manager that `$NOTIFY_SOCKET` names. `inherited`: what it passed. A
@@ -94,26 +94,26 @@ impl DescriptorStore {
     pub fn store(&self, name: &str, fd: impl AsFd) -> io::Result<()> {
         if self.is_available() {
             let copy = fd.as_fd().try_clone_to_owned()?;
-            self.send(Message::Store(name.to_owned(), copy));
+            self.send(StoreMessage::Store(name.to_owned(), copy));
         }
         Ok(())
     }
 
     /// Removes all descriptors with this name.
     pub fn remove(&self, name: &str) {
-        self.send(Message::Remove(name.to_owned()));
+        self.send(StoreMessage::Remove(name.to_owned()));
     }
 
     /// Waits until the service manager has received all messages so far, for at most two seconds.
     pub fn flush(&self) {
         let (done, wait) = mpsc::sync_channel(1);
-        self.send(Message::Flush(done));
+        self.send(StoreMessage::Flush(done));
         if self.is_available() && wait.recv_timeout(FLUSH).is_err() {
             tracing::warn!("service manager is slow to store descriptors");
         }
     }
 
-    fn send(&self, message: Message) {
+    fn send(&self, message: StoreMessage) {
         if let Some(messages) = &self.0
             && messages.send(message).is_err()
         {
@@ -122,10 +122,10 @@ impl DescriptorStore {
     }
 }
 
-fn send(message: Message) {
+fn send(message: StoreMessage) {
     let (states, fd) = match message {
         // Without polling: systemd would remove a socket that was shut down as broken.
-        Message::Store(name, fd) => (
+        StoreMessage::Store(name, fd) => (
             vec![
                 NotifyState::Fdstore,
                 NotifyState::FdpollDisable,
@@ -133,11 +133,11 @@ fn send(message: Message) {
             ],
             Some(fd),
         ),
-        Message::Remove(name) => (
+        StoreMessage::Remove(name) => (
             vec![NotifyState::FdstoreRemove, NotifyState::Fdname(name)],
             None,
         ),
-        Message::Flush(done) => {
+        StoreMessage::Flush(done) => {
             // After the timeout there is no receiver.
             let _ = done.send(());
             return;
@@ -162,11 +162,11 @@ mod tests {
             stored: HashMap::from([("old".to_owned(), 1)]),
             full: false,
         };
-        let store = |name: &str| Message::Store(name.to_owned(), file());
+        let store = |name: &str| StoreMessage::Store(name.to_owned(), file());
         assert_eq!(account.exceeded_limit(&store("a")), None);
         assert_eq!(account.exceeded_limit(&store("b")), Some(2));
         assert_eq!(account.exceeded_limit(&store("c")), None);
-        let remove = |name: &str| Message::Remove(name.to_owned());
+        let remove = |name: &str| StoreMessage::Remove(name.to_owned());
         for name in ["b", "c", "none"] {
             assert_eq!(account.exceeded_limit(&remove(name)), None);
         }

@@ -21,7 +21,7 @@ pub(super) struct JournalLayer {
 
 impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut entry = Entry::default();
+        let mut entry = JournalRecord::default();
         event.record(&mut entry);
         let metadata = event.metadata();
         let line = metadata.line().unwrap_or_default().to_string();
@@ -68,13 +68,13 @@ fn journal_name(field: &str) -> String {
 
 /// An event as it is read, field by field.
 #[derive(Default)]
-struct Entry {
+struct JournalRecord {
     text: String,
     error: Option<String>,
     fields: Vec<(&'static str, String)>,
 }
 
-impl Entry {
+impl JournalRecord {
     fn add(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.text = value,
@@ -112,7 +112,7 @@ impl Entry {
     }
 }
 
-impl Visit for Entry {
+impl Visit for JournalRecord {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add(field, value.to_owned());
     }
@@ -140,7 +140,7 @@ mod tests {
 
     impl<S: Subscriber> Layer<S> for Entries {
         fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-            let mut entry = Entry::default();
+            let mut entry = JournalRecord::default();
             event.record(&mut entry);
             let names = entry.fields.iter().map(|(name, _)| journal_name(name));
             let names = names.collect();

@@ -11,7 +11,7 @@ use std::{
 use tokio::io::unix::AsyncFd;
 
 /// Pause after the system refused to accept: out of descriptors or memory.
-const REST: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Failures to accept, of all listeners and workers: they have one cause.
 static NOT_ACCEPTED: Failures = Failures::new();
 
@@ -38,10 +38,10 @@ pub(super) async fn clients(
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
                 Err(error) => {
-                    if let Some(unsaid) = NOT_ACCEPTED.note(Instant::now()) {
-                        tracing::warn!(%error, unsaid, "cannot accept client");
+                    if let Some(suppressed) = NOT_ACCEPTED.count_and_report(Instant::now()) {
+                        tracing::warn!(%error, suppressed, "cannot accept client");
                     }
-                    tokio::time::sleep(REST).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     break;
                 }
             }

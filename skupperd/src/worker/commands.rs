@@ -21,12 +21,12 @@ impl Worker {
             } => {
                 self.listen(site, listener, routing_key, socket);
             }
-            Command::ActiveSteering {
+            Command::AcceptSteered {
                 key,
                 table,
                 sockets,
             } => self.accept_steered(key, &table, sockets),
-            Command::Hold(hold) => {
+            Command::KeepClientsWaiting(hold) => {
                 let waiting = self.waiting_clients.replace(hold.then(Vec::new));
                 for client in waiting.into_iter().flatten() {
                     sys::reset_on_close((&client.socket).into());
@@ -127,7 +127,7 @@ impl Worker {
             }),
             Command::Retire(key) => self.on_conn(key, |conn| {
                 conn.retire = true;
-                conn.kick();
+                conn.wake_driver();
             }),
             Command::Ping(answer) => {
                 let _ = answer.send(self.acceptor.open_connections());

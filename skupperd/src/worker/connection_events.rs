@@ -10,7 +10,8 @@ use crate::{
     },
     link::{
         conn::{
-            ConnKey, ConnectionState, InStream, Kind, LinkConnection, Outcome, stream_end::End,
+            ConnKey, ConnectionKind, ConnectionState, DeliveryOutcome, InStream, LinkConnection,
+            stream_end::End,
         },
         driver::{ConnectionEvents, MessageOrigin},
         intake::IntakePermit,
@@ -31,11 +32,11 @@ impl ConnectionEvents for Worker {
         conn: &Rc<LinkConnection>,
         stream: InStream,
         mut head: Box<MessageHead>,
-    ) -> Result<End, Outcome> {
+    ) -> Result<End, DeliveryOutcome> {
         match (conn.kind, self.view(conn.site)) {
-            (Kind::Normal, _) => drop_claims(&mut head),
+            (ConnectionKind::Normal, _) => drop_claims(&mut head),
             // On an edge this is the connection to its interior router, which is trusted.
-            (Kind::Edge, Some(view)) if view.routes.mesh.is_none() => {
+            (ConnectionKind::Edge, Some(view)) if view.routes.mesh.is_none() => {
                 set_ingress(&mut head, &view.routes.self_id);
             }
             _ => {}
@@ -52,23 +53,27 @@ impl ConnectionEvents for Worker {
     }
 
     fn window_exceeded(&self, conn: &Rc<LinkConnection>) {
-        if let Some(unsaid) = self.window_overruns.note(clock::now()) {
+        if let Some(suppressed) = self.window_overruns.count_and_report(clock::now()) {
             let (conn, site) = (conn.key, self.site_name(conn.site));
-            let why = "its sender ignores the window";
-            tracing::warn!(conn, site, unsaid, why, "stream aborted");
+            tracing::warn!(
+                conn,
+                site,
+                suppressed,
+                "stream aborted: its sender ignores the window"
+            );
         }
     }
 
-    fn over_budget(&self, conn: &Rc<LinkConnection>, why: &str) {
-        if let Some(unsaid) = self.budget_overruns.note(clock::now()) {
+    fn over_budget(&self, conn: &Rc<LinkConnection>, reason: &str) {
+        if let Some(suppressed) = self.budget_overruns.count_and_report(clock::now()) {
             let (site, kind) = (self.site_name(conn.site), conn.kind);
             tracing::warn!(
                 conn = conn.key,
                 site,
                 ?kind,
-                unsaid,
-                why,
-                "connection closed"
+                suppressed,
+                reason,
+                "closing connection over its budget"
             );
         }
     }
@@ -227,7 +232,7 @@ impl Worker {
 mod tests {
     use super::*;
 
-    fn lies() -> MessageHead {
+    fn forged_annotations() -> MessageHead {
         let property = |name: &str| (Value::from(name), Value::from("x"));
         let names = [ORIGIN, ALPN, "io.skupper.end", "V"];
         MessageHead {
@@ -251,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_client_of_the_host_sets_only_the_destination() {
-        let mut head = lies();
+        let mut head = forged_annotations();
         drop_claims(&mut head);
         let expected = RouterAnnotations {
             flags: 5,
@@ -264,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_stream_of_an_edge_enters_the_network_here() {
-        let mut head = lies();
+        let mut head = forged_annotations();
         set_ingress(&mut head, "hub");
         let expected = RouterAnnotations {
             flags: 5,

@@ -3,7 +3,7 @@
 use crate::{
     link::conn::{
         InStream, LinkConnection,
-        stream_end::{Effects, StreamReply},
+        stream_end::{StreamEffects, StreamReply},
     },
     messages::{Command, RelayId, Senders},
 };
@@ -25,7 +25,7 @@ pub enum StreamSource {
 
 impl StreamSource {
     /// Sends an acknowledgement or the outcome to the sender.
-    pub fn reply(&self, reply: StreamReply, effects: &mut Effects) {
+    pub fn reply(&self, reply: StreamReply, effects: &mut StreamEffects) {
         match self {
             Self::Connection(conn, stream) => effects.reply(conn, *stream, reply),
             Self::Relay {
@@ -38,7 +38,7 @@ impl StreamSource {
 
     /// The same, outside of [`crate::link::conn::stream_end::StreamEnd::event`].
     pub fn reply_now(&self, reply: StreamReply) {
-        let mut effects = Effects::default();
+        let mut effects = StreamEffects::default();
         self.reply(reply, &mut effects);
         effects.carry_out(None);
     }

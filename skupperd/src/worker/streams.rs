@@ -4,14 +4,14 @@ use crate::{
     amqp::message::{self, MessageHead},
     link::{
         conn::{
-            ConnKey, Outcome,
-            stream_end::{Effects, End, StreamEnd, StreamEvent, StreamReply, deliver},
+            ConnKey, DeliveryOutcome,
+            stream_end::{End, StreamEffects, StreamEnd, StreamEvent, StreamReply, deliver},
         },
         driver::MAX_HEAD,
         names::NATIVE_END,
     },
     messages::{Command, RelayData, RelayId, Senders},
-    router::{Choice, Exclude, Routes, Target},
+    router::{Choice, Exclusions, ParsedAddress, Routes},
     service::view::SiteView,
     worker::{IncomingStream, Worker, stream_source::StreamSource, transit::Transit},
 };
@@ -25,37 +25,37 @@ impl Worker {
         self: &Rc<Self>,
         stream: IncomingStream,
         here: bool,
-    ) -> Result<End, (StreamSource, Outcome)> {
+    ) -> Result<End, (StreamSource, DeliveryOutcome)> {
         let Some(view) = self.view(stream.site) else {
-            return Err((stream.source, Outcome::Released));
+            return Err((stream.source, DeliveryOutcome::Released));
         };
         let Some(to) = stream.head.to().map(str::to_owned) else {
-            return Err((stream.source, Outcome::Rejected));
+            return Err((stream.source, DeliveryOutcome::Rejected));
         };
         let own = &view.routes.self_id;
         let is_edge = view.routes.mesh.is_some();
-        let next = match Target::parse(&to) {
-            Target::Router { id, rest } | Target::Edge { id, rest } if id == own => {
+        let next = match ParsedAddress::parse(&to) {
+            ParsedAddress::Router { id, rest } | ParsedAddress::Edge { id, rest } if id == own => {
                 let Some((worker, number)) = parse_reply_name(rest) else {
-                    return Err((stream.source, Outcome::Released));
+                    return Err((stream.source, DeliveryOutcome::Released));
                 };
                 if worker != self.index {
                     return self.relay_to(worker, stream);
                 }
                 return self.arrived(stream, Some(number));
             }
-            Target::Router { id, .. } => view.routes.link_towards(id),
-            Target::Edge { id, .. } => view.routes.link_towards_edge(id),
-            Target::Mobile(key) => {
+            ParsedAddress::Router { id, .. } => view.routes.link_towards(id),
+            ParsedAddress::Edge { id, .. } => view.routes.link_towards_edge(id),
+            ParsedAddress::Mobile(key) => {
                 let edge = here.then(|| choose_edge(&view, key, stream.link)).flatten();
                 if edge.is_none() && here && view.connectors.contains_key(key) {
                     return self.arrived(stream, None);
                 }
                 edge.or_else(|| {
                     let origin = origin(&stream.head).filter(|origin| origin != own);
-                    let exclude = Exclude {
+                    let exclude = Exclusions {
                         links: vec![stream.link],
-                        ..Exclude::default()
+                        ..Exclusions::default()
                     };
                     let route = view.routes.addresses.get(key)?;
                     match route.choose(&[], origin.as_deref(), &exclude) {
@@ -69,7 +69,7 @@ impl Worker {
         match next {
             // An edge passes nothing on.
             Some(next) if !is_edge => self.send_on(&view, next, stream),
-            _ => Err((stream.source, Outcome::Released)),
+            _ => Err((stream.source, DeliveryOutcome::Released)),
         }
     }
 
@@ -79,17 +79,17 @@ impl Worker {
         view: &SiteView,
         next: ConnKey,
         stream: IncomingStream,
-    ) -> Result<End, (StreamSource, Outcome)> {
+    ) -> Result<End, (StreamSource, DeliveryOutcome)> {
         let me = format!("0/{}", view.routes.self_id);
         // Back where it came from would be a loop.
         if next == stream.link || stream.head.annotations.trace.contains(&me) {
-            return Err((stream.source, Outcome::Released));
+            return Err((stream.source, DeliveryOutcome::Released));
         }
         let Some(conn) = self.trunk(next) else {
             let worker = view.worker_of(next).filter(|w| *w != self.index);
             return match worker {
                 Some(worker) => self.relay_to(worker, stream),
-                None => Err((stream.source, Outcome::Released)),
+                None => Err((stream.source, DeliveryOutcome::Released)),
             };
         };
         let IncomingStream {
@@ -107,7 +107,7 @@ impl Worker {
         let mut bytes = BytesMut::with_capacity(256);
         message::encode_stream_head(&head, &mut bytes);
         if bytes.len() > MAX_HEAD {
-            return Err((source, Outcome::Rejected));
+            return Err((source, DeliveryOutcome::Rejected));
         }
         Ok(Transit::open(source, conn, bytes.freeze()))
     }
@@ -116,7 +116,7 @@ impl Worker {
         self: &Rc<Self>,
         stream: IncomingStream,
         reply_number: Option<u64>,
-    ) -> Result<End, (StreamSource, Outcome)> {
+    ) -> Result<End, (StreamSource, DeliveryOutcome)> {
         // The proxy settles streams that it accepts; the caller settles the others.
         let source = stream.source.clone();
         self.acceptor
@@ -128,7 +128,7 @@ impl Worker {
         self: &Rc<Self>,
         worker: usize,
         stream: IncomingStream,
-    ) -> Result<End, (StreamSource, Outcome)> {
+    ) -> Result<End, (StreamSource, DeliveryOutcome)> {
         let IncomingStream {
             site,
             link,
@@ -138,7 +138,7 @@ impl Worker {
         } = stream;
         // At most one hop between workers.
         if matches!(source, StreamSource::Relay { .. }) || worker >= self.senders.count() {
-            return Err((source, Outcome::Released));
+            return Err((source, DeliveryOutcome::Released));
         }
         let id = self.next_relay.get();
         self.next_relay.set(id + 1);
@@ -196,10 +196,10 @@ impl Worker {
 /// Chooses an edge over the connectors of this host, by load.
 fn choose_edge(view: &SiteView, key: &str, from: ConnKey) -> Option<ConnKey> {
     let route = view.routes.addresses.get(key).filter(|r| r.has_edges())?;
-    let exclude = Exclude {
+    let exclude = Exclusions {
         links: vec![from],
         routers: true,
-        ..Exclude::default()
+        ..Exclusions::default()
     };
     match route.choose(&view.local_candidates(key), None, &exclude) {
         Choice::Remote { link, .. } => Some(link),
@@ -248,7 +248,7 @@ impl RelayEnd {
 }
 
 impl StreamEnd for RelayEnd {
-    fn event(&self, event: StreamEvent<'_>, _effects: &mut Effects) {
+    fn event(&self, event: StreamEvent<'_>, _effects: &mut StreamEffects) {
         match event {
             StreamEvent::Payload(payload) => self.send(RelayData::Data(payload)),
             StreamEvent::Ended { aborted } => self.send(RelayData::End(aborted)),

@@ -3,8 +3,8 @@
 use crate::{
     link::{
         conn::{
-            ConnectionState, LinkConnection, OutStream, Outcome, Waiter,
-            stream_end::{Effects, End, StreamEnd, StreamEvent, StreamReply},
+            ConnectionState, DeliveryOutcome, LinkConnection, OutStream, Waiter,
+            stream_end::{End, StreamEffects, StreamEnd, StreamEvent, StreamReply},
         },
         payload_queue::PayloadQueue,
         send_budget::SendClass,
@@ -24,7 +24,7 @@ const SPARSE: usize = 4 * 1024;
 pub(crate) struct Transit {
     this: Weak<Transit>,
     source: StreamSource,
-    next: Rc<LinkConnection>,
+    next_conn: Rc<LinkConnection>,
     state: RefCell<TransitState>,
 }
 
@@ -42,26 +42,29 @@ struct TransitState {
 }
 
 impl Transit {
-    /// A stream that goes on over `next`, where it is not open yet.
-    pub(crate) fn new(source: StreamSource, next: Rc<LinkConnection>) -> Rc<Self> {
+    /// A stream that goes on over `next_conn`, where it is not open yet.
+    pub(crate) fn new(source: StreamSource, next_conn: Rc<LinkConnection>) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
             this: this.clone(),
             source,
-            next,
+            next_conn,
             state: RefCell::default(),
         })
     }
 
-    /// Opens the stream on the next connection.
-    pub(super) fn open(source: StreamSource, next: Rc<LinkConnection>, head: Bytes) -> Rc<Self> {
-        let this = Self::new(source, next);
+    pub(super) fn open(
+        source: StreamSource,
+        next_conn: Rc<LinkConnection>,
+        head: Bytes,
+    ) -> Rc<Self> {
+        let this = Self::new(source, next_conn);
         this.open_next(head);
         this
     }
 
     fn open_next(self: &Rc<Self>, head: Bytes) {
         let end: End = self.clone();
-        let stream = self.next.borrow().open(head, &end);
+        let stream = self.next_conn.borrow().open(head, &end);
         self.state.borrow_mut().stream = stream;
     }
 
@@ -71,20 +74,20 @@ impl Transit {
             return;
         }
         self.open_next(head);
-        let mut effects = Effects::default();
+        let mut effects = StreamEffects::default();
         self.request_writable(&mut self.state.borrow_mut(), &mut effects);
         effects.carry_out(None);
     }
 
     /// Requests a [`StreamEvent::Writable`], once.
-    fn request_writable(&self, state: &mut TransitState, effects: &mut Effects) {
+    fn request_writable(&self, state: &mut TransitState, effects: &mut StreamEffects) {
         if !state.asked
             && !state.done
             && state.stream.is_some()
             && let Some(this) = self.this.upgrade()
         {
             state.asked = true;
-            effects.send(&self.next, this);
+            effects.send(&self.next_conn, this);
         }
     }
 
@@ -119,21 +122,21 @@ impl Transit {
     }
 
     /// The connection of one side is gone.
-    fn lost(&self, state: &mut TransitState, effects: &mut Effects) {
+    fn lost(&self, state: &mut TransitState, effects: &mut StreamEffects) {
         state.queue.clear();
         if std::mem::replace(&mut state.done, true) {
             return;
         }
         if let Some(stream) = state.stream {
-            effects.abort(&self.next, stream);
+            effects.abort(&self.next_conn, stream);
         }
-        let reply = StreamReply::Outcome(Outcome::Modified);
+        let reply = StreamReply::Outcome(DeliveryOutcome::Modified);
         self.source.reply(reply, effects);
     }
 }
 
 impl StreamEnd for Transit {
-    fn event(&self, event: StreamEvent<'_>, effects: &mut Effects) {
+    fn event(&self, event: StreamEvent<'_>, effects: &mut StreamEffects) {
         let state = &mut *self.state.borrow_mut();
         match event {
             StreamEvent::Payload(payload) => {
@@ -150,7 +153,7 @@ impl StreamEnd for Transit {
             StreamEvent::BatchOver if state.asked => state.queue.keep(),
             StreamEvent::BatchOver => self.request_writable(state, effects),
             // It was aborted while it waited for a link.
-            StreamEvent::Opened(stream) if state.done => effects.abort(&self.next, stream),
+            StreamEvent::Opened(stream) if state.done => effects.abort(&self.next_conn, stream),
             StreamEvent::Opened(stream) => {
                 state.stream = Some(stream);
                 self.request_writable(state, effects);

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use skupperd::{
     manifest::{LocatedResource, document_of, parse, redact, to_yaml},
-    model::{Kind, LinkAccess, Observer, Role, Spec},
+    model::{Kind, LinkAccess, ObserverMode, Role, Spec},
 };
 use std::path::Path;
 
@@ -217,7 +217,7 @@ fn services_of_upstreams_examples() {
     let Spec::Listener(listener) = &located[0].resource.spec else {
         panic!("{located:?}")
     };
-    assert_eq!(listener.observer, Observer::Auto);
+    assert_eq!(listener.observer, ObserverMode::Auto);
     assert_eq!(listener.tls_credentials, None);
     let Spec::Connector(connector) = &located[1].resource.spec else {
         panic!("{located:?}")

@@ -232,12 +232,12 @@ fn settings() {
     let cases: Vec<(&str, String)> = SETTINGS.iter().flat_map(case).collect();
     insta::assert_snapshot!(error_texts(&cases));
     for setting in TABLE.iter().filter(|setting| setting.refuses_invalid()) {
-        let takes = setting.takes();
+        let syntax = setting.value_syntax();
         let covered = SETTINGS.iter().any(|(kind, key, _)| {
             let mut settings = settings_of(Kind::parse(kind).unwrap());
-            settings.any(|covered| covered.key == *key && covered.takes() == takes)
+            settings.any(|covered| covered.key == *key && covered.value_syntax() == syntax)
         });
-        assert!(covered, "no invalid value here is for {takes}");
+        assert!(covered, "no invalid value here is for {syntax}");
     }
 }
 

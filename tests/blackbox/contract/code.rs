@@ -4,7 +4,7 @@ use clap::{Arg, Command, CommandFactory};
 use serde_json::Value;
 use skupperd::{
     manifest::schema::{self, Field},
-    model::{ConditionType, Draft, Kind, State},
+    model::{ConditionState, ConditionType, Kind, StatusDraft},
 };
 
 /// The settings of a resource, whose keys are a table of their own.
@@ -34,8 +34,8 @@ pub(crate) fn common() -> Vec<Field> {
     for kind in Kind::ALL {
         assert_eq!(of(kind), all, "{kind} has other fields");
     }
-    let state = State::Noted("x".to_owned());
-    let draft = Draft::new(Kind::Secret, false).with(ConditionType::Configured, state);
+    let state = ConditionState::Noted("x".to_owned());
+    let draft = StatusDraft::new(Kind::Secret, false).with(ConditionType::Configured, state);
     let status = draft.notes(vec!["x".to_owned()]);
     let status = status.finish(None, 1, jiff::Timestamp::UNIX_EPOCH);
     let status = serde_json::to_value(status).expect("JSON");
@@ -75,7 +75,7 @@ pub(crate) fn kinds_and_fields() -> Vec<String> {
 
 /// The tree of commands, with `help` and `--help`, which clap adds.
 pub(crate) fn tree() -> Command {
-    let mut command = skupperd::cli::Command::command();
+    let mut command = skupperd::cli::CommandLine::command();
     command.build();
     command
 }

@@ -3,7 +3,7 @@
 use super::compare_or_write;
 use skupper_tests::{pages::Page, workspace};
 use skupperd::{
-    manifest::settings::{ELSEWHERE, Setting, TABLE, settings_of},
+    manifest::settings::{OTHER_PLATFORMS, Setting, TABLE, settings_of},
     model::Kind,
 };
 use std::{fs, path::Path};
@@ -28,12 +28,12 @@ pub(super) fn reference_rows(kind: Kind) -> String {
             "" => String::new(),
             details => format!(". {}", details.trim_end_matches('.')),
         };
-        let (keys, takes, help) = (keys.join(", "), setting.takes(), setting.help);
+        let (keys, takes, help) = (keys.join(", "), setting.value_syntax(), setting.help);
         rows.push_str(&format!(
             "| {keys} | {takes} | {help}{default}{details} |\n"
         ));
     }
-    for (_, key, why) in ELSEWHERE.iter().filter(|(of, _, _)| *of == kind) {
+    for (_, key, why) in OTHER_PLATFORMS.iter().filter(|(of, _, _)| *of == kind) {
         rows.push_str(&format!(
             "| `spec.settings.{key}` | string | no effect {why} |\n"
         ));
@@ -48,14 +48,14 @@ pub(super) fn contract_section() -> String {
         `every_setting_is_in_a_test` looks for each in the tests.\n\n\
         | item | here |\n|---|---|\n"
         .to_owned();
-    for setting in TABLE.iter().filter(|setting| setting.of_skupper) {
+    for setting in TABLE.iter().filter(|setting| setting.is_skupper_setting) {
         for kind in setting.kinds {
             for key in setting.keys() {
                 text.push_str(&format!("| `{kind} spec.settings.{key}` | yes |\n"));
             }
         }
     }
-    for (kind, key, why) in ELSEWHERE {
+    for (kind, key, why) in OTHER_PLATFORMS {
         text.push_str(&format!(
             "| `{kind} spec.settings.{key}` | no effect {why} |\n"
         ));
@@ -75,7 +75,7 @@ fn guide_table(kind: Kind, keys: &[&str]) -> String {
         let found: Vec<_> = settings_of(kind).filter(|s| is_wanted(s.key)).collect();
         assert!(!found.is_empty(), "{kind} has no setting {wanted}");
         for setting in found {
-            let (key, takes, help) = (setting.key, setting.takes(), setting.help);
+            let (key, takes, help) = (setting.key, setting.value_syntax(), setting.help);
             let default = setting.default.map(|text| format!("`{text}`"));
             let default = default.unwrap_or_default();
             text.push_str(&format!("| `{key}` | {takes} | {default} | {help} |\n"));

@@ -15,6 +15,9 @@ use std::{
     time::Duration,
 };
 
+/// The log message about a peer whose handshake failed.
+const REFUSED: &str = "cannot accept link: handshake failed";
+
 #[test]
 fn hostile_peers_are_refused_and_logged_once() {
     let (a, b) = linked();
@@ -35,18 +38,18 @@ fn hostile_peers_are_refused_and_logged_once() {
         b"",
     ];
     for attack in attacks {
-        let before = a.log().matches("connection refused").count();
+        let before = a.log().matches(REFUSED).count();
         let mut socket = connect(link).expect("accepted");
         socket.write_all(attack).expect("sent");
         socket.shutdown(std::net::Shutdown::Write).ok();
         // The daemon answers with an alert or not at all, and closes the connection.
         socket.read_to_end(&mut Vec::new()).ok();
         wait_until("one line in the log", SOON, || {
-            a.log().matches("connection refused").count() == before + 1
+            a.log().matches(REFUSED).count() == before + 1
         });
     }
     assert!(
-        a.log().contains("connection refused peer=127.0.0.1:"),
+        a.log().contains(&format!("{REFUSED} peer=127.0.0.1:")),
         "{}",
         a.log()
     );
@@ -167,13 +170,13 @@ fn wrong_certificates_are_refused() {
     let foreign = pki::foreign("client");
     let expired = pki::expired("client", &ca, &key);
     for (name, (certificate, key)) in [("foreign", foreign), ("expired", expired)] {
-        let before = a.log().matches("connection refused").count();
+        let before = a.log().matches(REFUSED).count();
         let text =
             pki::replace(&good, &certificate, &key).replace("name: to-a", &format!("name: {name}"));
         let text = text.replace("tlsCredentials: to-a", &format!("tlsCredentials: {name}"));
         b.file(&format!("{name}.yaml"), &text);
         wait_until("the refusal in the log", SOON, || {
-            a.log().matches("connection refused").count() > before
+            a.log().matches(REFUSED).count() > before
         });
         b.wait_message("Link", name, "Pending", "Not operational");
         b.ok(&["link", "delete", name]);
@@ -181,7 +184,7 @@ fn wrong_certificates_are_refused() {
     // No certificate at all, and TLS 1.2.
     let target = addr.to_string();
     for args in [vec!["-tls1_3"], vec!["-tls1_2"]] {
-        let before = a.log().matches("connection refused").count();
+        let before = a.log().matches(REFUSED).count();
         let mut child = Command::new("openssl")
             .args(["s_client", "-connect", &target])
             .args(&args)
@@ -191,7 +194,7 @@ fn wrong_certificates_are_refused() {
             .spawn()
             .expect("openssl");
         wait_until("the refusal in the log", SOON, || {
-            a.log().matches("connection refused").count() > before
+            a.log().matches(REFUSED).count() > before
         });
         child.wait().expect("openssl ends");
     }

@@ -96,13 +96,13 @@ impl Scene {
     fn assert_linked(&self) {
         let log = |n: usize| [&self.a, &self.b][n].log()[self.logged[n]..].to_owned();
         for log in [log(0), log(1)] {
-            for gone in ["neighbour lost", "link is down"] {
+            for gone in ["no HELLO from neighbour", "link is down"] {
                 // The hostile neighbour says nothing any more.
                 let mut lines = log.lines().filter(|line| !line.contains("mallory"));
                 assert!(!lines.any(|line| line.contains(gone)), "{gone}");
             }
         }
-        for gone in ["link has ended", "data connection has ended"] {
+        for gone in ["link closed", "data connection closed"] {
             assert!(!log(1).contains(gone), "{gone}");
         }
     }

@@ -11,7 +11,7 @@ use skupper_tests::{
     site::Site,
     tls,
     token::{grant_site, issue_token, redeem_token, running_site},
-    token_issuer::{Answer, TokenIssuer},
+    token_issuer::{IssuerAnswer, TokenIssuer},
     wait_until,
 };
 use skupperd::{
@@ -30,9 +30,9 @@ use tokio::{
 };
 
 /// What an issuer says who means well.
-fn answer() -> Answer {
+fn answer() -> IssuerAnswer {
     let ca = pki::ca("theirs");
-    Answer {
+    IssuerAnswer {
         credentials: pki::issued(&ca, &[], &[ClientAuth]),
         ca: ca.0,
         settings: "{}".to_owned(),
@@ -98,7 +98,7 @@ fn a_token_that_brings_a_ca_is_refused() {
         } else {
             pki::issued(&ca, &[], &[ServerAuth])
         };
-        let theirs = Answer {
+        let theirs = IssuerAnswer {
             credentials,
             ca: ca.0,
             ..answer()
@@ -121,7 +121,7 @@ fn a_token_resource_that_brings_a_ca_is_refused_for_good() {
     let site = accepting_site();
     let before = site_ca(&site);
     let ca = pki::ca("theirs");
-    let theirs = Answer {
+    let theirs = IssuerAnswer {
         credentials: ca.clone(),
         ca: ca.0,
         ..answer()
@@ -141,7 +141,7 @@ fn a_token_with_the_name_of_the_server_credentials_changes_neither_them_nor_whom
     other.link_to(&site, ([127, 0, 0, 1], port).into(), 1);
     // The access shows credentials of its own name.
     let ca = pki::ca("theirs");
-    let theirs = Answer {
+    let theirs = IssuerAnswer {
         credentials: pki::issued(&ca, &["127.0.0.1"], &[ClientAuth, ServerAuth]),
         ca: ca.0,
         ..answer()
@@ -156,7 +156,7 @@ fn a_token_with_the_name_of_the_server_credentials_changes_neither_them_nor_whom
 #[test]
 fn a_link_of_a_token_has_no_settings_and_a_secret_of_a_token_serves_no_other_link() {
     let site = running_site("b");
-    let theirs = Answer {
+    let theirs = IssuerAnswer {
         settings: "{proxy-configuration: my-proxy}".to_owned(),
         ..answer()
     };
@@ -191,7 +191,7 @@ fn a_numbered_link_of_a_token_does_not_replace_a_link_of_the_user() {
                 [{name: inter-router, host: 192.0.2.2, port: \"2\"}]}\n";
     let issuer = TokenIssuer::start(
         "t",
-        &Answer {
+        &IssuerAnswer {
             more: more.to_owned(),
             ..answer()
         },

@@ -3,7 +3,7 @@
 use super::{heap, parts};
 use skupperd::{
     amqp::message::Message,
-    router::{Config, Output, Router, Treatment},
+    router::{Output, Router, RouterConfig, Treatment},
 };
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const EACH: usize = 512;
 pub fn router(data: &[u8]) -> String {
     heap::bounded(data.len(), BASE, EACH, || {
         let mut now = Instant::now();
-        let mut router = Router::new(Config::new("us", 7), now);
+        let mut router = Router::new(RouterConfig::new("us", 7), now);
         router.add_link(1, 1, now);
         router.add_link(2, 10, now);
         router.add_consumer("web", Treatment::Balanced);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) type Circle = BTreeSet<String>;
 
 /// Which files each file uses, by position.
-type Arrows = Vec<BTreeSet<usize>>;
+type Edges = Vec<BTreeSet<usize>>;
 
 /// The circles among the files of each room. Files are given by their path from the top.
 pub(super) fn find(files: &[(String, Names)]) -> Vec<Circle> {
@@ -22,7 +22,7 @@ pub(super) fn find(files: &[(String, Names)]) -> Vec<Circle> {
         .enumerate()
         .map(|(n, (file, _))| (scan::module(file), n))
         .collect();
-    let arrows: Arrows = files
+    let arrows: Edges = files
         .iter()
         .map(|(file, names)| {
             let own = scan::module(file);
@@ -66,7 +66,7 @@ fn definition(
 }
 
 /// All files that arrows lead to from this one.
-fn reachable(from: usize, arrows: &Arrows) -> BTreeSet<usize> {
+fn reachable(from: usize, arrows: &Edges) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     let mut waiting: Vec<usize> = arrows[from].iter().copied().collect();
     while let Some(file) = waiting.pop() {

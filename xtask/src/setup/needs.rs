@@ -5,12 +5,12 @@ use crate::sh;
 
 /// A dependency: how to check for it, and its package.
 pub(super) struct Need {
-    has: Has,
+    has: Detection,
     apt: &'static str,
     dnf: &'static str,
 }
 
-enum Has {
+enum Detection {
     /// A program on the path, from any source.
     Program(&'static str),
     /// The package itself: libraries and headers.
@@ -27,7 +27,7 @@ const WHERE_THERE_IS: &[&str] = &["chromium"];
 
 const fn program(name: &'static str, apt: &'static str, dnf: &'static str) -> Need {
     Need {
-        has: Has::Program(name),
+        has: Detection::Program(name),
         apt,
         dnf,
     }
@@ -39,7 +39,7 @@ const NGINX: Need = program("nginx", "nginx-light", "nginx-core");
 const OPENSSL: Need = program("openssl", "openssl", "openssl");
 const PKG_CONFIG: Need = program("pkg-config", "pkg-config", "pkgconf-pkg-config");
 const LIBC: Need = Need {
-    has: Has::Package,
+    has: Detection::Package,
     apt: "libc6-dev",
     dnf: "glibc-devel",
 };
@@ -64,12 +64,12 @@ pub(super) const TEST: &[Need] = &[
     CC,
     PKG_CONFIG,
     Need {
-        has: Has::Works("python3", &["-c", "import venv, ensurepip"]),
+        has: Detection::Works("python3", &["-c", "import venv, ensurepip"]),
         apt: "python3-venv",
         dnf: "python3",
     },
     Need {
-        has: Has::Works(
+        has: Detection::Works(
             "python3",
             &[
                 "-c",
@@ -90,7 +90,7 @@ pub(super) const RATHOLE: &[Need] = &[
     // rathole uses OpenSSL.
     PKG_CONFIG,
     Need {
-        has: Has::Package,
+        has: Detection::Package,
         apt: "libssl-dev",
         dnf: "openssl-devel",
     },
@@ -127,10 +127,10 @@ pub(super) fn missing(needs: &[Need], distribution: Distribution) -> Vec<String>
                 Distribution::Apt | Distribution::Other => need.apt,
             };
             let met = match need.has {
-                Has::Program(name) => sh::has(name),
-                Has::Works(program, args) => sh::output(program, args).is_some(),
+                Detection::Program(name) => sh::has(name),
+                Detection::Works(program, args) => sh::output(program, args).is_some(),
                 // Without a known package manager the build reports missing libraries.
-                Has::Package => {
+                Detection::Package => {
                     distribution == Distribution::Other || distribution.installed(package)
                 }
             };

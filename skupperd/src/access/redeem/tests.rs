@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     access::link_documents,
-    model::{Code, Endpoint, Host, Link, LinkSettings, Proxy, Role, Secret, Settings},
+    model::{Code, Endpoint, Host, HttpProxy, Link, LinkSettings, Role, Secret, Settings},
 };
 use std::collections::BTreeMap;
 
@@ -81,7 +81,7 @@ fn the_link_has_the_cost_of_the_token() {
 #[test]
 fn a_token_brings_endpoints_and_client_credentials_and_nothing_else() {
     let (ca, client) = credentials();
-    let proxy = Some(Proxy {
+    let proxy = Some(HttpProxy {
         host: "192.0.2.9".to_owned(),
         port: 3128,
         login: None,

@@ -6,20 +6,20 @@ use bytes::Bytes;
 
 impl<'a> Reader<'a> {
     /// Reads the head of a list.
-    pub fn fields(&mut self) -> Result<Fields<'a>, DecodeError> {
+    pub fn fields(&mut self) -> Result<ListFields<'a>, DecodeError> {
         let (body, count) = match self.u8()? {
             0x45 => (Reader::new(&[]), 0),
             0xc0 => self.compound(false)?,
             0xd0 => self.compound(true)?,
             _ => return Err(DecodeError::Type("list of fields")),
         };
-        Ok(Fields { body, left: count })
+        Ok(ListFields { body, left: count })
     }
 }
 
 /// The fields of a performative or section. Those absent at the end are null.
 #[derive(Clone, Debug)]
-pub struct Fields<'a> {
+pub struct ListFields<'a> {
     body: Reader<'a>,
     left: usize,
 }
@@ -37,7 +37,7 @@ macro_rules! optional {
 }
 
 /// Each method reads the next field. `None`: it is null or absent.
-impl<'a> Fields<'a> {
+impl<'a> ListFields<'a> {
     pub fn value(&mut self) -> Result<Value, DecodeError> {
         match self.left.checked_sub(1) {
             None => Ok(Value::Null),

@@ -4,7 +4,7 @@ use super::{
     Connection,
     config::{AttachArgs, LINK_BYTES},
     event::{ApiError, ConnectionError, Event, LinkId, SessionId},
-    state::Link,
+    state::AmqpLink,
 };
 use crate::amqp::performative::{Attach, Detach, Error, Performative, Role, Source, Target};
 use std::sync::Arc;
@@ -19,12 +19,12 @@ impl Connection {
         let state = state.ok_or(ApiError::Gone)?;
         let limit = limit.min((state.remote_handle_max as usize).saturating_add(1));
         let handle = state.free_handle(limit).ok_or(ApiError::Limit("handle"))?;
-        let link = self.new_link(Link {
+        let link = self.new_link(AmqpLink {
             session: session.0,
             role: args.role,
             handle,
             credit_target: args.credit,
-            ..Link::default()
+            ..AmqpLink::default()
         })?;
         if let Some(state) = self.session_mut(session.0) {
             state.unanswered.insert(args.name.clone(), link);
@@ -106,7 +106,7 @@ impl Connection {
         self.put(channel, &Performative::Detach(detach));
     }
 
-    fn new_link(&mut self, link: Link) -> Result<LinkId, ApiError> {
+    fn new_link(&mut self, link: AmqpLink) -> Result<LinkId, ApiError> {
         // Free handles are kept too: they must not add up, session by session.
         if self.totals.handles >= self.limits.links * 2 {
             return Err(ApiError::Limit("handle"));
@@ -131,7 +131,7 @@ impl Connection {
     }
 
     /// Takes a link out of the table of links, not out of its session.
-    pub(super) fn free_link(&mut self, link: LinkId) -> Option<Link> {
+    pub(super) fn free_link(&mut self, link: LinkId) -> Option<AmqpLink> {
         let state = self.links.get_mut(link.index())?.take()?;
         self.free_links.push(link.0);
         self.totals.link_bytes -= state.bytes;
@@ -239,13 +239,13 @@ impl Connection {
         let limit = self.limits.links;
         let session = self.session_mut(channel);
         let handle = session.and_then(|s| s.free_handle(limit));
-        self.new_link(Link {
+        self.new_link(AmqpLink {
             session: channel,
             role,
             handle: handle.ok_or(ApiError::Limit("handle"))?,
             unanswered: Some(Box::new(attach.clone())),
             bytes,
-            ..Link::default()
+            ..AmqpLink::default()
         })
     }
 

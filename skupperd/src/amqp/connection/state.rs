@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Frees the handles of a link and forgets its deliveries.
-    pub(super) fn remove_link(&mut self, id: LinkId, link: &Link) -> SessionRelease {
+    pub(super) fn remove_link(&mut self, id: LinkId, link: &AmqpLink) -> SessionRelease {
         if let Some(entry) = self.local_handles.get_mut(link.handle as usize) {
             *entry = None;
             self.free_handles.push(link.handle);
@@ -189,7 +189,7 @@ pub(super) struct SessionRelease {
 
 /// What all sessions of a connection keep: the sums, so that limits need no search.
 #[derive(Debug, Default)]
-pub(super) struct Totals {
+pub(super) struct MemoryTotals {
     /// Places in tables of handles, used or free.
     pub(super) handles: usize,
     pub(super) outgoing: usize,
@@ -198,7 +198,7 @@ pub(super) struct Totals {
     pub(super) link_bytes: usize,
 }
 
-impl Totals {
+impl MemoryTotals {
     pub(super) fn unsettled(&mut self, outgoing: bool) -> &mut usize {
         match outgoing {
             true => &mut self.outgoing,
@@ -214,7 +214,7 @@ impl Totals {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct AmqpLink {
     /// Local channel of its session.
     pub(super) session: u16,
     pub(super) role: Role,

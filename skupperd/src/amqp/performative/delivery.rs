@@ -7,7 +7,7 @@ use super::{
     link::Role,
 };
 use crate::amqp::{
-    codec::{DecodeError, Fields, List, ulong},
+    codec::{DecodeError, List, ListFields, ulong},
     value::Value,
 };
 use bytes::{BufMut, Bytes};
@@ -35,7 +35,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             handle: f.u32()?.ok_or(DecodeError::Missing("handle"))?,
             delivery_id: f.u32()?,
@@ -77,7 +77,7 @@ pub struct Disposition {
 }
 
 impl Disposition {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             role: Role::decode(f)?,
             first: f.u32()?.ok_or(DecodeError::Missing("first"))?,

@@ -1,7 +1,7 @@
 //! The connection and its sessions: open and begin. Their ends carry nothing but an error.
 
 use crate::amqp::{
-    codec::{DecodeError, Fields, List},
+    codec::{DecodeError, List, ListFields},
     value::{Symbol, Value},
 };
 
@@ -38,7 +38,7 @@ impl Open {
         self.offered_capabilities.iter().any(|c| c.as_str() == name)
     }
 
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             container_id: f.string()?.ok_or(DecodeError::Missing("container-id"))?,
             hostname: f.string()?,
@@ -82,7 +82,7 @@ pub struct Begin {
 }
 
 impl Begin {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             remote_channel: f.u16()?,
             next_outgoing_id: f.u32()?.ok_or(DecodeError::Missing("next-outgoing-id"))?,

@@ -6,7 +6,7 @@ use super::{
     terminus::{Source, Target},
 };
 use crate::amqp::{
-    codec::{DecodeError, Fields, List},
+    codec::{DecodeError, List, ListFields},
     value::Value,
 };
 
@@ -19,7 +19,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         match f.bool()? {
             Some(true) => Ok(Self::Receiver),
             Some(false) => Ok(Self::Sender),
@@ -60,7 +60,7 @@ pub struct Attach {
 }
 
 impl Attach {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         let mut a = Self {
             name: f.string()?.ok_or(DecodeError::Missing("name"))?,
             handle: f.u32()?.ok_or(DecodeError::Missing("handle"))?,
@@ -132,7 +132,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             next_incoming_id: f.u32()?,
             incoming_window: f.u32()?.ok_or(DecodeError::Missing("incoming-window"))?,
@@ -173,7 +173,7 @@ pub struct Detach {
 }
 
 impl Detach {
-    pub(super) fn decode(f: &mut Fields<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(f: &mut ListFields<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             handle: f.u32()?.ok_or(DecodeError::Missing("handle"))?,
             closed: f.bool()?.unwrap_or(false),

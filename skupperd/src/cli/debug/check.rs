@@ -3,8 +3,8 @@
 
 use crate::{
     cli::{
-        Failure, Outcome, input_errors,
-        output::{self, Format},
+        CommandResult, Failure, input_errors,
+        output::{self, OutputArgs},
         show,
         target::{CommandTarget, Scope},
         unit,
@@ -55,7 +55,7 @@ fn finding(what: impl Into<String>, verdict: Verdict, message: impl Into<String>
     }
 }
 
-pub(super) fn run(target: &CommandTarget, format: &Format) -> Outcome {
+pub(super) fn run(target: &CommandTarget, format: &OutputArgs) -> CommandResult {
     let encoding = format.encoding()?;
     let mut findings = vec![check_daemon(target)?];
     findings.extend(autostart(target));

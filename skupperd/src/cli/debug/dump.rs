@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        Failure, Outcome,
+        CommandResult, Failure,
         archive::Archive,
         daemon_http::{self, DaemonResponse},
         output, show, system_status,
@@ -38,12 +38,12 @@ struct Dump {
 }
 
 impl Dump {
-    fn add(&mut self, path: &str, text: &str) -> Outcome {
+    fn add(&mut self, path: &str, text: &str) -> CommandResult {
         self.archive.add(path, 0o600, without_keys(text).as_bytes())
     }
 
     /// Adds a part. One that cannot be read is listed in `missing.txt`.
-    fn try_add<E: Display>(&mut self, path: &str, text: Result<String, E>) -> Outcome {
+    fn try_add<E: Display>(&mut self, path: &str, text: Result<String, E>) -> CommandResult {
         match text {
             Ok(text) => self.add(path, &text),
             Err(error) => {
@@ -54,7 +54,7 @@ impl Dump {
     }
 }
 
-pub(super) fn run(target: &CommandTarget, file: &Path) -> Outcome {
+pub(super) fn run(target: &CommandTarget, file: &Path) -> CommandResult {
     let now = Timestamp::now();
     let mut dump = Dump {
         archive: Archive::new(now),
@@ -106,7 +106,7 @@ fn resources(target: &CommandTarget, dump: &mut Dump) -> Result<usize, Failure> 
 }
 
 /// Adds versions of the host, and the state of the unit and its journal.
-fn host(target: &CommandTarget, dump: &mut Dump) -> Outcome {
+fn host(target: &CommandTarget, dump: &mut Dump) -> CommandResult {
     let daemon = target.daemon()?;
     let versions = json!({
         "skupper": env!("CARGO_PKG_VERSION"),
@@ -154,7 +154,7 @@ fn host(target: &CommandTarget, dump: &mut Dump) -> Outcome {
 }
 
 /// Adds status, metrics, health and connections of the running daemon.
-fn daemon(target: &CommandTarget, dump: &mut Dump) -> Outcome {
+fn daemon(target: &CommandTarget, dump: &mut Dump) -> CommandResult {
     let all = to_yaml(&system_status::all(target)?)?;
     dump.add("site-namespace/status.yaml", &all)?;
     let ask = |path: &str| daemon_http::get(target.layout.runtime(), path);

@@ -1,15 +1,15 @@
 //! `skupper debug steer` and `sweep`: the eBPF state of listeners in the kernel.
 
 use crate::cli::{
-    Failure, Outcome, kernel_state,
-    output::{self, Format},
+    CommandResult, Failure, kernel_state,
+    output::{self, OutputArgs},
     show,
     target::CommandTarget,
 };
 use anyhow::anyhow;
 use serde_json::{Value, json};
 
-pub(super) fn run(target: &CommandTarget, format: &Format) -> Outcome {
+pub(super) fn run(target: &CommandTarget, format: &OutputArgs) -> CommandResult {
     let encoding = format.encoding()?;
     let listing = target.steering()?.ok_or_else(|| {
         Failure::Failed(anyhow!(
@@ -69,7 +69,7 @@ pub(super) fn run(target: &CommandTarget, format: &Format) -> Outcome {
 }
 
 #[cfg(feature = "ebpf")]
-pub(super) fn sweep(format: &Format) -> Outcome {
+pub(super) fn sweep(format: &OutputArgs) -> CommandResult {
     let encoding = format.encoding()?;
     let removed = crate::steer::sweep().map_err(anyhow::Error::from)?;
     if let Some(encoding) = encoding {
@@ -85,7 +85,7 @@ pub(super) fn sweep(format: &Format) -> Outcome {
 }
 
 #[cfg(not(feature = "ebpf"))]
-pub(super) fn sweep(format: &Format) -> Outcome {
+pub(super) fn sweep(format: &OutputArgs) -> CommandResult {
     match format.encoding()? {
         Some(encoding) => output::document(&json!({ "removed": [] }), encoding),
         None => output::print("Nothing to remove: this program is built without eBPF"),

@@ -13,10 +13,10 @@ use crate::{
         handshake::{Established, RevocationList, RevokedCertificates},
         names::{ACCESS_ID, SITE_ADVERT},
     },
-    messages::{CoreSender, Port, ServerTls},
+    messages::{AcceptPort, CoreSender, ServerTls},
     model::Role,
     peering::{accept, dial},
-    pki::Identity,
+    pki::CertificateIdentity,
 };
 use std::{
     collections::HashMap,
@@ -33,18 +33,18 @@ const CLIENT_LINKS: usize = 4 * 1024 * 1024;
 const EDGE_LINKS: usize = 16 * 1024 * 1024;
 
 /// Bytes of the links that a peer on this port may attach.
-fn link_bytes(port: &Port) -> usize {
+fn link_bytes(port: &AcceptPort) -> usize {
     match port {
-        Port::Local => CLIENT_LINKS,
-        Port::Links {
+        AcceptPort::Local => CLIENT_LINKS,
+        AcceptPort::Links {
             role: Role::Edge, ..
         } => EDGE_LINKS,
-        Port::Links { .. } => Limits::default().link_bytes,
+        AcceptPort::Links { .. } => Limits::default().link_bytes,
     }
 }
 
 /// What a router says, and bounds, on a connection that came in by this port.
-pub(crate) fn open_config(router: &str, port: &Port, key: ConnKey) -> OpenConfig {
+pub(crate) fn open_config(router: &str, port: &AcceptPort, key: ConnKey) -> OpenConfig {
     let mut config = OpenConfig::new(router);
     config.limits.link_bytes = link_bytes(port);
     config.capabilities = dial::capabilities();
@@ -59,23 +59,22 @@ pub struct AccessSpec {
     pub tls: ServerTls,
 }
 
-/// A link that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncomingLink {
     pub remote: String,
     /// Where it came from.
     pub peer: SocketAddr,
-    pub identity: Identity,
+    pub identity: CertificateIdentity,
 }
 
 /// Sockets of one RouterAccess. They are closed when it is dropped.
 #[derive(Default)]
-struct OpenAccess {
+struct AccessPorts {
     roles: Vec<Role>,
     tasks: Vec<AbortHandle>,
 }
 
-impl Drop for OpenAccess {
+impl Drop for AccessPorts {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
@@ -84,11 +83,11 @@ impl Drop for OpenAccess {
 pub(in crate::core) struct Accesses {
     site: u32,
     router: String,
-    /// The address by which the site is known to others, for edges: they do not hear it from the
+    /// The address by which the site is known to others, for edges: they do not learn it from the
     /// network.
     advert: String,
     sender: CoreSender,
-    by_name: HashMap<String, OpenAccess>,
+    by_name: HashMap<String, AccessPorts>,
     revoked: RevocationList,
 }
 
@@ -108,9 +107,9 @@ impl Accesses {
     /// peers are notified.
     pub(in crate::core) fn set(&mut self, spec: AccessSpec, emitter: &mut VanflowEmitter) {
         self.remove(&spec.name);
-        let mut open = OpenAccess::default();
+        let mut open = AccessPorts::default();
         for (role, socket) in spec.sockets {
-            let port = Port::Links {
+            let port = AcceptPort::Links {
                 access: spec.name.clone(),
                 role,
                 tls: spec.tls.clone(),
@@ -129,9 +128,9 @@ impl Accesses {
     pub(in crate::core) fn set_local_amqp(&mut self, socket: Option<TcpListener>) {
         self.remove(LOCAL_AMQP);
         if let Some(socket) = socket {
-            let mut open = OpenAccess::default();
+            let mut open = AccessPorts::default();
             open.tasks
-                .push(self.accept_on(socket, Port::Local, false, None));
+                .push(self.accept_on(socket, AcceptPort::Local, false, None));
             self.by_name.insert(LOCAL_AMQP.to_owned(), open);
         }
     }
@@ -158,7 +157,7 @@ impl Accesses {
     pub(in crate::core) fn refused<'a>(
         &self,
         established: &'a Established,
-    ) -> Option<&'a Identity> {
+    ) -> Option<&'a CertificateIdentity> {
         let identity = established.identity.as_ref();
         identity.filter(|identity| self.revoked.load().contains(identity))
     }
@@ -172,7 +171,7 @@ impl Accesses {
     fn accept_on(
         &self,
         socket: TcpListener,
-        port: Port,
+        port: AcceptPort,
         edges: bool,
         id: Option<String>,
     ) -> AbortHandle {
@@ -220,7 +219,7 @@ mod tests {
         while TcpStream::connect(addr).is_ok() {
             tokio::task::yield_now().await;
         }
-        // Nobody spoke AMQP.
+        // The peer sent no AMQP.
         assert!(inbox.events.try_recv().is_err());
     }
 

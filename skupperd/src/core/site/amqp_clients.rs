@@ -11,7 +11,7 @@ use crate::{
     },
     link::conn::ConnKey,
     messages::{CloseReason, Command},
-    router::{Target, Treatment, is_address},
+    router::{ParsedAddress, Treatment, is_address},
 };
 use std::collections::BTreeMap;
 
@@ -83,7 +83,7 @@ impl AmqpClients {
             }
             Role::Receiver => {
                 let Some(address) = address else { return };
-                if let Target::Mobile(mobile) = Target::parse(&address) {
+                if let ParsedAddress::Mobile(mobile) = ParsedAddress::parse(&address) {
                     let treatment = Treatment::of(mobile);
                     effects.router(RouterInput::AddConsumer(mobile.to_owned(), treatment));
                 }
@@ -120,8 +120,10 @@ impl AmqpClients {
         let addresses = self.by_key.values().flat_map(|c| c.senders.values());
         addresses
             .flatten()
-            .filter_map(|address| match Target::parse(address) {
-                Target::Mobile(mobile) if !mobile.starts_with('$') => Some(mobile.to_owned()),
+            .filter_map(|address| match ParsedAddress::parse(address) {
+                ParsedAddress::Mobile(mobile) if !mobile.starts_with('$') => {
+                    Some(mobile.to_owned())
+                }
                 _ => None,
             })
     }
@@ -157,14 +159,14 @@ fn is_reply_address_of_another(attach: &Attach) -> bool {
     let source = attach.source.as_ref().filter(|source| !source.dynamic);
     let address = source.and_then(|source| source.address.as_deref());
     attach.role == Role::Receiver
-        && address.is_some_and(|address| match Target::parse(address) {
-            Target::Router { rest, .. } => rest.starts_with(TEMPORARY),
+        && address.is_some_and(|address| match ParsedAddress::parse(address) {
+            ParsedAddress::Router { rest, .. } => rest.starts_with(TEMPORARY),
             _ => false,
         })
 }
 
 fn withdraw(address: &str, effects: &mut Effects) {
-    if let Target::Mobile(address) = Target::parse(address) {
+    if let ParsedAddress::Mobile(address) = ParsedAddress::parse(address) {
         effects.router(RouterInput::RemoveConsumer(address.to_owned()));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     listen::ListenerSockets,
     messages::{Command, Senders},
     model,
-    pki::Identity,
+    pki::CertificateIdentity,
     service::policy::ListenerPolicies,
     steer::{OwnSockets, accel::Acceleration},
 };
@@ -47,8 +47,12 @@ pub(in crate::core) fn spec(own: &str, edge: bool) -> SiteSpec {
 }
 
 /// A certificate of this serial number and subject.
-pub(in crate::core) fn identity(serial: &str, authority: &str, subject: &str) -> Identity {
-    Identity {
+pub(in crate::core) fn identity(
+    serial: &str,
+    authority: &str,
+    subject: &str,
+) -> CertificateIdentity {
+    CertificateIdentity {
         serial: serial.to_owned(),
         authority: authority.to_owned(),
         subject: subject.to_owned(),

@@ -12,7 +12,7 @@ use crate::{
         value::Value,
     },
     link::{
-        conn::{ConnKey, Kind},
+        conn::{ConnKey, ConnectionKind},
         driver::ConnectionEnd,
         handshake::Established,
         names::{GROUP_CORRELATOR, INTER_ROUTER_COST, INTER_ROUTER_ROLE},
@@ -23,10 +23,10 @@ use crate::{
     sys::clock,
 };
 
-/// What `INTER_ROUTER_ROLE` says of a data connection.
+/// Value of `INTER_ROUTER_ROLE` for a data connection.
 const DATA: i64 = 4;
 
-/// The cost of a link, as its other side says.
+/// The cost of a link that the dialling side sent.
 fn cost(open: &Open) -> u32 {
     let cost = open.property(INTER_ROUTER_COST).and_then(Value::as_u32);
     cost.unwrap_or(1).max(1)
@@ -164,7 +164,7 @@ impl Site {
         let key = self.sender.next_key();
         self.clients.connected(key);
         let worker = self.worker_for(key);
-        self.carry(worker, key, key, Kind::Normal, false, established);
+        self.carry(worker, key, key, ConnectionKind::Normal, false, established);
     }
 
     /// Takes a control connection, unless it is refused.
@@ -176,14 +176,14 @@ impl Site {
         if !is_id(&peer.remote) {
             // Escaped, as it is no name yet.
             tracing::warn!(peer = %peer.addr, id = ?peer.remote, "link refused: invalid router id");
-            let why = "the peer's router id is invalid";
-            self.refuse_connection(peer.link.as_deref(), established, why);
+            let reason = "the peer's router id is invalid";
+            self.refuse_connection(peer.link.as_deref(), established, reason);
             return false;
         }
         if peer.remote == self.spec.router_id {
-            tracing::warn!(peer = %peer.addr, "link refused: it leads to this router itself");
-            let why = "the link leads to this site itself";
-            self.refuse_connection(peer.link.as_deref(), established, why);
+            tracing::warn!(peer = %peer.addr, "link refused: it connects this router to itself");
+            let reason = "the link leads to this site itself";
+            self.refuse_connection(peer.link.as_deref(), established, reason);
             return false;
         }
         let (remote, link) = (peer.remote.clone(), peer.link.clone());
@@ -195,7 +195,11 @@ impl Site {
             self.peers.follow_cost(key, &mut self.effects);
         }
         let advert = uplink::advert_of(&established.open);
-        let kind = if is_edge { Kind::Edge } else { Kind::Control };
+        let kind = if is_edge {
+            ConnectionKind::Edge
+        } else {
+            ConnectionKind::Control
+        };
         self.carry(worker, key, key, kind, dialled, established);
         match (is_edge, dialled) {
             (false, _) => {}
@@ -207,27 +211,27 @@ impl Site {
 
     /// Refuses a connection whose id belongs to another certificate.
     fn refuse_id(&mut self, link: Option<&str>, established: Established) {
-        if let Some(others) = self.peers.note_refusal(clock::now()) {
+        if let Some(suppressed) = self.peers.note_refusal(clock::now()) {
             let subject = established.identity.as_ref().map(|i| &i.subject);
             tracing::warn!(
                 namespace = self.spec.namespace,
                 remote = established.open.container_id,
                 peer = %established.peer,
                 ?subject,
-                others,
+                suppressed,
                 "link refused: its router id belongs to another certificate"
             );
         }
-        let why = "router id belongs to another certificate";
-        self.refuse_connection(link, established, why);
+        let reason = "router id belongs to another certificate";
+        self.refuse_connection(link, established, reason);
     }
 
     /// Closes a connection before a worker has it, and reports the reason to both sides.
-    fn refuse_connection(&mut self, link: Option<&str>, established: Established, why: &str) {
+    fn refuse_connection(&mut self, link: Option<&str>, established: Established, reason: &str) {
         if let Some(link) = link {
-            self.links.refused(link, why, &mut self.effects);
+            self.links.refused(link, reason, &mut self.effects);
         }
-        let error = AmqpError::new("amqp:not-allowed", why);
+        let error = AmqpError::new("amqp:not-allowed", reason);
         self.effects
             .push(Effect::Refuse(Box::new(established), error));
     }
@@ -239,7 +243,14 @@ impl Site {
         let Some((worker, dialled)) = added else {
             return;
         };
-        self.carry(worker, key, group, Kind::Data, dialled, established);
+        self.carry(
+            worker,
+            key,
+            group,
+            ConnectionKind::Data,
+            dialled,
+            established,
+        );
         self.peers.announce(group, &mut self.effects);
     }
 
@@ -253,7 +264,7 @@ impl Site {
         worker: usize,
         key: ConnKey,
         group: ConnKey,
-        kind: Kind,
+        kind: ConnectionKind,
         dialled: bool,
         established: Established,
     ) {
@@ -281,12 +292,12 @@ impl Site {
     }
 
     pub(in crate::core) fn ended(&mut self, key: ConnKey, group: ConnKey, reason: &ConnectionEnd) {
-        let why = reason.to_string();
+        let (end, reason) = (reason, reason.to_string());
         self.links.disconnected(key);
         if key != group {
             if let Some(peer) = self.peers.get(group) {
                 let (namespace, remote) = (&self.spec.namespace, &peer.remote);
-                tracing::info!(namespace, remote, peer = %peer.addr, why, "data connection has ended");
+                tracing::info!(namespace, remote, peer = %peer.addr, reason, "data connection closed");
             }
             return self.peers.remove_data(key, group, &mut self.effects);
         }
@@ -295,16 +306,16 @@ impl Site {
         let Some(peer) = self.peers.remove(key, &mut self.effects) else {
             return;
         };
-        debug_assert!(!was_client, "a client is no router");
+        debug_assert!(!was_client, "the local AMQP port accepts clients only");
         // The owner said so over its own connection. Its next link may have other credentials.
-        if reason.is_link_deleted() {
+        if end.is_link_deleted() {
             self.peers.give_up_id(&peer);
         }
         let link = peer.link.as_deref().unwrap_or("");
         let (namespace, remote) = (&self.spec.namespace, &peer.remote);
-        tracing::info!(namespace, link, remote, peer = %peer.addr, why, "link has ended");
+        tracing::info!(namespace, link, remote, peer = %peer.addr, reason, "link closed");
         if !peer.retired {
-            self.links.lost(link, &why, &mut self.effects);
+            self.links.lost(link, &reason, &mut self.effects);
         }
         self.uplink.closed(key);
         self.choose_uplink();
@@ -339,7 +350,7 @@ impl Site {
             Some((_, remote, _)) => {
                 tracing::info!(namespace, remote, "uplink of this edge changed");
             }
-            None => tracing::warn!(namespace, "this edge has no uplink"),
+            None => tracing::warn!(namespace, "edge has lost its uplink"),
         }
     }
 

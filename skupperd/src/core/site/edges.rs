@@ -19,7 +19,7 @@ use crate::{
         names::{DOWNLINK, MESH, MESH_ID, TRACKING},
     },
     messages::{CloseReason, Command},
-    router::{Target, is_address},
+    router::{ParsedAddress, is_address},
 };
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ const MAX_NAME: usize = 512;
 const MAX_LINKS: usize = 16_384 + 64;
 
 /// Purpose of an AMQP link that an edge attached.
-enum Purpose {
+enum EdgeLinkPurpose {
     Mesh,
     Tracking,
     Downlink,
@@ -39,7 +39,7 @@ enum Purpose {
     Producer(String),
 }
 
-fn purpose(id: &str, attach: &Attach) -> Result<Purpose, &'static str> {
+fn classify_link(id: &str, attach: &Attach) -> Result<EdgeLinkPurpose, &'static str> {
     let source = attach.source.as_ref();
     let address = match attach.role {
         Role::Sender => attach.target.as_ref().and_then(|t| t.address.as_deref()),
@@ -51,16 +51,18 @@ fn purpose(id: &str, attach: &Attach) -> Result<Purpose, &'static str> {
     }
     let down = source.is_some_and(|s| s.capabilities.iter().any(|c| c.as_str() == DOWNLINK));
     match (attach.role, address) {
-        (Role::Sender, MESH) => Ok(Purpose::Mesh),
-        (Role::Receiver, TRACKING) => Ok(Purpose::Tracking),
-        (Role::Receiver, _) if down && address == id => Ok(Purpose::Downlink),
+        (Role::Sender, MESH) => Ok(EdgeLinkPurpose::Mesh),
+        (Role::Receiver, TRACKING) => Ok(EdgeLinkPurpose::Tracking),
+        (Role::Receiver, _) if down && address == id => Ok(EdgeLinkPurpose::Downlink),
         (Role::Receiver, _) if down => Err("an edge may receive only for its own id"),
-        (role, _) => match Target::parse(address) {
-            Target::Mobile(name) if name.starts_with("_$") || name.starts_with('$') => {
+        (role, _) => match ParsedAddress::parse(address) {
+            ParsedAddress::Mobile(name) if name.starts_with("_$") || name.starts_with('$') => {
                 Err("edges may not use this address")
             }
-            Target::Mobile(name) if role == Role::Sender => Ok(Purpose::Producer(name.to_owned())),
-            Target::Mobile(name) => Ok(Purpose::Consumer(name.to_owned())),
+            ParsedAddress::Mobile(name) if role == Role::Sender => {
+                Ok(EdgeLinkPurpose::Producer(name.to_owned()))
+            }
+            ParsedAddress::Mobile(name) => Ok(EdgeLinkPurpose::Consumer(name.to_owned())),
             _ => Err("edges may not use addresses of other routers"),
         },
     }
@@ -124,28 +126,28 @@ impl Edges {
         if edge.senders.len() + edge.receivers.len() >= MAX_LINKS {
             return effects.close(key, CloseReason::TooManyLinks);
         }
-        match purpose(&edge.id, attach) {
+        match classify_link(&edge.id, attach) {
             Err(reason) => {
                 let reason = AmqpError::new("amqp:not-allowed", reason);
                 effects.send_command(key, Command::Detach(key, link, Some(reason)));
             }
-            Ok(Purpose::Mesh) => {
+            Ok(EdgeLinkPurpose::Mesh) => {
                 edge.senders.insert(link, MESH.to_owned());
             }
-            Ok(Purpose::Tracking) => {
+            Ok(EdgeLinkPurpose::Tracking) => {
                 edge.tracking = Some(link);
                 effects.router(RouterInput::SetEdgeTracking(key, true));
             }
-            Ok(Purpose::Downlink) => {
+            Ok(EdgeLinkPurpose::Downlink) => {
                 edge.downlink = Some(link);
                 effects.router(RouterInput::SetEdgeDownlink(key, true));
                 effects.push(Effect::EdgeReachable(key, true));
             }
-            Ok(Purpose::Consumer(address)) => {
+            Ok(EdgeLinkPurpose::Consumer(address)) => {
                 effects.router(RouterInput::AddEdgeConsumer(key, address.clone()));
                 edge.receivers.insert(link, Subscription::new(address));
             }
-            Ok(Purpose::Producer(address)) => {
+            Ok(EdgeLinkPurpose::Producer(address)) => {
                 effects.router(RouterInput::AddEdgeProducer(key, address.clone()));
                 edge.senders.insert(link, address);
             }

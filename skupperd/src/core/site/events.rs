@@ -3,7 +3,7 @@
 use super::{Arrival, Site};
 use crate::{
     link::intake::IntakePermit,
-    messages::{CoreEvent, Port},
+    messages::{AcceptPort, CoreEvent},
 };
 
 impl Site {
@@ -13,8 +13,10 @@ impl Site {
             CoreEvent::Accepted {
                 port, established, ..
             } => match port {
-                Port::Links { access, role, .. } => self.accepted(&access, role, *established),
-                Port::Local => self.accepted_client(*established),
+                AcceptPort::Links { access, role, .. } => {
+                    self.accepted(&access, role, *established);
+                }
+                AcceptPort::Local => self.accepted_client(*established),
             },
             CoreEvent::Dialled { dialled, .. } => self.dialled(*dialled),
             CoreEvent::DialFailed { link, failure, .. } => self.dial_failed(&link, &failure),

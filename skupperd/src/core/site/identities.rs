@@ -9,16 +9,16 @@
 //! nothing in common. Bound together, each of them could hold the id for the link that it dials and refuse
 //! the other's for ever.
 
-use crate::{pki::Identity, service::failures::Failures};
+use crate::{pki::CertificateIdentity, service::failures::Failures};
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
 /// How long an id stays with its owner after its last connection.
-const HOLD: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(60);
 /// Ids without a connection that are kept for one owner.
-const MAX_HELD: usize = 64;
+const MAX_IDLE_IDS: usize = 64;
 
 /// A peer that has shown a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) enum IdOwner {
         authority: String,
     },
     /// No certificate: only of tests, which have no TLS.
-    Nobody,
+    Anonymous,
 }
 
 impl IdOwner {
@@ -42,14 +42,14 @@ impl IdOwner {
         matches!(self, Self::Dialled { .. })
     }
 
-    pub(super) fn of(link: Option<&str>, identity: Option<&Identity>) -> Self {
+    pub(super) fn of(link: Option<&str>, identity: Option<&CertificateIdentity>) -> Self {
         match (link, identity) {
             (Some(link), identity) => Self::Dialled {
                 link: link.to_owned(),
                 subject: identity.map(|i| i.subject.clone()).unwrap_or_default(),
                 authority: identity.map(|i| i.authority.clone()).unwrap_or_default(),
             },
-            (None, None) => Self::Nobody,
+            (None, None) => Self::Anonymous,
             (None, Some(identity)) if identity.subject.is_empty() => {
                 Self::Certificate(identity.serial.clone(), identity.authority.clone())
             }
@@ -84,7 +84,7 @@ impl IdOwner {
 }
 
 #[derive(Debug)]
-struct Holding {
+struct IdClaim {
     owner: IdOwner,
     connections: usize,
     /// Since when there is none.
@@ -94,7 +94,7 @@ struct Holding {
 #[derive(Debug, Default)]
 pub(super) struct IdOwners {
     /// By id, and whether this site dialled.
-    by_id: HashMap<(String, bool), Holding>,
+    by_id: HashMap<(String, bool), IdClaim>,
     refusals: Failures,
 }
 
@@ -102,43 +102,43 @@ impl IdOwners {
     /// Counts a connection with this id. Returns false if the id has another owner.
     pub(super) fn claim(&mut self, id: &str, owner: IdOwner, now: Instant) -> bool {
         let key = (id.to_owned(), owner.is_dialled());
-        if let Some(holding) = self.by_id.get_mut(&key) {
-            let is_held = holding.free_since.is_none_or(|since| now < since + HOLD);
-            if holding.owner.is_same(&owner) {
-                holding.connections += 1;
-                holding.free_since = None;
+        if let Some(claimed) = self.by_id.get_mut(&key) {
+            let is_held = claimed.free_since.is_none_or(|since| now < since + GRACE);
+            if claimed.owner.is_same(&owner) {
+                claimed.connections += 1;
+                claimed.free_since = None;
                 return true;
             }
             if is_held {
                 return false;
             }
         }
-        let holding = Holding {
+        let claimed = IdClaim {
             owner,
             connections: 1,
             free_since: None,
         };
-        self.by_id.insert(key, holding);
+        self.by_id.insert(key, claimed);
         true
     }
 
     /// A connection that was counted has ended.
     pub(super) fn release(&mut self, id: &str, owner: &IdOwner, now: Instant) {
         let key = (id.to_owned(), owner.is_dialled());
-        let holding = self.by_id.get_mut(&key);
-        let Some(holding) = holding.filter(|h| h.owner.is_same(owner)) else {
+        let claimed = self.by_id.get_mut(&key);
+        let Some(claimed) = claimed.filter(|h| h.owner.is_same(owner)) else {
             return;
         };
-        holding.connections = holding.connections.saturating_sub(1);
-        if holding.connections > 0 {
+        claimed.connections = claimed.connections.saturating_sub(1);
+        if claimed.connections > 0 {
             return;
         }
-        holding.free_since = Some(now);
+        claimed.free_since = Some(now);
         let held = self.by_id.iter().filter(|(_, h)| h.owner.is_same(owner));
         let held: Vec<(Instant, &(String, bool))> = held
             .filter_map(|(id, h)| Some((h.free_since?, id)))
             .collect();
-        if held.len() > MAX_HELD
+        if held.len() > MAX_IDLE_IDS
             && let Some(oldest) = held.into_iter().min().map(|(_, id)| id.clone())
         {
             self.by_id.remove(&oldest);
@@ -148,7 +148,7 @@ impl IdOwners {
     /// The owner leaves the id for good: if it has no other connection, the id is free at once.
     pub(super) fn give_up(&mut self, id: &str, owner: &IdOwner) {
         let key = (id.to_owned(), owner.is_dialled());
-        let is_free = |h: &Holding| h.connections == 0 && h.owner.is_same(owner);
+        let is_free = |h: &IdClaim| h.connections == 0 && h.owner.is_same(owner);
         if self.by_id.get(&key).is_some_and(is_free) {
             self.by_id.remove(&key);
         }
@@ -157,12 +157,12 @@ impl IdOwners {
     /// Forgets ids that have been without a connection for long enough.
     pub(super) fn expire(&mut self, now: Instant) {
         self.by_id
-            .retain(|_, h| h.free_since.is_none_or(|since| now < since + HOLD));
+            .retain(|_, h| h.free_since.is_none_or(|since| now < since + GRACE));
     }
 
     /// A refusal; gives, when it is to be logged, how many before it were not.
     pub(super) fn note_refusal(&self, now: Instant) -> Option<u64> {
-        self.refusals.note(now)
+        self.refusals.count_and_report(now)
     }
 }
 
@@ -182,14 +182,14 @@ mod tests {
         // A second connection, with a renewed certificate.
         assert!(owners.claim("edge", owner("victim"), start));
         owners.release("edge", &owner("victim"), start);
-        assert!(!owners.claim("edge", owner("mallory"), start + HOLD * 2));
-        let end = start + HOLD * 2;
+        assert!(!owners.claim("edge", owner("mallory"), start + GRACE * 2));
+        let end = start + GRACE * 2;
         owners.release("edge", &owner("victim"), end);
-        assert!(!owners.claim("edge", owner("mallory"), end + HOLD / 2));
-        owners.expire(end + HOLD / 2);
-        assert!(owners.claim("edge", owner("victim"), end + HOLD / 2));
-        owners.release("edge", &owner("victim"), end + HOLD / 2);
-        assert!(owners.claim("edge", owner("mallory"), end + HOLD * 2));
+        assert!(!owners.claim("edge", owner("mallory"), end + GRACE / 2));
+        owners.expire(end + GRACE / 2);
+        assert!(owners.claim("edge", owner("victim"), end + GRACE / 2));
+        owners.release("edge", &owner("victim"), end + GRACE / 2);
+        assert!(owners.claim("edge", owner("mallory"), end + GRACE * 2));
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn links_that_we_dial_and_links_that_come_are_kept_apart() {
-        let identity = Identity {
+        let identity = CertificateIdentity {
             serial: "1".into(),
             subject: "s".into(),
             expires: jiff::Timestamp::UNIX_EPOCH,
@@ -227,7 +227,7 @@ mod tests {
         assert!(!owners.claim("hub", owner("mallory"), now));
         // A second link to the same site; a second site that says it is the first.
         assert!(owners.claim("hub", IdOwner::of(Some("spare"), Some(&identity)), now));
-        let other = Identity {
+        let other = CertificateIdentity {
             authority: "b".into(),
             ..identity
         };
@@ -243,8 +243,8 @@ mod tests {
             assert!(owners.claim(&id, owner("mallory"), now));
             owners.release(&id, &owner("mallory"), now);
         }
-        assert_eq!(owners.by_id.len(), MAX_HELD);
-        owners.expire(start + HOLD * 2);
+        assert_eq!(owners.by_id.len(), MAX_IDLE_IDS);
+        owners.expire(start + GRACE * 2);
         assert!(owners.by_id.is_empty());
     }
 }

@@ -33,7 +33,7 @@ pub struct LinkState {
     pub last_failure: Option<String>,
 }
 
-struct Link {
+struct SiteLink {
     specs: watch::Sender<LinkSpec>,
     failure: Option<String>,
     /// The last failure was that an endpoint is this site's own.
@@ -63,7 +63,7 @@ pub(in crate::core) struct DialledLink<'a> {
 
 #[derive(Default)]
 pub(in crate::core) struct Links {
-    by_name: BTreeMap<String, Link>,
+    by_name: BTreeMap<String, SiteLink>,
     /// Dropped to tell a dialling task that its connection has ended.
     alive: HashMap<ConnKey, oneshot::Sender<()>>,
 }
@@ -72,14 +72,14 @@ impl Links {
     /// Dials a link, or changes what it dials. A changed cost keeps the connection, and so do new
     /// credentials until a connection with them is up.
     pub(in crate::core) fn set(&mut self, spec: LinkSpec, effects: &mut Effects) -> LinkChange {
-        let same = |link: &&Link| link.specs.borrow().targets == spec.targets;
+        let same = |link: &&SiteLink| link.specs.borrow().targets == spec.targets;
         if let Some(link) = self.by_name.get(&spec.name).filter(same) {
             link.specs.send_replace(spec);
             return LinkChange::Kept;
         }
         let name = spec.name.clone();
         let (specs, receiver) = watch::channel(spec);
-        let link = Link {
+        let link = SiteLink {
             specs,
             failure: None,
             is_own: false,

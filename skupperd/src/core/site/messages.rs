@@ -14,7 +14,7 @@ use crate::{
     },
     link::{conn::ConnKey, driver::MessageOrigin, names::MESH},
     messages::Command,
-    router::{Choice, Exclude, Target, Treatment},
+    router::{Choice, Exclusions, ParsedAddress, Treatment},
     sys::clock,
 };
 use bytes::Bytes;
@@ -31,8 +31,8 @@ pub(in crate::core) struct Arrival {
     pub(in crate::core) origin: MessageOrigin,
 }
 
-/// Drops what a client or an edge says of routers: this site says where its messages come from and
-/// where they go. An edge says which mesh it is of.
+/// Removes router annotations that a client or an edge sent: this site sets where its messages come from
+/// and where they go. An edge sets its mesh.
 fn drop_claims(is_edge: bool, address: Option<&str>, message: &mut Message) {
     let claims = message.annotations.take();
     let ingress_mesh = claims
@@ -56,9 +56,13 @@ impl Site {
         let mut message = match Message::decode(bytes) {
             Ok(message) => message,
             Err(error) => {
-                if let Some(others) = self.router_reports.undecodable.note(clock::now()) {
+                if let Some(suppressed) = self
+                    .router_reports
+                    .undecodable
+                    .count_and_report(clock::now())
+                {
                     let namespace = &self.spec.namespace;
-                    tracing::warn!(namespace, %error, others, "dropping a message that does not decode");
+                    tracing::warn!(namespace, %error, suppressed, "dropping undecodable message");
                 }
                 return;
             }
@@ -75,7 +79,7 @@ impl Site {
 
     fn take(&mut self, from: Arrival, message: &mut Message, bytes: &Bytes) -> bool {
         let Arrival { key, group, .. } = from;
-        // What a message says of itself does not make it a control message: its link does.
+        // Only the link makes a message a control message, not its contents.
         let control = from.origin == MessageOrigin::Control && self.peers.is_interior(group);
         let address = self
             .address_of(from)
@@ -89,30 +93,32 @@ impl Site {
             drop_claims(is_edge, address.as_deref(), message);
         }
         let own = self.router.id().to_owned();
-        match address.as_deref().map(Target::parse) {
+        match address.as_deref().map(ParsedAddress::parse) {
             None => false,
-            Some(Target::Local(_) | Target::All(_)) if control => {
+            Some(ParsedAddress::Local(_) | ParsedAddress::All(_)) if control => {
                 self.control_message(group, bytes);
                 true
             }
-            Some(Target::Router { id, rest })
+            Some(ParsedAddress::Router { id, rest })
                 if control && (id != own || rest.starts_with("qdrouter")) =>
             {
                 self.control_message(group, bytes);
                 true
             }
             // Only routers take part in routing.
-            Some(Target::All(_)) => false,
-            Some(Target::Router { rest, .. }) if rest.starts_with("qdrouter") => false,
-            Some(Target::Mobile(mobile)) if self.vanflow_emitter.take(mobile, message) => true,
-            Some(Target::Mobile(mobile)) => {
+            Some(ParsedAddress::All(_)) => false,
+            Some(ParsedAddress::Router { rest, .. }) if rest.starts_with("qdrouter") => false,
+            Some(ParsedAddress::Mobile(mobile)) if self.vanflow_emitter.take(mobile, message) => {
+                true
+            }
+            Some(ParsedAddress::Mobile(mobile)) => {
                 self.annotate(message, mobile) && self.spread((key, group), mobile, message)
             }
-            Some(Target::Router { id, .. }) if id != own => {
+            Some(ParsedAddress::Router { id, .. }) if id != own => {
                 let towards = self.router.routes().link_towards(id);
                 self.send_on(group, towards, address.as_deref(), message)
             }
-            Some(Target::Edge { id, .. }) if id != own => {
+            Some(ParsedAddress::Edge { id, .. }) if id != own => {
                 let towards = self.router.routes().link_towards_edge(id);
                 self.send_on(group, towards, address.as_deref(), message)
             }
@@ -130,14 +136,14 @@ impl Site {
 
     fn control_message(&mut self, key: ConnKey, message: &Bytes) {
         if let Err(error) = self.router.receive_control(key, message, clock::now())
-            && let Some(others) = self.router_reports.invalid.note(clock::now())
+            && let Some(suppressed) = self.router_reports.invalid.count_and_report(clock::now())
         {
             let remote = self.peers.get(key).map(|p| &p.remote);
             let error = crate::telemetry::chain(&error);
             tracing::warn!(
                 ?remote,
                 error,
-                others,
+                suppressed,
                 "dropping an invalid control message"
             );
         }
@@ -227,11 +233,11 @@ impl Site {
         let origin = ingress
             .filter(|i| *i != own)
             .map(|i| i.trim_start_matches("0/"));
-        let exclude = Exclude {
+        let exclude = Exclusions {
             links: vec![group],
             // Edges are among the receivers here.
             edges: true,
-            ..Exclude::default()
+            ..Exclusions::default()
         };
         let mesh = annotations.and_then(|a| a.ingress_mesh.as_deref());
         let receivers = self.clients.receivers(address, key);
@@ -271,7 +277,7 @@ impl Site {
         let routes = self.router.routes();
         let route = routes.addresses.get(address);
         // No connection has the key 0.
-        route.is_some_and(|r| !r.multicast_links(None, &Exclude::default()).is_empty())
+        route.is_some_and(|r| !r.multicast_links(None, &Exclusions::default()).is_empty())
             || self.clients.receivers(address, 0).next().is_some()
             || self.edges.receivers(address, 0, None).next().is_some()
     }
@@ -281,7 +287,7 @@ impl Site {
 mod tests {
     use super::*;
 
-    fn lies() -> Message {
+    fn forged_annotations() -> Message {
         Message {
             annotations: Some(RouterAnnotations {
                 to_override: Some("_topo/0/all/qdrouter".to_owned()),
@@ -296,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_client_says_neither_where_a_message_comes_from_nor_that_it_goes_elsewhere() {
-        let mut message = lies();
+        let mut message = forged_annotations();
         drop_claims(false, Some("web"), &mut message);
         assert_eq!(message.to(), Some("web"));
         let annotations = message.annotations.expect("the address of the link");
@@ -307,7 +313,7 @@ mod tests {
 
     #[test]
     fn an_edge_says_its_mesh_and_nothing_else() {
-        let mut message = lies();
+        let mut message = forged_annotations();
         drop_claims(true, Some("web"), &mut message);
         assert_eq!(message.to(), Some("web"));
         let annotations = message.annotations.expect("the address of the link");

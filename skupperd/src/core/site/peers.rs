@@ -23,7 +23,7 @@ use crate::{
         handshake::{Established, RevokedCertificates},
     },
     messages::{CloseReason, Command},
-    pki::Identity,
+    pki::CertificateIdentity,
     sys::clock,
 };
 use jiff::Timestamp;
@@ -109,7 +109,7 @@ impl Peers {
         let worker = (0..workers).min_by_key(load).unwrap_or(0);
         peer.data.insert(key, worker);
         effects.update_view();
-        Some((worker, !peer.came_in()))
+        Some((worker, !peer.is_incoming()))
     }
 
     pub(in crate::core) fn control_ready(&mut self, key: ConnKey, effects: &mut Effects) {
@@ -221,7 +221,7 @@ impl Peers {
         }
     }
 
-    /// The routers hear each other, or no longer. `None`: the connection is gone.
+    /// Two-way contact began or ended. `None`: the connection is gone.
     pub(in crate::core) fn set_neighbour(&mut self, key: ConnKey, up: bool) -> Option<&Peer> {
         let peer = self.by_key.get_mut(&key)?;
         if up {
@@ -278,7 +278,7 @@ impl Peers {
         let accepted = |p: &Peer| p.identity.as_ref().is_some_and(|i| !refused.contains(i));
         let reconnected = |p: &Peer| {
             let later = |q: &Peer| {
-                q.remote == p.remote && q.opened > p.opened && q.came_in() && accepted(q)
+                q.remote == p.remote && q.opened > p.opened && q.is_incoming() && accepted(q)
             };
             self.by_key.values().any(later)
         };
@@ -289,7 +289,7 @@ impl Peers {
             })
         };
         let reason = CloseReason::CertificateRevoked;
-        self.close_where(|p| p.came_in() && cut(p), reason, effects);
+        self.close_where(|p| p.is_incoming() && cut(p), reason, effects);
         self.waiting.retain(|waiting| {
             let identity = waiting.established.identity.as_ref();
             identity.is_none_or(|i| !refused.contains(i))
@@ -308,7 +308,7 @@ impl Peers {
         let up = self
             .by_key
             .values()
-            .filter(|p| p.came_in() && p.is_neighbour);
+            .filter(|p| p.is_incoming() && p.is_neighbour);
         up.filter_map(link).collect()
     }
 
@@ -337,12 +337,12 @@ impl Peers {
     pub(in crate::core) fn find_group(
         &self,
         correlator: &str,
-        identity: Option<&Identity>,
+        identity: Option<&CertificateIdentity>,
     ) -> Option<ConnKey> {
         let mut peers = self.by_key.iter();
         let own = |p: &Peer| {
             let same = p.identity.as_ref() == identity;
-            p.came_in() && same && p.correlator.as_deref() == Some(correlator)
+            p.is_incoming() && same && p.correlator.as_deref() == Some(correlator)
         };
         peers.find(|(_, p)| own(p)).map(|(key, _)| *key)
     }
@@ -371,7 +371,7 @@ impl Peers {
     pub(in crate::core) fn take_waiting(
         &mut self,
         correlator: Option<&str>,
-        identity: Option<&Identity>,
+        identity: Option<&CertificateIdentity>,
     ) -> Vec<Established> {
         let own = |w: &mut WaitingData| {
             let same = w.established.identity.as_ref() == identity;

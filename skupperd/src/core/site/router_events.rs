@@ -1,4 +1,4 @@
-//! What the router of a site reports about others: lies, restarts, budgets.
+//! Reports of the router about other routers: wrong ids, restarts, exceeded budgets.
 
 use super::Site;
 use crate::{
@@ -12,9 +12,9 @@ pub(super) struct RouterReports {
     restarts: Failures,
     ignored: Failures,
     over_budget: Failures,
-    /// Messages that are none.
+    /// Messages that cannot be decoded.
     pub(super) undecodable: Failures,
-    /// Control messages that say nothing.
+    /// Control messages with invalid fields.
     pub(super) invalid: Failures,
 }
 
@@ -25,20 +25,35 @@ impl Site {
         match output {
             Output::WrongId { link, id } => self.close_impostor(link, &id),
             Output::Restarted { link, id } => {
-                if let Some(others) = reports.restarts.note(clock::now()) {
-                    let peer = self.peers.get(link).map(|p| p.addr.to_string());
-                    let namespace = &self.spec.namespace;
-                    tracing::info!(namespace, id, ?peer, others, "router has restarted");
+                if let Some(suppressed) = reports.restarts.count_and_report(clock::now()) {
+                    let (namespace, peer) = (&self.spec.namespace, self.peer_address(link));
+                    tracing::info!(namespace, id, ?peer, suppressed, "router has restarted");
                 }
             }
             Output::WrongInstance { link, id } => {
-                let what = "ignoring restart of a neighbour that it does not report itself";
-                self.warn_ignored(&reports.ignored, link, &id, what);
+                if let Some(suppressed) = reports.ignored.count_and_report(clock::now()) {
+                    let (namespace, peer) = (&self.spec.namespace, self.peer_address(link));
+                    tracing::warn!(
+                        namespace,
+                        id,
+                        ?peer,
+                        suppressed,
+                        "ignoring restart of a neighbour that it does not report itself"
+                    );
+                }
             }
             Output::OverBudget { link, id } => {
-                let what = "ignoring link state or addresses over the budget of a link";
-                self.warn_ignored(&reports.over_budget, link, &id, what);
-                // What it says of itself nobody else has said.
+                if let Some(suppressed) = reports.over_budget.count_and_report(clock::now()) {
+                    let (namespace, peer) = (&self.spec.namespace, self.peer_address(link));
+                    tracing::warn!(
+                        namespace,
+                        id,
+                        ?peer,
+                        suppressed,
+                        "ignoring link state or addresses over the budget of a link"
+                    );
+                }
+                // Only the peer itself can have sent its own link state.
                 if self.peers.get(link).is_some_and(|p| p.remote == id) {
                     let reason = CloseReason::OverBudget;
                     self.peers.close(link, reason, &mut self.effects);
@@ -57,18 +72,14 @@ impl Site {
             remote = peer.remote,
             id,
             peer = %peer.addr,
-            "closing link: router speaks with another id"
+            "closing link: HELLO has another router id"
         );
         let reason = CloseReason::WrongRouterId;
         self.peers.close(link, reason, &mut self.effects);
     }
 
-    /// Logs that something of router `id` is ignored that came over this link.
-    fn warn_ignored(&self, reports: &Failures, link: ConnKey, id: &str, what: &str) {
-        if let Some(others) = reports.note(clock::now()) {
-            let peer = self.peers.get(link).map(|p| p.addr.to_string());
-            let namespace = &self.spec.namespace;
-            tracing::warn!(namespace, id, ?peer, others, "{what}");
-        }
+    /// Address of the peer of a link.
+    fn peer_address(&self, link: ConnKey) -> Option<String> {
+        self.peers.get(link).map(|p| p.addr.to_string())
     }
 }

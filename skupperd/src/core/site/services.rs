@@ -13,7 +13,7 @@ use crate::{
     core::context::CoreContext,
     link::names::LISTENER_ADVERT,
     listen::ListenerSockets,
-    model::{ConnectorSettings, Observer},
+    model::{ConnectorSettings, ObserverMode},
     router::Treatment,
     service::{
         allowed::AllowedSites,
@@ -45,7 +45,7 @@ pub struct ListenerSpec {
     /// TLS, users and routing keys; `None` for a plain listener.
     pub policy: Option<Arc<ListenerPolicy>>,
     /// HTTP version to observe.
-    pub observer: Observer,
+    pub observer: ObserverMode,
 }
 
 impl ListenerSpec {
@@ -88,7 +88,7 @@ pub struct ConnectorState {
     /// Result of the health check; `None` without one.
     pub health: Option<Result<(), String>>,
     /// Why the last connection to the server failed; empty when it did not.
-    pub trouble: String,
+    pub last_failure: String,
     /// Other connectors are preferred for a while because of that, to all its servers.
     pub avoided: bool,
     /// Servers that connections go to.
@@ -102,7 +102,7 @@ impl ConnectorState {
             .health
             .as_ref()
             .and_then(|health| health.as_ref().err());
-        let failed = self.avoided.then_some(&self.trouble);
+        let failed = self.avoided.then_some(&self.last_failure);
         probed.or(failed).map(String::as_str)
     }
 }
@@ -301,7 +301,7 @@ impl Services {
 
     /// Whether listeners are open for clients of an earlier process alone.
     pub(in crate::core) fn has_held_listeners(&self) -> bool {
-        self.listeners.any_held()
+        self.listeners.any_waits_for_connector()
     }
 
     /// Targets of connectors that are offered, by routing key.
@@ -310,8 +310,8 @@ impl Services {
     }
 
     /// Targets of connectors that are not offered.
-    pub(in crate::core) fn resting(&self) -> Vec<Arc<ConnectorTarget>> {
-        self.connectors.resting()
+    pub(in crate::core) fn withheld(&self) -> Vec<Arc<ConnectorTarget>> {
+        self.connectors.withheld()
     }
 
     /// What workers know of listeners, by their ids.

@@ -38,7 +38,7 @@ pub(in crate::core) fn advert_of(open: &Open) -> Option<String> {
 
 /// What an edge attaches a link for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::core) enum Purpose {
+pub(in crate::core) enum UplinkPurpose {
     /// Announces the mesh of this edge.
     Mesh,
     Anywhere,
@@ -53,7 +53,7 @@ pub(in crate::core) enum Purpose {
     Producer(String),
 }
 
-impl Purpose {
+impl UplinkPurpose {
     fn args(&self, router: &str) -> AttachArgs {
         let expiry_policy = Some(Symbol::from("link-detach"));
         let (mut source, mut target) = (
@@ -108,10 +108,10 @@ pub(in crate::core) struct Uplink {
     /// Sites of the interior routers, by connection.
     adverts: HashMap<ConnKey, String>,
     /// Links by purpose; `Some` once the worker has attached them.
-    links: BTreeMap<Purpose, Option<LinkId>>,
-    purposes: HashMap<LinkId, Purpose>,
+    links: BTreeMap<UplinkPurpose, Option<LinkId>>,
+    purposes: HashMap<LinkId, UplinkPurpose>,
     /// Links on their way.
-    tags: HashMap<u64, Purpose>,
+    tags: HashMap<u64, UplinkPurpose>,
     next_tag: u64,
 }
 
@@ -172,17 +172,17 @@ impl Uplink {
             return;
         };
         let mut wanted = BTreeSet::from([
-            Purpose::Mesh,
-            Purpose::Anywhere,
-            Purpose::Downlink,
-            Purpose::Tracking,
+            UplinkPurpose::Mesh,
+            UplinkPurpose::Anywhere,
+            UplinkPurpose::Downlink,
+            UplinkPurpose::Tracking,
         ]);
-        wanted.extend(consumed.into_iter().map(Purpose::Consumer));
-        wanted.extend(sent_to.into_iter().map(Purpose::Producer));
+        wanted.extend(consumed.into_iter().map(UplinkPurpose::Consumer));
+        wanted.extend(sent_to.into_iter().map(UplinkPurpose::Producer));
         let gone = self.links.keys().filter(|p| !wanted.contains(p));
         for purpose in gone.cloned().collect::<Vec<_>>() {
             self.detach(key, &purpose, effects);
-            if let Purpose::Producer(address) = purpose {
+            if let UplinkPurpose::Producer(address) = purpose {
                 effects.router(RouterInput::SetReachable(address, false));
             }
         }
@@ -193,7 +193,7 @@ impl Uplink {
         }
     }
 
-    fn attach(&mut self, key: ConnKey, purpose: Purpose, effects: &mut Effects) {
+    fn attach(&mut self, key: ConnKey, purpose: UplinkPurpose, effects: &mut Effects) {
         self.next_tag += 1;
         let args = Box::new(purpose.args(&self.router));
         effects.send_command(key, Command::Attach(key, self.next_tag, args));
@@ -201,7 +201,7 @@ impl Uplink {
         self.links.insert(purpose, None);
     }
 
-    fn detach(&mut self, key: ConnKey, purpose: &Purpose, effects: &mut Effects) {
+    fn detach(&mut self, key: ConnKey, purpose: &UplinkPurpose, effects: &mut Effects) {
         if let Some(Some(link)) = self.links.remove(purpose) {
             self.purposes.remove(&link);
             effects.send_command(key, Command::Detach(key, link, None));
@@ -222,7 +222,7 @@ impl Uplink {
             // It is not wanted any more.
             _ => return effects.send_command(key, Command::Detach(key, link, None)),
         };
-        if purpose == Purpose::Mesh {
+        if purpose == UplinkPurpose::Mesh {
             let message = encode(&mesh_message(mesh));
             effects.send_command(key, Command::ClientMessage(key, link, message));
         }
@@ -239,7 +239,7 @@ impl Uplink {
             return;
         };
         match purpose {
-            Purpose::Tracking | Purpose::Downlink => {
+            UplinkPurpose::Tracking | UplinkPurpose::Downlink => {
                 effects.close(key, CloseReason::NotForEdges);
             }
             purpose => {
@@ -248,7 +248,7 @@ impl Uplink {
                     ?purpose,
                     "interior router refused an AMQP link of this edge"
                 );
-                if let Purpose::Producer(address) = &purpose {
+                if let UplinkPurpose::Producer(address) = &purpose {
                     effects.router(RouterInput::SetReachable(address.clone(), false));
                 }
                 self.links.insert(purpose, None);
@@ -266,14 +266,14 @@ impl Uplink {
         effects: &mut Effects,
     ) -> bool {
         let tracking =
-            self.active == Some(key) && self.purposes.get(&link) == Some(&Purpose::Tracking);
+            self.active == Some(key) && self.purposes.get(&link) == Some(&UplinkPurpose::Tracking);
         if !tracking {
             return false;
         }
         match tracked(message) {
             // Only what was asked for.
             Some((address, reachable)) => {
-                let asked = Purpose::Producer(address.to_owned());
+                let asked = UplinkPurpose::Producer(address.to_owned());
                 if self.links.contains_key(&asked) {
                     effects.router(RouterInput::SetReachable(address.to_owned(), reachable));
                 }
@@ -298,9 +298,9 @@ impl Uplink {
         if self.active != Some(link) {
             return false;
         }
-        let own = Purpose::Producer(address.to_owned());
+        let own = UplinkPurpose::Producer(address.to_owned());
         let by = self.links.get(&own).copied().flatten();
-        let by = by.or_else(|| self.links.get(&Purpose::Anywhere).copied().flatten());
+        let by = by.or_else(|| self.links.get(&UplinkPurpose::Anywhere).copied().flatten());
         if let Some(by) = by {
             effects.send_command(link, Command::ClientMessage(link, by, message));
         }
@@ -313,7 +313,7 @@ impl Uplink {
             return None;
         }
         match self.purposes.get(&link)? {
-            Purpose::Consumer(address) => Some(address),
+            UplinkPurpose::Consumer(address) => Some(address),
             _ => None,
         }
     }

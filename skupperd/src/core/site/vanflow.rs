@@ -7,9 +7,10 @@ mod records;
 use crate::{
     amqp::message::Message,
     flows::{
-        Ending, FlowLog, News, ObservedFlow, Record as Connection, RequestRecord, Side,
+        ConnectionRecord, ConnectionSide, Ending, FlowLog, FlowUpdate, ObservedFlow, RequestRecord,
         vanflow::{
-            Attribute as A, BEACONS, Outgoing, Record, Source, Type, VanflowListeners, micros,
+            Attribute as A, BEACONS, Outgoing, Type, VanflowReceivers, VanflowRecord,
+            VanflowSource, micros,
         },
     },
 };
@@ -35,13 +36,13 @@ const MAX_OPEN: usize = 10_000;
 const LOCAL: &str = "Local";
 
 /// The last report of an open connection.
-struct Open {
+struct OpenReport {
     flow: ObservedFlow,
     bytes: (u64, u64),
 }
 
 pub(in crate::core) struct VanflowEmitter {
-    source: Source,
+    source: VanflowSource,
     /// The name of the source, as records of connections have it.
     name: Arc<str>,
     flow_log: FlowLog,
@@ -49,8 +50,8 @@ pub(in crate::core) struct VanflowEmitter {
     numbers: BTreeMap<String, (u64, Timestamp)>,
     listening: bool,
     scanned: Option<Instant>,
-    open: BTreeMap<String, Open>,
-    ending: VecDeque<(Instant, Record)>,
+    open: BTreeMap<String, OpenReport>,
+    ending: VecDeque<(Instant, VanflowRecord)>,
     /// Servers of connectors, by name.
     servers: BTreeMap<String, Vec<String>>,
     /// When the site began.
@@ -60,7 +61,7 @@ pub(in crate::core) struct VanflowEmitter {
 impl VanflowEmitter {
     pub(in crate::core) fn new(name: Arc<str>, flow_log: FlowLog) -> Self {
         Self {
-            source: Source::new(name.clone()),
+            source: VanflowSource::new(name.clone()),
             name,
             flow_log,
             numbers: BTreeMap::new(),
@@ -75,7 +76,7 @@ impl VanflowEmitter {
 
     /// Addresses that are for this source alone.
     pub(in crate::core) fn addresses(&self) -> [String; 2] {
-        [self.source.direct(), self.source.served()]
+        [self.source.direct(), self.source.service_address()]
     }
 
     /// Addresses of its messages.
@@ -96,7 +97,7 @@ impl VanflowEmitter {
             }
             return true;
         }
-        let served = address == self.source.served();
+        let served = address == self.source.service_address();
         if served && self.listening {
             self.source.take_served(message);
         }
@@ -104,14 +105,18 @@ impl VanflowEmitter {
     }
 
     /// Starts or stops to follow connections. True: records of what lasts are due.
-    pub(in crate::core) fn follow(&mut self, heard: VanflowListeners, now: Instant) -> bool {
-        let listening = heard != VanflowListeners::default();
+    pub(in crate::core) fn set_receivers(
+        &mut self,
+        receivers: VanflowReceivers,
+        now: Instant,
+    ) -> bool {
+        let listening = receivers != VanflowReceivers::default();
         if std::mem::replace(&mut self.listening, listening) != listening {
             let open = self.flow_log.listen(&self.name, listening);
             self.scanned = None;
             self.open.clear();
             for flow in open {
-                self.add_connection(flow, heard.flows, now);
+                self.add_connection(flow, receivers.flows, now);
             }
         }
         if !listening {
@@ -140,29 +145,35 @@ impl VanflowEmitter {
     }
 
     /// Replaces the records of what lasts.
-    pub(in crate::core) fn set_lasting(&mut self, all: BTreeMap<String, Record>) {
+    pub(in crate::core) fn set_lasting(&mut self, all: BTreeMap<String, VanflowRecord>) {
         self.numbers.retain(|what, _| all.contains_key(what));
-        self.source.set(all, Timestamp::now());
+        self.source.set_lasting(all, Timestamp::now());
     }
 
     /// Adds what happened to connections since the last call.
-    pub(in crate::core) fn collect(&mut self, heard: VanflowListeners, now: Instant) {
+    pub(in crate::core) fn collect(&mut self, receivers: VanflowReceivers, now: Instant) {
         if !self.listening {
             return;
         }
-        for news in self.flow_log.news(&self.name) {
+        for news in self.flow_log.take_updates(&self.name) {
             match news {
-                News::Connection(flow) => self.add_connection(flow, heard.flows, now),
-                News::Request(record) if heard.flows => self.source.flow(request(&record)),
-                News::Request(_) => {}
+                FlowUpdate::Connection(flow) => self.add_connection(flow, receivers.flows, now),
+                FlowUpdate::Request(record) if receivers.flows => {
+                    self.source.push_flow(request(&record));
+                }
+                FlowUpdate::Request(_) => {}
             }
         }
         self.end_due(now);
     }
 
     /// The messages that are due.
-    pub(in crate::core) fn poll(&mut self, heard: VanflowListeners, now: Instant) -> Vec<Outgoing> {
-        self.source.poll(heard, now, Timestamp::now())
+    pub(in crate::core) fn poll(
+        &mut self,
+        receivers: VanflowReceivers,
+        now: Instant,
+    ) -> Vec<Outgoing> {
+        self.source.poll(receivers, now, Timestamp::now())
     }
 
     /// The site is gone: nothing more is kept for it.
@@ -170,7 +181,7 @@ impl VanflowEmitter {
         drop(self.flow_log.listen(&self.name, false));
     }
 
-    fn number(&mut self, what: &str) -> (u64, Timestamp) {
+    fn number_of(&mut self, what: &str) -> (u64, Timestamp) {
         let flow_log = &self.flow_log;
         let fresh = || (flow_log.new_number(), Timestamp::now());
         *self.numbers.entry(what.to_owned()).or_insert_with(fresh)
@@ -178,14 +189,14 @@ impl VanflowEmitter {
 
     /// The identity of something that has a record.
     pub(in crate::core) fn identity(&mut self, what: &str) -> String {
-        let (n, _) = self.number(what);
+        let (n, _) = self.number_of(what);
         self.source.identity(n)
     }
 
     /// A record of something that lasts, below the router.
-    fn lasting(&mut self, kind: Type, what: &str) -> Record {
-        let (n, since) = self.number(what);
-        Record::new(kind, self.source.identity(n))
+    fn lasting_record(&mut self, kind: Type, what: &str) -> VanflowRecord {
+        let (n, since) = self.number_of(what);
+        VanflowRecord::new(kind, self.source.identity(n))
             .text(A::Parent, &self.source.identity(0))
             .number(A::StartTime, micros(since))
     }
@@ -205,12 +216,12 @@ impl VanflowEmitter {
     }
 
     /// The record of a connection of a listener here.
-    fn connection(&mut self, connection: &Connection) -> Record {
+    fn connection(&mut self, connection: &ConnectionRecord) -> VanflowRecord {
         let what = listener(&connection.entity, &connection.routing_key);
         let client = connection.client.map(|c| c.to_string());
         let served = &connection.server;
         let passed = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let mut record = Record::new(Type::Connection, &*connection.id)
+        let mut record = VanflowRecord::new(Type::Connection, &*connection.id)
             .text(A::Parent, &self.identity(&what))
             .number(A::StartTime, micros(connection.start))
             .number(A::Octets, connection.sent)
@@ -233,7 +244,7 @@ impl VanflowEmitter {
     }
 
     /// Reports to the source of a client's listener how it is served here.
-    fn serves(&mut self, connection: &Connection) {
+    fn report_served(&mut self, connection: &ConnectionRecord) {
         let served = &connection.server;
         let Some((source, _)) = connection.peer_id.split_once(':') else {
             return;
@@ -246,7 +257,7 @@ impl VanflowEmitter {
             [] => LOCAL.to_owned(),
             trace => trace.join("|"),
         };
-        let record = Record::new(Type::Connection, &*connection.peer_id)
+        let record = VanflowRecord::new(Type::Connection, &*connection.peer_id)
             .text(A::Trace, &trace)
             .text(A::Connector, &here)
             .maybe(A::ProcessLatency, latency.map(|l| l.as_micros() as u64))
@@ -257,14 +268,14 @@ impl VanflowEmitter {
             }
             _ => record,
         };
-        self.source.serves(source, record);
+        self.source.report_served(source, record);
     }
 
     fn add_connection(&mut self, flow: ObservedFlow, flows: bool, now: Instant) {
         let record = flow.record();
-        if record.side == Side::Connector {
+        if record.side == ConnectionSide::Connector {
             if !record.server.connector.is_empty() {
-                self.serves(&record);
+                self.report_served(&record);
             }
             return;
         }
@@ -277,10 +288,10 @@ impl VanflowEmitter {
             self.ending.push_back((now, report));
             return;
         }
-        self.source.flow(report);
+        self.source.push_flow(report);
         if self.open.len() < MAX_OPEN {
             let bytes = (record.sent, record.received);
-            self.open.insert(record.id, Open { flow, bytes });
+            self.open.insert(record.id, OpenReport { flow, bytes });
         }
     }
 
@@ -290,7 +301,7 @@ impl VanflowEmitter {
         while self.ending.len() > MAX_WAITING || self.ending.front().is_some_and(|(at, _)| due(*at))
         {
             if let Some((_, record)) = self.ending.pop_front() {
-                self.source.flow(record);
+                self.source.push_flow(record);
             }
         }
     }
@@ -308,17 +319,17 @@ impl VanflowEmitter {
         }
         for record in news {
             let report = self.connection(&record);
-            self.source.flow(report);
+            self.source.push_flow(report);
         }
     }
 }
 
-fn request(record: &RequestRecord) -> Record {
+fn request(record: &RequestRecord) -> VanflowRecord {
     let exchange = &record.exchange;
     let micros_of = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let stream = (exchange.stream != 0).then_some(u64::from(exchange.stream));
     let status = exchange.status.map(|status| status.to_string());
-    Record::new(Type::Request, &*record.id)
+    VanflowRecord::new(Type::Request, &*record.id)
         .text(A::Parent, &record.connection.id)
         .number(A::StartTime, micros(record.start))
         .number(A::EndTime, micros(record.end))

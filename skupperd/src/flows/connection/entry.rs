@@ -1,7 +1,7 @@
 //! The record of a connection, as the worker that carries it writes it.
 
-use super::{Ending, Flow, FlowSide, Side};
-use crate::flows::{Exchange, FlowLog, ObserveError, Service, ServiceKey, SiteName, add};
+use super::{ConnectionSide, Ending, FlowState, ServerInfo};
+use crate::flows::{Exchange, FlowLog, ServiceCounters, ServiceKey, SiteName, StopReason, add};
 use jiff::Timestamp;
 use std::{
     cell::{Cell, OnceCell},
@@ -13,18 +13,23 @@ use std::{
 
 /// A connection at the worker that carries it. Dropping it ends the record.
 #[derive(Debug)]
-pub struct Entry {
+pub struct FlowWriter {
     flow_log: FlowLog,
     worker: usize,
     n: u64,
-    flow: Arc<Flow>,
-    service: OnceCell<Arc<Service>>,
+    flow: Arc<FlowState>,
+    service: OnceCell<Arc<ServiceCounters>>,
     ending: Cell<Option<Ending>>,
     finished: Cell<bool>,
 }
 
-impl Entry {
-    pub(in crate::flows) fn new(flow_log: FlowLog, worker: usize, n: u64, flow: Arc<Flow>) -> Self {
+impl FlowWriter {
+    pub(in crate::flows) fn new(
+        flow_log: FlowLog,
+        worker: usize,
+        n: u64,
+        flow: Arc<FlowState>,
+    ) -> Self {
         Self {
             flow_log,
             worker,
@@ -41,17 +46,23 @@ impl Entry {
     }
 
     /// Counts bytes that were read from the socket.
-    pub fn read(&self, n: usize) {
-        self.moved(&self.flow.read, |s| &s.read, Side::Connector, n);
+    pub fn add_read(&self, n: usize) {
+        self.add_bytes(&self.flow.read, |s| &s.read, ConnectionSide::Connector, n);
     }
 
     /// Counts bytes that were written to the socket.
-    pub fn wrote(&self, n: usize) {
-        self.moved(&self.flow.wrote, |s| &s.wrote, Side::Listener, n);
+    pub fn add_written(&self, n: usize) {
+        self.add_bytes(&self.flow.wrote, |s| &s.wrote, ConnectionSide::Listener, n);
     }
 
     /// `answers`: the side at which these bytes are the server's.
-    fn moved(&self, cell: &AtomicU64, of: fn(&Service) -> &AtomicU64, answers: Side, n: usize) {
+    fn add_bytes(
+        &self,
+        cell: &AtomicU64,
+        of: fn(&ServiceCounters) -> &AtomicU64,
+        answers: ConnectionSide,
+        n: usize,
+    ) {
         if n == 0 {
             return;
         }
@@ -65,12 +76,12 @@ impl Entry {
     }
 
     /// Records the routing key that a server is chosen by.
-    pub fn tries(&self, routing_key: &Arc<str>) {
+    pub fn set_routing_key(&self, routing_key: &Arc<str>) {
         self.flow
             .with(|detail| detail.routing_key = routing_key.clone());
     }
 
-    pub fn set_server(&self, server: FlowSide) {
+    pub fn set_server(&self, server: ServerInfo) {
         self.flow.mark(&self.flow.opened);
         let there = server.site.clone();
         let routing_key = self.flow.with(|detail| {
@@ -78,7 +89,7 @@ impl Entry {
             detail.routing_key.clone()
         });
         self.count(routing_key, there);
-        self.flow_log.known(self.worker, &self.flow);
+        self.flow_log.publish(self.worker, &self.flow);
     }
 
     fn count(&self, routing_key: Arc<str>, there: SiteName) {
@@ -108,13 +119,13 @@ impl Entry {
     }
 
     /// Records the end of observation.
-    pub fn unseen(&self, reason: ObserveError) {
+    pub fn count_unobserved(&self, reason: StopReason) {
         tracing::debug!(
             id = self.flow.id,
             reason = reason.as_str(),
             "stopped observing requests"
         );
-        self.flow_log.unseen(reason);
+        self.flow_log.count_unobserved(reason);
     }
 
     /// A connection without a server is counted for its routing key alone.
@@ -135,16 +146,16 @@ impl Entry {
     /// The program at the socket of this host has reset it.
     pub fn reset_here(&self) {
         self.end(match self.flow.begin.side {
-            Side::Listener => Ending::ResetByClient,
-            Side::Connector => Ending::ResetByServer,
+            ConnectionSide::Listener => Ending::ResetByClient,
+            ConnectionSide::Connector => Ending::ResetByServer,
         });
     }
 
     /// The other end has reset it.
     pub fn reset_there(&self) {
         self.end(match self.flow.begin.side {
-            Side::Listener => Ending::ResetByServer,
-            Side::Connector => Ending::ResetByClient,
+            ConnectionSide::Listener => Ending::ResetByServer,
+            ConnectionSide::Connector => Ending::ResetByClient,
         });
     }
 
@@ -168,7 +179,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for FlowWriter {
     fn drop(&mut self) {
         self.finish();
     }

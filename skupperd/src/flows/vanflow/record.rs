@@ -70,7 +70,7 @@ pub(crate) enum Attribute {
 
 /// A record, or what has changed of one.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Record {
+pub(crate) struct VanflowRecord {
     pub(super) kind: Type,
     pub(super) identity: Arc<str>,
     pub(super) attributes: BTreeMap<Attribute, Value>,
@@ -81,7 +81,7 @@ pub(crate) fn micros(time: Timestamp) -> u64 {
     u64::try_from(time.as_microsecond()).unwrap_or(0)
 }
 
-impl Record {
+impl VanflowRecord {
     pub(crate) fn new(kind: Type, identity: impl Into<Arc<str>>) -> Self {
         Self {
             kind,

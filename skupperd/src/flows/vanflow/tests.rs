@@ -1,7 +1,7 @@
 use crate::flows::vanflow::{record::TEXT, *};
 use bytes::BytesMut;
 
-fn all(records: &[(&str, Record)]) -> BTreeMap<String, Record> {
+fn all(records: &[(&str, VanflowRecord)]) -> BTreeMap<String, VanflowRecord> {
     let named = records
         .iter()
         .map(|(name, r)| ((*name).to_owned(), r.clone()));
@@ -30,19 +30,19 @@ fn attribute(record: &Value, attribute: Attribute) -> Option<&Value> {
     found.map(|(_, value)| value)
 }
 
-const EVERYTHING: VanflowListeners = VanflowListeners {
+const EVERYTHING: VanflowReceivers = VanflowReceivers {
     beacons: true,
     records: true,
     flows: true,
 };
 
-fn router(name: &str) -> Record {
-    Record::new(Type::Router, "Ab1xY:0").text(Attribute::Name, name)
+fn router(name: &str) -> VanflowRecord {
+    VanflowRecord::new(Type::Router, "Ab1xY:0").text(Attribute::Name, name)
 }
 
 #[test]
 fn beacons_and_heartbeats_equal_those_of_skupper_router() {
-    let mut source = Source::new("W7QJK".into());
+    let mut source = VanflowSource::new("W7QJK".into());
     let (start, at) = (
         Instant::now(),
         Timestamp::from_microsecond(1_795_220_976_506_594).unwrap(),
@@ -76,27 +76,27 @@ fn beacons_and_heartbeats_equal_those_of_skupper_router() {
     );
     // Without receivers nothing is sent, and a new receiver does not wait.
     let now = start + Duration::from_secs(100);
-    assert!(source.poll(VanflowListeners::default(), now, at).is_empty());
+    assert!(source.poll(VanflowReceivers::default(), now, at).is_empty());
     assert_eq!(source.poll(EVERYTHING, now, at).len(), 2);
 }
 
 #[test]
 fn only_changes_are_sent_until_all_records_are_requested() {
-    let mut source = Source::new("Ab1xY".into());
+    let mut source = VanflowSource::new("Ab1xY".into());
     let (now, at) = (
         Instant::now(),
         Timestamp::UNIX_EPOCH + Duration::from_secs(5),
     );
     drop(source.poll(EVERYTHING, now, at));
-    let link = Record::new(Type::Link, "Ab1xY:7").number(Attribute::LinkCost, 1);
-    source.set(all(&[("router", router("a")), ("link", link.clone())]), at);
+    let link = VanflowRecord::new(Type::Link, "Ab1xY:7").number(Attribute::LinkCost, 1);
+    source.set_lasting(all(&[("router", router("a")), ("link", link.clone())]), at);
     let told = records(&source.poll(EVERYTHING, now, at));
     assert_eq!((told.len(), told[0].1.len()), (1, 2));
     // The same again.
-    source.set(all(&[("router", router("a")), ("link", link.clone())]), at);
+    source.set_lasting(all(&[("router", router("a")), ("link", link.clone())]), at);
     assert!(source.poll(EVERYTHING, now, at).is_empty());
     // One attribute, and one that is gone.
-    source.set(all(&[("router", router("b"))]), at);
+    source.set_lasting(all(&[("router", router("b"))]), at);
     let told = records(&source.poll(EVERYTHING, now, at));
     let [news, over] = &told[0].1[..] else {
         panic!("{told:?}")
@@ -111,21 +111,24 @@ fn only_changes_are_sent_until_all_records_are_requested() {
         Some(&Value::Ulong(5_000_000))
     );
     source.flush();
-    source.set(all(&[("router", router("b"))]), at);
+    source.set_lasting(all(&[("router", router("b"))]), at);
     assert_eq!(records(&source.poll(EVERYTHING, now, at))[0].1.len(), 1);
 }
 
 #[test]
 fn queue_and_burst_are_bounded() {
-    let mut source = Source::new("Ab1xY".into());
+    let mut source = VanflowSource::new("Ab1xY".into());
     let (now, at) = (Instant::now(), Timestamp::UNIX_EPOCH);
     drop(source.poll(EVERYTHING, now, at));
     for n in 0..20_000 {
-        source.flow(Record::new(Type::Connection, source.identity(n)));
-        source.serves(&format!("s{n}"), Record::new(Type::Connection, "x:1"));
+        source.push_flow(VanflowRecord::new(Type::Connection, source.identity(n)));
+        source.report_served(
+            &format!("s{n}"),
+            VanflowRecord::new(Type::Connection, "x:1"),
+        );
     }
     assert_eq!(
-        (source.flows.len(), source.elsewhere.len()),
+        (source.flows.len(), source.for_other_sources.len()),
         (WAITING, WAITING)
     );
     let out = source.poll(EVERYTHING, now, at);
@@ -133,24 +136,26 @@ fn queue_and_burst_are_bounded() {
     assert_eq!(flows.count(), BURST);
     // Names that are none are not sent to.
     for name in ["", "a:b", "a b", &"x".repeat(40)] {
-        source.serves(name, Record::new(Type::Connection, "x:1"));
+        source.report_served(name, VanflowRecord::new(Type::Connection, "x:1"));
     }
-    assert!(source.elsewhere.is_empty());
+    assert!(source.for_other_sources.is_empty());
 }
 
 #[test]
 fn only_reports_about_own_clients_are_passed_on() {
-    let mut source = Source::new("Ab1xY".into());
+    let mut source = VanflowSource::new("Ab1xY".into());
     let (now, at) = (Instant::now(), Timestamp::UNIX_EPOCH);
     drop(source.poll(EVERYTHING, now, at));
-    let good = Record::new(Type::Connection, "Ab1xY:9")
+    let good = VanflowRecord::new(Type::Connection, "Ab1xY:9")
         .text(Attribute::Connector, "other:3")
         .text(Attribute::ProxyHost, &"long ".repeat(1000))
         .number(Attribute::ProcessLatency, 12);
     let mut strange = good.clone();
     strange.identity = "Cd2zZ:9".into();
-    let router = Record::new(Type::Router, "Ab1xY:0").text(Attribute::Name, "mine");
-    let mut list: Vec<Value> = [&good, &strange, &router].map(Record::value).to_vec();
+    let router = VanflowRecord::new(Type::Router, "Ab1xY:0").text(Attribute::Name, "mine");
+    let mut list: Vec<Value> = [&good, &strange, &router]
+        .map(VanflowRecord::value)
+        .to_vec();
     list.extend([Value::Null, Value::Map(vec![]), Value::from("x")]);
     let message = |body| Message {
         body,

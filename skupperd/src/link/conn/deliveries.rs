@@ -2,24 +2,24 @@
 //!
 //! Bookkeeping only: acknowledgements and outcomes are sent by [`super::incoming`].
 
-use super::{InStream, Outcome, stream_end::End};
+use super::{DeliveryOutcome, InStream, stream_end::End};
 use crate::amqp::connection::{DeliveryId, LinkId};
 use crate::link::flow_window::ReceiveWindow;
 use bytes::{Bytes, BytesMut};
 
 /// The delivery under way on a link that we receive on.
 #[derive(Default)]
-enum IncomingLink {
+enum LinkReceiveState {
     /// Between deliveries.
     #[default]
     Idle,
     Head(Head),
-    Stream(Stream),
+    Stream(IncomingStreamState),
     /// The rest of a discarded delivery. Settled when it is complete: Skupper's router never
     /// sends the end of a delivery that was settled before, and its link stays blocked.
     Discard {
         delivery: DeliveryId,
-        outcome: Outcome,
+        outcome: DeliveryOutcome,
     },
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Head {
     copy: BytesMut,
 }
 
-struct Stream {
+struct IncomingStreamState {
     end: End,
     delivery: DeliveryId,
     /// Its last transfer has come.
@@ -45,20 +45,20 @@ struct Stream {
 }
 
 /// Where the payload of a transfer belongs.
-pub(crate) enum Recipient {
+pub(crate) enum PayloadTarget {
     End(End),
     /// Discarded: the sender ignored the window of the stream.
     Overrun(End),
     /// The head is completed first.
     Head(Head),
     /// Discarded: the rest of a refused delivery.
-    Nobody,
+    Discard,
 }
 
 /// The incoming deliveries of a connection.
 #[derive(Default)]
 pub(crate) struct IncomingDeliveries {
-    links: Vec<IncomingLink>,
+    links: Vec<LinkReceiveState>,
     streams: usize,
     /// Bytes of heads and messages that are not complete.
     incomplete: usize,
@@ -103,10 +103,10 @@ impl Head {
 }
 
 impl IncomingDeliveries {
-    fn slot(&mut self, link: LinkId) -> &mut IncomingLink {
+    fn slot(&mut self, link: LinkId) -> &mut LinkReceiveState {
         let index = link.index();
         if self.links.len() <= index {
-            self.links.resize_with(index + 1, IncomingLink::default);
+            self.links.resize_with(index + 1, LinkReceiveState::default);
         }
         &mut self.links[index]
     }
@@ -118,7 +118,7 @@ impl IncomingDeliveries {
     /// No delivery is under way on a link.
     pub(super) fn is_idle(&self, link: LinkId) -> bool {
         let link = self.links.get(link.index());
-        matches!(link, None | Some(IncomingLink::Idle))
+        matches!(link, None | Some(LinkReceiveState::Idle))
     }
 
     /// A link that we receive on was attached.
@@ -135,9 +135,9 @@ impl IncomingDeliveries {
             copy: BytesMut::new(),
         };
         self.incomplete += head.cost();
-        let previous = std::mem::replace(self.slot(stream.link), IncomingLink::Head(head));
+        let previous = std::mem::replace(self.slot(stream.link), LinkReceiveState::Head(head));
         self.uncount(&previous);
-        if matches!(previous, IncomingLink::Stream(_)) {
+        if matches!(previous, LinkReceiveState::Stream(_)) {
             // The earlier stream is complete and only its settlement is missing, which its end does by
             // delivery and not by link.
             self.stream_over();
@@ -145,27 +145,27 @@ impl IncomingDeliveries {
     }
 
     /// Who gets the payload of a transfer, of so many bytes, which may be the last of its delivery.
-    pub(crate) fn recipient(&mut self, link: LinkId, len: usize, last: bool) -> Recipient {
+    pub(crate) fn recipient(&mut self, link: LinkId, len: usize, last: bool) -> PayloadTarget {
         let slot = self.slot(link);
         match slot {
-            IncomingLink::Stream(stream) => {
+            LinkReceiveState::Stream(stream) => {
                 stream.complete |= last;
                 let end = stream.end.clone();
                 if stream.window.receive(len) {
-                    Recipient::End(end)
+                    PayloadTarget::End(end)
                 } else {
-                    Recipient::Overrun(end)
+                    PayloadTarget::Overrun(end)
                 }
             }
-            IncomingLink::Head(_) => {
+            LinkReceiveState::Head(_) => {
                 let taken = std::mem::take(slot);
                 self.uncount(&taken);
                 match taken {
-                    IncomingLink::Head(head) => Recipient::Head(head),
-                    _ => Recipient::Nobody,
+                    LinkReceiveState::Head(head) => PayloadTarget::Head(head),
+                    _ => PayloadTarget::Discard,
                 }
             }
-            IncomingLink::Discard { .. } | IncomingLink::Idle => Recipient::Nobody,
+            LinkReceiveState::Discard { .. } | LinkReceiveState::Idle => PayloadTarget::Discard,
         }
     }
 
@@ -173,7 +173,7 @@ impl IncomingDeliveries {
     pub(crate) fn await_more(&mut self, link: LinkId, mut head: Head) {
         head.keep();
         self.incomplete += head.cost();
-        *self.slot(link) = IncomingLink::Head(head);
+        *self.slot(link) = LinkReceiveState::Head(head);
     }
 
     /// Bytes of heads and messages that are not complete.
@@ -183,7 +183,7 @@ impl IncomingDeliveries {
 
     /// Tells the sender of a stream how many bytes were passed on in total.
     pub(super) fn acknowledge(&mut self, stream: InStream, offset: u64) {
-        if let IncomingLink::Stream(s) = self.slot(stream.link)
+        if let LinkReceiveState::Stream(s) = self.slot(stream.link)
             && s.delivery == stream.delivery
         {
             s.window.acknowledge(offset);
@@ -196,7 +196,7 @@ impl IncomingDeliveries {
         let mut window = ReceiveWindow::default();
         // A frame is below any window.
         window.receive(len);
-        *self.slot(stream.link) = IncomingLink::Stream(Stream {
+        *self.slot(stream.link) = LinkReceiveState::Stream(IncomingStreamState {
             end,
             delivery: stream.delivery,
             complete,
@@ -208,33 +208,33 @@ impl IncomingDeliveries {
     pub(super) fn settle(&mut self, stream: InStream) -> Option<bool> {
         let slot = self.slot(stream.link);
         match slot {
-            IncomingLink::Stream(s) if s.delivery == stream.delivery => {
+            LinkReceiveState::Stream(s) if s.delivery == stream.delivery => {
                 let complete = s.complete;
-                *slot = IncomingLink::Idle;
+                *slot = LinkReceiveState::Idle;
                 self.stream_over();
                 Some(complete)
             }
-            IncomingLink::Discard { delivery, .. } if *delivery == stream.delivery => None,
+            LinkReceiveState::Discard { delivery, .. } if *delivery == stream.delivery => None,
             // By delivery, not by link: the peer has begun the next one on the link already.
             _ => Some(true),
         }
     }
 
     /// Discards the rest of a delivery.
-    pub(super) fn discard(&mut self, stream: InStream, outcome: Outcome) {
-        *self.slot(stream.link) = IncomingLink::Discard {
+    pub(super) fn discard(&mut self, stream: InStream, outcome: DeliveryOutcome) {
+        *self.slot(stream.link) = LinkReceiveState::Discard {
             delivery: stream.delivery,
             outcome,
         };
     }
 
     /// A discarded delivery is complete: it can be settled.
-    pub(super) fn take_discarded(&mut self, link: LinkId) -> Option<(InStream, Outcome)> {
+    pub(super) fn take_discarded(&mut self, link: LinkId) -> Option<(InStream, DeliveryOutcome)> {
         let slot = self.slot(link);
-        let IncomingLink::Discard { delivery, outcome } = *slot else {
+        let LinkReceiveState::Discard { delivery, outcome } = *slot else {
             return None;
         };
-        *slot = IncomingLink::Idle;
+        *slot = LinkReceiveState::Idle;
         Some((InStream { link, delivery }, outcome))
     }
 
@@ -243,7 +243,7 @@ impl IncomingDeliveries {
         let previous = std::mem::take(self.slot(link));
         self.uncount(&previous);
         match previous {
-            IncomingLink::Stream(stream) => {
+            LinkReceiveState::Stream(stream) => {
                 self.stream_over();
                 Some(stream.end)
             }
@@ -251,8 +251,8 @@ impl IncomingDeliveries {
         }
     }
 
-    fn uncount(&mut self, previous: &IncomingLink) {
-        if let IncomingLink::Head(head) = previous {
+    fn uncount(&mut self, previous: &LinkReceiveState) {
+        if let LinkReceiveState::Head(head) = previous {
             self.incomplete -= head.cost();
         }
     }
@@ -261,7 +261,7 @@ impl IncomingDeliveries {
     pub(super) fn take_ends(&mut self) -> Vec<End> {
         let mut ends = Vec::new();
         for link in std::mem::take(&mut self.links) {
-            if let IncomingLink::Stream(stream) = link {
+            if let LinkReceiveState::Stream(stream) = link {
                 ends.push(stream.end);
             }
         }

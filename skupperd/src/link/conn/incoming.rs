@@ -1,6 +1,6 @@
 //! Incoming streams of this connection: acknowledgement and settlement.
 
-use super::{ConnectionState, InStream, Outcome};
+use super::{ConnectionState, DeliveryOutcome, InStream};
 use crate::amqp::{connection::LinkId, performative::DeliveryState};
 
 impl ConnectionState {
@@ -16,14 +16,14 @@ impl ConnectionState {
     }
 
     /// Ends an incoming delivery: settles it, now or when the rest of it has come and been dropped.
-    pub fn settle(&mut self, stream: InStream, outcome: Outcome) {
+    pub fn settle(&mut self, stream: InStream, outcome: DeliveryOutcome) {
         if let Some(complete) = self.deliveries.settle(stream) {
             self.refuse(stream, outcome, complete);
         }
     }
 
     /// Ends a delivery that is no stream, or no longer one.
-    pub(crate) fn refuse(&mut self, stream: InStream, outcome: Outcome, complete: bool) {
+    pub(crate) fn refuse(&mut self, stream: InStream, outcome: DeliveryOutcome, complete: bool) {
         if !complete {
             self.deliveries.discard(stream, outcome);
         }

@@ -1,7 +1,7 @@
 //! Streams that leave on this connection: links from the pool, transfers, outcomes.
 
 use super::{
-    ConnectionState, OutStream, Outcome, SendOutcome,
+    ConnectionState, DeliveryOutcome, OutStream, SendOutcome,
     stream_end::{End, StreamEvent},
 };
 use crate::amqp::{
@@ -124,7 +124,7 @@ impl ConnectionState {
         self.wire.out().put(&header[..n]);
         self.wire.out().put(payload);
         self.amqp.transfer_sent(stream.link, !more || aborted);
-        self.kick();
+        self.wake_driver();
     }
 
     /// Sends what `read` puts into the given pieces, up to `max` bytes and as many as streams of this
@@ -162,7 +162,7 @@ impl ConnectionState {
             Ok(n) => {
                 buf.commit(mark, n);
                 self.amqp.transfer_sent(stream.link, false);
-                self.kick();
+                self.wake_driver();
                 Ok(SendOutcome::Bytes(n))
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -246,13 +246,13 @@ impl ConnectionState {
                 if !settled {
                     return;
                 }
-                Outcome::Accepted
+                DeliveryOutcome::Accepted
             }
-            Some(DeliveryState::Accepted) => Outcome::Accepted,
-            Some(DeliveryState::Released) => Outcome::Released,
-            Some(DeliveryState::Modified { .. }) => Outcome::Modified,
-            Some(DeliveryState::Rejected(_)) => Outcome::Rejected,
-            None if settled => Outcome::Accepted,
+            Some(DeliveryState::Accepted) => DeliveryOutcome::Accepted,
+            Some(DeliveryState::Released) => DeliveryOutcome::Released,
+            Some(DeliveryState::Modified { .. }) => DeliveryOutcome::Modified,
+            Some(DeliveryState::Rejected(_)) => DeliveryOutcome::Rejected,
+            None if settled => DeliveryOutcome::Accepted,
             None => return,
         };
         let ended = self.stream_links.settle(stream);

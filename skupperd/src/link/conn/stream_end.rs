@@ -2,10 +2,10 @@
 //!
 //! A connection tells an end what happens, one [`StreamEvent`] at a time, while its own state is
 //! borrowed. An end therefore never touches a connection in [`StreamEnd::event`]: it asks for
-//! [`Effects`], which the driver of the connection carries out once the end has returned. Other callers
-//! of an end carry them out with [`Effects::carry_out`].
+//! [`StreamEffects`], which the driver of the connection carries out once the end has returned. Other callers
+//! of an end carry them out with [`StreamEffects::carry_out`].
 
-use super::{ConnectionState, InStream, LinkConnection, OutStream, Outcome};
+use super::{ConnectionState, DeliveryOutcome, InStream, LinkConnection, OutStream};
 use bytes::Bytes;
 use std::{collections::VecDeque, rc::Rc};
 
@@ -22,8 +22,8 @@ pub enum StreamEvent<'a> {
     /// The receiver of the outgoing stream has passed on so many bytes in all.
     Acknowledged(u64),
     /// The receiver of the outgoing stream is done with it.
-    Settled(Outcome),
-    /// The end can send on this connection: it has asked with [`Effects::send`] or
+    Settled(DeliveryOutcome),
+    /// The end can send on this connection: it has asked with [`StreamEffects::send`] or
     /// [`ConnectionState::wait_writable`].
     Writable(&'a mut ConnectionState),
     /// A connection that the stream was on is gone.
@@ -33,7 +33,7 @@ pub enum StreamEvent<'a> {
 /// What a stream ends in: a TCP socket, another link, another worker.
 pub trait StreamEnd {
     /// Handles an event; what is to be done on connections goes into `effects`.
-    fn event(&self, event: StreamEvent<'_>, effects: &mut Effects);
+    fn event(&self, event: StreamEvent<'_>, effects: &mut StreamEffects);
 }
 
 /// An end as connections hold it.
@@ -45,10 +45,10 @@ pub enum StreamReply {
     /// So many bytes have been passed on in all.
     Ack(u64),
     /// The receiver is done.
-    Outcome(Outcome),
+    Outcome(DeliveryOutcome),
 }
 
-enum Effect {
+enum StreamEffect {
     Reply(Rc<LinkConnection>, InStream, StreamReply),
     Send(Rc<LinkConnection>, End),
     Abort(Rc<LinkConnection>, OutStream),
@@ -56,26 +56,27 @@ enum Effect {
 
 /// What ends want done on connections, in order.
 #[derive(Default)]
-pub struct Effects(VecDeque<Effect>);
+pub struct StreamEffects(VecDeque<StreamEffect>);
 
-impl Effects {
+impl StreamEffects {
     /// Tells the sender of an incoming stream.
     pub fn reply(&mut self, conn: &Rc<LinkConnection>, stream: InStream, reply: StreamReply) {
-        self.0.push_back(Effect::Reply(conn.clone(), stream, reply));
+        self.0
+            .push_back(StreamEffect::Reply(conn.clone(), stream, reply));
     }
 
     /// Lets `end` send on this connection, by a [`StreamEvent::Writable`].
     pub fn send(&mut self, conn: &Rc<LinkConnection>, end: End) {
-        self.0.push_back(Effect::Send(conn.clone(), end));
+        self.0.push_back(StreamEffect::Send(conn.clone(), end));
     }
 
     /// Gives an outgoing stream up.
     pub fn abort(&mut self, conn: &Rc<LinkConnection>, stream: OutStream) {
-        self.0.push_back(Effect::Abort(conn.clone(), stream));
+        self.0.push_back(StreamEffect::Abort(conn.clone(), stream));
     }
 
     /// Puts older effects before these.
-    pub(crate) fn put_before(&mut self, mut older: Effects) {
+    pub(crate) fn put_before(&mut self, mut older: StreamEffects) {
         older.0.append(&mut self.0);
         *self = older;
     }
@@ -88,8 +89,9 @@ impl Effects {
     /// whose task is running; no other may be borrowed.
     pub(crate) fn carry_out(&mut self, mut current: Option<&mut ConnectionState>) {
         while let Some(effect) = self.0.pop_front() {
-            let (Effect::Reply(conn, ..) | Effect::Send(conn, _) | Effect::Abort(conn, _)) =
-                &effect;
+            let (StreamEffect::Reply(conn, ..)
+            | StreamEffect::Send(conn, _)
+            | StreamEffect::Abort(conn, _)) = &effect;
             let conn = conn.clone();
             if !conn.is_open() {
                 continue;
@@ -101,21 +103,21 @@ impl Effects {
         }
     }
 
-    fn apply(&mut self, effect: Effect, state: &mut ConnectionState) {
+    fn apply(&mut self, effect: StreamEffect, state: &mut ConnectionState) {
         match effect {
-            Effect::Reply(_, stream, StreamReply::Ack(offset)) => state.ack(stream, offset),
-            Effect::Reply(_, stream, StreamReply::Outcome(outcome)) => {
+            StreamEffect::Reply(_, stream, StreamReply::Ack(offset)) => state.ack(stream, offset),
+            StreamEffect::Reply(_, stream, StreamReply::Outcome(outcome)) => {
                 state.settle(stream, outcome);
             }
-            Effect::Send(_, end) => end.event(StreamEvent::Writable(state), self),
-            Effect::Abort(_, stream) => state.abort(stream),
+            StreamEffect::Send(_, end) => end.event(StreamEvent::Writable(state), self),
+            StreamEffect::Abort(_, stream) => state.abort(stream),
         }
     }
 }
 
 /// Gives an end an event outside of a connection's task.
 pub(crate) fn deliver(end: &dyn StreamEnd, event: StreamEvent<'_>) {
-    let mut effects = Effects::default();
+    let mut effects = StreamEffects::default();
     end.event(event, &mut effects);
     effects.carry_out(None);
 }

@@ -3,8 +3,8 @@
 mod queueing;
 
 use super::{
-    ConnectionState, InStream, Kind, Outcome,
-    stream_end::{Effects, End, StreamEnd, StreamEvent},
+    ConnectionKind, ConnectionState, DeliveryOutcome, InStream,
+    stream_end::{End, StreamEffects, StreamEnd, StreamEvent},
 };
 use crate::{
     amqp::{
@@ -41,7 +41,7 @@ impl Pair {
         let now = Instant::now();
         let amqp = Connection::new(Config::new("ours"), now);
         Self {
-            state: ConnectionState::new(1, Kind::Data, amqp, wire),
+            state: ConnectionState::new(1, ConnectionKind::Data, amqp, wire),
             socket: socket.expect("a connection"),
             peer: Connection::new(Config::new("peer"), now),
         }
@@ -141,7 +141,7 @@ fn disposition(_: &mut Connection, event: Event) -> Option<(bool, Option<Deliver
 struct NullEnd;
 
 impl StreamEnd for NullEnd {
-    fn event(&self, _: StreamEvent<'_>, _: &mut Effects) {}
+    fn event(&self, _: StreamEvent<'_>, _: &mut StreamEffects) {}
 }
 
 fn modified(state: Option<&DeliveryState>) -> bool {
@@ -157,8 +157,8 @@ async fn an_incomplete_delivery_is_settled_when_its_end_has_come() {
     let end: End = Rc::new(NullEnd);
     pair.state.deliveries.start_stream(stream, end, 0, false);
     assert_eq!(pair.state.streams(), 1);
-    pair.state.settle(stream, Outcome::Modified);
-    pair.state.settle(stream, Outcome::Released);
+    pair.state.settle(stream, DeliveryOutcome::Modified);
+    pair.state.settle(stream, DeliveryOutcome::Released);
     let (settled, state) = pair.carry_out(disposition).await;
     assert!(!settled && modified(state.as_ref()), "{settled} {state:?}");
     assert_eq!(pair.state.streams(), 0);
@@ -174,7 +174,7 @@ async fn an_incomplete_delivery_is_settled_when_its_end_has_come() {
 async fn a_refused_delivery_is_settled_at_once_only_when_it_is_complete() {
     let mut pair = Pair::new();
     let (link, stream) = pair.delivery().await;
-    pair.state.refuse(stream, Outcome::Released, false);
+    pair.state.refuse(stream, DeliveryOutcome::Released, false);
     let (settled, _) = pair.carry_out(disposition).await;
     assert!(!settled);
     pair.transfer(link, false);

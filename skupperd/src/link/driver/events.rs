@@ -5,7 +5,9 @@ use crate::amqp::{
     message::MessageHead,
     performative::{Attach, DeliveryState, Error as AmqpError},
 };
-use crate::link::conn::{ConnectionState, InStream, LinkConnection, Outcome, stream_end::End};
+use crate::link::conn::{
+    ConnectionState, DeliveryOutcome, InStream, LinkConnection, stream_end::End,
+};
 use crate::link::{intake::IntakePermit, names::LINK_DELETED};
 use bytes::Bytes;
 use std::rc::Rc;
@@ -67,7 +69,7 @@ pub(crate) trait ConnectionEvents: 'static {
         conn: &Rc<LinkConnection>,
         stream: InStream,
         head: Box<MessageHead>,
-    ) -> Result<End, Outcome>;
+    ) -> Result<End, DeliveryOutcome>;
     /// The sender of a stream ignores its window; the stream was aborted.
     fn window_exceeded(&self, conn: &Rc<LinkConnection>);
     /// The connection is closed because of what its peer makes it hold.

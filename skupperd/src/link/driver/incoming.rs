@@ -3,7 +3,7 @@
 use super::{ConnectionEvents, Driver, MessageOrigin};
 use crate::amqp::message::{self, StreamParse};
 use crate::link::conn::{
-    ConnectionState, Head, InStream, Outcome, Recipient,
+    ConnectionState, DeliveryOutcome, Head, InStream, PayloadTarget,
     stream_end::{End, StreamEvent},
 };
 use bytes::Bytes;
@@ -29,17 +29,17 @@ impl<W: ConnectionEvents> Driver<W> {
     ) {
         let recipient = state.deliveries.recipient(stream.link, payload.len(), last);
         match recipient {
-            Recipient::End(end) => self.give(state, end, payload, last, aborted),
-            Recipient::Overrun(end) => {
+            PayloadTarget::End(end) => self.give(state, end, payload, last, aborted),
+            PayloadTarget::Overrun(end) => {
                 self.worker.window_exceeded(&self.conn);
-                state.settle(stream, Outcome::Rejected);
+                state.settle(stream, DeliveryOutcome::Rejected);
                 self.give(state, end, Bytes::new(), true, true);
             }
             // Aborted before its head was complete.
-            Recipient::Head(_) if aborted => {}
-            Recipient::Head(head) => self.head(state, stream, head, payload, last),
-            Recipient::Nobody if last => state.discarded(stream.link),
-            Recipient::Nobody => {}
+            PayloadTarget::Head(_) if aborted => {}
+            PayloadTarget::Head(head) => self.head(state, stream, head, payload, last),
+            PayloadTarget::Discard if last => state.discarded(stream.link),
+            PayloadTarget::Discard => {}
         }
     }
 
@@ -92,7 +92,7 @@ impl<W: ConnectionEvents> Driver<W> {
                     Err(outcome) => state.refuse(stream, outcome, last),
                 }
             }
-            Ok(StreamParse::Stream { .. }) => state.refuse(stream, Outcome::Rejected, last),
+            Ok(StreamParse::Stream { .. }) => state.refuse(stream, DeliveryOutcome::Rejected, last),
             // A complete delivery that is no stream is a message, with or without a body.
             Ok(StreamParse::NotStream | StreamParse::NeedMore) if last => {
                 let origin = if state.fixed.control_in == Some(stream.link) {
@@ -118,14 +118,14 @@ impl<W: ConnectionEvents> Driver<W> {
                     // of others are on it.
                     let conn = self.conn.key;
                     tracing::debug!(conn, limit, "delivery over the size limit refused");
-                    return state.refuse(stream, Outcome::Rejected, false);
+                    return state.refuse(stream, DeliveryOutcome::Rejected, false);
                 }
                 state.deliveries.await_more(stream.link, head);
                 if state.deliveries.incomplete() > MAX_INCOMPLETE {
                     state.over_budget("incomplete messages");
                 }
             }
-            _ => state.refuse(stream, Outcome::Rejected, last),
+            _ => state.refuse(stream, DeliveryOutcome::Rejected, last),
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     },
     link::{
         conn::{
-            Outcome,
-            stream_end::{Effects, StreamEnd, StreamReply},
+            DeliveryOutcome,
+            stream_end::{StreamEffects, StreamEnd, StreamReply},
         },
         flow_window::{ACK_EVERY, WINDOW},
         intake::IntakePermit,
@@ -53,7 +53,7 @@ struct Receiver {
 }
 
 impl StreamEnd for Receiver {
-    fn event(&self, event: StreamEvent<'_>, effects: &mut Effects) {
+    fn event(&self, event: StreamEvent<'_>, effects: &mut StreamEffects) {
         match event {
             StreamEvent::Payload(payload) => {
                 self.received.set(self.received.get() + payload.len());
@@ -76,7 +76,7 @@ impl ConnectionEvents for Recorder {
         conn: &Rc<LinkConnection>,
         stream: InStream,
         _head: Box<MessageHead>,
-    ) -> Result<End, Outcome> {
+    ) -> Result<End, DeliveryOutcome> {
         let end = Rc::new(Receiver {
             conn: conn.clone(),
             stream,
@@ -154,7 +154,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: ConnectionKind) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let socket = TcpStream::connect(listener.local_addr().expect("an address"));
         let socket = socket.expect("a connection");
@@ -300,7 +300,7 @@ impl Pair {
 
 #[tokio::test]
 async fn a_peer_that_ignores_the_window_loses_that_stream_and_no_other() {
-    let mut pair = Pair::new(Kind::Data);
+    let mut pair = Pair::new(ConnectionKind::Data);
     let hostile = pair.start_stream().await;
     let honest = pair.start_stream().await;
     pair.send(hostile, &vec![0; 4 * MIB]).await;
@@ -322,7 +322,7 @@ async fn a_peer_that_ignores_the_window_loses_that_stream_and_no_other() {
 
 #[tokio::test]
 async fn a_stream_that_is_acknowledged_goes_on_beyond_its_first_window() {
-    let mut pair = Pair::new(Kind::Data);
+    let mut pair = Pair::new(ConnectionKind::Data);
     pair.worker.acknowledges.set(true);
     let link = pair.start_stream().await;
     pair.send(link, &vec![0; 8 * MIB]).await;
@@ -334,7 +334,7 @@ async fn a_stream_that_is_acknowledged_goes_on_beyond_its_first_window() {
 
 #[tokio::test]
 async fn incomplete_messages_of_many_links_end_the_connection() {
-    let mut pair = Pair::new(Kind::Control);
+    let mut pair = Pair::new(ConnectionKind::Control);
     let part = vec![0x41; 3 * MIB];
     let mut begun = 0;
     while pair.end_reason.is_none() && begun < 24 {
@@ -354,7 +354,7 @@ async fn incomplete_messages_of_many_links_end_the_connection() {
 
 #[tokio::test]
 async fn a_receiver_that_gives_credit_once_and_reads_nothing_is_cut_off() {
-    let mut pair = Pair::new(Kind::Normal);
+    let mut pair = Pair::new(ConnectionKind::Normal);
     pair.attach(Role::Receiver, 1).await;
     let worker = pair.worker.clone();
     pair.until(|_| !worker.attached.borrow().is_empty()).await;

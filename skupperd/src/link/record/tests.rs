@@ -104,7 +104,7 @@ async fn key_updates_go_unnoticed() {
 async fn a_changed_bit_is_forged_and_a_record_is_taken_once() {
     let (mut a, mut b) = pair().await;
     let (a, b) = (a.session_for_test(), b.session_for_test());
-    let sealed = |session: &mut Session| {
+    let sealed = |session: &mut RecordLayer| {
         let mut record = vec![0; HEAD];
         record.extend_from_slice(b"hello");
         record.resize(HEAD + 5 + TAIL, 0);

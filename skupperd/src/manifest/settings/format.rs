@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use std::{collections::BTreeSet, str::FromStr, time::Duration};
 
 /// A format of values of type `T`.
-pub(super) struct Format<T> {
+pub(super) struct SettingFormat<T> {
     /// For people: `duration`, `port`; empty where [`Self::words`] are all that is accepted.
     pub(super) syntax: &'static str,
     /// Words that are accepted.
@@ -18,8 +18,8 @@ pub(super) struct Format<T> {
     pub(super) parse: fn(&str) -> Result<T, String>,
 }
 
-const fn format<T>(syntax: &'static str, parse: fn(&str) -> Result<T, String>) -> Format<T> {
-    Format {
+const fn format<T>(syntax: &'static str, parse: fn(&str) -> Result<T, String>) -> SettingFormat<T> {
+    SettingFormat {
         syntax,
         words: &[],
         parse,
@@ -28,7 +28,7 @@ const fn format<T>(syntax: &'static str, parse: fn(&str) -> Result<T, String>) -
 
 macro_rules! words {
     ($name:ident: $type:ty { $($word:literal => $value:expr),+ $(,)? }) => {
-        pub(super) const $name: Format<$type> = Format {
+        pub(super) const $name: SettingFormat<$type> = SettingFormat {
             syntax: "",
             words: &[$($word),+],
             parse: |text| match text {
@@ -59,34 +59,35 @@ words!(HEALTH_CHECK: HealthCheck {
     "http" => HealthCheck::Http,
 });
 
-pub(super) const HOST: Format<Host> = format("host name or IP address", |text| {
+pub(super) const HOST: SettingFormat<Host> = format("host name or IP address", |text| {
     Host::new(text).map_err(|e| format!("{text:?}: {e}"))
 });
-pub(super) const NAME: Format<Name> = format("name", |text| {
+pub(super) const NAME: SettingFormat<Name> = format("name", |text| {
     Name::new(text).map_err(|e| format!("{text:?}: {e}"))
 });
-pub(super) const PORT: Format<u16> = format("port", |text| {
+pub(super) const PORT: SettingFormat<u16> = format("port", |text| {
     port(text).ok_or_else(|| format!("{text:?} is not a port (1..65535)"))
 });
-pub(super) const COUNT: Format<u32> = format("number, 1 or more", |text| {
+pub(super) const COUNT: SettingFormat<u32> = format("number, 1 or more", |text| {
     let count = text.parse().ok().filter(|count| *count > 0);
     count.ok_or_else(|| format!("{text:?} is not a number of 1 or more"))
 });
-pub(super) const TIME: Format<Timestamp> = format("time (RFC 3339)", |text| {
+pub(super) const TIME: SettingFormat<Timestamp> = format("time (RFC 3339)", |text| {
     let time = text.parse::<Timestamp>();
     time.map_err(|_| format!("{text:?} is not a time such as 2026-01-31T12:00:00Z"))
 });
-pub(super) const DURATION: Format<Duration> =
+pub(super) const DURATION: SettingFormat<Duration> =
     format("duration", |text| duration(text, Duration::ZERO));
 /// A certificate with a shorter validity would be renewed without a pause.
-pub(super) const VALIDITY: Format<Duration> = format("duration, 3s or more", |text| {
+pub(super) const VALIDITY: SettingFormat<Duration> = format("duration, 3s or more", |text| {
     duration(text, Duration::from_secs(3))
 });
 /// Shorter intervals would put load on servers; shorter timeouts would end while a packet is sent again.
-pub(super) const DURATION_100MS: Format<Duration> = format("duration, 100ms or more", |text| {
-    duration(text, Duration::from_millis(100))
-});
-pub(super) const DATA_CONNECTIONS: Format<Option<u8>> = Format {
+pub(super) const DURATION_100MS: SettingFormat<Duration> =
+    format("duration, 100ms or more", |text| {
+        duration(text, Duration::from_millis(100))
+    });
+pub(super) const DATA_CONNECTIONS: SettingFormat<Option<u8>> = SettingFormat {
     syntax: "number, 1 to 64, or auto",
     words: &["auto"],
     parse: |text| match (text, text.parse()) {
@@ -95,42 +96,43 @@ pub(super) const DATA_CONNECTIONS: Format<Option<u8>> = Format {
         _ => Err(format!("{text:?} is neither auto nor a number of 1 to 64")),
     },
 };
-pub(super) const HOSTS: Format<Vec<Host>> =
+pub(super) const HOSTS: SettingFormat<Vec<Host>> =
     format("hosts, separated by commas or spaces", |text| {
         list(text).map(HOST.parse).collect()
     });
-pub(super) const SERIAL_NUMBERS: Format<BTreeSet<SerialNumber>> =
+pub(super) const SERIAL_NUMBERS: SettingFormat<BTreeSet<SerialNumber>> =
     format("serial numbers, separated by commas or spaces", |text| {
         let serial = |text: &str| {
             SerialNumber::parse(text).ok_or_else(|| format!("{text:?} is not a serial number"))
         };
         list(text).map(serial).collect()
     });
-pub(super) const SERVICE_PREFIX: Format<ServicePrefix> =
+pub(super) const SERVICE_PREFIX: SettingFormat<ServicePrefix> =
     format("prefix of a private range", ServicePrefix::from_str);
-pub(super) const LOG_RULES: Format<Vec<LogRule>> =
+pub(super) const LOG_RULES: SettingFormat<Vec<LogRule>> =
     format("[MODULE:]LEVEL, separated by commas", log_rules);
-pub(super) const PROTOCOLS: Format<Vec<String>> = Format {
+pub(super) const PROTOCOLS: SettingFormat<Vec<String>> = SettingFormat {
     syntax: "protocols, separated by commas, or none",
     words: &["none", "http/1.1,h2", "h2,http/1.1"],
     parse: protocols,
 };
-pub(super) const EXTRA_PORTS: Format<ExtraPorts> = Format {
+pub(super) const EXTRA_PORTS: SettingFormat<ExtraPorts> = SettingFormat {
     syntax: "ports and ranges, separated by commas, or all",
     words: &["all"],
     parse: extra_ports,
 };
-pub(super) const PREFIX: Format<IpNet> = format("prefix", prefix);
-pub(super) const NETNS: Format<Netns> = format("PATH, unit:NAME or pid:NUMBER", Netns::from_str);
-pub(super) const USERS: Format<Vec<UserRef>> =
+pub(super) const PREFIX: SettingFormat<IpNet> = format("prefix", prefix);
+pub(super) const NETNS: SettingFormat<Netns> =
+    format("PATH, unit:NAME or pid:NUMBER", Netns::from_str);
+pub(super) const USERS: SettingFormat<Vec<UserRef>> =
     format("user names or numbers, separated by commas", |text| {
         named(text)?.into_iter().map(user).collect()
     });
-pub(super) const SITES: Format<BTreeSet<Name>> =
+pub(super) const SITES: SettingFormat<BTreeSet<Name>> =
     format("site names, separated by commas", |text| {
         named(text)?.into_iter().map(NAME.parse).collect()
     });
-pub(super) const PATH: Format<String> = format("path, from /", |text| {
+pub(super) const PATH: SettingFormat<String> = format("path, from /", |text| {
     if text.starts_with('/') && text.bytes().all(|c| (33..127).contains(&c)) {
         Ok(text.to_owned())
     } else {

@@ -47,7 +47,11 @@ fn sentences(setting: &Setting) -> Vec<String> {
     let default = setting
         .default
         .map(|text| format!("; the default is `{text}`"));
-    let value = format!("Value: {}{}.", setting.takes(), default.unwrap_or_default());
+    let value = format!(
+        "Value: {}{}.",
+        setting.value_syntax(),
+        default.unwrap_or_default()
+    );
     let mut all = vec![help, value];
     let details = setting.details.split_inclusive(". ");
     all.extend(details.map(|sentence| sentence.trim_end().to_owned()));

@@ -1,7 +1,7 @@
 //! The rows: everything about each setting, in one place.
 
 use super::{
-    Invalid, Needs, Read, Setting,
+    Invalid, Read, Requires, Setting,
     format::{
         AUTO_OR_OFF, CLIENT_CERTIFICATE, COUNT, DATA_CONNECTIONS, DURATION, DURATION_100MS,
         EXTRA_PORTS, HEALTH_CHECK, HOST, HOSTS, LOG_RULES, NAME, NETNS, PATH, PORT, PREFIX,
@@ -39,8 +39,8 @@ macro_rules! row {
                 default: $default,
                 help: $help,
                 details: "",
-                of_skupper: false,
-                needs: Needs::Nothing,
+                is_skupper_setting: false,
+                requires: Requires::Nothing,
                 invalid: Invalid::Refused,
                 read: Read::$type(|settings, text| {
                     settings.$($field).+ = ($format.parse)(text)?.into();
@@ -56,7 +56,7 @@ pub const TABLE: &[Setting] = &[
     row!(SITE "router-data-connection-count" | "routerDataConnections" = DATA_CONNECTIONS
         => Site.data_connections, Some("auto"),
         "data connections of each link that the site dials; auto is one for each worker",
-        of_skupper: true,
+        is_skupper_setting: true,
         invalid: Invalid::Ignored),
     row!(SITE "router-logging" | "routerLogging" = LOG_RULES
         => Site.log_rules, None,
@@ -64,7 +64,7 @@ pub const TABLE: &[Setting] = &[
         details: "Levels are `trace`, `debug`, `info`, `notice`, `warning`, `error` and `critical`; \
             modules are `ROUTER_CORE`, `TCP_ADAPTOR` and the others of Skupper's router. The daemon \
             has one log: the setting of one site applies to all.",
-        of_skupper: true,
+        is_skupper_setting: true,
         invalid: Invalid::Ignored),
     row!(SITE "local-amqp-port" = PORT
         => Site.local_amqp_port, None,
@@ -116,19 +116,19 @@ pub const TABLE: &[Setting] = &[
         details: "Clients that can do both get what every server supports, and gRPC clients, which offer \
             only HTTP/2, get that. A client that offers none of them is served without one. A \
             connector with TLS offers the agreed protocol to its server.",
-        needs: Needs::Tls),
+        requires: Requires::Tls),
     row!(LISTENERS "client-certificate" = CLIENT_CERTIFICATE
         => Listener.client_certificate, Some("none"),
         "whether TLS clients must present a certificate of the credentials' CA",
         details: "The CA is `ca.crt` of the credentials, or `skupper-service-ca` if that issued them.",
-        needs: Needs::Tls),
+        requires: Requires::Tls),
     row!(LISTENERS "acceleration" = AUTO_OR_OFF
         => Listener.acceleration, None,
         "whether the kernel shortens the path from clients of this host; without it, the site's setting",
         details: "It has an effect for single ports of an address or of all addresses, without TLS and not \
             in another network namespace. Read ACCELERATION in skupperd(8) first: not every program \
             may use it.",
-        needs: Needs::NoTls),
+        requires: Requires::NoTls),
     row!(LISTENERS "ports" = EXTRA_PORTS
         => Listener.ports, None,
         "ports to listen on beside spec.port, such as 8000-8100,9000",
@@ -184,7 +184,7 @@ pub const TABLE: &[Setting] = &[
         "whether the kernel shortens the path to a server of this host; without it, the site's setting",
         details: "It has no effect with TLS and with Unix sockets. Read ACCELERATION in skupperd(8) first: \
             not every program may use it.",
-        needs: Needs::NoTls),
+        requires: Requires::NoTls),
     row!(CONNECTORS "allow-sites" = SITES
         => Connector.allow_sites, None,
         "sites whose clients may connect; without it, all sites",
@@ -195,11 +195,11 @@ pub const TABLE: &[Setting] = &[
     row!(LINK "proxy-configuration" = NAME
         => Link.proxy_configuration, None,
         "Secret with host, port and optional username and password of the HTTP proxy to dial through",
-        of_skupper: true),
+        is_skupper_setting: true),
 ];
 
 /// Settings that mean something to Skupper on other platforms: kind, key, and why not here.
-pub const ELSEWHERE: &[(Kind, &str, &str)] = &[
+pub const OTHER_PLATFORMS: &[(Kind, &str, &str)] = &[
     (Kind::Site, "size", "on a host"),
     (Kind::Site, "disable-anti-affinity", "on a host"),
     (

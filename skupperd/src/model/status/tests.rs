@@ -13,47 +13,50 @@ fn now() -> Timestamp {
 #[test]
 fn the_first_that_is_missing_or_false_decides() {
     use ConditionType::{Configured, Resolved, Running};
-    let summary = |draft: Draft| {
+    let summary = |draft: StatusDraft| {
         let (phase, message) = draft.summary();
         (phase, message)
     };
-    let site = || Draft::new(Kind::Site, true);
+    let site = || StatusDraft::new(Kind::Site, true);
     let pending = |text: &str| (Phase::Pending, text.to_owned());
     assert_eq!(summary(site()), pending("Not Configured"));
-    let draft = site().with(Configured, State::True);
+    let draft = site().with(Configured, ConditionState::True);
     assert_eq!(summary(draft.clone()), pending("Not Running"));
-    let draft = draft.with(Running, State::Pending(None));
+    let draft = draft.with(Running, ConditionState::Pending(None));
     assert_eq!(summary(draft.clone()), pending("Pending"));
     // A later error does not come before an earlier wait.
-    let draft = draft.with(Resolved, State::Error("port taken".to_owned()));
+    let draft = draft.with(Resolved, ConditionState::Error("port taken".to_owned()));
     assert_eq!(summary(draft.clone()), pending("Pending"));
-    let draft = draft.with(Running, State::True);
+    let draft = draft.with(Running, ConditionState::True);
     assert_eq!(
         summary(draft.clone()),
         (Phase::Error, "port taken".to_owned())
     );
-    let draft = draft.with(Resolved, State::when(true, "unused"));
+    let draft = draft.with(Resolved, ConditionState::when(true, "unused"));
     assert_eq!(summary(draft), (Phase::Ready, "OK".to_owned()));
     // Without link access nothing needs to be resolved.
-    let closed = Draft::new(Kind::Site, false).with(Configured, State::True);
-    assert_eq!(summary(closed.with(Running, State::True)).0, Phase::Ready);
+    let closed = StatusDraft::new(Kind::Site, false).with(Configured, ConditionState::True);
     assert_eq!(
-        summary(Draft::error(Kind::Link, "no")),
+        summary(closed.with(Running, ConditionState::True)).0,
+        Phase::Ready
+    );
+    assert_eq!(
+        summary(StatusDraft::error(Kind::Link, "no")),
         (Phase::Error, "no".to_owned())
     );
-    let unserved = summary(Draft::unserved(Kind::SecuredAccess));
+    let unserved = summary(StatusDraft::unserved(Kind::SecuredAccess));
     let text = "SecuredAccess has no effect on a host; it is stored unchanged";
     assert_eq!(unserved, (Phase::Ready, text.to_owned()));
 }
 
-impl Draft {
+impl StatusDraft {
     /// Of a listener that is applied, with or without a connector.
     pub(crate) fn of_listener(matched: bool) -> Self {
         Self::new(Kind::Listener, false)
-            .with(ConditionType::Configured, State::True)
+            .with(ConditionType::Configured, ConditionState::True)
             .with(
                 ConditionType::Matched,
-                State::when(matched, "No matching connectors"),
+                ConditionState::when(matched, "No matching connectors"),
             )
             .details(ListenerDetails {
                 has_matching_connector: matched,
@@ -64,7 +67,7 @@ impl Draft {
 
 #[test]
 fn statuses_have_the_form_of_skupper() {
-    let status = Draft::of_listener(false).finish(None, 2, now());
+    let status = StatusDraft::of_listener(false).finish(None, 2, now());
     let at = "2026-03-04T05:06:07Z";
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({
@@ -92,9 +95,11 @@ fn statuses_have_the_form_of_skupper() {
 
 #[test]
 fn an_unchanged_condition_keeps_its_time() {
-    let first = Draft::of_listener(false).finish(None, 1, time("2026-01-01T00:00:00Z"));
-    let second = Draft::of_listener(true).finish(Some(&first), 1, time("2026-01-02T00:00:00Z"));
-    let third = Draft::of_listener(true).finish(Some(&second), 1, time("2026-01-03T00:00:00Z"));
+    let first = StatusDraft::of_listener(false).finish(None, 1, time("2026-01-01T00:00:00Z"));
+    let second =
+        StatusDraft::of_listener(true).finish(Some(&first), 1, time("2026-01-02T00:00:00Z"));
+    let third =
+        StatusDraft::of_listener(true).finish(Some(&second), 1, time("2026-01-03T00:00:00Z"));
     let days: Vec<i8> = third
         .conditions
         .iter()
@@ -147,8 +152,8 @@ fn statuses_written_by_skupper_are_read() {
 
 #[test]
 fn kinds_without_fields_of_their_own() {
-    let status = Draft::new(Kind::Secret, false)
-        .with(ConditionType::Configured, State::True)
+    let status = StatusDraft::new(Kind::Secret, false)
+        .with(ConditionType::Configured, ConditionState::True)
         .finish(None, 1, now());
     let value = serde_json::to_value(&status).unwrap();
     let mut keys: Vec<&str> = value

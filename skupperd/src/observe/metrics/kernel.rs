@@ -1,7 +1,7 @@
 //! Metrics of what the kernel does for the daemon: steering and acceleration.
 
 use super::label::Label;
-use crate::steer::{Listing, Totals, accel::HopTotals};
+use crate::steer::{Listing, SteeringTotals, accel::HopTotals};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -19,7 +19,7 @@ struct ListenerLabels {
 pub(super) fn register_steering(
     registry: &mut Registry,
     listing: &Listing,
-    totals: Option<Totals>,
+    totals: Option<SteeringTotals>,
 ) {
     let gauge: Gauge = Gauge::default();
     gauge.set(i64::from(listing.enabled));

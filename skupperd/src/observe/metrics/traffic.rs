@@ -2,7 +2,7 @@
 //! and labels of Skupper's network observer.
 
 use super::label::Label;
-use crate::flows::{FlowLog, RequestKey, ServiceKey, Side, Totals};
+use crate::flows::{ConnectionSide, FlowLog, RequestKey, ServiceKey, ServiceTotals};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -29,8 +29,8 @@ struct TrafficLabels {
 impl TrafficLabels {
     fn of_service(key: &ServiceKey) -> Self {
         let (source, dest) = match key.side {
-            Side::Listener => (&*key.here, &key.there),
-            Side::Connector => (&key.there, &*key.here),
+            ConnectionSide::Listener => (&*key.here, &key.there),
+            ConnectionSide::Connector => (&key.there, &*key.here),
         };
         Self {
             source_site_id: (&source.id).into(),
@@ -109,7 +109,7 @@ impl TrafficFamilies {
         }
     }
 
-    fn add(&self, labels: &TrafficLabels, totals: &Totals) {
+    fn add(&self, labels: &TrafficLabels, totals: &ServiceTotals) {
         for (family, value) in [
             (&self.opened, totals.opened),
             (&self.closed, totals.closed),
@@ -149,7 +149,7 @@ pub(super) fn register(
         "Connections whose requests were not observed to the end",
         unobserved.clone(),
     );
-    for (reason, count) in flow_log.unseen_totals() {
+    for (reason, count) in flow_log.unobserved_totals() {
         let reason = reason.as_str();
         unobserved
             .get_or_create(&ReasonLabels { reason })
@@ -157,8 +157,8 @@ pub(super) fn register(
     }
     for (key, totals) in flow_log.services() {
         let families = match key.side {
-            Side::Listener => &listeners,
-            Side::Connector => &connectors,
+            ConnectionSide::Listener => &listeners,
+            ConnectionSide::Connector => &connectors,
         };
         families.add(&TrafficLabels::of_service(&key), &totals);
     }

@@ -16,15 +16,15 @@ impl Backoff {
         Self(BACKOFF_MIN)
     }
 
-    pub(super) fn next(&mut self) -> Duration {
+    pub(super) fn next_pause(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (self.0 * 2).min(BACKOFF_MAX);
-        pause.mul_f64(0.75 + 0.5 * chance())
+        pause.mul_f64(0.75 + 0.5 * random_fraction())
     }
 }
 
 /// A number from 0 to 1.
-fn chance() -> f64 {
+fn random_fraction() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     let n = RandomState::new().hash_one(0u8);
     (n >> 11) as f64 / (1u64 << 53) as f64
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_the_longest_and_differ() {
         let mut backoff = Backoff::new();
-        let pauses: Vec<Duration> = (0..12).map(|_| backoff.next()).collect();
+        let pauses: Vec<Duration> = (0..12).map(|_| backoff.next_pause()).collect();
         let longest = BACKOFF_MAX.mul_f64(1.25);
         assert!(
             pauses

@@ -1,6 +1,6 @@
 //! Connects through an HTTP proxy with CONNECT (RFC 9110 section 9.3.6).
 
-use crate::{model::Proxy, peering::Target};
+use crate::{model::HttpProxy, peering::DialTarget};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http_body_util::Empty;
 use hyper::{
@@ -18,7 +18,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// Why a proxy gave no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(super) enum ProxyConnectError {
     #[error("the CONNECT request to the proxy failed")]
     Http(#[from] hyper::Error),
     #[error("the proxy did not answer in time")]
@@ -39,9 +39,9 @@ pub(super) enum ConnectError {
 /// as one with the target.
 pub(super) async fn connect(
     socket: TcpStream,
-    target: &Target,
-    proxy: &Proxy,
-) -> Result<TcpStream, ConnectError> {
+    target: &DialTarget,
+    proxy: &HttpProxy,
+) -> Result<TcpStream, ProxyConnectError> {
     let request = request(target, proxy)?;
     let client = http1::Builder::new().max_buf_size(MAX_HEAD).clone();
     let (mut sender, connection) = client.handshake(TokioIo::new(socket)).await?;
@@ -55,12 +55,15 @@ pub(super) async fn connect(
     // The target sends nothing before we do.
     match parts.read_buf.is_empty() {
         true => Ok(parts.io.into_inner()),
-        false => Err(ConnectError::UnexpectedBytes),
+        false => Err(ProxyConnectError::UnexpectedBytes),
     }
 }
 
-fn request(target: &Target, proxy: &Proxy) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let Target { host, port } = target;
+fn request(
+    target: &DialTarget,
+    proxy: &HttpProxy,
+) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let DialTarget { host, port } = target;
     let authority = match host.contains(':') {
         true => format!("[{host}]:{port}"),
         false => format!("{host}:{port}"),
@@ -86,13 +89,13 @@ fn credentials(user: &str, password: &str) -> Result<HeaderValue, InvalidHeaderV
     Ok(value)
 }
 
-fn check<B>(answer: &Response<B>, proxy: &Proxy) -> Result<(), ConnectError> {
+fn check<B>(answer: &Response<B>, proxy: &HttpProxy) -> Result<(), ProxyConnectError> {
     match answer.status().as_u16() {
         200..=299 => Ok(()),
         // tinyproxy answers 401 where 407 is meant.
-        401 | 407 if proxy.login.is_some() => Err(ConnectError::CredentialsRefused),
-        407 => Err(ConnectError::CredentialsMissing),
-        _ => Err(ConnectError::Refused(answer.status())),
+        401 | 407 if proxy.login.is_some() => Err(ProxyConnectError::CredentialsRefused),
+        407 => Err(ProxyConnectError::CredentialsMissing),
+        _ => Err(ProxyConnectError::Refused(answer.status())),
     }
 }
 
@@ -108,16 +111,16 @@ mod tests {
     /// An answer, user name and password, and what the error says of it.
     type Case<'a> = (&'a [u8], Option<(&'a str, &'a str)>, &'a str);
 
-    fn proxy(login: Option<(&str, &str)>) -> Proxy {
-        Proxy {
+    fn proxy(login: Option<(&str, &str)>) -> HttpProxy {
+        HttpProxy {
             host: "proxy".to_owned(),
             port: 3128,
             login: login.map(|(user, password)| (user.to_owned(), password.to_owned().into())),
         }
     }
 
-    fn target(host: &str) -> Target {
-        Target {
+    fn target(host: &str) -> DialTarget {
+        DialTarget {
             host: host.to_owned(),
             port: 55671,
         }
@@ -125,7 +128,7 @@ mod tests {
 
     /// A connection by way of a proxy that answers with these bytes: what it was asked, and the error;
     /// empty without one.
-    async fn dial(host: &str, proxy: &Proxy, answer: &[u8]) -> (String, String) {
+    async fn dial(host: &str, proxy: &HttpProxy, answer: &[u8]) -> (String, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (socket, accepted) = tokio::join!(TcpStream::connect(addr), listener.accept());

@@ -1,6 +1,6 @@
 //! The AMQP `open` that this router sends: capabilities, properties, connection group.
 
-use super::{LinkSpec, Target};
+use super::{DialTarget, LinkSpec};
 use crate::{
     amqp::{
         connection::Config,
@@ -53,7 +53,7 @@ pub(super) struct Group<'a> {
 pub(super) fn open(
     router: &str,
     spec: &LinkSpec,
-    target: &Target,
+    target: &DialTarget,
     key: ConnKey,
     group: Option<&Group<'_>>,
 ) -> Config {

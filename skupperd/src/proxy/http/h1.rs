@@ -1,7 +1,7 @@
 //! HTTP/1.0 and 1.1 (RFC 9112): where messages begin and end, and nothing else of them.
 
-use super::{OnExchange, Speaker, request::Request};
-use crate::flows::{ObserveError, Protocol};
+use super::{MessageSender, ObserveResult, OnExchange, request::OpenRequest};
+use crate::flows::{Protocol, StopReason};
 use std::{collections::VecDeque, time::Instant};
 
 /// Stored bytes of a line. Longer lines are paths or cookies, which are not reported.
@@ -10,8 +10,6 @@ const MAX_LINE: usize = 1024;
 const MAX_HEAD: usize = 256 * 1024;
 /// Requests that wait for their answers.
 const MAX_PIPELINED: usize = 256;
-
-type ObserveResult<T = ()> = Result<T, ObserveError>;
 
 /// Where in a message a direction is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,20 +31,20 @@ enum ParseState {
 
 /// Header fields that frame the body.
 #[derive(Default)]
-struct Framing {
+struct BodyFraming {
     length: Option<u64>,
     coded: bool,
     chunked: bool,
 }
 
-impl Framing {
+impl BodyFraming {
     fn field(&mut self, line: &[u8]) -> ObserveResult {
         // A continuation of the field before.
         if line.starts_with(b" ") || line.starts_with(b"\t") {
             return Ok(());
         }
         let colon = line.iter().position(|b| *b == b':');
-        let (name, value) = line.split_at(colon.ok_or(ObserveError::Malformed)?);
+        let (name, value) = line.split_at(colon.ok_or(StopReason::Malformed)?);
         let value = value[1..].trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
             // The same one may be there twice, also as a list.
@@ -54,9 +52,9 @@ impl Framing {
                 let text = std::str::from_utf8(part.trim_ascii()).ok();
                 let text = text.filter(|t| t.bytes().all(|b| b.is_ascii_digit()));
                 let length = text.and_then(|t| t.parse().ok());
-                let length: u64 = length.ok_or(ObserveError::Malformed)?;
+                let length: u64 = length.ok_or(StopReason::Malformed)?;
                 if self.length.is_some_and(|known| known != length) {
-                    return Err(ObserveError::Malformed);
+                    return Err(StopReason::Malformed);
                 }
                 self.length = Some(length);
             }
@@ -70,15 +68,15 @@ impl Framing {
 }
 
 #[derive(Default)]
-struct Direction {
+struct Http1Direction {
     state: ParseState,
     line: Vec<u8>,
     /// Bytes of the head so far.
     head: usize,
-    framing: Framing,
+    framing: BodyFraming,
 }
 
-impl Direction {
+impl Http1Direction {
     /// Takes bytes up to the end of a line. True: the line is complete, without its end.
     fn line(&mut self, data: &mut &[u8]) -> ObserveResult<bool> {
         let end = data.iter().position(|b| *b == b'\n');
@@ -87,7 +85,7 @@ impl Direction {
         *data = rest;
         self.head += line.len();
         if self.head > MAX_HEAD {
-            return Err(ObserveError::Limit);
+            return Err(StopReason::Limit);
         }
         let room = MAX_LINE - self.line.len().min(MAX_LINE);
         self.line.extend_from_slice(&line[..line.len().min(room)]);
@@ -115,57 +113,62 @@ impl Direction {
 }
 
 #[derive(Default)]
-pub(super) struct Connection {
-    client: Direction,
-    server: Direction,
-    requests: VecDeque<Request>,
+pub(super) struct Http1Connection {
+    client: Http1Direction,
+    server: Http1Direction,
+    requests: VecDeque<OpenRequest>,
 }
 
 /// What a line or the end of a body means.
-enum Event {
+enum Http1Event {
     None,
     Ended,
 }
 
-impl Connection {
+impl Http1Connection {
     pub(super) fn observe(
         &mut self,
-        from: Speaker,
+        from: MessageSender,
         mut data: &[u8],
         now: Instant,
         on_exchange: OnExchange<'_>,
     ) -> ObserveResult {
         while !data.is_empty() {
             let event = self.step(from, &mut data, now)?;
-            if matches!(event, Event::Ended) {
+            if matches!(event, Http1Event::Ended) {
                 self.ended(from, now, on_exchange)?;
             }
         }
         Ok(())
     }
 
-    fn direction(&mut self, from: Speaker) -> &mut Direction {
+    fn direction(&mut self, from: MessageSender) -> &mut Http1Direction {
         match from {
-            Speaker::Client => &mut self.client,
-            Speaker::Server => &mut self.server,
+            MessageSender::Client => &mut self.client,
+            MessageSender::Server => &mut self.server,
         }
     }
 
     /// The request or the answer that bytes belong to.
-    fn current(&mut self, from: Speaker) -> Option<&mut Request> {
+    fn current(&mut self, from: MessageSender) -> Option<&mut OpenRequest> {
         match from {
-            Speaker::Client => self.requests.back_mut(),
-            Speaker::Server => self.requests.front_mut(),
+            MessageSender::Client => self.requests.back_mut(),
+            MessageSender::Server => self.requests.front_mut(),
         }
     }
 
-    fn count(&mut self, from: Speaker, n: u64) {
+    fn count(&mut self, from: MessageSender, n: u64) {
         if let Some(request) = self.current(from) {
             request.count(from, n);
         }
     }
 
-    fn step(&mut self, from: Speaker, data: &mut &[u8], now: Instant) -> ObserveResult<Event> {
+    fn step(
+        &mut self,
+        from: MessageSender,
+        data: &mut &[u8],
+        now: Instant,
+    ) -> ObserveResult<Http1Event> {
         let direction = self.direction(from);
         match direction.state {
             ParseState::Fixed(left) | ParseState::Chunk(left) => {
@@ -180,21 +183,21 @@ impl Connection {
                 };
                 self.count(from, part);
                 return Ok(match (chunk, left) {
-                    (false, 0) => Event::Ended,
-                    _ => Event::None,
+                    (false, 0) => Http1Event::Ended,
+                    _ => Http1Event::None,
                 });
             }
             ParseState::Rest => {
                 let n = data.len() as u64;
                 *data = &[];
                 self.count(from, n);
-                return Ok(Event::None);
+                return Ok(Http1Event::None);
             }
-            ParseState::Hold => return Err(ObserveError::Upgraded),
+            ParseState::Hold => return Err(StopReason::Upgraded),
             _ => {}
         }
         if !direction.line(data)? {
-            return Ok(Event::None);
+            return Ok(Http1Event::None);
         }
         match direction.state {
             ParseState::First => self.first(from, now)?,
@@ -217,26 +220,26 @@ impl Connection {
             ParseState::ChunkEnd if direction.line.is_empty() => {
                 direction.body(ParseState::ChunkSize);
             }
-            ParseState::ChunkEnd => return Err(ObserveError::Malformed),
-            ParseState::Trailers if direction.line.is_empty() => return Ok(Event::Ended),
+            ParseState::ChunkEnd => return Err(StopReason::Malformed),
+            ParseState::Trailers if direction.line.is_empty() => return Ok(Http1Event::Ended),
             ParseState::Trailers => direction.line.clear(),
             ParseState::Fixed(_) | ParseState::Chunk(_) | ParseState::Rest | ParseState::Hold => {}
         }
-        Ok(Event::None)
+        Ok(Http1Event::None)
     }
 
     /// The first line of a message.
-    fn first(&mut self, from: Speaker, now: Instant) -> ObserveResult {
+    fn first(&mut self, from: MessageSender, now: Instant) -> ObserveResult {
         let direction = self.direction(from);
         let line = std::mem::take(&mut direction.line);
         // Some clients send an empty line after a body.
-        if line.is_empty() && from == Speaker::Client {
+        if line.is_empty() && from == MessageSender::Client {
             return Ok(());
         }
         direction.state = ParseState::Fields;
         match from {
-            Speaker::Client => self.request(&line, now)?,
-            Speaker::Server => self.answer(&line, now)?,
+            MessageSender::Client => self.request(&line, now)?,
+            MessageSender::Server => self.answer(&line, now)?,
         }
         let direction = self.direction(from);
         direction.line = line;
@@ -251,13 +254,13 @@ impl Connection {
             _ if line.ends_with(b" HTTP/1.0") => Protocol::Http10,
             // One that is longer than what is kept has its end elsewhere.
             _ if line.ends_with(b" HTTP/1.1") || line.len() == MAX_LINE => Protocol::Http11,
-            _ => return Err(ObserveError::Malformed),
+            _ => return Err(StopReason::Malformed),
         };
         if self.requests.len() >= MAX_PIPELINED {
-            return Err(ObserveError::Limit);
+            return Err(StopReason::Limit);
         }
-        let method = method.ok_or(ObserveError::Malformed)?;
-        let request = Request::new(protocol, 0, method, now);
+        let method = method.ok_or(StopReason::Malformed)?;
+        let request = OpenRequest::new(protocol, 0, method, now);
         self.requests.push_back(request);
         Ok(())
     }
@@ -272,9 +275,9 @@ impl Connection {
             }
             _ => None,
         };
-        let status = status.ok_or(ObserveError::Malformed)?;
+        let status = status.ok_or(StopReason::Malformed)?;
         let request = self.requests.front_mut().filter(|r| !r.is_answered());
-        let request = request.ok_or(ObserveError::Malformed)?;
+        let request = request.ok_or(StopReason::Malformed)?;
         request.exchange.status = Some(status);
         // An interim answer (1xx) is followed by the final one.
         if status == 101 || status >= 200 {
@@ -284,52 +287,57 @@ impl Connection {
     }
 
     /// Chooses the state after a head.
-    fn end_head(&mut self, from: Speaker) -> ObserveResult<Event> {
+    fn end_head(&mut self, from: MessageSender) -> ObserveResult<Http1Event> {
         let direction = self.direction(from);
         let framing = std::mem::take(&mut direction.framing);
         let (method, status) = match self.current(from) {
-            Some(Request { exchange, .. }) => (exchange.method, exchange.status.unwrap_or(0)),
-            None => return Err(ObserveError::Malformed),
+            Some(OpenRequest { exchange, .. }) => (exchange.method, exchange.status.unwrap_or(0)),
+            None => return Err(StopReason::Malformed),
         };
         let at = match from {
-            Speaker::Server if status == 101 => return Err(ObserveError::Upgraded),
-            Speaker::Server if status < 200 => {
-                if let Some(Request { exchange, .. }) = self.current(from) {
+            MessageSender::Server if status == 101 => return Err(StopReason::Upgraded),
+            MessageSender::Server if status < 200 => {
+                if let Some(OpenRequest { exchange, .. }) = self.current(from) {
                     exchange.status = None;
                 }
                 self.server.next();
-                return Ok(Event::None);
+                return Ok(Http1Event::None);
             }
-            Speaker::Server if method == "CONNECT" && status < 300 => {
-                return Err(ObserveError::Upgraded);
+            MessageSender::Server if method == "CONNECT" && status < 300 => {
+                return Err(StopReason::Upgraded);
             }
-            Speaker::Server if method == "HEAD" || status == 204 || status == 304 => None,
+            MessageSender::Server if method == "HEAD" || status == 204 || status == 304 => None,
             _ if framing.chunked => Some(ParseState::ChunkSize),
-            Speaker::Client if framing.coded => return Err(ObserveError::Malformed),
-            Speaker::Server if framing.coded => Some(ParseState::Rest),
-            Speaker::Server if framing.length.is_none() => Some(ParseState::Rest),
+            MessageSender::Client if framing.coded => return Err(StopReason::Malformed),
+            MessageSender::Server if framing.coded => Some(ParseState::Rest),
+            MessageSender::Server if framing.length.is_none() => Some(ParseState::Rest),
             _ => framing.length.filter(|n| *n > 0).map(ParseState::Fixed),
         };
         match at {
             Some(at) => {
                 self.direction(from).body(at);
-                Ok(Event::None)
+                Ok(Http1Event::None)
             }
-            None => Ok(Event::Ended),
+            None => Ok(Http1Event::Ended),
         }
     }
 
     /// A message is over.
-    fn ended(&mut self, from: Speaker, now: Instant, on_exchange: OnExchange<'_>) -> ObserveResult {
+    fn ended(
+        &mut self,
+        from: MessageSender,
+        now: Instant,
+        on_exchange: OnExchange<'_>,
+    ) -> ObserveResult {
         self.direction(from).next();
         let Some(request) = self.current(from) else {
-            return Err(ObserveError::Malformed);
+            return Err(StopReason::Malformed);
         };
         request.end(from);
         if request.exchange.method == "CONNECT" {
             self.client.state = match from {
-                Speaker::Client => ParseState::Hold,
-                Speaker::Server => ParseState::First,
+                MessageSender::Client => ParseState::Hold,
+                MessageSender::Server => ParseState::First,
             };
         }
         if let Some(request) = self.requests.pop_front_if(|r| r.is_over()) {
@@ -339,7 +347,7 @@ impl Connection {
     }
 
     /// A direction has ended: of a body without a length that is the end.
-    pub(super) fn end(&mut self, from: Speaker, now: Instant, on_exchange: OnExchange<'_>) {
+    pub(super) fn end(&mut self, from: MessageSender, now: Instant, on_exchange: OnExchange<'_>) {
         if matches!(self.direction(from).state, ParseState::Rest) {
             // `finish` reports a request that is not over.
             let _ = self.ended(from, now, on_exchange);
@@ -359,5 +367,5 @@ fn chunk_size(line: &[u8]) -> ObserveResult<u64> {
     let text = std::str::from_utf8(line[..end].trim_ascii()).ok();
     let text = text.filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()));
     let size = text.and_then(|t| u64::from_str_radix(t, 16).ok());
-    size.ok_or(ObserveError::Malformed)
+    size.ok_or(StopReason::Malformed)
 }

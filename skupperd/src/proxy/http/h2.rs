@@ -1,11 +1,11 @@
 //! HTTP/2 (RFC 9113): which streams carry requests, and when they end.
 
 use super::{
-    OnExchange, PREFACE, Speaker,
-    hpack::{Decoder, Field},
-    request::Request,
+    MessageSender, ObserveResult, OnExchange, PREFACE,
+    hpack::{Decoder, HeaderField},
+    request::OpenRequest,
 };
-use crate::flows::{ObserveError, Protocol};
+use crate::flows::{Protocol, StopReason};
 use std::{collections::HashMap, time::Instant};
 
 /// Longest header block, compressed.
@@ -24,8 +24,6 @@ const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
-
-type ObserveResult<T = ()> = Result<T, ObserveError>;
 
 /// A frame whose payload passes.
 #[derive(Clone, Copy, Default)]
@@ -49,7 +47,7 @@ struct Block {
 }
 
 #[derive(Default)]
-struct Direction {
+struct Http2Direction {
     greeted: usize,
     /// The first frame has been.
     settled: bool,
@@ -62,34 +60,34 @@ struct Direction {
 }
 
 #[derive(Default)]
-pub(super) struct Connection {
-    client: Direction,
-    server: Direction,
-    streams: HashMap<u32, Request>,
+pub(super) struct Http2Connection {
+    client: Http2Direction,
+    server: Http2Direction,
+    streams: HashMap<u32, OpenRequest>,
     /// The newest request.
     newest: u32,
 }
 
-impl Connection {
-    fn direction(&mut self, from: Speaker) -> &mut Direction {
+impl Http2Connection {
+    fn direction(&mut self, from: MessageSender) -> &mut Http2Direction {
         match from {
-            Speaker::Client => &mut self.client,
-            Speaker::Server => &mut self.server,
+            MessageSender::Client => &mut self.client,
+            MessageSender::Server => &mut self.server,
         }
     }
 
     pub(super) fn observe(
         &mut self,
-        from: Speaker,
+        from: MessageSender,
         mut data: &[u8],
         now: Instant,
         on_exchange: OnExchange<'_>,
     ) -> ObserveResult {
-        if from == Speaker::Client && self.client.greeted < PREFACE.len() {
+        if from == MessageSender::Client && self.client.greeted < PREFACE.len() {
             let left = &PREFACE[self.client.greeted..];
             let part = left.len().min(data.len());
             if data[..part] != left[..part] {
-                return Err(ObserveError::Malformed);
+                return Err(StopReason::Malformed);
             }
             self.client.greeted += part;
             data = &data[part..];
@@ -114,7 +112,7 @@ impl Connection {
                     frame.flags &= !PADDED;
                     frame.padding = usize::from(data[0]);
                     let content = frame.content.checked_sub(frame.padding);
-                    frame.content = content.ok_or(ObserveError::Malformed)?;
+                    frame.content = content.ok_or(StopReason::Malformed)?;
                 }
                 frame.prefix -= 1;
                 data = &data[1..];
@@ -135,7 +133,12 @@ impl Connection {
     }
 
     /// The head of a frame is complete.
-    fn begin(&mut self, from: Speaker, now: Instant, on_exchange: OnExchange<'_>) -> ObserveResult {
+    fn begin(
+        &mut self,
+        from: MessageSender,
+        now: Instant,
+        on_exchange: OnExchange<'_>,
+    ) -> ObserveResult {
         let direction = self.direction(from);
         // Three bytes of length, type, flags, four bytes of stream without the first bit (4.1).
         let number = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | u32::from(*b));
@@ -153,15 +156,15 @@ impl Connection {
             PUSH_PROMISE => 4,
             _ => 0,
         };
-        let content = length.checked_sub(prefix).ok_or(ObserveError::Malformed)?;
+        let content = length.checked_sub(prefix).ok_or(StopReason::Malformed)?;
         // Each side begins with its settings (3.4).
         if !std::mem::replace(&mut direction.settled, true) && kind != SETTINGS {
-            return Err(ObserveError::Malformed);
+            return Err(StopReason::Malformed);
         }
         // Nothing may come between the parts of a block.
         let goes_on = direction.block.as_ref().map(|block| block.stream);
         if goes_on != (kind == CONTINUATION).then_some(stream) {
-            return Err(ObserveError::Malformed);
+            return Err(StopReason::Malformed);
         }
         if kind == HEADERS || kind == PUSH_PROMISE {
             direction.block = Some(Block {
@@ -181,7 +184,7 @@ impl Connection {
         self.end_frame(from, now, on_exchange)
     }
 
-    fn content(&mut self, from: Speaker, frame: Frame, content: &[u8]) -> ObserveResult {
+    fn content(&mut self, from: MessageSender, frame: Frame, content: &[u8]) -> ObserveResult {
         match frame.kind {
             DATA => {
                 if let Some(request) = self.streams.get_mut(&frame.stream) {
@@ -191,7 +194,7 @@ impl Connection {
             HEADERS | PUSH_PROMISE | CONTINUATION => {
                 let bytes = &mut self.direction(from).bytes;
                 if bytes.len() + content.len() > MAX_BLOCK {
-                    return Err(ObserveError::Limit);
+                    return Err(StopReason::Limit);
                 }
                 bytes.extend_from_slice(content);
             }
@@ -203,7 +206,7 @@ impl Connection {
     /// Handles a frame when all of it has passed.
     fn end_frame(
         &mut self,
-        from: Speaker,
+        from: MessageSender,
         now: Instant,
         on_exchange: OnExchange<'_>,
     ) -> ObserveResult {
@@ -232,21 +235,21 @@ impl Connection {
     /// A header block is complete.
     fn headers(
         &mut self,
-        from: Speaker,
+        from: MessageSender,
         now: Instant,
         on_exchange: OnExchange<'_>,
     ) -> ObserveResult {
         let direction = self.direction(from);
         let Some(block) = direction.block.take() else {
-            return Err(ObserveError::Malformed);
+            return Err(StopReason::Malformed);
         };
         let (mut method, mut status) = (None, None);
         let read = direction
             .decoder
             .block(&direction.bytes, |field| match field {
-                Field::Method(name) => method = Some(name),
-                Field::Status(code) => status = Some(code),
-                Field::Other => {}
+                HeaderField::Method(name) => method = Some(name),
+                HeaderField::Status(code) => status = Some(code),
+                HeaderField::Other => {}
             });
         direction.bytes.clear();
         direction.bytes.shrink_to(4096);
@@ -257,12 +260,12 @@ impl Connection {
         let id = block.stream;
         match from {
             // Trailers and what comes after a reset have no method, or an id that was there before.
-            Speaker::Client if id > self.newest && id % 2 == 1 => {
+            MessageSender::Client if id > self.newest && id % 2 == 1 => {
                 self.newest = id;
-                self.request(id, method.ok_or(ObserveError::Malformed)?, now)?;
+                self.request(id, method.ok_or(StopReason::Malformed)?, now)?;
             }
-            Speaker::Client => {}
-            Speaker::Server => {
+            MessageSender::Client => {}
+            MessageSender::Server => {
                 let stream = self.streams.get_mut(&id);
                 // An interim answer (1xx) is followed by the final one.
                 if let (Some(stream), Some(status)) = (stream, status.filter(|s| *s >= 200))
@@ -281,15 +284,15 @@ impl Connection {
 
     fn request(&mut self, stream: u32, method: &'static str, now: Instant) -> ObserveResult {
         if self.streams.len() >= MAX_STREAMS {
-            return Err(ObserveError::Limit);
+            return Err(StopReason::Limit);
         }
-        let request = Request::new(Protocol::Http2, stream, method, now);
+        let request = OpenRequest::new(Protocol::Http2, stream, method, now);
         self.streams.insert(stream, request);
         Ok(())
     }
 
     /// A direction of a stream has ended.
-    fn ended(&mut self, from: Speaker, id: u32, now: Instant, on_exchange: OnExchange<'_>) {
+    fn ended(&mut self, from: MessageSender, id: u32, now: Instant, on_exchange: OnExchange<'_>) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
@@ -302,7 +305,7 @@ impl Connection {
     }
 
     pub(super) fn finish(&mut self, now: Instant, on_exchange: OnExchange<'_>) {
-        let mut left: Vec<Request> = self.streams.drain().map(|(_, stream)| stream).collect();
+        let mut left: Vec<OpenRequest> = self.streams.drain().map(|(_, stream)| stream).collect();
         left.sort_by_key(|stream| stream.exchange.stream);
         for stream in left {
             stream.report(now, on_exchange);

@@ -4,7 +4,7 @@
 //! of any content has a small bounded size here, and no header is kept in memory. The
 //! libraries for this keep every field.
 
-use crate::flows::ObserveError;
+use crate::flows::StopReason;
 use std::collections::VecDeque;
 
 /// Default size of a dynamic table (4.2), and the largest that is accepted.
@@ -16,7 +16,7 @@ const OVERHEAD: usize = 32;
 const KEPT: usize = 24;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum HeaderField {
     /// Nothing that matters here.
     Other,
     Method(&'static str),
@@ -25,13 +25,13 @@ pub(super) enum Field {
 
 /// A field's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+enum HeaderName {
     Other,
     Method,
     Status,
 }
 
-impl Name {
+impl HeaderName {
     fn of(text: &[u8]) -> Self {
         match text {
             b":method" => Self::Method,
@@ -40,21 +40,21 @@ impl Name {
         }
     }
 
-    fn field(self, value: &[u8]) -> Result<Field, ObserveError> {
+    fn field(self, value: &[u8]) -> Result<HeaderField, StopReason> {
         Ok(match self {
-            Self::Other => Field::Other,
-            Self::Method => Field::Method(super::method(value).ok_or(ObserveError::Malformed)?),
-            Self::Status => Field::Status(super::status(value).ok_or(ObserveError::Malformed)?),
+            Self::Other => HeaderField::Other,
+            Self::Method => HeaderField::Method(super::method(value).ok_or(StopReason::Malformed)?),
+            Self::Status => HeaderField::Status(super::status(value).ok_or(StopReason::Malformed)?),
         })
     }
 }
 
-impl Field {
-    fn name(self) -> Name {
+impl HeaderField {
+    fn name(self) -> HeaderName {
         match self {
-            Self::Other => Name::Other,
-            Self::Method(_) => Name::Method,
-            Self::Status(_) => Name::Status,
+            Self::Other => HeaderName::Other,
+            Self::Method(_) => HeaderName::Method,
+            Self::Status(_) => HeaderName::Status,
         }
     }
 }
@@ -67,24 +67,24 @@ const NAMES: [u8; 61] = [
 ];
 
 /// A field of the static table; indices begin at 1.
-fn fixed(index: usize) -> Field {
+fn fixed(index: usize) -> HeaderField {
     match index {
-        2 => Field::Method("GET"),
-        3 => Field::Method("POST"),
-        8..=14 => Field::Status([200, 204, 206, 304, 400, 404, 500][index - 8]),
-        _ => Field::Other,
+        2 => HeaderField::Method("GET"),
+        3 => HeaderField::Method("POST"),
+        8..=14 => HeaderField::Status([200, 204, 206, 304, 400, 404, 500][index - 8]),
+        _ => HeaderField::Other,
     }
 }
 
-struct Entry {
-    field: Field,
+struct TableEntry {
+    field: HeaderField,
     name: usize,
     size: usize,
 }
 
 /// The fields of one direction.
 pub(super) struct Decoder {
-    table: VecDeque<Entry>,
+    table: VecDeque<TableEntry>,
     size: usize,
     most: usize,
 }
@@ -100,12 +100,12 @@ impl Default for Decoder {
 }
 
 /// What a string literal is.
-struct Text {
+struct HeaderText {
     length: usize,
     kept: [u8; KEPT],
 }
 
-impl Text {
+impl HeaderText {
     /// Its text; of a longer one the beginning, which is none of those that are looked for.
     fn text(&self) -> &[u8] {
         &self.kept[..self.length.min(KEPT)]
@@ -117,8 +117,8 @@ impl Decoder {
     pub(super) fn block(
         &mut self,
         mut block: &[u8],
-        mut each: impl FnMut(Field),
-    ) -> Result<(), ObserveError> {
+        mut each: impl FnMut(HeaderField),
+    ) -> Result<(), StopReason> {
         let block = &mut block;
         while let Some(&first) = block.first() {
             match first {
@@ -129,12 +129,12 @@ impl Decoder {
                 0x40..0x80 => {
                     let (field, name, size) = self.literal(block, 6)?;
                     each(field);
-                    self.insert(Entry { field, name, size });
+                    self.insert(TableEntry { field, name, size });
                 }
                 0x20..0x40 => {
                     let most = integer(block, 5)?;
                     if most > MOST {
-                        return Err(ObserveError::Limit);
+                        return Err(StopReason::Limit);
                     }
                     self.most = most;
                     self.evict(0);
@@ -146,13 +146,13 @@ impl Decoder {
     }
 
     /// A field by its index, and the length of its name.
-    fn at(&self, index: usize) -> Result<(Field, usize), ObserveError> {
-        let index = index.checked_sub(1).ok_or(ObserveError::Malformed)?;
+    fn at(&self, index: usize) -> Result<(HeaderField, usize), StopReason> {
+        let index = index.checked_sub(1).ok_or(StopReason::Malformed)?;
         if let Some(name) = NAMES.get(index) {
             return Ok((fixed(index + 1), usize::from(*name)));
         }
         let entry = self.table.get(index - NAMES.len());
-        let entry = entry.ok_or(ObserveError::Malformed)?;
+        let entry = entry.ok_or(StopReason::Malformed)?;
         Ok((entry.field, entry.name))
     }
 
@@ -160,11 +160,11 @@ impl Decoder {
         &self,
         block: &mut &[u8],
         prefix: u32,
-    ) -> Result<(Field, usize, usize), ObserveError> {
+    ) -> Result<(HeaderField, usize, usize), StopReason> {
         let (name, length) = match integer(block, prefix)? {
             0 => {
                 let text = string(block)?;
-                (Name::of(text.text()), text.length)
+                (HeaderName::of(text.text()), text.length)
             }
             index => {
                 let (field, length) = self.at(index)?;
@@ -176,7 +176,7 @@ impl Decoder {
         Ok((field, length, length + value.length + OVERHEAD))
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: TableEntry) {
         self.evict(entry.size);
         // One that is larger than the table empties it, and is not in it.
         if entry.size <= self.most {
@@ -196,9 +196,9 @@ impl Decoder {
 }
 
 /// An integer that begins in the lower bits of a byte (5.1).
-fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, ObserveError> {
+fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, StopReason> {
     let mut next = || {
-        let (first, rest) = block.split_first().ok_or(ObserveError::Malformed)?;
+        let (first, rest) = block.split_first().ok_or(StopReason::Malformed)?;
         *block = rest;
         Ok(usize::from(*first))
     };
@@ -215,24 +215,24 @@ fn integer(block: &mut &[u8], prefix: u32) -> Result<usize, ObserveError> {
             return Ok(value);
         }
     }
-    Err(ObserveError::Malformed)
+    Err(StopReason::Malformed)
 }
 
-fn string(block: &mut &[u8]) -> Result<Text, ObserveError> {
+fn string(block: &mut &[u8]) -> Result<HeaderText, StopReason> {
     let coded = block.first().is_some_and(|b| *b >= 0x80);
     let length = integer(block, 7)?;
     let (bytes, rest) = block
         .split_at_checked(length)
-        .ok_or(ObserveError::Malformed)?;
+        .ok_or(StopReason::Malformed)?;
     *block = rest;
     let mut kept = [0; KEPT];
     if coded {
         let length = huffman(bytes, &mut kept)?;
-        return Ok(Text { length, kept });
+        return Ok(HeaderText { length, kept });
     }
     let part = length.min(KEPT);
     kept[..part].copy_from_slice(&bytes[..part]);
-    Ok(Text { length, kept })
+    Ok(HeaderText { length, kept })
 }
 
 /// Lengths of the codes of all bytes and of the end (appendix B). The code is canonical: in the order
@@ -253,7 +253,7 @@ const SHORTEST: usize = 5;
 const LONGEST: usize = 30;
 
 /// The code, in the order of its words.
-struct Code {
+struct HuffmanCode {
     /// The first word that is longer than this many bits, as the beginning of 32 bits.
     ends: [u32; LONGEST + 1],
     /// What the position of a word of this length is more than the word.
@@ -261,10 +261,10 @@ struct Code {
     symbols: [u16; 257],
 }
 
-const CODE: Code = code();
+const CODE: HuffmanCode = code();
 
-const fn code() -> Code {
-    let mut code = Code {
+const fn code() -> HuffmanCode {
+    let mut code = HuffmanCode {
         ends: [0; LONGEST + 1],
         offsets: [0; LONGEST + 1],
         symbols: [0; 257],
@@ -294,8 +294,8 @@ const fn code() -> Code {
 }
 
 /// Decodes text (5.2): returns its length, and its beginning in `kept`.
-fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, ObserveError> {
-    static TABLE: Code = CODE;
+fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, StopReason> {
+    static TABLE: HuffmanCode = CODE;
     let (mut window, mut filled, mut length) = (0u64, 0usize, 0usize);
     let mut bytes = bytes.iter();
     loop {
@@ -315,7 +315,7 @@ fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, ObserveError> {
                     .get(word.wrapping_add(TABLE.offsets[bits]) as usize);
                 let symbol = symbol.and_then(|s| u8::try_from(*s).ok());
                 // The end is no part of a text.
-                let symbol = symbol.ok_or(ObserveError::Malformed)?;
+                let symbol = symbol.ok_or(StopReason::Malformed)?;
                 if let Some(place) = kept.get_mut(length) {
                     *place = symbol;
                 }
@@ -328,7 +328,7 @@ fn huffman(bytes: &[u8], kept: &mut [u8]) -> Result<usize, ObserveError> {
                 return Ok(length);
             }
             _ if filled == 0 => return Ok(length),
-            _ => return Err(ObserveError::Malformed),
+            _ => return Err(StopReason::Malformed),
         }
     }
 }

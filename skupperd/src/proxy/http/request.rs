@@ -1,17 +1,17 @@
 //! A request that is not over, in either version of HTTP.
 
-use super::{OnExchange, Speaker};
+use super::{MessageSender, OnExchange};
 use crate::flows::{Exchange, Protocol};
 use std::time::{Duration, Instant};
 
 /// A request whose answer has not ended.
-pub(super) struct Request {
+pub(super) struct OpenRequest {
     pub(super) exchange: Exchange,
     sent: bool,
     answered: bool,
 }
 
-impl Request {
+impl OpenRequest {
     /// `stream`: 0 for HTTP/1.
     pub(super) fn new(protocol: Protocol, stream: u32, method: &'static str, now: Instant) -> Self {
         Self {
@@ -32,10 +32,10 @@ impl Request {
     }
 
     /// Counts bytes of the body.
-    pub(super) fn count(&mut self, from: Speaker, n: u64) {
+    pub(super) fn count(&mut self, from: MessageSender, n: u64) {
         match from {
-            Speaker::Client => self.exchange.sent += n,
-            Speaker::Server => self.exchange.received += n,
+            MessageSender::Client => self.exchange.sent += n,
+            MessageSender::Server => self.exchange.received += n,
         }
     }
 
@@ -45,10 +45,10 @@ impl Request {
     }
 
     /// A direction is complete.
-    pub(super) fn end(&mut self, from: Speaker) {
+    pub(super) fn end(&mut self, from: MessageSender) {
         match from {
-            Speaker::Client => self.sent = true,
-            Speaker::Server => self.answered = true,
+            MessageSender::Client => self.sent = true,
+            MessageSender::Server => self.answered = true,
         }
     }
 

@@ -14,10 +14,10 @@ type Report = (u32, &'static str, Option<u16>, u64, u64);
 /// Shows a conversation in pieces of these lengths, in turn.
 fn watch(
     protocol: ExpectedProtocol,
-    talk: &[(Speaker, Vec<u8>)],
+    talk: &[(MessageSender, Vec<u8>)],
     pieces: &[usize],
-) -> (Vec<Report>, Option<ConnectionEnd>) {
-    let mut observer = Observer::new(protocol);
+) -> (Vec<Report>, Option<ObservedEnd>) {
+    let mut observer = HttpObserver::new(protocol);
     let now = Instant::now();
     let mut seen = Vec::new();
     let mut tell = |e: Exchange| {
@@ -39,26 +39,32 @@ fn watch(
         }
     }
     if over.is_none() {
-        observer.end(Speaker::Server, now, &mut tell);
+        observer.end(MessageSender::Server, now, &mut tell);
     }
     observer.finish(now, &mut tell);
     (seen, over)
 }
 
-fn c(text: &str) -> (Speaker, Vec<u8>) {
-    (Speaker::Client, text.replace('\n', "\r\n").into_bytes())
+fn c(text: &str) -> (MessageSender, Vec<u8>) {
+    (
+        MessageSender::Client,
+        text.replace('\n', "\r\n").into_bytes(),
+    )
 }
 
-fn s(text: &str) -> (Speaker, Vec<u8>) {
-    (Speaker::Server, text.replace('\n', "\r\n").into_bytes())
+fn s(text: &str) -> (MessageSender, Vec<u8>) {
+    (
+        MessageSender::Server,
+        text.replace('\n', "\r\n").into_bytes(),
+    )
 }
 
 /// A conversation with the exchanges that are reported of it.
 type Case = (
     ExpectedProtocol,
-    Vec<(Speaker, Vec<u8>)>,
+    Vec<(MessageSender, Vec<u8>)>,
     Vec<Report>,
-    Option<ConnectionEnd>,
+    Option<ObservedEnd>,
 );
 
 #[expect(clippy::too_many_lines, reason = "one entry for each conversation")]
@@ -70,8 +76,8 @@ fn cases() -> Vec<Case> {
         "a".repeat(3000),
         "b".repeat(5000)
     );
-    let malformed = Some(Some(ObserveError::Malformed));
-    let upgraded = Some(Some(ObserveError::Upgraded));
+    let malformed = Some(Some(StopReason::Malformed));
+    let upgraded = Some(Some(StopReason::Upgraded));
     let get = |status, received| (0, "GET", Some(status), 0, received);
     vec![
         // Kept alive, and pipelined.
@@ -241,7 +247,7 @@ fn http1_exchanges_are_reported() {
 #[test]
 fn heads_and_pending_requests_are_bounded() {
     let endless = format!("GET / HTTP/1.1\n{}", "a: b\n".repeat(60_000));
-    let limit = Some(Some(ObserveError::Limit));
+    let limit = Some(Some(StopReason::Limit));
     assert_eq!(
         watch(ExpectedProtocol::Auto, &[c(&endless)], &[1000]).1,
         limit
@@ -271,10 +277,10 @@ proptest! {
         pieces in prop::collection::vec(1usize..40, 1..20),
     ) {
         let part = |(client, bytes): (bool, Vec<u8>)| match client {
-            true => (Speaker::Client, bytes),
-            false => (Speaker::Server, bytes),
+            true => (MessageSender::Client, bytes),
+            false => (MessageSender::Server, bytes),
         };
-        let mut random = vec![(Speaker::Client, begin.to_vec())];
+        let mut random = vec![(MessageSender::Client, begin.to_vec())];
         random.extend(parts.into_iter().map(part));
         // A good conversation with a few bytes that are not.
         let (mut damaged, _) = mixed();

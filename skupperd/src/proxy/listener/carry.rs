@@ -2,14 +2,14 @@
 
 use super::Client;
 use crate::{
-    flows::{FlowSide, SiteName},
+    flows::{ServerInfo, SiteName},
     link::conn::ConnKey,
     proxy::{
         local::{self, ClientInfo, InUse},
         stream::Stream,
         tcp::{TcpEnd, TcpOutcome},
     },
-    router::{Choice, Exclude, Outstanding},
+    router::{Choice, Exclusions, OutstandingDelivery},
     service::origin::Origin,
 };
 use bytes::Bytes;
@@ -18,13 +18,13 @@ use std::{io, rc::Rc};
 /// How a client is being served.
 pub(super) enum Carrier {
     /// By a connector of this site; with what a refused one had been sent.
-    Here(Rc<Stream>, u64, Bytes),
+    Local(Rc<Stream>, u64, Bytes),
     /// Over a link.
-    There {
+    Remote {
         end: Rc<TcpEnd>,
         link: ConnKey,
         reply_number: Option<u64>,
-        outstanding: Outstanding,
+        outstanding: OutstandingDelivery,
     },
 }
 
@@ -47,10 +47,10 @@ impl Client {
     }
 
     /// A connector of this site has taken the client.
-    fn served_here(&self, served: FlowSide) {
+    fn served_here(&self, served: ServerInfo) {
         let site = self.worker.view(self.site).map(|v| v.site.clone());
-        self.flow.tries(&self.routing_key);
-        self.flow.set_server(FlowSide {
+        self.flow.set_routing_key(&self.routing_key);
+        self.flow.set_server(ServerInfo {
             site: site.map_or_else(SiteName::default, |site| SiteName {
                 // The other end's, which is known of no other site.
                 namespace: String::new(),
@@ -61,10 +61,10 @@ impl Client {
     }
 
     /// Carries a client to a connector, and tries others for as long as connectors refuse.
-    pub(super) async fn carry(mut self, mut carrier: Carrier, mut exclude: Exclude) {
+    pub(super) async fn carry(mut self, mut carrier: Carrier, mut exclude: Exclusions) {
         loop {
             let (end, stream, replay) = match carrier {
-                Carrier::Here(stream, target, replay) => {
+                Carrier::Local(stream, target, replay) => {
                     match self.connect(&stream, target).await {
                         Ok((server, in_use)) => {
                             let open = self.proxy.count_open();
@@ -84,7 +84,7 @@ impl Client {
                         }
                     }
                 }
-                Carrier::There {
+                Carrier::Remote {
                     end,
                     link,
                     reply_number,
@@ -102,13 +102,13 @@ impl Client {
                     if !refused {
                         return;
                     }
-                    tracing::debug!(routing_key = &*self.routing_key, "stream was refused");
+                    tracing::debug!(routing_key = &*self.routing_key, "connector refused stream");
                     exclude.links.push(link);
                     let (replay, stream) = (end.retry(), end.socket());
                     (Some(end), stream, replay)
                 }
             };
-            let choice = self.choice(&mut exclude);
+            let choice = self.choose_connector(&mut exclude);
             let Some(stream) = stream else { return };
             carrier = match (choice, end) {
                 (
@@ -117,8 +117,8 @@ impl Client {
                     },
                     Some(end),
                 ) => {
-                    let reply_number = self.open(&end, stream.socket(), link, replay);
-                    Carrier::There {
+                    let reply_number = self.open_stream(&end, stream.socket(), link, replay);
+                    Carrier::Remote {
                         end,
                         link,
                         reply_number,
@@ -130,8 +130,8 @@ impl Client {
                         link, outstanding, ..
                     },
                     None,
-                ) => self.leave(stream, link, outstanding, replay),
-                (Choice::Local(target), _) => Carrier::Here(stream, target, replay),
+                ) => self.send_over_link(stream, link, outstanding, replay),
+                (Choice::Local(target), _) => Carrier::Local(stream, target, replay),
                 (Choice::None, Some(end)) => return end.close(),
                 // Closing the socket resets the client.
                 (Choice::None, None) => return,

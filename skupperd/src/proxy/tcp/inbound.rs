@@ -3,8 +3,8 @@
 use crate::{
     link::{
         conn::{
-            Outcome,
-            stream_end::{Effects, StreamReply},
+            DeliveryOutcome,
+            stream_end::{StreamEffects, StreamReply},
         },
         flow_window::{ACK_EVERY, NATIVE_ACK_EVERY},
         payload_queue::PayloadQueue,
@@ -114,7 +114,7 @@ impl Inbound {
         &mut self,
         socket: &Stream,
         flow: &FlowRecorder,
-        effects: &mut Effects,
+        effects: &mut StreamEffects,
     ) -> io::Result<()> {
         socket.flush()?;
         while !self.queue.is_empty() {
@@ -128,7 +128,7 @@ impl Inbound {
             };
             self.queue.advance(n);
             self.written += n as u64;
-            flow.wrote(n);
+            flow.add_written(n);
             if self.written - self.acknowledged >= self.ack_every && !self.ended {
                 self.acknowledged = self.written;
                 if let Some(source) = &self.source {
@@ -143,7 +143,7 @@ impl Inbound {
             }
             self.done = true;
             if let Some(source) = &self.source {
-                source.reply(StreamReply::Outcome(Outcome::Accepted), effects);
+                source.reply(StreamReply::Outcome(DeliveryOutcome::Accepted), effects);
             }
         }
         Ok(())

@@ -3,11 +3,11 @@
 
 use crate::{
     link::{
-        conn::{LinkConnection, OutStream, Outcome, QueueTicket, SendOutcome, Waiter},
+        conn::{DeliveryOutcome, LinkConnection, OutStream, QueueTicket, SendOutcome, Waiter},
         flow_window::{FlowWindow, SendPhase},
         send_budget::SendClass,
     },
-    proxy::{flow::FlowRecorder, http::Speaker, stream::Stream},
+    proxy::{flow::FlowRecorder, http::MessageSender, stream::Stream},
 };
 use bytes::Bytes;
 use std::{
@@ -44,7 +44,7 @@ pub(super) struct Outbound {
 pub(super) enum StreamResult {
     /// The other end has taken everything.
     Complete,
-    /// Nobody has taken it yet: it may be tried elsewhere.
+    /// No connector has accepted it: another one may be tried.
     Refused,
     /// The other end has gone.
     Broken,
@@ -109,9 +109,9 @@ impl Outbound {
     }
 
     /// The receiver is done with the stream. `answered`: its answers have begun to come.
-    pub(super) fn finish(&mut self, outcome: Outcome, answered: bool) -> StreamResult {
+    pub(super) fn finish(&mut self, outcome: DeliveryOutcome, answered: bool) -> StreamResult {
         self.settled = true;
-        if outcome == Outcome::Accepted {
+        if outcome == DeliveryOutcome::Accepted {
             return if self.eof {
                 StreamResult::Complete
             } else {
@@ -188,7 +188,7 @@ impl Outbound {
                 if let Some(early) = early {
                     append(early, pieces, n);
                 }
-                flow.observe_read(Speaker::Client, pieces, n);
+                flow.observe_read(MessageSender::Client, pieces, n);
                 Ok(n)
             })?;
             match sent {
@@ -199,7 +199,7 @@ impl Outbound {
                 }
                 SendOutcome::Bytes(n) => {
                     self.window.sent(n, Instant::now);
-                    flow.read(n);
+                    flow.add_read(n);
                     self.class = match n < asked {
                         true => SendClass::Sparse,
                         false => SendClass::Bulk,

@@ -21,7 +21,7 @@ use super::super::{
     hosts::{ROUTER_GROUP, host_names, open_port, reachable},
     memory::new_id,
     observed::StatusContext,
-    runtime::{OpenAccess, SiteRuntime},
+    runtime::{AppliedAccess, SiteRuntime},
 };
 use crate::{
     access::{
@@ -29,8 +29,8 @@ use crate::{
         SharedGrantStore, serve,
     },
     model::{
-        AccessGrant, AccessRole, ConditionType, Draft, Endpoint, GRANT_PORT, GrantDetails,
-        GrantServerSettings, Host, Kind, Name, RouterAccess, State,
+        AccessGrant, AccessRole, ConditionState, ConditionType, Endpoint, GRANT_PORT, GrantDetails,
+        GrantServerSettings, Host, Kind, Name, RouterAccess, StatusDraft,
     },
     pki,
     store::NamespaceDir,
@@ -246,7 +246,9 @@ impl Grants {
             site.and_then(|site| site.grant_server.host.as_ref())
                 .map(ToString::to_string),
         );
-        let authorities = accesses.clone().filter_map(OpenAccess::supplied_authority);
+        let authorities = accesses
+            .clone()
+            .filter_map(AppliedAccess::supplied_authority);
         let mut authorities: Vec<&str> = authorities.collect();
         authorities.dedup();
         Ok(LinkOffer {
@@ -280,21 +282,21 @@ impl Grants {
         })
     }
 
-    pub(in crate::reconcile) fn status(&self, ctx: &StatusContext<'_>, name: &Name) -> Draft {
+    pub(in crate::reconcile) fn status(&self, ctx: &StatusContext<'_>, name: &Name) -> StatusDraft {
         let store = self.store.as_ref();
         let info = store.and_then(|store| store.lock().info(name));
         let is_edge = ctx.is_edge();
         let processed = match (&info, self.errors.get(name)) {
-            _ if is_edge => State::Error(NOT_ON_EDGE.to_owned()),
-            (_, Some(error)) => State::Error(error.text()),
-            (Some(_), None) => State::True,
-            (None, None) => State::Pending(None),
+            _ if is_edge => ConditionState::Error(NOT_ON_EDGE.to_owned()),
+            (_, Some(error)) => ConditionState::Error(error.text()),
+            (Some(_), None) => ConditionState::True,
+            (None, None) => ConditionState::Pending(None),
         };
         let resolved = match (&self.running, &self.error) {
-            _ if is_edge => State::Error(NOT_ON_EDGE.to_owned()),
-            (_, Some(error)) => State::Error(error.text()),
-            (Some(_), None) => State::True,
-            (None, None) => State::Pending(ctx.no_site()),
+            _ if is_edge => ConditionState::Error(NOT_ON_EDGE.to_owned()),
+            (_, Some(error)) => ConditionState::Error(error.text()),
+            (Some(_), None) => ConditionState::True,
+            (None, None) => ConditionState::Pending(ctx.no_site()),
         };
         let mut details = GrantDetails::default();
         if let Some(info) = info {
@@ -306,7 +308,7 @@ impl Grants {
             details.redemptions = info.redemptions;
             details.expiration_time = info.expires.to_string();
         }
-        Draft::new(Kind::AccessGrant, false)
+        StatusDraft::new(Kind::AccessGrant, false)
             .with(ConditionType::Processed, processed)
             .with(ConditionType::Resolved, resolved)
             .details(details)
@@ -324,7 +326,7 @@ struct GrantHosts {
 
 fn grant_hosts(
     settings: &GrantServerSettings,
-    accesses: &BTreeMap<Name, OpenAccess>,
+    accesses: &BTreeMap<Name, AppliedAccess>,
 ) -> Result<GrantHosts, ReconcileError> {
     let advertised = accesses.values().flat_map(|a| a.advertised.clone());
     let advertised: Vec<String> = advertised.collect();
@@ -368,7 +370,7 @@ async fn open_sockets(
 }
 
 /// Endpoints of an access for other sites to dial.
-fn endpoints(access: &OpenAccess) -> Vec<Endpoint> {
+fn endpoints(access: &AppliedAccess) -> Vec<Endpoint> {
     let host = reachable(&access.advertised).or_else(|| access.advertised.first().cloned());
     let Some(host) = host.and_then(|host| Host::new(host).ok()) else {
         return Vec::new();

@@ -4,7 +4,7 @@ use super::super::{error::ReconcileError, observed::StatusContext};
 use crate::{
     access::{RedeemError, redeem, token_mark},
     manifest::{LocatedResource, document_of, to_yaml},
-    model::{AccessToken, ConditionType, Draft, Kind, Name, State, TokenDetails},
+    model::{AccessToken, ConditionState, ConditionType, Kind, Name, StatusDraft, TokenDetails},
     store::{NamespaceDir, PRIVATE, read_text, write_file},
     telemetry::chain,
 };
@@ -41,7 +41,7 @@ struct Attempt {
     task: Option<JoinSet<()>>,
     result: Arc<Mutex<Option<RedeemResult>>>,
     pause: Duration,
-    next: Instant,
+    next_attempt: Instant,
     error: Option<String>,
 }
 
@@ -170,10 +170,10 @@ impl Tokens {
                 task: None,
                 result: Arc::default(),
                 pause: MIN_PAUSE,
-                next: Instant::now(),
+                next_attempt: Instant::now(),
                 error: None,
             });
-        if attempt.task.is_some() || Instant::now() < attempt.next {
+        if attempt.task.is_some() || Instant::now() < attempt.next_attempt {
             return;
         }
         let (token, name, site) = (token.clone(), name.clone(), site.clone());
@@ -188,21 +188,21 @@ impl Tokens {
         attempt.task = Some(task);
     }
 
-    pub(in crate::reconcile) fn status(&self, ctx: &StatusContext<'_>, name: &Name) -> Draft {
+    pub(in crate::reconcile) fn status(&self, ctx: &StatusContext<'_>, name: &Name) -> StatusDraft {
         let outcome = self.outcomes.as_ref().and_then(|known| known.get(name));
         let redeemed = outcome.is_some_and(|outcome| outcome.redeemed);
         let state = match (outcome, &self.error) {
-            (Some(_), _) if redeemed => State::True,
-            (Some(outcome), _) => State::Error(outcome.error.clone().unwrap_or_default()),
-            (None, Some(error)) => State::Error(error.text()),
+            (Some(_), _) if redeemed => ConditionState::True,
+            (Some(outcome), _) => ConditionState::Error(outcome.error.clone().unwrap_or_default()),
+            (None, Some(error)) => ConditionState::Error(error.text()),
             (None, None) => {
                 let attempt = self.attempts.get(name);
                 let error = attempt.and_then(|a| a.error.as_ref());
                 let error = error.map(|e| format!("{e}; tried again"));
-                State::Pending(error.or_else(|| ctx.no_site()))
+                ConditionState::Pending(error.or_else(|| ctx.no_site()))
             }
         };
-        Draft::new(Kind::AccessToken, false)
+        StatusDraft::new(Kind::AccessToken, false)
             .with(ConditionType::Redeemed, state)
             .details(TokenDetails { redeemed })
     }
@@ -240,7 +240,7 @@ impl Attempt {
                 }
                 self.error = Some(text);
                 self.task = None;
-                self.next = Instant::now() + self.pause;
+                self.next_attempt = Instant::now() + self.pause;
                 self.pause = (self.pause * 2).min(MAX_PAUSE);
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     manifest::LocatedResource,
     model::{
         AttachedConnector, AttachedConnectorBinding, AttachedConnectorDetails, BindingDetails,
-        ConditionType, Connector, Draft, Key, Kind, Name, Namespace, Spec, State,
+        ConditionState, ConditionType, Connector, Key, Kind, Name, Namespace, Spec, StatusDraft,
     },
 };
 use std::collections::BTreeMap;
@@ -79,22 +79,22 @@ pub(in crate::reconcile) fn status(
     ctx: &StatusContext<'_>,
     name: &Name,
     offer: &AttachedConnector,
-) -> Draft {
+) -> StatusDraft {
     let key = Key::new(Kind::AttachedConnector, name.clone());
     let binding = ctx
         .bindings
         .get(&(offer.site_namespace.clone(), name.clone()));
     let configured = match ctx.configured(&key) {
-        State::True => ctx
+        ConditionState::True => ctx
             .attachments
             .of_offer(ctx.namespace, name, offer, binding),
         state => state,
     };
     // The servers of another site are shown only to the offer that it has accepted.
-    let accepted = configured == State::True;
+    let accepted = configured == ConditionState::True;
     let selector = binding.and_then(|binding| binding.selector.as_ref());
     let selector = selector.filter(|_| accepted);
-    Draft::new(key.kind, false)
+    StatusDraft::new(key.kind, false)
         .with(ConditionType::Configured, configured)
         .details(AttachedConnectorDetails {
             selected_pods: selector.map(|s| s.servers.clone()).unwrap_or_default(),
@@ -105,14 +105,16 @@ pub(in crate::reconcile) fn binding_status(
     ctx: &StatusContext<'_>,
     name: &Name,
     binding: &AttachedConnectorBinding,
-) -> Draft {
+) -> StatusDraft {
     let (key, core_name) = (binding_key(name), core_name(name));
     let selector = ctx.runtime.workloads.selector_status(&core_name);
     let state = ctx.observed.connectors.get(&core_name);
     let unwell = state.and_then(ConnectorState::unwell);
     let configured = match (ctx.configured(&key), unwell) {
-        (State::True, Some(reason)) => State::Pending(Some(format!("Not ready: {reason}"))),
-        (State::True, None) => {
+        (ConditionState::True, Some(reason)) => {
+            ConditionState::Pending(Some(format!("Not ready: {reason}")))
+        }
+        (ConditionState::True, None) => {
             let attachments = ctx.attachments;
             attachments.of_binding(ctx.namespace, name, selector.as_ref())
         }
@@ -122,6 +124,6 @@ pub(in crate::reconcile) fn binding_status(
     ctx.service_draft(key.kind, configured, matched, "No matching listeners")
         .details(BindingDetails {
             has_matching_listener: matched,
-            last_failure: state.map(|s| s.trouble.clone()).unwrap_or_default(),
+            last_failure: state.map(|s| s.last_failure.clone()).unwrap_or_default(),
         })
 }

@@ -3,8 +3,8 @@
 use super::super::error::ReconcileError;
 use crate::{
     model::{
-        Certificate, CertificateDetails, ConditionType, Draft, Kind, Name, Secret, SiteSettings,
-        State,
+        Certificate, CertificateDetails, ConditionState, ConditionType, Kind, Name, Secret,
+        SiteSettings, StatusDraft,
     },
     pki::{self, CertificateRequest, Rotation},
     store::NamespaceDir,
@@ -66,16 +66,16 @@ impl Certificates {
         credentials
     }
 
-    pub(in crate::reconcile) fn status(&self, name: &Name) -> Draft {
+    pub(in crate::reconcile) fn status(&self, name: &Name) -> StatusDraft {
         let issued = self.issued.get(name);
         let state = match issued {
-            Some(Ok(_)) => State::True,
-            Some(Err(error)) => State::Error(error.text()),
-            None => State::Pending(None),
+            Some(Ok(_)) => ConditionState::True,
+            Some(Err(error)) => ConditionState::Error(error.text()),
+            None => ConditionState::Pending(None),
         };
         let secret = issued.and_then(|issued| issued.as_ref().ok());
         let identity = secret.and_then(|s| pki::identify_pem(&s.certificate));
-        Draft::new(Kind::Certificate, false)
+        StatusDraft::new(Kind::Certificate, false)
             .with(ConditionType::Configured, state)
             .details(CertificateDetails {
                 expiration: identity.map(|i| i.expires.to_string()).unwrap_or_default(),

@@ -6,13 +6,13 @@ use super::super::{
     observed::StatusContext,
     policy,
     runtime::SiteRuntime,
-    service_tls::{ConnectorTlsPolicy, Sources, probe},
+    service_tls::{ConnectorTlsPolicy, CredentialSources, probe},
 };
 use crate::{
     core::{ConnectorSpec, ConnectorState, SiteRequest},
     model::{
-        Connector, ConnectorDetails, Draft, HealthCheck, HealthRecord, Key, Kind, Name, ServerHost,
-        State,
+        ConditionState, Connector, ConnectorDetails, HealthCheck, HealthRecord, Key, Kind, Name,
+        ServerHost, StatusDraft,
     },
     service::view::TargetHost,
     workload::WorkloadQuery,
@@ -91,7 +91,7 @@ fn spec(
     core_name: &str,
     connector: &Connector,
 ) -> Result<ConnectorSpec, ReconcileError> {
-    let sources = Sources {
+    let sources = CredentialSources {
         desired,
         secrets: &runtime.secrets,
     };
@@ -126,7 +126,7 @@ pub(in crate::reconcile) fn status(
     ctx: &StatusContext<'_>,
     name: &Name,
     connector: &Connector,
-) -> Draft {
+) -> StatusDraft {
     let key = Key::new(Kind::Connector, name.clone());
     let state = ctx.observed.connectors.get(name.as_str());
     let selector = ctx.runtime.workloads.selector_status(name);
@@ -135,9 +135,11 @@ pub(in crate::reconcile) fn status(
     let missing = selector.as_ref().and_then(|s| s.missing.clone());
     let configured = match (ctx.configured(&key), unwell) {
         // Without a site the selector is not evaluated.
-        (State::True, _) if missing.is_some() && ctx.is_running() => State::Pending(missing),
-        (State::True, Some(reason)) if !connector.include_not_ready => {
-            State::Pending(Some(format!("Not ready: {reason}")))
+        (ConditionState::True, _) if missing.is_some() && ctx.is_running() => {
+            ConditionState::Pending(missing)
+        }
+        (ConditionState::True, Some(reason)) if !connector.include_not_ready => {
+            ConditionState::Pending(Some(format!("Not ready: {reason}")))
         }
         (state, _) => state,
     };
@@ -150,7 +152,7 @@ pub(in crate::reconcile) fn status(
                 ready: health.is_ok(),
                 message: health.as_ref().err().cloned().unwrap_or_default(),
             }),
-            last_failure: state.map(|s| s.trouble.clone()).unwrap_or_default(),
+            last_failure: state.map(|s| s.last_failure.clone()).unwrap_or_default(),
         })
 }
 

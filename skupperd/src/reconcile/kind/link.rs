@@ -9,10 +9,10 @@ use super::super::{
 use crate::{
     core::{LinkState, SiteRequest},
     model::{
-        ConditionType, Draft, Endpoint, Key, Kind, Link, LinkDetails, Meta, Name, Proxy, Role,
-        Secret, Spec, State,
+        ConditionState, ConditionType, Endpoint, HttpProxy, Key, Kind, Link, LinkDetails, Meta,
+        Name, Role, Secret, Spec, StatusDraft,
     },
-    peering::{LinkSpec, Target},
+    peering::{DialTarget, LinkSpec},
     pki,
 };
 use std::fmt::Display;
@@ -94,12 +94,12 @@ fn spec(
     } else {
         Role::InterRouter
     };
-    let target = |endpoint: &Endpoint| Target {
+    let target = |endpoint: &Endpoint| DialTarget {
         host: endpoint.host.to_string(),
         port: endpoint.port,
     };
     let usable = link.endpoints.iter().filter(|e| e.role == role);
-    let targets: Vec<Target> = usable.map(target).collect();
+    let targets: Vec<DialTarget> = usable.map(target).collect();
     if targets.is_empty() {
         let text = format!("no endpoint for the role of this site, {}", role.as_str());
         return Err(ReconcileError::field("endpoints", text));
@@ -115,7 +115,7 @@ fn spec(
 }
 
 /// The HTTP proxy to dial through.
-fn proxy(link: &Link, secret: Option<&Secret>) -> Result<Option<Proxy>, ReconcileError> {
+fn proxy(link: &Link, secret: Option<&Secret>) -> Result<Option<HttpProxy>, ReconcileError> {
     let Some(name) = &link.settings.proxy_configuration else {
         return Ok(None);
     };
@@ -130,7 +130,11 @@ fn proxy(link: &Link, secret: Option<&Secret>) -> Result<Option<Proxy>, Reconcil
         .ok_or_else(|| invalid("has no host and port"))
 }
 
-pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name, link: &Link) -> Draft {
+pub(in crate::reconcile) fn status(
+    ctx: &StatusContext<'_>,
+    name: &Name,
+    link: &Link,
+) -> StatusDraft {
     let state = ctx.observed.links.get(name.as_str());
     let remote = state.and_then(|s| s.remote.as_deref());
     let site = remote.and_then(|id| RemoteSite::find(id, ctx.observed));
@@ -142,12 +146,12 @@ pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name, link: &
     let operational = match state {
         Some(LinkState {
             is_own: true,
-            failure: Some(why),
+            failure: Some(reason),
             ..
-        }) => State::Error(why.clone()),
+        }) => ConditionState::Error(reason.clone()),
         _ => ctx.pending_until(remote.is_some(), &missing),
     };
-    Draft::new(key.kind, false)
+    StatusDraft::new(key.kind, false)
         .with(ConditionType::Configured, ctx.configured(&key))
         .with(ConditionType::Operational, operational)
         .details(LinkDetails {

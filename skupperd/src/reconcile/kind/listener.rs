@@ -12,7 +12,7 @@ use super::super::{
 };
 use crate::{
     core::{ListenerSpec, ListenerState},
-    model::{Draft, Key, Kind, Listener, ListenerDetails, Name, Netns},
+    model::{Key, Kind, Listener, ListenerDetails, Name, Netns, StatusDraft},
     service::{keys::RoutingKeys, policy::ListenerPolicy},
     steer::{bind_range::BindRange, netns::NetnsListener},
 };
@@ -114,7 +114,7 @@ async fn in_netns(
     listeners.open(name, netns.clone(), ranges, workers).await
 }
 
-pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name) -> Draft {
+pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name) -> StatusDraft {
     let key = key(name);
     let state = ctx.observed.listeners.get(name.as_str());
     let matched = state.is_some_and(|s| s.matched);

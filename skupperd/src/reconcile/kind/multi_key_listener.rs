@@ -7,8 +7,8 @@ use super::super::{
 use crate::{
     core::ListenerSpec,
     model::{
-        ConditionType, Draft, Key, Kind, MultiKeyListener, MultiKeyListenerDetails, Name,
-        PriorityReachable, Strategy, StrategyReachable, WeightedReachable,
+        ConditionType, Key, Kind, MultiKeyListener, MultiKeyListenerDetails, Name,
+        PriorityReachable, StatusDraft, Strategy, StrategyReachable, WeightedReachable,
     },
     service::{keys::RoutingKeys, policy::ListenerPolicy},
 };
@@ -74,12 +74,12 @@ pub(in crate::reconcile) fn status(
     ctx: &StatusContext<'_>,
     name: &Name,
     listener: &MultiKeyListener,
-) -> Draft {
+) -> StatusDraft {
     let key = key(name);
     let state = ctx.observed.listeners.get(&core_name(name));
     let reachable = state.map(|s| &*s.reachable).unwrap_or_default();
     let error = state.and_then(|s| s.error.as_deref());
-    Draft::new(key.kind, false)
+    StatusDraft::new(key.kind, false)
         .with(
             ConditionType::Configured,
             ctx.configured_unless(&key, error),

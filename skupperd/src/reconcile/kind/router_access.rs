@@ -5,14 +5,14 @@ use super::super::{
     error::ReconcileError,
     hosts::{ROUTER_GROUP, host_names, open_port},
     observed::{StatusContext, pending},
-    runtime::{OpenAccess, SiteRuntime},
+    runtime::{AppliedAccess, SiteRuntime},
 };
 use crate::{
     core::{AccessSpec, SiteRequest},
     messages::ServerTls,
     model::{
-        AccessDetails, AccessRole, ConditionType, Draft, EndpointStatus, Host, Key, Kind, Name,
-        Role, RouterAccess, Site, State,
+        AccessDetails, AccessRole, ConditionState, ConditionType, EndpointStatus, Host, Key, Kind,
+        Name, Role, RouterAccess, Site, StatusDraft,
     },
     pki::{self, Issuer, Rotation, ServerCredentials},
 };
@@ -68,7 +68,7 @@ pub(in crate::reconcile) async fn set(
         ports = ?ports.iter().map(|r| r.port).collect::<Vec<_>>(),
         "link access opened"
     );
-    let open = OpenAccess {
+    let open = AppliedAccess {
         bind_host: access.bind_host.clone(),
         roles: access.roles.clone(),
         ports,
@@ -114,7 +114,7 @@ async fn open_ports(
     let host = access.bind_host.as_ref().and_then(Host::ip);
     for AccessRole { role, port } in &access.roles {
         let allowed = runtime.rights.ensure_open(host, *port);
-        allowed.map_err(|why| ReconcileError::field("roles", why))?;
+        allowed.map_err(|reason| ReconcileError::field("roles", reason))?;
         let purpose = format!("{name}/{}", role.as_str());
         let remembered = runtime.memory.port(&purpose)?.filter(|_| is_own);
         let first = remembered.unwrap_or(*port);
@@ -192,13 +192,13 @@ fn report_clock(runtime: &mut SiteRuntime, name: &Name, issuer: &Issuer) {
     let namespace = runtime.namespace.name();
     if !issuer.is_ahead_of_clock() {
         if runtime.ahead_of_clock.remove(name) {
-            tracing::info!(%namespace, issuer = %name, "the clock of this host is no longer behind the CA");
+            tracing::info!(%namespace, issuer = %name, "clock is no longer behind CA");
         }
     } else if runtime.ahead_of_clock.insert(name.clone()) {
         tracing::warn!(
             %namespace,
             issuer = %name,
-            "the CA is kept, though it was made later than the clock of this host says: set the clock"
+            "clock is behind CA; keeping the CA: set the clock"
         );
     }
 }
@@ -320,13 +320,13 @@ fn certificate_hosts(
         kept.extend(advertised.iter().cloned());
         kept.extend(pki::certificate_hosts(&dir)?);
     }
-    // Those of the host itself are not kept: an address that it no longer has is dialled by nobody.
+    // Those of the host itself are not kept: no site dials an address that the host no longer has.
     let mut hosts = runtime.memory.keep_names(name, kept)?;
     hosts.extend(advertised.iter().cloned());
     Ok(hosts.into_iter().collect())
 }
 
-pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name) -> Draft {
+pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name) -> StatusDraft {
     let configured = ctx.configured(&key(name));
     draft(name, ctx.runtime.accesses.get(name), configured)
 }
@@ -335,7 +335,7 @@ pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name) -> Draf
 /// for.
 pub(in crate::reconcile) fn site_accesses<'a>(
     ctx: &'a StatusContext<'a>,
-) -> impl Iterator<Item = (Key, Value, Draft)> + 'a {
+) -> impl Iterator<Item = (Key, Value, StatusDraft)> + 'a {
     let accesses = &ctx.runtime.accesses;
     let is_closed =
         |key: &&Key| key.kind == Kind::RouterAccess && !accesses.contains_key(&key.name);
@@ -351,14 +351,18 @@ pub(in crate::reconcile) fn site_accesses<'a>(
             "tlsCredentials": name,
             "subjectAlternativeNames": access.hosts,
         });
-        (key(name), spec, draft(name, Some(access), State::True))
+        (
+            key(name),
+            spec,
+            draft(name, Some(access), ConditionState::True),
+        )
     });
     open.chain(failed)
 }
 
-fn draft(name: &Name, open: Option<&OpenAccess>, configured: State) -> Draft {
+fn draft(name: &Name, open: Option<&AppliedAccess>, configured: ConditionState) -> StatusDraft {
     let identity = open.and_then(|access| access.server.identity.as_ref());
-    Draft::new(Kind::RouterAccess, false)
+    StatusDraft::new(Kind::RouterAccess, false)
         .with(ConditionType::Configured, configured)
         .with(ConditionType::Resolved, pending(open.is_some()))
         .details(AccessDetails {
@@ -371,7 +375,7 @@ fn draft(name: &Name, open: Option<&OpenAccess>, configured: State) -> Draft {
         })
 }
 
-pub(super) fn endpoints(name: &Name, access: &OpenAccess) -> Vec<EndpointStatus> {
+pub(super) fn endpoints(name: &Name, access: &AppliedAccess) -> Vec<EndpointStatus> {
     let is_loopback = |h: &&String| matches!(h.as_str(), "localhost" | "127.0.0.1" | "::1");
     let host = access.advertised.iter().find(|h| !is_loopback(h));
     let host = host.or(access.advertised.first());

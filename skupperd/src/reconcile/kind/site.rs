@@ -11,11 +11,11 @@ use crate::{
     core::{CoreEnded, CoreRequest, SiteRequest, SiteSpec},
     flows::SiteName,
     model::{
-        AccessRole, ConditionType, Draft, Key, Kind, LinkAccess, Name, Role, RouterAccess, Site,
-        SiteDetails, SiteId, State,
+        AccessRole, ConditionState, ConditionType, Key, Kind, LinkAccess, Name, Role, RouterAccess,
+        Site, SiteDetails, SiteId, StatusDraft,
     },
     pki,
-    steer::Plain,
+    steer::SocketBindings,
 };
 use std::{
     collections::BTreeMap,
@@ -142,7 +142,7 @@ async fn open_local_amqp(runtime: &mut SiteRuntime, site: &Site) -> Result<(), R
             let allowed = runtime.rights.ensure_open(None, port);
             allowed.map_err(|reason| ReconcileError::setting("local-amqp-port", reason))?;
             let addr = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-            let sockets = Plain.open(addr, 1);
+            let sockets = SocketBindings.open(addr, 1);
             let sockets = sockets.map_err(|e| ReconcileError::setting("local-amqp-port", e))?;
             sockets.into_iter().next()
         }
@@ -171,27 +171,33 @@ async fn apply_kernel_settings(
     Ok(())
 }
 
-pub(in crate::reconcile) fn status(ctx: &StatusContext<'_>, name: &Name, site: &Site) -> Draft {
+pub(in crate::reconcile) fn status(
+    ctx: &StatusContext<'_>,
+    name: &Name,
+    site: &Site,
+) -> StatusDraft {
     let configured = match ctx.configured(&Key::new(Kind::Site, name.clone())) {
-        State::True if site.ha => State::Noted(NO_HA.to_owned()),
-        State::True if !site.settings.log_rules.is_empty() => match ctx.runtime.rights.ensure() {
-            Ok(()) => State::True,
-            Err(reason) => {
-                let text = format!("spec.settings[router-logging] has no effect: {reason}");
-                State::Noted(text)
+        ConditionState::True if site.ha => ConditionState::Noted(NO_HA.to_owned()),
+        ConditionState::True if !site.settings.log_rules.is_empty() => {
+            match ctx.runtime.rights.ensure() {
+                Ok(()) => ConditionState::True,
+                Err(reason) => {
+                    let text = format!("spec.settings[router-logging] has no effect: {reason}");
+                    ConditionState::Noted(text)
+                }
             }
-        },
+        }
         state => state,
     };
     let link_access = site.link_access.is_enabled();
     let running = pending(ctx.is_running());
-    let mut draft = Draft::new(Kind::Site, link_access)
+    let mut draft = StatusDraft::new(Kind::Site, link_access)
         .with(ConditionType::Configured, configured)
         .with(ConditionType::Running, running);
     if link_access {
         let key = router_access::key(&access_name(name));
         let state = match ctx.failures.get(&key) {
-            Some(error) => State::Error(error.text()),
+            Some(error) => ConditionState::Error(error.text()),
             None => pending(ctx.runtime.accesses.contains_key(&key.name)),
         };
         draft = draft.with(ConditionType::Resolved, state);

@@ -16,12 +16,12 @@ const EDGE: char = 'H';
 const MAX_OPCODE: usize = 64;
 
 /// The map in the body of a control message.
-struct Fields<'a> {
+struct MapFields<'a> {
     opcode: &'a str,
     body: &'a Value,
 }
 
-impl Fields<'_> {
+impl MapFields<'_> {
     fn missing(&self, field: &'static str) -> ControlError {
         ControlError::Field {
             opcode: self.opcode.to_owned(),
@@ -82,7 +82,7 @@ impl Control {
                 return Err(ControlError::Opcode(opcode));
             }
         };
-        let fields = Fields { opcode, body };
+        let fields = MapFields { opcode, body };
         let version = fields.int("pv")?;
         if version > known_version {
             return Err(ControlError::Version {
@@ -118,7 +118,7 @@ impl Control {
         })
     }
 
-    fn address_update(id: String, fields: &Fields<'_>) -> Result<Self, ControlError> {
+    fn address_update(id: String, fields: &MapFields<'_>) -> Result<Self, ControlError> {
         let seq = fields.int("mobile_seq")?;
         if let Some(exist) = fields.list("exist") {
             let exist = exist.iter().filter_map(address).collect();

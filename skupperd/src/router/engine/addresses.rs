@@ -294,17 +294,17 @@ impl Addresses {
     }
 
     /// Reachable routers with newer addresses, which are to be requested. Requests without an answer
-    /// are repeated after `patience`.
+    /// are repeated after `retry_after`.
     pub(super) fn take_requests(
         &mut self,
         is_reachable: impl Fn(&str) -> bool,
         now: Instant,
-        patience: Duration,
+        retry_after: Duration,
     ) -> Vec<String> {
         let mut ids = Vec::new();
         for (id, router) in &mut self.remote {
             let requested = router.requested.map(|at| now.saturating_duration_since(at));
-            let due = requested.is_none_or(|ago| ago > patience);
+            let due = requested.is_none_or(|ago| ago > retry_after);
             let wanted = router.announced > router.seq || router.doubted;
             if wanted && due && is_reachable(id) {
                 router.requested = Some(now);

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// A router's identity and timers.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct RouterConfig {
     pub id: String,
     /// Start time in seconds since the epoch; distinguishes a restart from a pause.
     pub instance: i64,
@@ -24,7 +24,7 @@ pub struct Config {
     pub mesh: Option<String>,
 }
 
-impl Config {
+impl RouterConfig {
     /// An interior router with the timers of skupper-router (`router` in its `skrouter.json`).
     pub fn new(id: impl Into<String>, instance: i64) -> Self {
         Self {

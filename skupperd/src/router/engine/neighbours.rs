@@ -18,9 +18,9 @@ const ANSWERS_AT_ONCE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
-    links: BTreeMap<ConnId, Link>,
+    links: BTreeMap<ConnId, NeighbourLink>,
     /// When each neighbour was heard last; our HELLOs name them.
-    heard: BTreeMap<String, Instant>,
+    last_hello: BTreeMap<String, Instant>,
     /// Our link state: the least cost to each neighbour in two-way contact.
     peers: BTreeMap<String, u32>,
     /// Number of that link state.
@@ -28,7 +28,7 @@ pub(super) struct Neighbours {
 }
 
 #[derive(Debug)]
-struct Link {
+struct NeighbourLink {
     cost: u32,
     /// The neighbour on it.
     peer: Option<String>,
@@ -51,17 +51,17 @@ pub(super) struct LostNeighbour {
 #[derive(Debug, Default)]
 pub(super) struct Hello {
     /// Another neighbour was on this link before.
-    pub(super) lost: Option<LostNeighbour>,
+    pub(super) lost_neighbour: Option<LostNeighbour>,
     /// The neighbour waits for a HELLO that names it.
-    pub(super) answer: bool,
+    pub(super) needs_answer: bool,
     /// Two-way contact begins.
-    pub(super) up: bool,
+    pub(super) contact_began: bool,
 }
 
 impl Neighbours {
     pub(super) fn add_link(&mut self, link: ConnId, cost: u32) {
         let cost = cost.clamp(1, MAX_COST);
-        let link_state = Link {
+        let link_state = NeighbourLink {
             cost,
             peer: None,
             two_way: None,
@@ -86,7 +86,8 @@ impl Neighbours {
 
     /// The router is a neighbour, and this is not a link to it.
     pub(super) fn is_elsewhere(&self, link: ConnId, id: &str) -> bool {
-        let of = |l: &Link| l.bound.as_deref() == Some(id) || l.peer.as_deref() == Some(id);
+        let of =
+            |l: &NeighbourLink| l.bound.as_deref() == Some(id) || l.peer.as_deref() == Some(id);
         !self.links.get(&link).is_some_and(of) && self.links_to(id).next().is_some()
     }
 
@@ -121,7 +122,7 @@ impl Neighbours {
         two_way: bool,
         now: Instant,
     ) -> Hello {
-        let first = self.heard.insert(id.to_owned(), now).is_none();
+        let first = self.last_hello.insert(id.to_owned(), now).is_none();
         let Some(state) = self.links.get_mut(&link) else {
             return Hello::default();
         };
@@ -138,21 +139,21 @@ impl Neighbours {
         if two_way {
             state.two_way = Some(now);
         }
-        let lost = previous.filter(|_| was_up).map(|id| {
+        let lost_neighbour = previous.filter(|_| was_up).map(|id| {
             self.forget(&id);
             LostNeighbour { link, id }
         });
         Hello {
-            lost,
-            answer: first || !two_way,
-            up: two_way && (changed || !was_up),
+            lost_neighbour,
+            needs_answer: first || !two_way,
+            contact_began: two_way && (changed || !was_up),
         }
     }
 
     /// Ends contact with neighbours that have been silent for longer than this.
     pub(super) fn expire(&mut self, now: Instant, max_age: Duration) -> Vec<LostNeighbour> {
         let old = |at: Instant| now.saturating_duration_since(at) > max_age;
-        self.heard.retain(|_, at| !old(*at));
+        self.last_hello.retain(|_, at| !old(*at));
         let mut lost = Vec::new();
         for (link, state) in &mut self.links {
             if state.two_way.is_some_and(old) {
@@ -174,7 +175,7 @@ impl Neighbours {
     /// Without contact on any link a neighbour counts as not heard.
     fn forget(&mut self, id: &str) {
         if self.links_to(id).next().is_none() {
-            self.heard.remove(id);
+            self.last_hello.remove(id);
         }
     }
 
@@ -219,8 +220,8 @@ impl Neighbours {
     }
 
     /// Neighbours that sent a HELLO recently.
-    pub(super) fn heard(&self) -> impl Iterator<Item = &String> {
-        self.heard.keys()
+    pub(super) fn recent_neighbours(&self) -> impl Iterator<Item = &String> {
+        self.last_hello.keys()
     }
 
     pub(super) fn peers(&self) -> &BTreeMap<String, u32> {

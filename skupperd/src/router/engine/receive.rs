@@ -5,13 +5,13 @@ use super::{
     addresses::Update,
     config::Output,
     send::{MOBILE_ADDRESSES, ROUTER},
-    topology::Identity,
+    topology::RouterInstance,
 };
 use crate::{
     amqp::message::Message,
     router::{
         control::{Control, ControlError},
-        routes::{ConnId, Target},
+        routes::{ConnId, ParsedAddress},
     },
 };
 use std::time::Instant;
@@ -29,9 +29,9 @@ impl Router {
     ) -> Result<(), ControlError> {
         self.now = now;
         let message = Message::decode(bytes)?;
-        match Target::parse(message.to().unwrap_or_default()) {
-            Target::Local(_) => {}
-            Target::All(_) => {
+        match ParsedAddress::parse(message.to().unwrap_or_default()) {
+            ParsedAddress::Local(_) => {}
+            ParsedAddress::All(_) => {
                 // A router that there is no room for is not made known to others either.
                 let control = Control::decode(&message);
                 let id = control.as_ref().ok().map(Control::id);
@@ -40,8 +40,8 @@ impl Router {
                 }
                 return self.take_control(link, control?);
             }
-            Target::Router { id, .. } if id == self.cfg.id => {}
-            Target::Router { id, .. } => {
+            ParsedAddress::Router { id, .. } if id == self.cfg.id => {}
+            ParsedAddress::Router { id, .. } => {
                 // Nobody speaks to others in the name of this router.
                 if Control::decode(&message).is_ok_and(|control| control.id() == self.cfg.id) {
                     return Ok(());
@@ -49,7 +49,7 @@ impl Router {
                 self.forward(link, id, &message);
                 return Ok(());
             }
-            Target::Edge { .. } | Target::Mobile(_) => return Ok(()),
+            ParsedAddress::Edge { .. } | ParsedAddress::Mobile(_) => return Ok(()),
         }
         let control = Control::decode(&message)?;
         self.take_control(link, control)
@@ -58,7 +58,7 @@ impl Router {
     fn take_control(&mut self, link: ConnId, control: Control) -> Result<(), ControlError> {
         if control.id() == self.cfg.id {
             if matches!(control, Control::Hello { .. }) {
-                self.out.push_back(Output::DuplicateId { link });
+                self.outputs.push_back(Output::DuplicateId { link });
             }
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Router {
     }
 
     fn over_budget(&mut self, link: ConnId, id: String) {
-        self.out.push_back(Output::OverBudget { link, id });
+        self.outputs.push_back(Output::OverBudget { link, id });
     }
 
     /// Makes sure that a router is known. False: its message is dropped.
@@ -143,22 +143,22 @@ impl Router {
         if known.is_some_and(|known| known != instance) && self.neighbours.is_elsewhere(link, id) {
             // Only a neighbour itself may report its restart.
             let id = id.to_owned();
-            self.out.push_back(Output::WrongInstance { link, id });
+            self.outputs.push_back(Output::WrongInstance { link, id });
             return false;
         }
         match self.topology.identify(id, instance, link, self.now) {
-            Identity::Known => true,
-            Identity::New => {
+            RouterInstance::Known => true,
+            RouterInstance::New => {
                 self.addresses.remove(id, &mut self.changes);
                 true
             }
-            Identity::Restarted => {
+            RouterInstance::Restarted => {
                 let id = id.to_owned();
                 self.addresses.remove(&id, &mut self.changes);
-                self.out.push_back(Output::Restarted { link, id });
+                self.outputs.push_back(Output::Restarted { link, id });
                 true
             }
-            Identity::Refused => {
+            RouterInstance::Refused => {
                 self.over_budget(link, id.to_owned());
                 false
             }
@@ -167,7 +167,7 @@ impl Router {
 
     fn on_hello(&mut self, link: ConnId, id: String, instance: i64, seen: &[String]) {
         if !self.neighbours.is_bound_to(link, &id) {
-            self.out.push_back(Output::WrongId { link, id });
+            self.outputs.push_back(Output::WrongId { link, id });
             return;
         }
         if !self.identify(link, &id, instance) {
@@ -175,15 +175,15 @@ impl Router {
         }
         let two_way = seen.contains(&self.cfg.id);
         let effects = self.neighbours.on_hello(link, &id, two_way, self.now);
-        if let Some(lost) = effects.lost {
+        if let Some(lost) = effects.lost_neighbour {
             self.neighbour_lost(lost);
         }
-        if effects.answer {
+        if effects.needs_answer {
             // The neighbour waits for a HELLO that names it: the next tick may be a second away.
             self.send_hello(link);
         }
-        if effects.up {
-            self.out.push_back(Output::NeighbourUp { link, id });
+        if effects.contact_began {
+            self.outputs.push_back(Output::NeighbourUp { link, id });
             self.neighbours_changed();
             self.send_ra();
         }

@@ -12,7 +12,7 @@ use std::{
 
 /// What a router has computed since it was made: a measure of its work that no clock disturbs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
+pub struct RoutingWork {
     /// Shortest-path trees.
     pub trees: u64,
     /// Routes of addresses.
@@ -25,11 +25,11 @@ pub struct Work {
 pub(super) struct RouteTable {
     routes: Arc<Routes>,
     counters: Counters,
-    work: Work,
+    work: RoutingWork,
 }
 
 /// Inputs of the routes.
-pub(super) struct Sources<'a> {
+pub(super) struct RouteInputs<'a> {
     pub(super) neighbours: &'a Neighbours,
     pub(super) addresses: &'a Addresses,
     pub(super) edges: &'a Edges,
@@ -49,7 +49,7 @@ impl RouteTable {
         Self {
             routes,
             counters: Counters::default(),
-            work: Work::default(),
+            work: RoutingWork::default(),
         }
     }
 
@@ -57,7 +57,7 @@ impl RouteTable {
         &self.routes
     }
 
-    pub(super) fn work(&self) -> Work {
+    pub(super) fn work(&self) -> RoutingWork {
         self.work
     }
 
@@ -66,7 +66,7 @@ impl RouteTable {
         &mut self,
         mut changes: Changes,
         topology: &mut Topology,
-        sources: &Sources<'_>,
+        sources: &RouteInputs<'_>,
     ) -> bool {
         let mut routers = None;
         if std::mem::take(&mut changes.paths) {
@@ -129,7 +129,7 @@ impl RouteTable {
 
     /// The snapshot as it is when all of it is computed from nothing.
     #[cfg(test)]
-    pub(super) fn recomputed(&self, topology: &mut Topology, sources: &Sources<'_>) -> Routes {
+    pub(super) fn recomputed(&self, topology: &mut Topology, sources: &RouteInputs<'_>) -> Routes {
         let routers = topology.router_routes();
         let new = sources.new_routes(&routers, None, &mut Counters::default());
         Routes {
@@ -142,7 +142,7 @@ impl RouteTable {
     }
 }
 
-impl Sources<'_> {
+impl RouteInputs<'_> {
     /// Routes of these addresses, or of all.
     fn new_routes(
         &self,

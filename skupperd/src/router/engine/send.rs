@@ -20,14 +20,14 @@ pub(super) const MOBILE_ADDRESSES: &str = "qdrouter.ma";
 impl Router {
     fn send(&mut self, link: ConnId, control: &Control, to: String) {
         let message = control.encode(&self.cfg.id, to);
-        self.out.push_back(Output::Control { link, message });
+        self.outputs.push_back(Output::Control { link, message });
     }
 
     pub(super) fn send_hello(&mut self, link: ConnId) {
         let hello = Control::Hello {
             id: self.cfg.id.clone(),
             instance: self.cfg.instance,
-            seen: self.neighbours.heard().cloned().collect(),
+            seen: self.neighbours.recent_neighbours().cloned().collect(),
         };
         self.send(link, &hello, HELLO.to_owned());
     }
@@ -149,7 +149,7 @@ impl Router {
         let mut out = BytesMut::with_capacity(256);
         message.encode(&mut out);
         let message = out.freeze();
-        self.out.push_back(Output::Control { link, message });
+        self.outputs.push_back(Output::Control { link, message });
     }
 }
 

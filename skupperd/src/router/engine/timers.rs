@@ -1,6 +1,6 @@
 //! When the next HELLO and RA are due.
 
-use super::config::Config;
+use super::config::RouterConfig;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub(super) fn new(cfg: &Config, now: Instant) -> Self {
+    pub(super) fn new(cfg: &RouterConfig, now: Instant) -> Self {
         Self {
             hello_interval: cfg.hello_interval,
             ra_interval: cfg.ra_interval,

@@ -77,7 +77,7 @@ struct RemoteRouter {
     /// Bytes that it counts for, and the link that it was heard of on.
     bytes: usize,
     via: ConnId,
-    heard: Option<Instant>,
+    last_seen: Option<Instant>,
     requested: Option<Instant>,
     /// Requests since the last answer.
     unanswered: u32,
@@ -90,7 +90,7 @@ struct RemoteRouter {
 
 /// What a message has changed about a router's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Identity {
+pub(super) enum RouterInstance {
     Known,
     /// Its instance is known for the first time.
     New,
@@ -121,34 +121,34 @@ impl Topology {
         instance: i64,
         via: ConnId,
         now: Instant,
-    ) -> Identity {
+    ) -> RouterInstance {
         if let Some(router) = self.routers.get_mut(id) {
             if router.instance == instance {
-                return Identity::Known;
+                return RouterInstance::Known;
             }
             if router.instance == 0 {
                 router.instance = instance;
-                router.heard = Some(now);
-                return Identity::New;
+                router.last_seen = Some(now);
+                return RouterInstance::New;
             }
             self.dirty = true;
             self.usage.subtract(router.via, router.bytes);
             *router = RemoteRouter {
                 instance,
-                heard: router.heard,
+                last_seen: router.last_seen,
                 bytes: ROUTER_BYTES + id.len(),
                 via,
                 ..RemoteRouter::default()
             };
             self.usage.add(via, router.bytes);
-            return Identity::Restarted;
+            return RouterInstance::Restarted;
         }
         if !self.add(id, instance, via, now) {
-            return Identity::Refused;
+            return RouterInstance::Refused;
         }
         // Without a link state it changes no path.
         self.dirty |= self.paths.contains_key(id);
-        Identity::New
+        RouterInstance::New
     }
 
     /// Adds a router. False: there is no room.
@@ -162,7 +162,7 @@ impl Topology {
             instance,
             bytes,
             via,
-            heard: Some(now),
+            last_seen: Some(now),
             ..RemoteRouter::default()
         };
         self.routers.insert(id.to_owned(), router);
@@ -189,7 +189,7 @@ impl Topology {
         let Some(router) = self.routers.get_mut(id) else {
             return false;
         };
-        router.heard = Some(now);
+        router.last_seen = Some(now);
         router.behind = if seq < router.seq {
             router.behind + 1
         } else {
@@ -218,7 +218,7 @@ impl Topology {
         let Some(router) = self.routers.get_mut(id) else {
             return true;
         };
-        router.heard = Some(now);
+        router.last_seen = Some(now);
         // Without an RA, only an answer is accepted; else nothing newer than the RA.
         let is_wanted = match router.latest {
             0 => router.requested.is_some(),
@@ -267,7 +267,7 @@ impl Topology {
     /// Voids link states of routers that have been silent for longer than this.
     pub(super) fn expire(&mut self, now: Instant, max_age: Duration) {
         for (id, router) in &mut self.routers {
-            let age = router.heard.map(|at| now.saturating_duration_since(at));
+            let age = router.last_seen.map(|at| now.saturating_duration_since(at));
             if age.is_some_and(|age| age > max_age) && !router.peers.is_empty() {
                 router.peers.clear();
                 router.seq = 0;
@@ -313,8 +313,8 @@ impl Topology {
     // ---- requests ----
 
     /// Reachable routers with a newer link state, which is to be requested. Requests without an answer
-    /// are repeated after `patience`.
-    pub(super) fn take_requests(&mut self, now: Instant, patience: Duration) -> Vec<String> {
+    /// are repeated after `retry_after`.
+    pub(super) fn take_requests(&mut self, now: Instant, retry_after: Duration) -> Vec<String> {
         let named = self.paths.iter();
         let named = named.filter(|(id, _)| !self.routers.contains_key(*id));
         let named: Vec<(String, String)> = named
@@ -332,10 +332,10 @@ impl Topology {
                 break;
             }
             let is_old = router.seq == 0 || router.latest > router.seq || router.doubted;
-            let patience = patience * 2u32.saturating_pow(router.unanswered.min(10));
-            let patience = patience.min(MAX_PATIENCE);
+            let retry_after = retry_after * 2u32.saturating_pow(router.unanswered.min(10));
+            let retry_after = retry_after.min(MAX_PATIENCE);
             let requested = router.requested.map(|at| now.saturating_duration_since(at));
-            let is_due = requested.is_none_or(|ago| ago > patience);
+            let is_due = requested.is_none_or(|ago| ago > retry_after);
             if is_old && is_due && self.paths.contains_key(id) {
                 router.unanswered += u32::from(requested.is_some());
                 router.requested = Some(now);

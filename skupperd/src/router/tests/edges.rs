@@ -2,7 +2,7 @@
 //! edge follows its interior router.
 
 use super::network::{Network, id};
-use crate::router::{Choice, Config, Exclude, LocalCandidate, Output, Router, Treatment};
+use crate::router::{Choice, Exclusions, LocalCandidate, Output, Router, RouterConfig, Treatment};
 use std::time::{Duration, Instant};
 
 const EDGE: u64 = 100;
@@ -97,7 +97,7 @@ fn edges_share_load_with_connectors_and_never_get_their_own_deliveries() {
     notifications(a);
     let route = a.routes().addresses["x"].clone();
     let local = [LocalCandidate { id: 7, in_use: 2 }];
-    let exclude = Exclude::default();
+    let exclude = Exclusions::default();
     let mut held = Vec::new();
     for _ in 0..2 {
         match route.choose(&local, None, &exclude) {
@@ -115,9 +115,9 @@ fn edges_share_load_with_connectors_and_never_get_their_own_deliveries() {
         route.choose(&local, None, &exclude),
         Choice::Local(7)
     ));
-    let own = Exclude {
+    let own = Exclusions {
         links: vec![EDGE],
-        ..Exclude::default()
+        ..Exclusions::default()
     };
     assert!(matches!(route.choose(&[], None, &own), Choice::None));
     // An edge passes nothing on: wherever a delivery entered the network, it may go there.
@@ -127,9 +127,9 @@ fn edges_share_load_with_connectors_and_never_get_their_own_deliveries() {
         route
             .multicast_links(
                 None,
-                &Exclude {
+                &Exclusions {
                     edges: true,
-                    ..Exclude::default()
+                    ..Exclusions::default()
                 }
             )
             .is_empty()
@@ -152,7 +152,7 @@ fn the_number_of_addresses_of_an_edge_is_bounded() {
 
 /// An edge's own router.
 fn edge(now: Instant) -> Router {
-    let mut config = Config::new("e", 1);
+    let mut config = RouterConfig::new("e", 1);
     config.mesh = Some("mesh".to_owned());
     Router::new(config, now)
 }

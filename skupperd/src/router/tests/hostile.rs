@@ -3,7 +3,7 @@
 
 use crate::amqp::cpu_time::{cpu_time, cpu_time_since};
 use crate::router::{
-    Config, ConnId, Output, Router, Treatment,
+    ConnId, Output, Router, RouterConfig, Treatment,
     control::{Address, Control},
 };
 use std::{
@@ -29,7 +29,7 @@ impl Victim {
     /// A router with two neighbours, `liar` on link 1 and `honest` on link 2.
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let mut router = Router::new(Config::new("us", 1), now);
+        let mut router = Router::new(RouterConfig::new("us", 1), now);
         for (link, id) in [(1, "liar"), (2, "honest")] {
             router.add_link(link, 1, now);
             router.bind_link(link, id);

@@ -1,6 +1,6 @@
 //! The simulation: routers, links with a delay, and a clock that only tests move.
 
-use crate::router::{Config, ConnId, Output, Router, Treatment};
+use crate::router::{ConnId, Output, Router, RouterConfig, Treatment};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,7 +13,7 @@ const DELAY: Duration = Duration::from_millis(5);
 pub(super) struct Link {
     pub(super) ends: (usize, usize),
     pub(super) cost: u32,
-    pub(super) up: bool,
+    pub(super) is_up: bool,
     /// Messages are lost, and neither end notices.
     pub(super) cut: bool,
 }
@@ -40,7 +40,7 @@ impl Network {
     pub(super) fn new(count: usize) -> Self {
         let now = Instant::now();
         let routers = (0..count)
-            .map(|n| Router::new(Config::new(id(n), 1000), now))
+            .map(|n| Router::new(RouterConfig::new(id(n), 1000), now))
             .collect();
         Self {
             now,
@@ -59,7 +59,7 @@ impl Network {
         self.links.push(Link {
             ends: (a, b),
             cost,
-            up: false,
+            is_up: false,
             cut: false,
         });
         let link = self.links.len() - 1;
@@ -71,7 +71,7 @@ impl Network {
         let Link {
             ends: (a, b), cost, ..
         } = self.links[link];
-        self.links[link].up = true;
+        self.links[link].is_up = true;
         self.routers[a].add_link(link as ConnId, cost, self.now);
         self.routers[b].add_link(link as ConnId, cost, self.now);
         self.pump();
@@ -79,7 +79,7 @@ impl Network {
 
     pub(super) fn lower(&mut self, link: usize) {
         let (a, b) = self.links[link].ends;
-        self.links[link].up = false;
+        self.links[link].is_up = false;
         self.flying.retain(|(_, l, ..)| *l != link);
         self.routers[a].remove_link(link as ConnId, self.now);
         self.routers[b].remove_link(link as ConnId, self.now);
@@ -88,11 +88,11 @@ impl Network {
 
     pub(super) fn restart(&mut self, n: usize, addresses: &[&str]) {
         let links: Vec<usize> = (0..self.links.len())
-            .filter(|l| self.touches(*l, n) && self.links[*l].up)
+            .filter(|l| self.touches(*l, n) && self.links[*l].is_up)
             .collect();
         links.iter().for_each(|l| self.lower(*l));
         self.next_instance += 1;
-        self.routers[n] = Router::new(Config::new(id(n), self.next_instance), self.now);
+        self.routers[n] = Router::new(RouterConfig::new(id(n), self.next_instance), self.now);
         for address in addresses {
             self.routers[n].add_consumer(address, Treatment::Balanced);
         }
@@ -112,7 +112,7 @@ impl Network {
                     let link = link as usize;
                     let Link {
                         ends: (a, b),
-                        up,
+                        is_up,
                         cut,
                         ..
                     } = self.links[link];
@@ -120,7 +120,7 @@ impl Network {
                         n == a || n == b,
                         "router {n} sends on a link that is not its own"
                     );
-                    if up && !cut {
+                    if is_up && !cut {
                         let to = if n == a { b } else { a };
                         self.sent += 1;
                         self.flying.push_back((self.now + DELAY, link, to, message));
@@ -181,7 +181,7 @@ impl Network {
         let n = self.routers.len();
         let mut cost = vec![vec![None; n]; n];
         (0..n).for_each(|i| cost[i][i] = Some(0));
-        for link in self.links.iter().filter(|l| l.up && !l.cut) {
+        for link in self.links.iter().filter(|l| l.is_up && !l.cut) {
             let (a, b) = link.ends;
             for (a, b) in [(a, b), (b, a)] {
                 let known: &mut Option<u64> = &mut cost[a][b];

@@ -178,8 +178,8 @@ fn apply(net: &mut Network, consumers: &mut BTreeMap<(usize, u8), usize>, change
                 net.routers[*n].remove_consumer(&name(a));
             }
         }
-        Change::Lower(link) if net.links[*link].up => net.lower(*link),
-        Change::Raise(link) if !net.links[*link].up => net.raise(*link),
+        Change::Lower(link) if net.links[*link].is_up => net.lower(*link),
+        Change::Raise(link) if !net.links[*link].is_up => net.raise(*link),
         Change::Lower(_) | Change::Raise(_) => {}
         Change::Restart(n) => {
             consumers.retain(|(router, _), _| router != n);

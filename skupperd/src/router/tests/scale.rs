@@ -3,7 +3,7 @@
 
 use super::network::Network;
 use crate::amqp::cpu_time::cpu_time;
-use crate::router::{Router, Treatment, Work};
+use crate::router::{Router, RoutingWork, Treatment};
 use std::time::{Duration, Instant};
 
 /// Sites: the first are hubs, which are linked with each other, the others with two hubs.
@@ -21,8 +21,8 @@ fn resident() -> usize {
 }
 
 /// The most that any router has computed since `before`.
-fn most(net: &Network, before: &[Work]) -> Work {
-    let mut most = Work::default();
+fn most(net: &Network, before: &[RoutingWork]) -> RoutingWork {
+    let mut most = RoutingWork::default();
     for (router, before) in net.routers.iter().zip(before) {
         let now = router.work();
         most.trees = most.trees.max(now.trees - before.trees);
@@ -32,7 +32,7 @@ fn most(net: &Network, before: &[Work]) -> Work {
     most
 }
 
-fn work(net: &Network) -> Vec<Work> {
+fn work(net: &Network) -> Vec<RoutingWork> {
     net.routers.iter().map(Router::work).collect()
 }
 
@@ -76,7 +76,7 @@ fn a_hundred_interior_sites_with_a_thousand_keys_agree_soon_and_compute_little()
     net.check().expect("the best ways");
     let (messages, spent) = (net.sent, cpu_time().saturating_sub(before));
     let grown = resident().saturating_sub(rss);
-    let forming = most(&net, &vec![Work::default(); SITES]);
+    let forming = most(&net, &vec![RoutingWork::default(); SITES]);
 
     // One more key: each router recomputes one route, and no tree.
     net.run(Duration::from_secs(10));
@@ -95,7 +95,7 @@ fn a_hundred_interior_sites_with_a_thousand_keys_agree_soon_and_compute_little()
         );
     }
     let spread = net.now - begin;
-    let one = Work {
+    let one = RoutingWork {
         trees: 0,
         routes: 1,
         snapshots: 1,

@@ -1,7 +1,7 @@
 //! Topologies of 2 to 50 routers, and how they recover from failures.
 
 use super::network::{Network, id};
-use crate::router::{Choice, Exclude, LocalCandidate, Treatment};
+use crate::router::{Choice, Exclusions, LocalCandidate, Treatment};
 use std::time::Duration;
 
 const fn secs(n: u64) -> Duration {
@@ -193,7 +193,7 @@ fn balanced_treats_cost_as_connections() {
             id: 7,
             in_use: local,
         }];
-        match route.choose(&here, None, &Exclude::default()) {
+        match route.choose(&here, None, &Exclusions::default()) {
             Choice::Local(7) => local += 1,
             Choice::Remote { outstanding, .. } => {
                 remote += 1;
@@ -222,7 +222,7 @@ fn equal_remotes_share() {
     let mut counts = std::collections::BTreeMap::new();
     let mut held = Vec::new();
     for _ in 0..600 {
-        match routes.addresses["x"].choose(&[], None, &Exclude::default()) {
+        match routes.addresses["x"].choose(&[], None, &Exclusions::default()) {
             Choice::Remote {
                 router,
                 outstanding,
@@ -245,9 +245,9 @@ fn refused_link_is_not_chosen_again() {
     net.routers[1].add_consumer("x", Treatment::Balanced);
     net.run(secs(1));
     let routes = net.routers[0].routes();
-    let exclude = Exclude {
+    let exclude = Exclusions {
         links: vec![0],
-        ..Exclude::default()
+        ..Exclusions::default()
     };
     assert!(matches!(
         routes.addresses["x"].choose(&[], None, &exclude),

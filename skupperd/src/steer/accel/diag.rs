@@ -33,8 +33,8 @@ pub(super) fn unread(at: SocketAddr, from: SocketAddr) -> io::Result<u64> {
 
 fn read(answer: &[u8]) -> io::Result<u64> {
     let short = || io::Error::other("truncated sock_diag answer");
-    let said = answer.get(SOCKET..).ok_or_else(short)?;
-    let memory = attributes(said).find(|(kind, _)| *kind == SKMEMINFO);
+    let answer = answer.get(SOCKET..).ok_or_else(short)?;
+    let memory = attributes(answer).find(|(kind, _)| *kind == SKMEMINFO);
     let unread = memory.and_then(|(_, value)| bytes(value, 0));
     unread
         .map(|word| u64::from(u32::from_ne_bytes(word)))

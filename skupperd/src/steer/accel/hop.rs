@@ -24,8 +24,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 
 pub struct Hop {
     acceleration: Arc<Acceleration>,
-    ours: SocketAddr,
-    theirs: SocketAddr,
+    local: SocketAddr,
+    remote: SocketAddr,
     /// Bytes read, and how many of them were reported to the BPF program.
     read: Cell<u64>,
     reported: Cell<u64>,
@@ -50,13 +50,13 @@ pub struct Hop {
 impl Hop {
     pub(super) fn new(
         acceleration: Arc<Acceleration>,
-        ours: SocketAddr,
-        theirs: SocketAddr,
+        local: SocketAddr,
+        remote: SocketAddr,
     ) -> Self {
         Self {
             acceleration,
-            ours,
-            theirs,
+            local,
+            remote,
             read: Cell::new(0),
             reported: Cell::new(0),
             written: Cell::new(0),
@@ -81,7 +81,7 @@ impl Hop {
         }
         self.reported.set(self.read.get());
         if let Some(kernel) = self.acceleration.kernel()
-            && let Err(error) = kernel.has_read(self.theirs, self.ours, self.read.get())
+            && let Err(error) = kernel.has_read(self.remote, self.local, self.read.get())
         {
             tracing::debug!(
                 error = telemetry::chain(&error),
@@ -120,7 +120,7 @@ impl Hop {
             return true;
         }
         if waits(self.consumed.get()) > 0 {
-            match diag::unread(self.theirs, self.ours) {
+            match diag::unread(self.remote, self.local) {
                 Ok(unread) => self.consumed.set(self.written.get().saturating_sub(unread)),
                 // The socket is closed; the next write fails.
                 Err(_) => return true,
@@ -131,7 +131,7 @@ impl Hop {
             return true;
         }
         if behind == 0 && self.leaving.get() {
-            return self.leave();
+            return self.return_to_tcp();
         }
         if behind == 0 {
             return true;
@@ -139,16 +139,16 @@ impl Hop {
         // The reader is far behind: fall back to TCP.
         self.leaving.set(true);
         let kernel = self.acceleration.kernel();
-        if kernel.is_none_or(|kernel| !kernel.is_short(self.ours, self.theirs)) {
+        if kernel.is_none_or(|kernel| !kernel.is_short(self.local, self.remote)) {
             self.on_tcp.set(true);
             return true;
         }
         false
     }
 
-    fn leave(&self) -> bool {
+    fn return_to_tcp(&self) -> bool {
         let result = match self.acceleration.kernel() {
-            Some(kernel) => kernel.leave(self.ours, self.theirs),
+            Some(kernel) => kernel.return_to_tcp(self.local, self.remote),
             None => Ok(()),
         };
         match result {

@@ -37,7 +37,7 @@ impl LoadedPrograms {
         match *self {}
     }
 
-    pub(super) fn leave(
+    pub(super) fn return_to_tcp(
         &self,
         _: SocketAddr,
         _: SocketAddr,

@@ -156,13 +156,13 @@ impl Programs {
     }
 
     /// The state of a registered socket.
-    pub fn lane(&self, socket: Tuple) -> Option<Lane> {
+    pub fn direction_of(&self, socket: Tuple) -> Option<Lane> {
         self.lanes.get(&socket, 0).ok()
     }
 
     /// Makes a socket of the daemon send by TCP for good. The caller must not send concurrently.
-    pub fn leave(&mut self, socket: Tuple) -> Result<(), BpfError> {
-        let Some(lane) = self.lane(socket) else {
+    pub fn return_to_tcp(&mut self, socket: Tuple) -> Result<(), BpfError> {
+        let Some(lane) = self.direction_of(socket) else {
             return Ok(());
         };
         let left = Lane {

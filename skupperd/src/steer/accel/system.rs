@@ -129,31 +129,31 @@ impl LoadedPrograms {
         Ok(self.programs().has_read(Tuple::of(from, to), bytes)?)
     }
 
-    pub(super) fn leave(
+    pub(super) fn return_to_tcp(
         &self,
         from: SocketAddr,
         to: SocketAddr,
     ) -> Result<(), AccelerationUnavailable> {
-        self.programs().leave(Tuple::of(from, to))?;
+        self.programs().return_to_tcp(Tuple::of(from, to))?;
         self.left.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// Whether bytes of a socket may bypass TCP.
     pub(super) fn is_short(&self, from: SocketAddr, to: SocketAddr) -> bool {
-        let lane = self.programs().lane(Tuple::of(from, to));
+        let lane = self.programs().direction_of(Tuple::of(from, to));
         lane.is_some_and(|lane| lane.state != lane_state::TCP)
     }
 
     pub(super) fn is_taken_up(&self, at: SocketAddr, from: SocketAddr) -> bool {
-        self.programs().lane(Tuple::of(at, from)).is_some()
+        self.programs().direction_of(Tuple::of(at, from)).is_some()
     }
 
     /// Registered sockets of other programs: their address, and that of the daemon's end.
     pub(super) fn taken_up(&self) -> Vec<(SocketAddr, SocketAddr)> {
         let programs = self.programs();
         let theirs = programs.sockets().into_iter().filter(|tuple| {
-            let lane = programs.lane(*tuple);
+            let lane = programs.direction_of(*tuple);
             lane.is_some_and(|lane| lane.ours == 0)
         });
         theirs.map(|tuple| tuple.addresses()).collect()

@@ -1,6 +1,6 @@
 //! Applies changes of ranges in the order that keeps connections from reaching the wrong listener.
 
-use super::{BindOutcome, KernelSteer, LOCK, part};
+use super::{BindOutcome, KernelSteer, LOCK, range_of};
 use crate::{
     steer::{
         Steer, SteerError,
@@ -22,7 +22,7 @@ impl Steer for KernelSteer {
         let before = ending.iter();
         let before = before.filter_map(|range| Some((*range, self.owners.remove(*range)?)));
         let before: HashMap<BindRange, Owner> = before.collect();
-        let others = self.others(begin.iter().any(|(range, _)| self.is_open(range)));
+        let others = self.list_foreign_sockets(begin.iter().any(|(range, _)| self.is_open(range)));
         let mut results = Vec::with_capacity(begin.len());
         let mut beginning = Vec::new();
         let mut unnamed = Vec::new();
@@ -30,7 +30,7 @@ impl Steer for KernelSteer {
             let name = owner.name.clone();
             owner.slot = self.take_slot(&owner, range);
             let moved = before.get(&range).filter(|_| ending.contains(&range));
-            let begun = self.begin(range, owner, moved, &others);
+            let begun = self.begin_binding(range, owner, moved, &others);
             match &begun {
                 Ok(BindOutcome::Unchanged) => drop(ending.remove(&range)),
                 Ok(BindOutcome::Changed) => {
@@ -44,7 +44,7 @@ impl Steer for KernelSteer {
         // Before workers forget the owners: from now on the kernel refuses these connections or
         // gives them to the next owner.
         for range in &ending {
-            if let Err(error) = self.settle_all(*range) {
+            if let Err(error) = self.sync_bindings(*range) {
                 tracing::error!(error = telemetry::chain(&error), "cannot end binding");
             }
         }
@@ -54,7 +54,7 @@ impl Steer for KernelSteer {
         }
         let mut failed = Vec::new();
         for (n, range, name) in beginning {
-            if let Err(error) = self.settle_all(range) {
+            if let Err(error) = self.sync_bindings(range) {
                 results[n] = Err(error);
                 failed.push(range);
                 unnamed.push(name);
@@ -62,7 +62,7 @@ impl Steer for KernelSteer {
         }
         for range in &failed {
             self.owners.remove(*range);
-            if let Err(error) = self.settle_all(*range) {
+            if let Err(error) = self.sync_bindings(*range) {
                 tracing::error!(error = telemetry::chain(&error), "cannot undo binding");
             }
         }
@@ -70,23 +70,25 @@ impl Steer for KernelSteer {
             self.table.store(self.owners.clone());
         }
         for range in ending.into_iter().chain(failed) {
-            self.give(range);
+            self.release(range);
         }
         // Last, so that a changed listener keeps its slot.
         let names = before.values().map(|owner| &owner.name);
-        names.chain(&unnamed).for_each(|name| self.slots.give(name));
+        names
+            .chain(&unnamed)
+            .for_each(|name| self.slots.release(name));
         results
     }
 
     fn rescan(&mut self) {
         if !self.open.is_empty() || !self.yielded.is_empty() {
-            let others = self.others(true);
+            let others = self.list_foreign_sockets(true);
             self.yield_to(&others);
         }
     }
 
     fn adopted(&self) -> Vec<BindRange> {
-        let bound = self.adopted.keys().copied().map(part);
+        let bound = self.adopted.keys().copied().map(range_of);
         let reserved = self.reservations.iter();
         let reserved = reserved.flat_map(|ours| ours.adopted().map(BindRange::from));
         let mut all: Vec<_> = bound.chain(reserved).collect();
@@ -97,8 +99,8 @@ impl Steer for KernelSteer {
 
     fn end_adopted(&mut self) {
         for (network, port) in std::mem::take(&mut self.adopted).into_keys() {
-            let range = part((network, port));
-            if let Err(error) = self.settle(network, port) {
+            let range = range_of((network, port));
+            if let Err(error) = self.sync_binding(network, port) {
                 let error = telemetry::chain(&error);
                 tracing::error!(%range, error, "cannot end binding");
             } else if !self.bound.contains(&(network, port)) {

@@ -4,15 +4,15 @@ use super::{KernelSteer, LOCK};
 use crate::{
     netlink::socket::{Netlink, NetlinkFamily},
     steer::{
-        ActiveSteering, Lister, Listing, Meter, NetnsDescriptors, SteeredAddress, SteeringHandover,
-        SteeringUnavailable, Totals,
+        ActiveSteering, ListBindings, Listing, NetnsDescriptors, ReadTotals, SteeredAddress,
+        SteeringHandover, SteeringTotals, SteeringUnavailable,
         accept_sockets::AcceptSockets,
         bind_range::{BindRange, Network},
         bpf::{BpfError, Counts, PinState, Steering},
-        pins::{Home, PinError},
+        pins::{PinError, PinRoot},
         reserve::Reservations,
         slots::Slots,
-        table::{Owner, Owners, Table},
+        table::{Owner, OwnerTable, Owners},
     },
     sys::{self, DescriptorStore},
     telemetry,
@@ -50,7 +50,7 @@ pub(in crate::steer) fn start(
         handover.descriptor_store.clone(),
         beside.as_fd(),
     );
-    let table = Arc::new(Table::default());
+    let table = Arc::new(OwnerTable::default());
     let meter = meter(steering.counts());
     let listing = lister(
         steering.counts(),
@@ -59,7 +59,7 @@ pub(in crate::steer) fn start(
         not_kept.as_ref(),
     );
     let steer = Box::new(KernelSteer {
-        slots: Slots::beside(bound.values().copied()),
+        slots: Slots::excluding(bound.values().copied()),
         reserved: HashMap::new(),
         open: BTreeSet::new(),
         bound: bound.keys().chain(&yielded).copied().collect(),
@@ -98,7 +98,7 @@ pub(in crate::steer) fn start_in_netns(
     let count = u32::try_from(workers).map_err(io::Error::other)?;
     let mut accept_sockets = AcceptSockets::in_netns(sockets, count, &mut steering)?;
     let sockets = std::mem::take(&mut accept_sockets.of_workers);
-    let table = Arc::new(Table::default());
+    let table = Arc::new(OwnerTable::default());
     let not_kept = Some("it is in another network namespace".to_owned());
     Ok(ActiveSteering {
         meter: meter(steering.counts()),
@@ -148,7 +148,7 @@ fn open(
         return plain("no service manager keeps its sockets".to_owned());
     }
     let lock = handover.descriptors.take(|name| name == LOCK).pop();
-    let opened = Home::open(&handover.home).and_then(|home| {
+    let opened = PinRoot::open(&handover.home).and_then(|home| {
         let opened = Steering::open(netns, &home, &handover.instance, lock.map(|(_, fd)| fd))?;
         for dir in home.sweep()? {
             tracing::info!(dir = %dir.display(), "removed pins of dead instance");
@@ -192,9 +192,9 @@ fn adopt(
         yielded: HashSet::new(),
     };
     for (address, prefix, port, binding) in steering.bindings()? {
-        let key = (Network::around(address, prefix), port);
+        let key = (Network::containing(address, prefix), port);
         match binding {
-            _ if binding.slot == OWN && accept_sockets.own(address, port) => {}
+            _ if binding.slot == OWN && accept_sockets.contains(address, port) => {}
             _ if !waiting || binding.slot == OWN => steering.unbind(address, prefix, port)?,
             _ if binding.sockets == LEFT_ALONE => drop(adopted.yielded.insert(key)),
             _ => drop(adopted.bound.insert(key, binding.slot)),
@@ -207,7 +207,7 @@ fn adopt(
 pub(in crate::steer) fn discard(handover: &SteeringHandover) {
     let lock = handover.descriptors.take(|name| name == LOCK).pop();
     let locked = lock.is_some();
-    let removed = Home::open(&handover.home)
+    let removed = PinRoot::open(&handover.home)
         .and_then(|home| home.discard(&handover.instance, lock.map(|(_, fd)| fd)));
     if locked && let Err(error) = removed {
         tracing::warn!(
@@ -218,12 +218,12 @@ pub(in crate::steer) fn discard(handover: &SteeringHandover) {
     handover.descriptor_store.remove(LOCK);
 }
 
-fn meter(counts: Arc<Counts>) -> Meter {
+fn meter(counts: Arc<Counts>) -> ReadTotals {
     Arc::new(move || {
         let read = || {
             let ours = counts.of(LISTENERS)?;
             let own = counts.of(OWN)?;
-            Ok(Totals {
+            Ok(SteeringTotals {
                 hits: ours.steered,
                 misses: counts.of(UNBOUND)?.passed,
                 refused: ours.refused + own.refused,
@@ -241,10 +241,10 @@ fn meter(counts: Arc<Counts>) -> Meter {
 
 fn lister(
     counts: Arc<Counts>,
-    table: &Arc<Table>,
+    table: &Arc<OwnerTable>,
     accept_sockets: &AcceptSockets,
     not_kept: Option<&String>,
-) -> Lister {
+) -> ListBindings {
     let table = table.clone();
     let empty = Listing {
         enabled: true,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     manifest::parse,
-    model::{ConditionType, State},
+    model::{ConditionState, ConditionType},
     store::test_namespace::TestNamespace,
 };
 use std::os::unix::fs::MetadataExt;
@@ -36,7 +36,7 @@ fn a_status_file_has_the_form_of_skuppers() {
     let (key, document) = listener();
     let mut dir = StatusDir::open(&space.dir).unwrap();
     assert!(
-        dir.write(&key, document, Draft::of_listener(false), at(0))
+        dir.write(&key, document, StatusDraft::of_listener(false), at(0))
             .unwrap()
     );
     let path = space.file("Listener-a.yaml");
@@ -53,22 +53,42 @@ fn a_status_file_is_written_only_if_it_changes() {
     let (key, document) = listener();
     let mut dir = StatusDir::open(&space.dir).unwrap();
     assert!(
-        dir.write(&key, document.clone(), Draft::of_listener(false), at(0))
-            .unwrap()
+        dir.write(
+            &key,
+            document.clone(),
+            StatusDraft::of_listener(false),
+            at(0)
+        )
+        .unwrap()
     );
     assert!(
-        !dir.write(&key, document.clone(), Draft::of_listener(false), at(1))
-            .unwrap()
+        !dir.write(
+            &key,
+            document.clone(),
+            StatusDraft::of_listener(false),
+            at(1)
+        )
+        .unwrap()
     );
     // After a restart too.
     let mut dir = StatusDir::open(&space.dir).unwrap();
     assert!(
-        !dir.write(&key, document.clone(), Draft::of_listener(false), at(2))
-            .unwrap()
+        !dir.write(
+            &key,
+            document.clone(),
+            StatusDraft::of_listener(false),
+            at(2)
+        )
+        .unwrap()
     );
     assert!(
-        dir.write(&key, document.clone(), Draft::of_listener(true), at(3))
-            .unwrap()
+        dir.write(
+            &key,
+            document.clone(),
+            StatusDraft::of_listener(true),
+            at(3)
+        )
+        .unwrap()
     );
     let status = &space.dir.statuses(Kind::Listener).unwrap()["a"]["status"];
     let since: Vec<&str> = ["/conditions/0", "/conditions/1"]
@@ -85,7 +105,7 @@ fn a_status_file_is_written_only_if_it_changes() {
     // Removed by another program.
     fs::remove_file(space.file("Listener-a.yaml")).unwrap();
     assert!(
-        dir.write(&key, document, Draft::of_listener(true), at(4))
+        dir.write(&key, document, StatusDraft::of_listener(true), at(4))
             .unwrap()
     );
 }
@@ -95,7 +115,7 @@ fn status_files_of_removed_resources_are_removed() {
     let space = TestNamespace::new();
     let (key, document) = listener();
     let mut dir = StatusDir::open(&space.dir).unwrap();
-    dir.write(&key, document, Draft::of_listener(false), at(0))
+    dir.write(&key, document, StatusDraft::of_listener(false), at(0))
         .unwrap();
     fs::write(
         space.file("ConfigMap-skupper-network-status.yaml"),
@@ -124,7 +144,8 @@ fn status_files_hold_nothing_secret() {
     // Even if the document has them.
     let whole: Value = serde_yaml::from_str(&text).unwrap();
     let mut dir = StatusDir::open(&space.dir).unwrap();
-    let draft = Draft::new(Kind::Secret, false).with(ConditionType::Configured, State::True);
+    let draft =
+        StatusDraft::new(Kind::Secret, false).with(ConditionType::Configured, ConditionState::True);
     dir.write(&key, whole, draft, at(0)).unwrap();
     let path = space.file("Secret-s.yaml");
     let written = fs::read_to_string(&path).unwrap();
@@ -152,7 +173,14 @@ fn a_directory_that_cannot_be_made_is_an_error_until_it_can() {
         documents: BTreeMap::new(),
         outdated: BTreeSet::new(),
     };
-    let mut write = || dir.write(&key, document.clone(), Draft::of_listener(false), at(0));
+    let mut write = || {
+        dir.write(
+            &key,
+            document.clone(),
+            StatusDraft::of_listener(false),
+            at(0),
+        )
+    };
     let error = write().unwrap_err().to_string();
     assert!(
         error.starts_with("writing ") && error.ends_with("Listener-a.yaml"),

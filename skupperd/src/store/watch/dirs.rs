@@ -223,7 +223,7 @@ impl WatchedDirs {
                     tracing::warn!(
                         path = %path.display(),
                         %error,
-                        "cannot watch path; its changes are noticed by the resync only"
+                        "cannot watch path; changes take effect at the next resync"
                     );
                 }
                 false

@@ -236,7 +236,7 @@ fn answers_that_a_client_does_not_read_end_its_connection() {
         assert!(error.is_some(), "{asked} flows and no end");
     });
     wait_until("the log", SOON, || {
-        scene.b.log().contains("connection closed")
+        scene.b.log().contains("closing connection over its budget")
     });
     honest.assert_undisturbed();
     scene.assert_linked();

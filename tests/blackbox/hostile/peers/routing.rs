@@ -105,7 +105,7 @@ fn a_hello_with_the_id_of_another_ends_the_connection() {
     peer.flush().expect("sent");
     peer.wait_end();
     wait_until("the log", SOON, || {
-        scene.a.log().contains("router speaks with another id")
+        scene.a.log().contains("HELLO has another router id")
     });
     scene.assert_linked();
 }

@@ -68,7 +68,7 @@ pub(super) struct Honest {
 impl Honest {
     /// Starts the neighbour on this connection to router `site`, whose connector `service` echoes.
     pub(super) fn start(pipe: DuplexStream, site: &'static str, service: &'static str) -> Self {
-        let config = router::Config::new(ID, 7);
+        let config = router::RouterConfig::new(ID, 7);
         let mut router = Router::new(config, clock::now());
         router.add_consumer(SERVICE, Treatment::Balanced);
         router.add_link(BEHIND, 1, clock::now());

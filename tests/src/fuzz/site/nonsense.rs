@@ -9,7 +9,7 @@ mod transport;
 
 use super::{peer::Peer, words};
 use skupperd::{
-    pki::Identity,
+    pki::CertificateIdentity,
     simulation::{SimulatedPort, Simulation},
 };
 use std::time::Duration;
@@ -72,8 +72,8 @@ pub(super) struct Hostile {
 }
 
 /// A certificate with this subject, of the CA of the site.
-pub(super) fn certificate(subject: &str) -> Identity {
-    Identity {
+pub(super) fn certificate(subject: &str) -> CertificateIdentity {
+    CertificateIdentity {
         serial: format!("0{}", subject.len()),
         subject: subject.to_owned(),
         expires: jiff::Timestamp::UNIX_EPOCH,

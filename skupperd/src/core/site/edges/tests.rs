@@ -10,7 +10,7 @@ use crate::{
     },
     core::site::{
         bench::bench,
-        edges::{Edges, Purpose, mesh, purpose, tracked},
+        edges::{EdgeLinkPurpose, Edges, classify_link, mesh, tracked},
         effects::{Effects, RouterInput},
     },
     link::{
@@ -230,7 +230,7 @@ fn edges_that_lie_are_refused() {
     let mut a = bench("A", "E");
     for (n, (address, downlink)) in (0..).zip(lies) {
         let attach = receiver(address, downlink);
-        assert!(purpose("E", &attach).is_err(), "{address}");
+        assert!(classify_link("E", &attach).is_err(), "{address}");
         let received = a.attach(n, &attach);
         assert!(
             matches!(received[..], [Command::Detach(_, _, Some(_))]),
@@ -239,8 +239,8 @@ fn edges_that_lie_are_refused() {
     }
     assert_eq!(a.site.router.network().len(), 1);
     assert!(matches!(
-        purpose("E", &receiver("E", true)),
-        Ok(Purpose::Downlink)
+        classify_link("E", &receiver("E", true)),
+        Ok(EdgeLinkPurpose::Downlink)
     ));
     // An id that is a path could be taken for another's.
     assert!(!is_id("E/temp"));

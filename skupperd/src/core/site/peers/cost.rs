@@ -23,7 +23,7 @@ impl Peers {
             return;
         };
         let (remote, instance, cost) = (new.remote.clone(), new.instance.clone(), new.cost);
-        let same = |p: &Peer| p.came_in() && p.remote == remote && p.instance == instance;
+        let same = |p: &Peer| p.is_incoming() && p.remote == remote && p.instance == instance;
         for (key, peer) in self.by_key.iter_mut().filter(|(_, p)| same(p)) {
             if std::mem::replace(&mut peer.cost, cost) != cost {
                 effects.router(RouterInput::SetLinkCost(*key, cost));

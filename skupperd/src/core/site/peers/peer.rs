@@ -9,7 +9,7 @@ use crate::{
     },
     messages::CloseReason,
     model::Role,
-    pki::Identity,
+    pki::CertificateIdentity,
     router::is_id,
     sys::clock,
 };
@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 /// Longest name of a remote port or link that is kept, in bytes.
 const MAX_NAME: usize = 64;
 
-/// Where a control connection comes from.
+/// Origin of a control connection: the link or access, role, cost and group.
 pub(in crate::core) struct PeerOrigin {
     pub(in crate::core) role: Role,
     pub(in crate::core) cost: u32,
@@ -27,7 +27,7 @@ pub(in crate::core) struct PeerOrigin {
     pub(in crate::core) link: Option<String>,
     /// Name of the RouterAccess it came in on.
     pub(in crate::core) access: Option<String>,
-    /// What its data connections name it by.
+    /// Correlator of the group, which data connections repeat.
     pub(in crate::core) correlator: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub(in crate::core) struct Peer {
     /// Identity of the remote RouterAccess, as its records name it; of a link that is dialled.
     pub(in crate::core) remote_access: Option<String>,
     /// The certificate that it presented.
-    pub(in crate::core) identity: Option<Identity>,
+    pub(in crate::core) identity: Option<CertificateIdentity>,
     /// TLS group of its key exchange.
     pub(in crate::core) key_exchange: &'static str,
     /// Whom its id belongs to.
@@ -62,7 +62,7 @@ pub(in crate::core) struct Peer {
     /// The control connection carries streams.
     pub(super) on_control: bool,
     pub(super) worker: usize,
-    /// Both routers hear each other.
+    /// Whether there is two-way HELLO contact.
     pub(in crate::core) is_neighbour: bool,
     pub(in crate::core) up_since: Option<Timestamp>,
     /// Another connection of the link takes its place once that is up.
@@ -95,7 +95,7 @@ impl Peer {
         }
     }
 
-    /// One of which no more is known.
+    /// A peer with defaults for everything that only its `open` contains.
     pub(in crate::core) fn of(origin: PeerOrigin, remote: String, addr: SocketAddr) -> Self {
         let is_edge = origin.role == Role::Edge;
         Self {
@@ -126,7 +126,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn came_in(&self) -> bool {
+    pub(super) fn is_incoming(&self) -> bool {
         self.link.is_none()
     }
 

@@ -3,7 +3,7 @@ use crate::{
     core::site::{bench, effects::Effect, identities::IdOwner},
     model::Role,
     peering::fixtures::established,
-    pki::Identity,
+    pki::CertificateIdentity,
 };
 
 fn origin(link: Option<&str>, access: Option<&str>) -> PeerOrigin {
@@ -22,7 +22,7 @@ fn peer(remote: &str, link: Option<&str>) -> Peer {
     Peer::of(origin(link, access), remote.to_owned(), addr)
 }
 
-fn identity(serial: &str, authority: &str) -> Option<Identity> {
+fn identity(serial: &str, authority: &str) -> Option<CertificateIdentity> {
     Some(bench::identity(serial, authority, ""))
 }
 

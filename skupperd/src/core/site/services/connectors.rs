@@ -1,6 +1,6 @@
 //! Connectors of a site: the servers of each, and whether they are announced.
 
-use super::{ConnectorSpec, ConnectorState, ServedConnector, health::Health};
+use super::{ConnectorSpec, ConnectorState, ServedConnector, health::ServerHealth};
 use crate::{
     core::site::effects::{Effects, RouterInput},
     messages::CoreSender,
@@ -31,10 +31,10 @@ fn is_accelerated(spec: &ConnectorSpec, by_default: bool, acceleration: &Acceler
 }
 
 /// One server of a connector.
-struct Connector {
+struct RunningConnector {
     spec: ConnectorSpec,
     target: Arc<ConnectorTarget>,
-    health: Option<Health>,
+    health: Option<ServerHealth>,
     /// It is announced to the network.
     offered: bool,
     /// Its server takes no more connections; it goes when those that it has have ended.
@@ -43,7 +43,7 @@ struct Connector {
     avoided: bool,
 }
 
-impl Connector {
+impl RunningConnector {
     fn new(site: u32, spec: ConnectorSpec, accelerated: bool, sender: &CoreSender) -> Self {
         let target = Arc::new(ConnectorTarget {
             id: sender.next_key(),
@@ -54,13 +54,13 @@ impl Connector {
             tls: spec.tls.clone(),
             settings: spec.settings.clone(),
             sites: spec.sites.clone(),
-            trouble: LastFailure::default(),
+            last_failure: LastFailure::default(),
             failures: Failures::default(),
             in_use: AtomicU32::new(0),
             connections: AtomicU64::new(0),
         });
         let probe = spec.probe.as_ref();
-        let health = probe.map(|probe| Health::watch(sender, site, &spec, probe, target.id));
+        let health = probe.map(|probe| ServerHealth::watch(sender, site, &spec, probe, target.id));
         Self {
             spec,
             target,
@@ -73,7 +73,7 @@ impl Connector {
 
     /// Makes it known to the network while its server takes connections.
     fn update_offer(&mut self, effects: &mut Effects) {
-        let well = self.health.as_ref().is_none_or(Health::is_well);
+        let well = self.health.as_ref().is_none_or(ServerHealth::is_healthy);
         self.offer(
             !self.leaving && (well || self.spec.include_not_ready),
             effects,
@@ -107,7 +107,7 @@ impl Connector {
 
 pub(super) struct Connectors {
     site: u32,
-    by_server: BTreeMap<ServerKey, Connector>,
+    by_server: BTreeMap<ServerKey, RunningConnector>,
     /// Acceleration of connectors without that setting.
     accelerated: bool,
 }
@@ -213,7 +213,7 @@ impl Connectors {
         }
         self.drop_server(&key, effects);
         let accelerated = is_accelerated(&spec, self.accelerated, acceleration);
-        let mut connector = Connector::new(self.site, spec, accelerated, sender);
+        let mut connector = RunningConnector::new(self.site, spec, accelerated, sender);
         connector.update_offer(effects);
         self.by_server.insert(key, connector);
         effects.update_view();
@@ -248,7 +248,7 @@ impl Connectors {
         let Some(health) = connector.health.as_mut() else {
             return;
         };
-        if health.found(&connector.spec.name, result) {
+        if health.record_probe(&connector.spec.name, result) {
             connector.update_offer(effects);
             effects.update_view();
             effects.update_status();
@@ -258,7 +258,7 @@ impl Connectors {
     /// Updates the status when the time of one that was avoided is over. Workers report the beginning.
     pub(super) fn end_avoidance(&mut self, now: Instant, effects: &mut Effects) {
         for connector in self.by_server.values_mut() {
-            let avoided = connector.target.trouble.is_avoided(now);
+            let avoided = connector.target.last_failure.is_avoided(now);
             if std::mem::replace(&mut connector.avoided, avoided) && !avoided {
                 effects.update_status();
             }
@@ -285,9 +285,9 @@ impl Connectors {
     }
 
     /// Targets of connectors that are not offered.
-    pub(super) fn resting(&self) -> Vec<Arc<ConnectorTarget>> {
-        let resting = self.by_server.values().filter(|c| !c.offered);
-        resting.map(|c| c.target.clone()).collect()
+    pub(super) fn withheld(&self) -> Vec<Arc<ConnectorTarget>> {
+        let withheld = self.by_server.values().filter(|c| !c.offered);
+        withheld.map(|c| c.target.clone()).collect()
     }
 
     pub(super) fn routing_keys(&self) -> impl Iterator<Item = &str> {
@@ -316,16 +316,16 @@ impl Connectors {
             if connector.leaving {
                 continue;
             }
-            let avoided = connector.target.trouble.is_avoided(now);
+            let avoided = connector.target.last_failure.is_avoided(now);
             let state = states.entry(name.clone()).or_default();
             state.avoided = avoided && (state.servers == 0 || state.avoided);
             state.servers += 1;
-            let health = connector.health.as_ref().map(Health::state);
+            let health = connector.health.as_ref().map(ServerHealth::state);
             if state.health.as_ref().is_none_or(Result::is_err) {
                 state.health = health.or(state.health.take());
             }
-            if state.trouble.is_empty() {
-                state.trouble = connector.target.trouble.text();
+            if state.last_failure.is_empty() {
+                state.last_failure = connector.target.last_failure.text();
             }
         }
         states

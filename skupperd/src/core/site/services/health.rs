@@ -3,29 +3,29 @@
 use crate::{
     core::site::services::{
         ConnectorSpec,
-        probe::{self, Probe, Server},
+        probe::{self, Probe, ProbeTarget},
     },
     messages::{CoreEvent, CoreSender},
 };
 use tokio::task::AbortHandle;
 
 /// What is known of one server. Probes end when it is dropped.
-pub(super) struct Health {
+pub(super) struct ServerHealth {
     /// Consecutive failed probes after which a server is unhealthy.
-    patience: u32,
+    failures_allowed: u32,
     /// Why it is not well; none when it is.
-    unwell: Option<String>,
+    failure: Option<String>,
     failed: u32,
     task: AbortHandle,
 }
 
-impl Drop for Health {
+impl Drop for ServerHealth {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Health {
+impl ServerHealth {
     /// Begins to probe. Until something is known the server is not well.
     pub(super) fn watch(
         sender: &CoreSender,
@@ -35,13 +35,13 @@ impl Health {
         id: u64,
     ) -> Self {
         let sender = sender.clone();
-        let server = Server {
+        let server = ProbeTarget {
             host: spec.host.clone(),
             port: spec.port,
             tls: spec.tls.clone(),
             proxy_protocol: spec.settings.proxy_protocol,
         };
-        let (patience, probe) = (probe.failures, probe.clone());
+        let (failures_allowed, probe) = (probe.failures, probe.clone());
         let task = tokio::spawn(async move {
             let mut due = tokio::time::interval(probe.interval);
             due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -56,37 +56,37 @@ impl Health {
             }
         });
         Self {
-            patience,
-            unwell: Some("has not been probed yet".to_owned()),
-            failed: patience,
+            failures_allowed,
+            failure: Some("has not been probed yet".to_owned()),
+            failed: failures_allowed,
             task: task.abort_handle(),
         }
     }
 
-    pub(super) fn is_well(&self) -> bool {
-        self.unwell.is_none()
+    pub(super) fn is_healthy(&self) -> bool {
+        self.failure.is_none()
     }
 
     pub(super) fn state(&self) -> Result<(), String> {
-        self.unwell.clone().map_or(Ok(()), Err)
+        self.failure.clone().map_or(Ok(()), Err)
     }
 
     /// Stores the result of a probe. Returns whether the health changed.
-    pub(super) fn found(&mut self, connector: &str, result: Result<(), String>) -> bool {
+    pub(super) fn record_probe(&mut self, connector: &str, result: Result<(), String>) -> bool {
         let Err(reason) = result else {
             self.failed = 0;
-            let better = self.unwell.take().is_some();
+            let better = self.failure.take().is_some();
             if better {
                 tracing::info!(connector, "server passes its probes");
             }
             return better;
         };
         self.failed = self.failed.saturating_add(1);
-        if self.failed < self.patience || self.unwell.as_ref() == Some(&reason) {
+        if self.failed < self.failures_allowed || self.failure.as_ref() == Some(&reason) {
             return false;
         }
         tracing::warn!(connector, reason, "server fails its probes");
-        self.unwell = Some(reason);
+        self.failure = Some(reason);
         true
     }
 }

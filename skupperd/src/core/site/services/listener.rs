@@ -9,7 +9,7 @@ use crate::{
     messages::Command,
     steer::{
         NetnsSteering, SteerError,
-        accel::{Acceleration, fits},
+        accel::{Acceleration, check_range},
         bind_range::BindRange,
         netns::NetnsListener,
     },
@@ -17,7 +17,7 @@ use crate::{
 };
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-pub(super) struct Listener {
+pub(super) struct RunningListener {
     pub(super) id: u64,
     pub(super) spec: ListenerSpec,
     pub(super) state: ListenerState,
@@ -26,7 +26,7 @@ pub(super) struct Listener {
     /// Addresses that it has sockets of its own on.
     own: Vec<SocketAddr>,
     /// An earlier process had it open, and its clients wait.
-    pub(super) held: bool,
+    pub(super) waits_for_connector: bool,
     pub(super) tried: Option<Instant>,
 }
 
@@ -50,7 +50,7 @@ fn addresses(bind_ranges: &[BindRange]) -> Result<Vec<SocketAddr>, SteerError> {
     Ok(all.into_iter().flatten().collect())
 }
 
-impl Listener {
+impl RunningListener {
     /// A new listener is closed.
     pub(super) fn new(id: u64, spec: ListenerSpec) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Listener {
             state: ListenerState::default(),
             steered: false,
             own: Vec::new(),
-            held: false,
+            waits_for_connector: false,
             tried: None,
             spec,
         }
@@ -132,7 +132,7 @@ impl Listener {
             return Err("it is in another network namespace".to_owned());
         }
         let mut bind_ranges = self.spec.bind_ranges.iter();
-        Ok(bind_ranges.try_for_each(|range| fits(*range, self.steered))?)
+        Ok(bind_ranges.try_for_each(|range| check_range(*range, self.steered))?)
     }
 
     /// Sets whether new clients are accelerated: those of this network namespace that do not use

@@ -1,11 +1,11 @@
 //! Which listeners are open: bound through the kernel's steering where there is such a thing, else
 //! by sockets of their own.
 
-use super::listener::{ClosingListener, Listener};
+use super::listener::{ClosingListener, RunningListener};
 use crate::{
     core::{ListenerSpec, context::CoreContext, site::effects::Effects},
     listen::ListenerSockets,
-    model::Observer,
+    model::ObserverMode,
     service::view::SiteView,
     steer::{
         NetnsSteering, Owner, SteerError, accel::Acceleration, bind_range::BindRange,
@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Listeners {
     site: u32,
     namespace: String,
-    by_name: BTreeMap<String, Listener>,
+    by_name: BTreeMap<String, RunningListener>,
     /// They are closed together with those that are opened next, so that an address changes hands
     /// without a gap.
     closing: Vec<ClosingListener>,
@@ -43,27 +43,29 @@ impl Listeners {
     }
 
     /// Whether listeners are open for clients of an earlier process alone.
-    pub(super) fn any_held(&self) -> bool {
-        self.by_name.values().any(|listener| listener.held)
+    pub(super) fn any_waits_for_connector(&self) -> bool {
+        self.by_name
+            .values()
+            .any(|listener| listener.waits_for_connector)
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Listener> {
+    pub(super) fn get(&self, name: &str) -> Option<&RunningListener> {
         self.by_name.get(name)
     }
 
     /// Changes what is looked for in a listener's traffic. True: it was something else.
-    pub(super) fn observe(&mut self, name: &str, observer: Observer) -> bool {
+    pub(super) fn observe(&mut self, name: &str, observer: ObserverMode) -> bool {
         let listener = self.by_name.get_mut(name);
         listener.is_some_and(|l| std::mem::replace(&mut l.spec.observer, observer) != observer)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Listener)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &RunningListener)> {
         self.by_name.iter()
     }
 
     /// Adds a listener, closed at first.
     pub(super) fn add(&mut self, id: u64, spec: ListenerSpec) {
-        let listener = Listener::new(id, spec);
+        let listener = RunningListener::new(id, spec);
         self.by_name.insert(listener.spec.name.clone(), listener);
     }
 
@@ -119,8 +121,9 @@ impl Listeners {
             keys.retain(|key| view.reaches(key));
             listener.state.matched = !keys.is_empty();
             listener.state.reachable = keys;
-            listener.held = !listener.state.matched && sockets.holds(&listener.spec.bind_ranges);
-            if !listener.state.matched && !listener.held {
+            listener.waits_for_connector =
+                !listener.state.matched && sockets.has_waiting_clients(&listener.spec.bind_ranges);
+            if !listener.state.matched && !listener.waits_for_connector {
                 listener.state.error = None;
                 if listener.state.open {
                     self.closing.extend(listener.close(false, sockets, effects));
@@ -157,11 +160,11 @@ impl Listeners {
         &mut self,
         ctx: &mut CoreContext,
         effects: &mut Effects,
-        due: impl Fn(&Listener) -> bool,
+        due: impl Fn(&RunningListener) -> bool,
     ) {
         let opening = self.by_name.values_mut();
-        let mut opening: Vec<&mut Listener> = opening
-            .filter(|l| (l.state.matched || l.held) && !l.state.open && due(l))
+        let mut opening: Vec<&mut RunningListener> = opening
+            .filter(|l| (l.state.matched || l.waits_for_connector) && !l.state.open && due(l))
             .collect();
         let mut closing = std::mem::take(&mut self.closing);
         let plain = self.plain || !ctx.sockets.is_steering();
@@ -170,13 +173,13 @@ impl Listeners {
             None => plain,
             Some(netns_listener) => matches!(netns_listener, NetnsListener::Own(_)),
         });
-        let mut own: Vec<&mut Listener> = own.collect();
+        let mut own: Vec<&mut RunningListener> = own.collect();
         for listener in opening.iter().chain(&own) {
             // One that is accelerated may be around it.
             listener.accelerate(&acceleration, false);
         }
         let of = (self.site, &*self.namespace);
-        while let Some(netns) = elsewhere(&closing, &opening) {
+        while let Some(netns) = next_netns(&closing, &opening) {
             let there =
                 |other: Option<&Arc<NetnsSteering>>| other.is_some_and(|o| Arc::ptr_eq(o, &netns));
             let closing = closing.extract_if(.., |c| there(c.netns.as_ref()));
@@ -198,14 +201,18 @@ impl Listeners {
             } else if on {
                 listener.accelerate(&acceleration, true);
             }
-            let said = on && listener.state.open;
-            listener.state.accelerated = said.then(|| listener.is_accelerated(&acceleration));
+            let is_reported = on && listener.state.open;
+            listener.state.accelerated =
+                is_reported.then(|| listener.is_accelerated(&acceleration));
         }
     }
 }
 
 /// Another network namespace that is steered in and where one of these listeners is.
-fn elsewhere(closing: &[ClosingListener], opening: &[&mut Listener]) -> Option<Arc<NetnsSteering>> {
+fn next_netns(
+    closing: &[ClosingListener],
+    opening: &[&mut RunningListener],
+) -> Option<Arc<NetnsSteering>> {
     let closing = closing.iter().filter_map(|c| c.netns.as_ref());
     let opening = opening.iter().filter_map(|l| l.netns_steering());
     closing.chain(opening).next().cloned()
@@ -218,7 +225,7 @@ fn apply_batch(
     ctx: &mut CoreContext,
     netns: Option<&Arc<NetnsSteering>>,
     closing: Vec<ClosingListener>,
-    opening: &mut [&mut Listener],
+    opening: &mut [&mut RunningListener],
     effects: &mut Effects,
 ) {
     if opening.is_empty() && closing.is_empty() {

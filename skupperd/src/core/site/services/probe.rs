@@ -42,18 +42,18 @@ pub enum ProbeKind {
 
 /// The probed server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct ProbeTarget {
     pub(super) host: TargetHost,
     pub(super) port: u16,
     pub(super) tls: Option<Arc<ConnectorTls>>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait ProbeStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ProbeStream for T {}
 
 /// One probe; why the server is not well.
-pub(super) async fn once(probe: &Probe, server: &Server) -> Result<(), String> {
+pub(super) async fn once(probe: &Probe, server: &ProbeTarget) -> Result<(), String> {
     let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
     let result = tokio::time::timeout(probe.interval, ask(&probe.kind, server)).await;
     result.unwrap_or_else(late).map_err(|error| {
@@ -69,8 +69,8 @@ pub(super) async fn once(probe: &Probe, server: &Server) -> Result<(), String> {
     })
 }
 
-async fn ask(kind: &ProbeKind, server: &Server) -> io::Result<()> {
-    let mut stream: Box<dyn Stream> = match &server.host {
+async fn ask(kind: &ProbeKind, server: &ProbeTarget) -> io::Result<()> {
+    let mut stream: Box<dyn ProbeStream> = match &server.host {
         TargetHost::Ip(ip) => Box::new(TcpStream::connect((*ip, server.port)).await?),
         TargetHost::Name(name) => Box::new(TcpStream::connect((name.as_str(), server.port)).await?),
         TargetHost::Unix(path) => Box::new(UnixStream::connect(path).await?),
@@ -92,7 +92,7 @@ async fn ask(kind: &ProbeKind, server: &Server) -> io::Result<()> {
     let mut answer = Vec::new();
     while !answer.contains(&b'\n') {
         if answer.len() > MAX_LINE || stream.read_buf(&mut answer).await? == 0 {
-            return Err(bad("the response is not HTTP"));
+            return Err(invalid_data("the response is not HTTP"));
         }
     }
     let line = answer.split(|c| *c == b'\n').next().unwrap_or_default();
@@ -102,11 +102,11 @@ async fn ask(kind: &ProbeKind, server: &Server) -> io::Result<()> {
     let status = words.next().and_then(|code| code.parse::<u16>().ok());
     match status.filter(|_| version.starts_with("HTTP/1.")) {
         Some(200..=399) => Ok(()),
-        Some(status) => Err(bad(&format!("the response has status {status}"))),
-        None => Err(bad("the response is not HTTP")),
+        Some(status) => Err(invalid_data(&format!("the response has status {status}"))),
+        None => Err(invalid_data("the response is not HTTP")),
     }
 }
 
-fn bad(text: &str) -> io::Error {
+fn invalid_data(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
 }

@@ -1,7 +1,8 @@
 //! Records of what lasts at a site: the site, its router, links, ports for links, listeners, connectors.
 
 use super::{
-    A, Record, Type, VanflowEmitter, VanflowListeners, access, connector, listener, micros, server,
+    A, Type, VanflowEmitter, VanflowReceivers, VanflowRecord, access, connector, listener, micros,
+    server,
 };
 use crate::{
     core::{
@@ -17,7 +18,7 @@ use crate::{
 use std::{collections::BTreeMap, time::Instant};
 
 /// Records by what they are called in the emitter.
-type Records = BTreeMap<String, Record>;
+type Records = BTreeMap<String, VanflowRecord>;
 
 /// In place of a connection, for messages that come from here: no connection has this key.
 const HERE: (ConnKey, ConnKey) = (0, 0);
@@ -27,12 +28,12 @@ impl Site {
     pub(in crate::core) fn emit_records(&mut self, now: Instant) {
         let addresses = self.vanflow_emitter.sends_to();
         let [beacons, records, flows] = addresses.map(|a| self.has_receivers(&a));
-        let heard = VanflowListeners {
+        let heard = VanflowReceivers {
             beacons,
             records,
             flows,
         };
-        if self.vanflow_emitter.follow(heard, now) {
+        if self.vanflow_emitter.set_receivers(heard, now) {
             let servers = self.services.serving().into_iter();
             let servers = servers.map(|(name, _, server, _)| (name, server));
             self.vanflow_emitter.set_servers(servers);
@@ -71,7 +72,7 @@ fn add_site(emitter: &VanflowEmitter, spec: &SiteSpec, all: &mut Records) {
     let site = &spec.site;
     let version = env!("CARGO_PKG_VERSION");
     let since = micros(emitter.since);
-    let record = Record::new(Type::Site, &*site.id)
+    let record = VanflowRecord::new(Type::Site, &*site.id)
         .number(A::StartTime, since)
         .text(A::Name, &site.name)
         .text(A::Platform, "linux")
@@ -79,7 +80,7 @@ fn add_site(emitter: &VanflowEmitter, spec: &SiteSpec, all: &mut Records) {
         .text(A::BuildVersion, version);
     all.insert("site".to_owned(), record);
     let mode = if spec.edge { "edge" } else { "interior" };
-    let record = Record::new(Type::Router, emitter.source.identity(0))
+    let record = VanflowRecord::new(Type::Router, emitter.source.identity(0))
         .text(A::Parent, &site.id)
         .number(A::StartTime, since)
         .text(A::Name, &format!("0/{}", spec.router_id))
@@ -103,7 +104,7 @@ fn add_links(
         let status = if state.remote.is_some() { "up" } else { "down" };
         let what = format!("link {name}");
         let record = emitter
-            .lasting(Type::Link, &what)
+            .lasting_record(Type::Link, &what)
             .text(A::Name, &name)
             .text(A::Role, role)
             .text(A::Status, status)
@@ -137,7 +138,7 @@ fn add_accesses(
             .values()
             .filter(|p| p.access.as_deref() == Some(name) && p.is_edge == edges && p.is_neighbour);
         let record = emitter
-            .lasting(Type::RouterAccess, &what)
+            .lasting_record(Type::RouterAccess, &what)
             .text(A::Name, name)
             .text(A::Role, role.as_str())
             .number(A::LinkCount, links.count() as u64);
@@ -149,7 +150,7 @@ fn add_listeners(emitter: &mut VanflowEmitter, services: &Services, all: &mut Re
     for (name, key, range) in services.listening() {
         let what = listener(&name, &key);
         let record = emitter
-            .lasting(Type::Listener, &what)
+            .lasting_record(Type::Listener, &what)
             .text(A::Name, &name)
             .text(A::Protocol, "tcp")
             .text(A::Address, &key)
@@ -169,7 +170,7 @@ fn add_connectors(
         let what = connector(&name, &server);
         let process = format!("process {name} {server}");
         let record = emitter
-            .lasting(Type::Connector, &what)
+            .lasting_record(Type::Connector, &what)
             .text(A::Name, &name)
             .text(A::Protocol, "tcp")
             .text(A::Address, &key)
@@ -178,8 +179,8 @@ fn add_connectors(
             .text(A::DestinationPort, &port)
             .number(A::FlowCount, opened);
         all.insert(what, record);
-        let (n, since) = emitter.number(&process);
-        let record = Record::new(Type::Process, emitter.source.identity(n))
+        let (n, since) = emitter.number_of(&process);
+        let record = VanflowRecord::new(Type::Process, emitter.source.identity(n))
             .text(A::Parent, &spec.site.id)
             .number(A::StartTime, micros(since))
             .text(A::Name, &name)

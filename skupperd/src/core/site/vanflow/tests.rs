@@ -7,17 +7,17 @@ fn emitter() -> VanflowEmitter {
 #[test]
 fn records_are_due_once_a_second_while_somebody_listens() {
     let (mut emitter, now) = (emitter(), Instant::now());
-    let heard = VanflowListeners {
+    let heard = VanflowReceivers {
         records: true,
-        ..VanflowListeners::default()
+        ..VanflowReceivers::default()
     };
-    assert!(!emitter.follow(VanflowListeners::default(), now));
-    assert!(emitter.follow(heard, now));
-    assert!(!emitter.follow(heard, now + RESCAN / 2));
-    assert!(emitter.follow(heard, now + RESCAN));
-    assert!(!emitter.follow(VanflowListeners::default(), now + RESCAN));
+    assert!(!emitter.set_receivers(VanflowReceivers::default(), now));
+    assert!(emitter.set_receivers(heard, now));
+    assert!(!emitter.set_receivers(heard, now + RESCAN / 2));
+    assert!(emitter.set_receivers(heard, now + RESCAN));
+    assert!(!emitter.set_receivers(VanflowReceivers::default(), now + RESCAN));
     // The next receiver gets everything at once.
-    assert!(emitter.follow(heard, now + RESCAN));
+    assert!(emitter.set_receivers(heard, now + RESCAN));
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn an_identity_lasts_as_long_as_its_record() {
         emitter.identity("listener db"),
     );
     assert_ne!(web, gone);
-    let record = emitter.lasting(Type::Listener, "listener web");
+    let record = emitter.lasting_record(Type::Listener, "listener web");
     emitter.set_lasting([("listener web".to_owned(), record)].into());
     assert_eq!(emitter.identity("listener web"), web);
     assert_ne!(emitter.identity("listener db"), gone);

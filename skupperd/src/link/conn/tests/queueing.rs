@@ -76,7 +76,7 @@ struct Hungry {
 }
 
 impl StreamEnd for Hungry {
-    fn event(&self, event: StreamEvent<'_>, _: &mut Effects) {
+    fn event(&self, event: StreamEvent<'_>, _: &mut StreamEffects) {
         if let StreamEvent::Writable(state) = event {
             if fill(state, self.stream) > 0 {
                 self.log.borrow_mut().push(self.stream);

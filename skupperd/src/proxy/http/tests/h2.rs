@@ -1,7 +1,7 @@
 use super::{Report, watch};
 use crate::{
-    flows::ObserveError,
-    proxy::http::{ExpectedProtocol, PREFACE, Speaker},
+    flows::StopReason,
+    proxy::http::{ExpectedProtocol, MessageSender, PREFACE},
 };
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -18,11 +18,11 @@ const OK: &[u8] = &[0x88];
 const NOT_FOUND: &[u8] = &[0x8d];
 
 /// Requests on streams that are mixed, with all that frames can have.
-pub(super) fn mixed() -> (Vec<(Speaker, Vec<u8>)>, Vec<Report>) {
-    let client = |frames: Vec<Vec<u8>>| (Speaker::Client, frames.concat());
-    let server = |frames: Vec<Vec<u8>>| (Speaker::Server, frames.concat());
+pub(super) fn mixed() -> (Vec<(MessageSender, Vec<u8>)>, Vec<Report>) {
+    let client = |frames: Vec<Vec<u8>>| (MessageSender::Client, frames.concat());
+    let server = |frames: Vec<Vec<u8>>| (MessageSender::Server, frames.concat());
     let talk = vec![
-        (Speaker::Client, PREFACE.to_vec()),
+        (MessageSender::Client, PREFACE.to_vec()),
         client(vec![
             frame(4, 0, 0, &[0, 3, 0, 0, 0, 100]),
             frame(1, 0x5, 1, GET),
@@ -89,11 +89,16 @@ fn http2_exchanges_are_reported() {
 fn malformed_http2_ends_the_observation() {
     let begun = |frames: &[Vec<u8>]| {
         let bytes = [PREFACE.to_vec(), frame(4, 0, 0, &[]), frames.concat()].concat();
-        watch(ExpectedProtocol::Auto, &[(Speaker::Client, bytes)], &[100]).1
+        watch(
+            ExpectedProtocol::Auto,
+            &[(MessageSender::Client, bytes)],
+            &[100],
+        )
+        .1
     };
     let (malformed, limit) = (
-        Some(Some(ObserveError::Malformed)),
-        Some(Some(ObserveError::Limit)),
+        Some(Some(StopReason::Malformed)),
+        Some(Some(StopReason::Limit)),
     );
     let part = frame(1, 0, 1, GET);
     assert_eq!(begun(&[part.clone(), frame(0, 0, 1, b"x")]), malformed);

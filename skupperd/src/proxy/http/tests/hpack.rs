@@ -1,15 +1,15 @@
-use super::super::hpack::{Decoder, Field};
-use crate::flows::ObserveError;
+use super::super::hpack::{Decoder, HeaderField};
+use crate::flows::StopReason;
 
 fn unhex(text: &str) -> Vec<u8> {
     hex::decode(text.split_whitespace().collect::<String>()).unwrap()
 }
 
 /// The fields of a block that are reported.
-fn fields(decoder: &mut Decoder, hex: &str) -> Vec<Field> {
+fn fields(decoder: &mut Decoder, hex: &str) -> Vec<HeaderField> {
     let mut fields = Vec::new();
     decoder.block(&unhex(hex), |f| fields.push(f)).unwrap();
-    fields.retain(|f| *f != Field::Other);
+    fields.retain(|f| *f != HeaderField::Other);
     fields
 }
 
@@ -30,7 +30,7 @@ fn header_blocks_of_the_standard_are_read() {
     ] {
         let mut decoder = Decoder::default();
         for block in blocks {
-            assert_eq!(fields(&mut decoder, block), [Field::Method("GET")]);
+            assert_eq!(fields(&mut decoder, block), [HeaderField::Method("GET")]);
         }
     }
     // C.6: answers, with a table of 256 bytes that has to drop fields.
@@ -49,30 +49,30 @@ fn header_blocks_of_the_standard_are_read() {
             200,
         ),
     ] {
-        assert_eq!(fields(&mut decoder, block), [Field::Status(status)]);
+        assert_eq!(fields(&mut decoder, block), [HeaderField::Status(status)]);
     }
     // Three fields are left.
     assert_eq!(fields(&mut decoder, "bebfc0"), []);
     let gone = decoder.block(&[0xc1], |_| ());
-    assert_eq!(gone, Err(ObserveError::Malformed));
+    assert_eq!(gone, Err(StopReason::Malformed));
     // Names in full, and a method of one's own, which is in the table from there on.
     let mut decoder = Decoder::default();
     let own = "40073a6d6574686f640442524557";
-    assert_eq!(fields(&mut decoder, own), [Field::Method("OTHER")]);
-    assert_eq!(fields(&mut decoder, "be"), [Field::Method("OTHER")]);
+    assert_eq!(fields(&mut decoder, own), [HeaderField::Method("OTHER")]);
+    assert_eq!(fields(&mut decoder, "be"), [HeaderField::Method("OTHER")]);
 }
 
 #[test]
 fn header_blocks_that_break_the_rules_are_refused() {
     for (block, why) in [
-        ("80", ObserveError::Malformed),             // index 0
-        ("be", ObserveError::Malformed),             // no such field
-        ("4107", ObserveError::Malformed),           // cut short
-        ("3fe1ffffff7f", ObserveError::Malformed),   // an integer without end
-        ("3fe1ff3f", ObserveError::Limit),           // a table that is too large
-        ("0081ff01", ObserveError::Malformed),       // 8 bits of padding
-        ("0084fffffffc00", ObserveError::Malformed), // the end in a text
-        ("480141", ObserveError::Malformed),         // no status
+        ("80", StopReason::Malformed),             // index 0
+        ("be", StopReason::Malformed),             // no such field
+        ("4107", StopReason::Malformed),           // cut short
+        ("3fe1ffffff7f", StopReason::Malformed),   // an integer without end
+        ("3fe1ff3f", StopReason::Limit),           // a table that is too large
+        ("0081ff01", StopReason::Malformed),       // 8 bits of padding
+        ("0084fffffffc00", StopReason::Malformed), // the end in a text
+        ("480141", StopReason::Malformed),         // no status
     ] {
         let read = Decoder::default().block(&unhex(block), |_| ());
         assert_eq!(read, Err(why), "{block}");

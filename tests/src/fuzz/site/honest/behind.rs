@@ -2,7 +2,7 @@
 
 use super::{BEHIND, ID};
 use bytes::Bytes;
-use skupperd::router::{Config, Output, Router, Treatment};
+use skupperd::router::{Output, Router, RouterConfig, Treatment};
 use std::time::Instant;
 
 /// Routing key of its connector.
@@ -14,7 +14,7 @@ pub(super) struct Behind(Router);
 
 impl Behind {
     pub(super) fn new(now: Instant) -> Self {
-        let mut router = Router::new(Config::new(ROUTER, 9), now);
+        let mut router = Router::new(RouterConfig::new(ROUTER, 9), now);
         router.add_consumer(SERVICE, Treatment::Balanced);
         router.add_link(BEHIND, 1, now);
         router.bind_link(BEHIND, ID);

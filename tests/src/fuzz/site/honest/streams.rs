@@ -60,7 +60,7 @@ pub(super) struct Streams {
     report: Rc<RefCell<Report>>,
     link: Option<LinkId>,
     own: Option<OwnStream>,
-    next: u64,
+    next_number: u64,
     /// When the next stream or the next piece is due.
     due: Option<Instant>,
     incoming: HashMap<LinkId, (Incoming, BytesMut)>,
@@ -82,7 +82,7 @@ impl Streams {
             report,
             link: None,
             own: None,
-            next: 0,
+            next_number: 0,
             due: None,
             incoming: HashMap::new(),
         }
@@ -135,11 +135,11 @@ impl Streams {
     }
 
     fn begin(&mut self, link: LinkId, amqp: &mut Connection, now: Instant) {
-        let number = self.next;
+        let number = self.next_number;
         let Ok(delivery) = amqp.start_delivery(link, false) else {
             return;
         };
-        self.next += 1;
+        self.next_number += 1;
         self.due = Some(now + PAUSE);
         self.own = Some(OwnStream {
             number,

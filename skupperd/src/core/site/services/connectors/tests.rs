@@ -99,11 +99,11 @@ fn a_server_goes_when_its_connections_have_ended() {
     // Workers may be about to use the server, then a connection is open to it.
     assert!(bench.set_servers(&[2]) && bench.set_servers(&[2]));
     assert_eq!(bench.connectors.offered()["key"].len(), 1);
-    assert_eq!(bench.connectors.resting().len(), 1);
+    assert_eq!(bench.connectors.withheld().len(), 1);
     assert_eq!(bench.connectors.states()["web"].servers, 1);
     first.in_use.store(0, Ordering::Relaxed);
     assert!(!bench.set_servers(&[2]));
-    assert!(bench.connectors.resting().is_empty());
+    assert!(bench.connectors.withheld().is_empty());
     // One that comes back is offered again.
     assert!(bench.set_servers(&[1]));
     assert!(!bench.set_servers(&[1, 2]));

@@ -31,7 +31,7 @@ fn spec(addr: SocketAddr) -> ListenerSpec {
         routing_key: "key".to_owned(),
         acceleration: None,
         policy: None,
-        observer: Observer::default(),
+        observer: ObserverMode::default(),
     }
 }
 
@@ -95,7 +95,7 @@ fn a_listener_whose_port_is_taken_is_tried_again() {
     let state = |listeners: &Listeners| {
         listeners
             .get("web")
-            .map(Listener::state)
+            .map(RunningListener::state)
             .unwrap_or_default()
     };
     assert!(state(&listeners).matched && state(&listeners).error.is_some());

@@ -1,6 +1,9 @@
 //! Queues changes of connections and requests for vanflow emitters, while they listen.
 
-use super::{FlowLog, Record, RequestRecord, WorkerFlows, connection::Flow, requests::Request};
+use super::{
+    ConnectionRecord, FlowLog, RequestRecord, WorkerFlows, connection::FlowState,
+    requests::ObservedRequest,
+};
 use std::{
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
@@ -11,25 +14,25 @@ const WAITING: usize = 8192;
 
 /// A connection whose record can be read later.
 #[derive(Clone, Debug)]
-pub struct ObservedFlow(Arc<Flow>);
+pub struct ObservedFlow(Arc<FlowState>);
 
 impl ObservedFlow {
-    pub fn record(&self) -> Record {
+    pub fn record(&self) -> ConnectionRecord {
         self.0.record()
     }
 }
 
 #[derive(Debug)]
-pub enum News {
+pub enum FlowUpdate {
     /// A connection has begun, was connected to a server, or has ended.
     Connection(ObservedFlow),
     Request(Box<RequestRecord>),
 }
 
 #[derive(Debug)]
-pub(super) enum Item {
-    Connection(Arc<Flow>),
-    Request(Arc<Request>),
+pub(super) enum QueuedUpdate {
+    Connection(Arc<FlowState>),
+    Request(Arc<ObservedRequest>),
 }
 
 impl FlowLog {
@@ -59,7 +62,7 @@ impl FlowLog {
     }
 
     /// Takes the queued news, in order for each connection.
-    pub fn news(&self, source: &str) -> Vec<News> {
+    pub fn take_updates(&self, source: &str) -> Vec<FlowUpdate> {
         let mut all = Vec::new();
         for worker in 0..self.0.by_worker.len() {
             let taken = match self.worker_flows(worker) {
@@ -67,15 +70,15 @@ impl FlowLog {
                 None => None,
             };
             all.extend(taken.into_iter().flatten().map(|item| match item {
-                Item::Connection(flow) => News::Connection(ObservedFlow(flow)),
-                Item::Request(request) => News::Request(Box::new(request.record())),
+                QueuedUpdate::Connection(flow) => FlowUpdate::Connection(ObservedFlow(flow)),
+                QueuedUpdate::Request(request) => FlowUpdate::Request(Box::new(request.record())),
             }));
         }
         all
     }
 
     /// Queues a connection whose record has changed.
-    pub(super) fn known(&self, worker: usize, flow: &Arc<Flow>) {
+    pub(super) fn publish(&self, worker: usize, flow: &Arc<FlowState>) {
         let listened = self.0.listened.get(worker);
         if listened.is_some_and(|l| l.load(Ordering::Relaxed))
             && let Some(mut worker_flows) = self.worker_flows(worker)
@@ -86,19 +89,19 @@ impl FlowLog {
 }
 
 impl WorkerFlows {
-    pub(super) fn notify(&mut self, flow: &Arc<Flow>) {
-        self.push(flow, || Item::Connection(flow.clone()));
+    pub(super) fn notify(&mut self, flow: &Arc<FlowState>) {
+        self.push(flow, || QueuedUpdate::Connection(flow.clone()));
     }
 
-    pub(super) fn notify_request(&mut self, request: &Arc<Request>) {
-        self.push(&request.flow, || Item::Request(request.clone()));
+    pub(super) fn notify_request(&mut self, request: &Arc<ObservedRequest>) {
+        self.push(&request.flow, || QueuedUpdate::Request(request.clone()));
     }
 
-    fn push(&mut self, flow: &Flow, item: impl FnOnce() -> Item) {
+    fn push(&mut self, flow: &FlowState, item: impl FnOnce() -> QueuedUpdate) {
         if self.news.is_empty() {
             return;
         }
-        let queue: Option<&mut VecDeque<Item>> = self.news.get_mut(flow.source());
+        let queue: Option<&mut VecDeque<QueuedUpdate>> = self.news.get_mut(flow.source());
         if let Some(queue) = queue.filter(|queue| queue.len() < WAITING) {
             queue.push_back(item());
         }
