@@ -9,7 +9,7 @@
 //! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`netlink`]: sockets and routes of the kernel |
 //! | 3 | [`steer`]: accept sockets, acceleration, BPF |
 //! | 4 | [`link`]: TLS and AMQP on a socket; [`flows`]: records of connections; [`access`]: grants and tokens; [`workload`]: servers that selectors match, clients of this host |
-//! | 5 | [`service`]: policies of listeners and connectors, the snapshot of a site that workers have |
+//! | 5 | [`service`]: policies of listeners and connectors, the snapshot of a site that workers have; [`http_observer`]: HTTP requests of a connection, sans-I/O |
 //! | 6 | [`messages`]: messages between the core and the workers |
 //! | 7 | [`peering`]: dialling and accepting links; [`listen`]: where listeners accept clients |
 //! | 8 | [`core`]: the control thread; [`worker`]: a data-plane thread |
@@ -41,7 +41,7 @@
 //!
 //! Records of connections are in a [`flows::FlowLog`]. Each worker writes its own part and takes no lock
 //! for bytes; readers lock a part for as long as it takes to copy pointers. A listener's HTTP observer
-//! (`proxy::http`) adds the requests that it observes. While another router of the network subscribes to
+//! ([`http_observer`]) adds the requests that it observes. While another router of the network subscribes to
 //! them, the core sends these records, with those of links and services, as vanflow records
 //! (`flows::vanflow`, `core::site`).
 //!
@@ -80,6 +80,7 @@ pub mod core;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod flows;
+pub mod http_observer;
 pub mod http_server;
 pub mod link;
 pub mod listen;

@@ -9,8 +9,8 @@
 //! Any other connection is a `tcp::TcpEnd`, the end of two streams.
 //!
 //! A connection is admitted (`policy`), secured if the listener has TLS (`tls`), given a connector, and
-//! carried until both directions have ended or one is reset. `flow` records it, and `http` observes its
-//! requests.
+//! carried until both directions have ended or one is reset. `flow` records it, and
+//! [`crate::http_observer`] reports its requests.
 //!
 //! It never listens on a socket and never changes a route. While memory is short it takes no new
 //! connections.
@@ -18,7 +18,6 @@
 mod connector;
 mod flow;
 mod head;
-mod http;
 mod listener;
 mod local;
 mod policy;

@@ -50,6 +50,15 @@ const TOLD: &[(&str, &str, &str)] = &[
     ("message", "value", "value"),
     ("message", "lsu-1", "message"),
     ("message", "stream-1", "stream"),
+    ("observer", "get", "GET 200; open"),
+    ("observer", "pipelined", "GET 200, HEAD 204, POST 404; open"),
+    ("observer", "chunked", "PUT 200; open"),
+    ("observer", "upgrade", "GET 101; upgraded"),
+    ("observer", "until-close", "GET 200; open"),
+    ("observer", "http2", "POST 404, GET 200; open"),
+    ("observer", "tables", "GET 200, OTHER 302; open"),
+    ("observer", "http2-malformed", "GET -; malformed"),
+    ("observer", "smtp", "; not HTTP"),
     ("request", "right-code", "HTTP/1.1 500"),
     ("request", "chunked", "HTTP/1.1 500"),
     ("request", "one-dot-zero", "HTTP/1.0 500"),
@@ -198,8 +207,8 @@ macro_rules! survives {
 }
 
 survives! {
-    answer: 1000, connection: 1000, credentials: 1000, manifest: 500, message: 5000, request: 1000,
-    router: 1000, site: 60
+    answer: 1000, connection: 1000, credentials: 1000, manifest: 500, message: 5000, observer: 5000,
+    request: 1000, router: 1000, site: 60
 }
 
 /// Programs of the hostile peer that no seed begins.

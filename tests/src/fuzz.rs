@@ -11,6 +11,7 @@ mod amqp;
 mod credentials;
 pub mod heap;
 mod manifest;
+mod observer;
 mod router;
 mod site;
 
@@ -18,6 +19,7 @@ pub use access::{answer, request};
 pub use amqp::{connection, message};
 pub use credentials::credentials;
 pub use manifest::manifest;
+pub use observer::observer;
 pub use router::router;
 pub use site::site;
 
@@ -27,12 +29,13 @@ use std::{fs, path::Path};
 pub type Body = fn(&[u8]) -> String;
 
 /// Every body by its name, which is that of its file in `fuzz/fuzz_targets` and of its seeds.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 9] = [
     ("answer", answer),
     ("connection", connection),
     ("credentials", credentials),
     ("manifest", manifest),
     ("message", message),
+    ("observer", observer),
     ("request", request),
     ("router", router),
     ("site", site),

@@ -1,14 +1,11 @@
 //! What the proxy writes into the records of connections: how each begins, who serves it, and the
 //! bytes that a bridge moves.
 
-use super::{
-    Proxy,
-    http::{self, ExpectedProtocol, HttpObserver},
-    stream::Stream,
-};
+use super::{Proxy, stream::Stream};
 use crate::{
     amqp::{message::MessageHead, value::Value},
     flows::{ConnectionSide, Ending, FlowStart, FlowWriter, ServerInfo, SiteName, site_name},
+    http_observer::{ExpectedProtocol, HttpObserver, MessageSender},
     messages::AcceptedClient,
     model,
     router::ParsedAddress,
@@ -46,7 +43,7 @@ impl FlowRecorder {
     }
 
     /// Shows bytes that have passed to the observer.
-    pub(super) fn observe(&self, from: http::MessageSender, bytes: &[u8]) {
+    pub(super) fn observe(&self, from: MessageSender, bytes: &[u8]) {
         let mut watching = self.observer.borrow_mut();
         let Some(observer) = &mut *watching else {
             return;
@@ -63,7 +60,7 @@ impl FlowRecorder {
     /// Shows `n` bytes that were read into these pieces; 0 is the end of the direction.
     pub(super) fn observe_read(
         &self,
-        from: http::MessageSender,
+        from: MessageSender,
         pieces: &[IoSliceMut<'_>],
         mut n: usize,
     ) {
@@ -84,7 +81,7 @@ impl FlowRecorder {
     }
 
     /// A direction has ended without an error.
-    pub(super) fn observe_end(&self, from: http::MessageSender) {
+    pub(super) fn observe_end(&self, from: MessageSender) {
         if let Some(observer) = &mut *self.observer.borrow_mut() {
             observer.end(from, Instant::now(), &mut |e| self.entry.exchanged(e));
         }
@@ -285,8 +282,8 @@ impl<'a> CountedStream<'a> {
         let read = self.stream.read(pieces);
         if let Ok(n) = read {
             let from = match self.client {
-                true => http::MessageSender::Client,
-                false => http::MessageSender::Server,
+                true => MessageSender::Client,
+                false => MessageSender::Server,
             };
             self.flow.observe_read(from, pieces, n);
         }

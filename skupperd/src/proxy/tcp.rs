@@ -18,12 +18,12 @@ mod outbound;
 use super::{
     ConnectionCount, Disconnect,
     flow::{self, FlowRecorder},
-    http,
     stream::Stream,
 };
 use crate::{
     amqp::message::MessageHead,
     flows::Ending,
+    http_observer::MessageSender,
     link::{
         conn::{
             DeliveryOutcome, LinkConnection, OutStream,
@@ -259,7 +259,7 @@ impl TcpEnd {
         let mut inbound = self.inbound.borrow_mut();
         if !aborted {
             inbound.end();
-            self.flow.observe_end(http::MessageSender::Server);
+            self.flow.observe_end(MessageSender::Server);
         } else if inbound.abort() {
             // A reset, not an end: the socket must not see a FIN first.
             self.flow.reset_there();
@@ -350,7 +350,7 @@ impl StreamEnd for TcpEnd {
             StreamEvent::Payload(payload) => {
                 let mut inbound = self.inbound.borrow_mut();
                 if inbound.is_receiving() {
-                    self.flow.observe(http::MessageSender::Server, &payload);
+                    self.flow.observe(MessageSender::Server, &payload);
                     inbound.receive(payload);
                 }
             }

@@ -99,7 +99,7 @@ pub(super) const RULES: Rules = Rules {
         &["store", "pki", "netlink"],
         &["steer"],
         &["link", "flows", "access", "workload"],
-        &["service"],
+        &["service", "http_observer"],
         &["messages"],
         &["peering", "listen"],
         &["core", "worker"],
@@ -114,7 +114,14 @@ pub(super) const RULES: Rules = Rules {
     crates: &[
         Crates {
             names: &["tokio"],
-            modules: Never(&["model", "amqp", "manifest", "router", "reconcile/plan"]),
+            modules: Never(&[
+                "model",
+                "amqp",
+                "manifest",
+                "router",
+                "http_observer",
+                "reconcile/plan",
+            ]),
             reason: "it takes bytes, events and time, and gives bytes, events and timers",
         },
         Crates {
@@ -165,7 +172,14 @@ pub(super) const RULES: Rules = Rules {
             reason: "a library's errors have types",
         },
     ],
-    no_clock: &["model", "amqp", "manifest", "router", "reconcile/plan"],
+    no_clock: &[
+        "model",
+        "amqp",
+        "manifest",
+        "router",
+        "http_observer",
+        "reconcile/plan",
+    ],
     unsafe_in: "sys",
     exceptions: &[
         Exception {

@@ -2,12 +2,13 @@
 //! allows.
 
 use crate::{
+    http_observer::MessageSender,
     link::{
         conn::{DeliveryOutcome, LinkConnection, OutStream, QueueTicket, SendOutcome, Waiter},
         flow_window::{FlowWindow, SendPhase},
         send_budget::SendClass,
     },
-    proxy::{flow::FlowRecorder, http::MessageSender, stream::Stream},
+    proxy::{flow::FlowRecorder, stream::Stream},
 };
 use bytes::Bytes;
 use std::{

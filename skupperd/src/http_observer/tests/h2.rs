@@ -1,8 +1,5 @@
-use super::{Report, watch};
-use crate::{
-    flows::StopReason,
-    proxy::http::{ExpectedProtocol, MessageSender, PREFACE},
-};
+use super::{ExpectedProtocol, MessageSender, PREFACE, Report, watch};
+use crate::flows::StopReason;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();

@@ -1,8 +1,20 @@
-//! Reports the HTTP requests of a connection from copies of its bytes.
+//! Reports the HTTP requests of a connection from its bytes, sans-I/O.
 //!
-//! Sans-I/O: an [`HttpObserver`] is shown slices as they pass, in any pieces, and reports each request
-//! when it is over. It owns no payload, changes nothing and keeps a bounded amount of state; bytes that
-//! it cannot parse end the observation and not the connection.
+//! The proxy makes an [`HttpObserver`] for each connection of a listener that observes, and calls it in
+//! the worker's thread with the bytes that it has just moved: [`HttpObserver::observe`] with slices of
+//! any length, [`HttpObserver::end`] for the end of a direction, [`HttpObserver::finish`] once for the
+//! rest. Each request is reported as an [`Exchange`] when it and its response are over.
+//!
+//! States: the first bytes decide about the protocol, up to 24 of them; then it is HTTP/1 (`h1`) or
+//! HTTP/2 (`h2`, with `hpack`) until the end. An error ends the observation. The connection goes on:
+//! after an error the caller drops the observer.
+//!
+//! The parser is our own because libraries of HTTP own the socket, copy bodies or keep headers. This one
+//! skips bodies by their length and keeps of a header only method, status and length. A connection
+//! takes at most 1 MiB (1024 streams of HTTP/2 with full tables), whatever is sent; the fuzz target
+//! `observer` checks that.
+//!
+//! It never changes, delays or keeps payload, never reads a clock or a socket, and never logs.
 
 mod h1;
 mod h2;
@@ -13,7 +25,7 @@ use crate::flows::{Exchange, StopReason};
 use std::time::Instant;
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
-pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Methods that are reported by their names: RFC 9110, 5789 and those of WebDAV (4918, 3253, 5323).
 const METHODS: [&str; 18] = [
@@ -41,7 +53,7 @@ const OTHER: &str = "OTHER";
 
 /// The expected protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExpectedProtocol {
+pub enum ExpectedProtocol {
     /// The protocol of the client's first bytes.
     Auto,
     Http1,
@@ -50,13 +62,13 @@ pub(crate) enum ExpectedProtocol {
 
 /// Sender of observed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MessageSender {
+pub enum MessageSender {
     Client,
     Server,
 }
 
 /// Called with each request that is over.
-pub(crate) type OnExchange<'a> = &'a mut dyn FnMut(Exchange);
+pub type OnExchange<'a> = &'a mut dyn FnMut(Exchange);
 
 enum ObserverState {
     /// The client's first bytes.
@@ -76,10 +88,10 @@ enum DetectedProtocol {
 type ObserveResult<T = ()> = Result<T, StopReason>;
 
 /// Why observation ended; `None` for connections without HTTP.
-pub(crate) type ObservedEnd = Option<StopReason>;
+pub type ObservedEnd = Option<StopReason>;
 
 /// Observes one connection.
-pub(crate) struct HttpObserver(ObserverState);
+pub struct HttpObserver(ObserverState);
 
 fn detect_protocol(expected: ExpectedProtocol, first: &[u8]) -> DetectedProtocol {
     let begins = |whole: &[u8]| whole.starts_with(first) || first.starts_with(whole);
@@ -111,12 +123,12 @@ fn detect_protocol(expected: ExpectedProtocol, first: &[u8]) -> DetectedProtocol
 }
 
 impl HttpObserver {
-    pub(crate) fn new(expected: ExpectedProtocol) -> Self {
+    pub fn new(expected: ExpectedProtocol) -> Self {
         Self(ObserverState::First(expected, Vec::new()))
     }
 
     /// Reads bytes that have passed. An error ends the observation.
-    pub(crate) fn observe(
+    pub fn observe(
         &mut self,
         from: MessageSender,
         mut data: &[u8],
@@ -174,14 +186,14 @@ impl HttpObserver {
     }
 
     /// A direction has ended without an error.
-    pub(crate) fn end(&mut self, from: MessageSender, now: Instant, on_exchange: OnExchange<'_>) {
+    pub fn end(&mut self, from: MessageSender, now: Instant, on_exchange: OnExchange<'_>) {
         if let ObserverState::H1(h1) = &mut self.0 {
             h1.end(from, now, on_exchange);
         }
     }
 
     /// Reports the requests that are not over when the connection or its observation ends.
-    pub(crate) fn finish(&mut self, now: Instant, on_exchange: OnExchange<'_>) {
+    pub fn finish(&mut self, now: Instant, on_exchange: OnExchange<'_>) {
         match &mut self.0 {
             ObserverState::First(..) => {}
             ObserverState::H1(h1) => h1.finish(now, on_exchange),
