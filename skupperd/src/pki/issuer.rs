@@ -9,22 +9,25 @@
 //! has signed for the new one. The old key is needed for that once and is removed. A replacement is
 //! first written to a journal, `rotation.json`: after a crash the next call finishes it.
 
+mod rotation;
+
 use super::{
     PkiError,
     identity::{identify_pem, issued},
-    template::{DAYS, EARLY, RENEW_DAYS, params, read},
+    template::{EARLY, RENEW_DAYS, read},
 };
 use crate::{
     model::{Secret, SiteSettings},
-    store::{PRIVATE, lock, remove_file, write_file},
+    store::lock,
 };
 use jiff::Timestamp;
-use rcgen::{BasicConstraints, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use rcgen::KeyPair;
+use rotation::{begin_rotation, finish_rotation, generate_ca, read_json, save_ca, write_json};
+use serde::{Deserialize, Serialize};
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use zeroize::Zeroizing;
 
@@ -75,14 +78,6 @@ impl Default for Rotation {
     fn default() -> Self {
         Self::of(&SiteSettings::default())
     }
-}
-
-/// The journal of a replacement, written before any other file, so that a crash loses neither CA.
-#[derive(Serialize, Deserialize)]
-struct RotationJournal {
-    certificate: String,
-    key: Zeroizing<String>,
-    retired: Vec<RetiredCa>,
 }
 
 impl Issuer {
@@ -299,115 +294,6 @@ fn load(dir: &Path, name: &str) -> Result<Issuer, PkiError> {
         name: name.to_owned(),
         is_supplied: false,
     })
-}
-
-/// Writes the files of a CA. One that is there is replaced only by the journal of a rotation, which is
-/// carried out again after a crash; so the order matters for a new one alone: its certificate is last.
-fn save_ca(dir: &Path, certificate: &str, key: &str) -> Result<(), PkiError> {
-    for (file, text) in [
-        ("tls.key", key),
-        ("ca.crt", certificate),
-        ("tls.crt", certificate),
-    ] {
-        let path = dir.join(file);
-        write_file(&path, text.as_bytes(), PRIVATE).map_err(|source| PkiError::File {
-            op: "writing",
-            path,
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-fn ca_params(name: &str) -> Result<rcgen::CertificateParams, rcgen::Error> {
-    let validity = Duration::from_secs(DAYS.unsigned_abs() * 86_400);
-    let mut params = params(name, &[], Some(validity), SystemTime::now())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(params)
-}
-
-fn generate_ca(name: &str) -> Result<(String, KeyPair), PkiError> {
-    let fail = |source| PkiError::Issue {
-        name: name.to_owned(),
-        source,
-    };
-    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(fail)?;
-    let made = ca_params(name).and_then(|params| params.self_signed(&pair));
-    Ok((made.map_err(fail)?.pem(), pair))
-}
-
-/// Writes the journal of a new CA in the place of `old`, which stays trusted for `overlap`.
-fn begin_rotation(old: &Issuer, overlap: Duration) -> Result<(), PkiError> {
-    let fail = |source| PkiError::Issue {
-        name: old.name.clone(),
-        source,
-    };
-    let now = Timestamp::now();
-    // A new name, so that a peer that does not know it reports "unknown issuer", not "bad signature".
-    let name = format!("{} {now:.0}", old.name);
-    let (certificate, pair) = generate_ca(&name)?;
-    let mut params = ca_params(&name).map_err(fail)?;
-    params.use_authority_key_identifier_extension = true;
-    let cross = params.signed_by(&pair, &old.signer()?).map_err(fail)?.pem();
-    // By a clock that is behind, it would be over when the clock is right again.
-    let until = old.clock().saturating_add(overlap);
-    let mut retired = old.retired.clone();
-    retired.push(RetiredCa {
-        certificate: old.certificate.clone(),
-        cross,
-        replaced: now,
-        until: until.unwrap_or(Timestamp::MAX),
-    });
-    let journal = RotationJournal {
-        certificate,
-        key: Zeroizing::new(pair.serialize_pem()),
-        retired,
-    };
-    write_json(&journal_file(&old.dir), &journal)
-}
-
-fn journal_file(dir: &Path) -> PathBuf {
-    dir.join("rotation.json")
-}
-
-/// Carries out the replacement in the journal, begun just now or before a crash.
-fn finish_rotation(dir: &Path) -> Result<(), PkiError> {
-    let path = journal_file(dir);
-    let Some(journal) = read_json::<RotationJournal>(&path)? else {
-        return Ok(());
-    };
-    write_json(&dir.join("retired.json"), &journal.retired)?;
-    save_ca(dir, &journal.certificate, &journal.key)?;
-    remove_file(&path).map_err(|source| PkiError::File {
-        op: "removing",
-        path,
-        source,
-    })
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, PkiError> {
-    let fail = |source| PkiError::File {
-        op: "reading",
-        path: path.to_owned(),
-        source,
-    };
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = Zeroizing::new(read(path)?);
-    let value = serde_json::from_str(&text);
-    value.map(Some).map_err(|e| fail(io::Error::from(e)))
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), PkiError> {
-    let fail = |source| PkiError::File {
-        op: "writing",
-        path: path.to_owned(),
-        source,
-    };
-    let text = serde_json::to_vec(value).map_err(|e| fail(e.into()))?;
-    write_file(path, &Zeroizing::new(text), PRIVATE).map_err(fail)
 }
 
 #[cfg(test)]

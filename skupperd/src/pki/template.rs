@@ -30,11 +30,17 @@ pub(super) fn read(path: &Path) -> Result<String, PkiError> {
 
 pub(super) fn save(dir: &Path, secret: &Secret) -> Result<(), PkiError> {
     // The key last: a key is never without its certificate.
-    for (file, text) in [
+    let files = [
         ("ca.crt", secret.ca.as_str()),
         ("tls.crt", secret.certificate.as_str()),
         ("tls.key", secret.key.as_str()),
-    ] {
+    ];
+    save_files(dir, files)
+}
+
+/// Writes files with mode 0600, in order.
+pub(super) fn save_files(dir: &Path, files: [(&str, &str); 3]) -> Result<(), PkiError> {
+    for (file, text) in files {
         let path = dir.join(file);
         write_file(&path, text.as_bytes(), PRIVATE).map_err(|source| PkiError::File {
             op: "writing",

@@ -1,4 +1,4 @@
-//! Who may use a listener or a connector, by its settings.
+//! What the settings of a listener or connector mean to the core: who may use it, and what is left.
 
 use super::error::ReconcileError;
 use crate::{
@@ -24,6 +24,29 @@ pub(super) fn users(settings: &ListenerSettings) -> Result<Option<AllowedUsers>,
     let ids: Result<Vec<u32>, String> = allowed.iter().map(id).collect();
     let ids = ids.map_err(|reason| ReconcileError::setting("allow-users", reason))?;
     Ok(Some(AllowedUsers::new(ids)))
+}
+
+/// The settings that the core uses itself. Other fields of its specification come from the rest, and the
+/// core compares those: a setting without effect must not end connections.
+pub(super) fn core_settings(settings: &ListenerSettings) -> ListenerSettings {
+    let ListenerSettings {
+        alpn,
+        client_certificate,
+        ports,
+        host_prefix,
+        network_namespace,
+        allow_users,
+        ..
+    } = ListenerSettings::default();
+    ListenerSettings {
+        alpn,
+        client_certificate,
+        ports,
+        host_prefix,
+        network_namespace,
+        allow_users,
+        ..settings.clone()
+    }
 }
 
 /// Sites whose clients are served; `None` serves all.

@@ -1,9 +1,17 @@
 //! The loop: when to read, apply and report.
 //!
-//! Everything on disk is synced when files or addresses of the host change, a token was redeemed, a
-//! reload is asked for, a certificate is due, a failed step is to be tried again, and every [`RESYNC`]
-//! in any case. Statuses
-//! are reported after each sync and when the network or a server changes.
+//! The [`Reconciler`] owns the state of every namespace, the finder of servers that selectors match, and
+//! the published snapshot of resources and statuses. The daemon makes one, calls [`Reconciler::sync`]
+//! for what is there at the start, and runs it on the main thread until it stops.
+//!
+//! It syncs when files or addresses of the host change, a token was redeemed, a reload is requested, a
+//! certificate is due, a failed step is due again (1 s), and at least every [`RESYNC`]. It reports
+//! statuses after each sync, and at most 50 ms after the network or a server has changed.
+//!
+//! It blocks its thread only for files. It waits for the answers of the core, and looks for servers on a
+//! thread for blocking work. It decides nothing about a resource: that is `namespace` and `kind`.
+
+mod timers;
 
 use super::{
     attachments::{Attachments, BindingStatuses},
@@ -25,24 +33,16 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use timers::{LoopTimers, RESYNC, RETRY, WORKLOAD_INTERVAL};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
-/// Changes of the network within this time are reported together.
-const SETTLE: Duration = Duration::from_millis(50);
-/// Interval of syncs when nothing changes.
-const RESYNC: Duration = Duration::from_secs(30);
 /// Interval of syncs while changes of files are not noticed.
 const UNWATCHED: Duration = Duration::from_secs(5);
-/// Interval of looks for the servers of selectors.
-const WORKLOAD_INTERVAL: Duration = Duration::from_millis(250);
-/// Interval of attempts at failed steps, and of looks at network namespaces.
-const RETRY: Duration = Duration::from_secs(1);
-
 /// Changes of addresses within this time are followed together.
-const ADDRESSES_SETTLE: Duration = Duration::from_millis(200);
+const ADDRESSES_DELAY: Duration = Duration::from_millis(200);
 
 /// A request to read everything again. It is answered when that is done.
 pub type Reload = oneshot::Sender<()>;
@@ -65,35 +65,6 @@ pub struct Reconciler {
     /// Resources and statuses, for D-Bus and metrics.
     published: watch::Sender<Arc<ResourceSnapshot>>,
     logging: Logging,
-}
-
-/// When the loop acts next without a cause from outside.
-struct LoopTimers {
-    sync: Instant,
-    /// `None` when nothing has changed since the last report.
-    report: Option<Instant>,
-    netns_scan: Instant,
-    workload_scan: Instant,
-}
-
-impl LoopTimers {
-    fn new(now: Instant) -> Self {
-        Self {
-            sync: now + RESYNC,
-            // Of the resources that were applied before the loop, and of those that are invalid.
-            report: Some(now),
-            netns_scan: now + RETRY,
-            workload_scan: now + WORKLOAD_INTERVAL,
-        }
-    }
-
-    fn sync_within(&mut self, delay: Duration) {
-        self.sync = self.sync.min(Instant::now() + delay);
-    }
-
-    fn report_soon(&mut self) {
-        self.report.get_or_insert(Instant::now() + SETTLE);
-    }
 }
 
 impl Reconciler {
@@ -184,7 +155,7 @@ impl Reconciler {
                         addresses = None;
                     }
                     // An interface gets its addresses one after the other.
-                    timers.sync_within(ADDRESSES_SETTLE);
+                    timers.sync_within(ADDRESSES_DELAY);
                 }
                 () = redeemed.notified() => timers.sync = Instant::now(),
                 Some(done) = reload.recv() => {

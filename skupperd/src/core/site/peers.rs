@@ -9,6 +9,7 @@
 
 mod cost;
 mod peer;
+mod waiting;
 
 pub(in crate::core) use peer::{Peer, PeerOrigin};
 
@@ -31,25 +32,16 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
+use waiting::WaitingConnections;
 
 /// How long a data connection waits for its control connection, and a control connection of a peer
 /// that trunks for its first data connection.
 const GROUP_WAIT: Duration = Duration::from_secs(2);
-/// Data connections that wait for their control connection, of all peers and of one certificate.
-const MAX_WAITING: usize = 256;
-const MAX_WAITING_OF_PEER: usize = 64;
-
-/// A data connection whose control connection has not come yet.
-struct WaitingData {
-    since: Instant,
-    correlator: String,
-    established: Established,
-}
 
 #[derive(Default)]
 pub(in crate::core) struct Peers {
     by_key: BTreeMap<ConnKey, Peer>,
-    waiting: Vec<WaitingData>,
+    waiting: WaitingConnections,
     id_owners: IdOwners,
 }
 
@@ -290,10 +282,7 @@ impl Peers {
         };
         let reason = CloseReason::CertificateRevoked;
         self.close_where(|p| p.is_incoming() && cut(p), reason, effects);
-        self.waiting.retain(|waiting| {
-            let identity = waiting.established.identity.as_ref();
-            identity.is_none_or(|i| !refused.contains(i))
-        });
+        self.waiting.refuse(refused);
     }
 
     /// Links that came in and are up.
@@ -353,18 +342,7 @@ impl Peers {
         correlator: String,
         established: Established,
     ) {
-        let own = |w: &&WaitingData| w.established.identity == established.identity;
-        let of_peer = self.waiting.iter().filter(own).count();
-        if self.waiting.len() >= MAX_WAITING || of_peer >= MAX_WAITING_OF_PEER {
-            let peer = established.peer;
-            tracing::warn!(%peer, "closing a data connection: too many connections wait for their links");
-            return;
-        }
-        self.waiting.push(WaitingData {
-            since: clock::now(),
-            correlator,
-            established,
-        });
+        self.waiting.add(correlator, established);
     }
 
     /// Takes the data connections that wait for a control connection with this certificate.
@@ -373,30 +351,12 @@ impl Peers {
         correlator: Option<&str>,
         identity: Option<&CertificateIdentity>,
     ) -> Vec<Established> {
-        let own = |w: &mut WaitingData| {
-            let same = w.established.identity.as_ref() == identity;
-            same && Some(w.correlator.as_str()) == correlator
-        };
-        let taken = self.waiting.extract_if(.., own);
-        taken.map(|waiting| waiting.established).collect()
+        self.waiting.take(correlator, identity)
     }
 
     /// Closes data connections that have waited too long.
     pub(in crate::core) fn drop_late_data(&mut self, now: Instant) {
-        self.waiting.retain(|waiting| {
-            let keep = now.saturating_duration_since(waiting.since) < GROUP_WAIT;
-            if !keep {
-                let peer = waiting.established.peer;
-                let identity = waiting.established.identity.as_ref();
-                let subject = identity.map(|i| &i.subject);
-                tracing::warn!(
-                    %peer,
-                    ?subject,
-                    "closing a data connection without a link of the same certificate"
-                );
-            }
-            keep
-        });
+        self.waiting.drop_late(now);
     }
 }
 

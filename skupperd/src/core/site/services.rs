@@ -13,7 +13,7 @@ use crate::{
     core::context::CoreContext,
     link::names::LISTENER_ADVERT,
     listen::ListenerSockets,
-    model::{ConnectorSettings, ObserverMode},
+    model::{ConnectorSettings, ListenerSettings, ObserverMode},
     router::Treatment,
     service::{
         allowed::AllowedSites,
@@ -40,8 +40,8 @@ pub struct ListenerSpec {
     pub netns_listener: Option<NetnsListener>,
     /// Routing key; empty when `policy` has them.
     pub routing_key: String,
-    /// Whether its connections are accelerated; `None` uses the setting of the site.
-    pub acceleration: Option<bool>,
+    /// Settings that the core uses itself; those that other fields come from have their defaults.
+    pub settings: ListenerSettings,
     /// TLS, users and routing keys; `None` for a plain listener.
     pub policy: Option<Arc<ListenerPolicy>>,
     /// HTTP version to observe.

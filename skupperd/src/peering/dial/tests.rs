@@ -3,21 +3,27 @@ use crate::{
     messages::core_channel,
     peering::fixtures::{established, link_spec},
 };
+use tokio::sync::mpsc;
 
-#[tokio::test]
-async fn a_connection_is_held_when_the_core_has_accepted_it() {
-    let (core, mut events) = core_channel();
-    let spec = link_spec("b", 1);
-    let (_sender, specs) = watch::channel(spec.clone());
+/// The dialler of an edge's link, and the events that it sends to the core.
+fn dialler(spec: &LinkSpec) -> (LinkDialler, mpsc::UnboundedReceiver<CoreEvent>) {
+    let (core, events) = core_channel();
     let dialler = LinkDialler {
         site: 1,
         router: "A".to_owned(),
         instance: "link".to_owned(),
         trunk: None,
-        specs,
+        specs: watch::channel(spec.clone()).1,
         core,
         own_endpoints: Vec::new(),
     };
+    (dialler, events)
+}
+
+#[tokio::test]
+async fn a_connection_is_held_when_the_core_has_accepted_it() {
+    let spec = link_spec("b", 1);
+    let (dialler, mut events) = dialler(&spec);
     for is_accepted in [false, true] {
         let submitted = dialler.submit(&spec, 7, None, established("B", None));
         let (alive, ended) = oneshot::channel();
@@ -40,18 +46,8 @@ async fn a_connection_is_held_when_the_core_has_accepted_it() {
 
 #[tokio::test]
 async fn an_endpoint_of_this_site_itself_is_reported_and_not_dialled_for_a_while() {
-    let (core, mut events) = core_channel();
     let spec = link_spec("b", 1);
-    let (_sender, specs) = watch::channel(spec.clone());
-    let mut dialler = LinkDialler {
-        site: 1,
-        router: "A".to_owned(),
-        instance: "link".to_owned(),
-        trunk: None,
-        specs,
-        core,
-        own_endpoints: Vec::new(),
-    };
+    let (mut dialler, mut events) = dialler(&spec);
     let (target, now) = (&spec.targets[0], Instant::now());
     assert!(!dialler.is_own(target, now));
     dialler.found_own(&spec, target);

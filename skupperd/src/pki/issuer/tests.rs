@@ -1,6 +1,15 @@
-use super::*;
-use crate::pki::{Subject, client_config, ensure_server, issue_client, server_config};
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, sync::Barrier, thread};
+use super::{
+    rotation::{RotationJournal, ca_params, journal_file},
+    *,
+};
+use crate::{
+    pki::{Subject, client_config, ensure_server, issue_client, server_config, template::DAYS},
+    store::{PRIVATE, write_file},
+};
+use rcgen::PKCS_ECDSA_P256_SHA256;
+use std::{
+    collections::BTreeSet, os::unix::fs::PermissionsExt, sync::Barrier, thread, time::SystemTime,
+};
 
 #[test]
 fn concurrent_first_users_get_the_same_ca() {

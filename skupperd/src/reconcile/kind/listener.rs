@@ -91,7 +91,7 @@ async fn spec(
         // A listener with a policy is known by that alone: no worker serves it without.
         routing_key: policy.as_ref().map_or(routing_key, |_| "").to_owned(),
         policy: policy.map(Arc::new),
-        acceleration: listener.settings.acceleration,
+        settings: policy::core_settings(&listener.settings),
         observer: listener.observer,
     })
 }

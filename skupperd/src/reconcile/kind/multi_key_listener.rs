@@ -65,7 +65,7 @@ async fn spec(
         netns_listener: None,
         routing_key: String::new(),
         policy: Some(Arc::new(ListenerPolicy { keys, tls, users })),
-        acceleration: listener.settings.acceleration,
+        settings: policy::core_settings(&listener.settings),
         observer: listener.observer,
     })
 }

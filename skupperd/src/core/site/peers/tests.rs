@@ -1,4 +1,4 @@
-use super::*;
+use super::{waiting::MAX_WAITING_OF_PEER, *};
 use crate::{
     core::site::{bench, effects::Effect, identities::IdOwner},
     model::Role,
@@ -216,7 +216,8 @@ fn waiting_data_connections_of_a_certificate_leave_room_for_others() {
     assert_eq!((take("3"), take("2")), (0, 1));
     assert_eq!(take("1"), MAX_WAITING_OF_PEER);
     peers.drop_late_data(Instant::now() + GROUP_WAIT);
-    assert!(peers.waiting.is_empty());
+    let other = identity("2", "ca");
+    assert!(peers.take_waiting(Some("other"), other.as_ref()).is_empty());
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Listeners {
     pub(super) fn set_accelerated(&mut self, accelerated: bool, acceleration: &Acceleration) {
         self.accelerated = accelerated;
         for listener in self.by_name.values_mut().filter(|l| l.state.open) {
-            let on = listener.spec.acceleration.unwrap_or(accelerated);
+            let on = listener.spec.settings.acceleration.unwrap_or(accelerated);
             listener.accelerate(acceleration, on);
             listener.state.accelerated = on.then(|| listener.is_accelerated(acceleration));
         }
@@ -195,7 +195,11 @@ impl Listeners {
             listener.opened(opened, effects);
         }
         for listener in opening.iter_mut().chain(&mut own) {
-            let on = listener.spec.acceleration.unwrap_or(self.accelerated);
+            let on = listener
+                .spec
+                .settings
+                .acceleration
+                .unwrap_or(self.accelerated);
             if !listener.state.open {
                 listener.forget(&acceleration);
             } else if on {

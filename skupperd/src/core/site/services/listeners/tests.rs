@@ -3,6 +3,7 @@ use crate::{
     core::{channel, site::effects::Effect},
     flows::FlowLog,
     messages::{Command, Senders},
+    model::ListenerSettings,
     service::{policy::ListenerPolicies, view::ConnectorTarget},
     steer::OwnSockets,
 };
@@ -29,7 +30,7 @@ fn spec(addr: SocketAddr) -> ListenerSpec {
         bind_ranges: vec![BindRange::from(addr)],
         netns_listener: None,
         routing_key: "key".to_owned(),
-        acceleration: None,
+        settings: ListenerSettings::default(),
         policy: None,
         observer: ObserverMode::default(),
     }
