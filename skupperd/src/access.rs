@@ -4,6 +4,12 @@
 //! with new credentials and a Link for each link access of the site. [`GrantStore`] decides about a
 //! redemption and has no sockets; [`GrantHandler`] adds HTTP and [`GrantServer`] TLS. [`redeem`] is
 //! the client.
+//!
+//! All of it runs on the main thread: the reconcile loop sets the grants and starts a redemption as a
+//! task; each connection to a grant server is a task too. The file of a grant is written in the call, so
+//! a slow disk delays the loop. A connection has 10 s; a response of another site at most 256 KiB.
+//!
+//! It never creates a link: the loop stores the Link and the Secret of a token, and applies them.
 
 mod attempts;
 mod grant_server;

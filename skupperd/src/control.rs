@@ -4,7 +4,8 @@
 //! each resource, `<namespace>/<kind>/<name>`, whose properties follow the status of the resource and
 //! emit `PropertiesChanged`. Methods that work on files run on blocking threads, a few at a time. Every
 //! method that changes something asks [`authority`] first and logs the change with its caller
-//! ([`audit`]); reading is allowed to everybody.
+//! ([`audit`]); every user may read. Neither side decides what a resource means: the service calls
+//! [`crate::operate`], and reads the snapshot that the reconcile loop publishes.
 
 #[cfg(feature = "daemon")]
 mod audit;

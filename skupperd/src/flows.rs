@@ -4,6 +4,15 @@
 //! Each worker writes its own [`WorkerFlows`]. Bytes are added to cells that have one writer; a lock is
 //! taken when a connection begins, gets a server and ends, never for its bytes. Readers hold the lock
 //! while they copy pointers.
+//!
+//! The proxy writes, on the threads of workers: [`FlowLog::begin`] for each connection. Readers are
+//! metrics, API and console on the main thread, and the core, which sends vanflow records (`vanflow`)
+//! while a receiver is attached.
+//!
+//! Bounded: all open connections, the last 1000 ended ones ([`REMEMBERED`]) and the last 1000 requests of
+//! each worker, counters of 4096 services. Counters only grow; records that are dropped stay counted.
+//!
+//! It never reads payload, and writes nothing to disk.
 
 mod connection;
 mod exchange;

@@ -51,7 +51,7 @@ const METHODS: [&str; 18] = [
 /// Any other method.
 const OTHER: &str = "OTHER";
 
-/// The expected protocol.
+/// Protocol to observe, from the `observer` of the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedProtocol {
     /// The protocol of the client's first bytes.

@@ -3,6 +3,9 @@
 //! Three servers use it: the grant server (`access`), the metrics server (`observe`) and the console
 //! of the command (`cli`). Each adds its own part: TLS, the rights of a reader, the token. All of them
 //! speak HTTP/1.1 and answer from memory.
+//!
+//! Callers own the listening socket and spawn the tasks. Time, connections and the size of a request
+//! are bounded by [`ConnectionLimits`] and a semaphore. It knows no paths and no users.
 
 use bytes::Bytes;
 use http_body_util::Full;

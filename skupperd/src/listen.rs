@@ -1,8 +1,15 @@
 //! What listeners of all sites are bound to: steering by the kernel, here and in other network
 //! namespaces, sockets of their own, and what an earlier process left.
 //!
-//! It is the one part of the control thread that calls into the kernel for listeners. Which listeners
-//! are open is decided by `Listeners` of each site.
+//! [`ListenerSockets`] is owned by the core, on its thread, and is its one part that calls into the
+//! kernel for listeners. `Listeners` of each site decides which listeners are open, and calls it to open
+//! and close them; [`ListenerSockets::end_unclaimed`] follows once the daemon has applied all resources.
+//!
+//! What an earlier process had is adopted: first its clients wait, then for 10 s ([`GRACE`]) its
+//! listeners stay open without a connector, then there is nothing left of it.
+//!
+//! It never accepts a client: workers do, on the sockets that it gives them. It reads no resource, and
+//! does not decide which of two listeners has an address.
 
 mod netns;
 
@@ -131,7 +138,7 @@ impl ListenerSockets {
     }
 
     /// Ends what no listener has claimed, once the resources are applied.
-    pub(crate) fn settle(&mut self, now: Instant) {
+    pub(crate) fn end_unclaimed(&mut self, now: Instant) {
         if !matches!(self.adopted, AdoptedRanges::Applied(..)) {
             return;
         }
@@ -141,7 +148,7 @@ impl ListenerSockets {
             if let Some(steer) = &mut self.steer {
                 steer.end_adopted();
             }
-            self.own.settle();
+            self.own.close_unclaimed();
             if !bind_ranges.is_empty() {
                 self.adopted = AdoptedRanges::Grace(bind_ranges, now + GRACE);
             }
@@ -205,7 +212,7 @@ mod tests {
                 && !sockets.has_waiting_clients(&[bind_range(8081)])
         );
         assert!(answer.try_recv().is_err());
-        sockets.settle(now);
+        sockets.end_unclaimed(now);
         assert!(answer.try_recv().is_ok() && sockets.has_waiting_clients(&[held]));
         assert!(!sockets.end_grace(now, || true));
         assert!(sockets.end_grace(now + GRACE, || true));
@@ -219,7 +226,7 @@ mod tests {
         let mut sockets = sockets(&[held]);
         let (done, _answer) = oneshot::channel();
         sockets.release_unclaimed(done);
-        sockets.settle(now);
+        sockets.end_unclaimed(now);
         assert!(sockets.end_grace(now, || false));
         assert!(!sockets.has_adopted());
     }

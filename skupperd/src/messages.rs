@@ -1,6 +1,15 @@
-//! Messages between the core and the workers. Each has one channel: the core takes
-//! [`CoreEvent`]s, a worker [`Command`]s. Requests of other threads to the core have a channel of
-//! their own: [`crate::core::CoreHandle`].
+//! Messages between the core and the workers.
+//!
+//! Each thread has one channel: the core takes [`CoreEvent`]s, of workers and of the tasks that dial and
+//! accept, a worker takes [`Command`]s, of the core and of other workers. Requests of other threads to
+//! the core have a channel of their own: [`crate::core::CoreHandle`].
+//!
+//! Channels are unbounded, so that no thread waits for another. What bounds them: an event that a peer
+//! can cause carries a permit of its connection ([`crate::link::intake`]), and a connection without
+//! permits is not read.
+//!
+//! Payload of streams is in a message only on a relay, between two workers. A thread that has stopped
+//! loses its messages, which is logged.
 
 mod close_reason;
 

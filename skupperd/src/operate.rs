@@ -1,6 +1,14 @@
 //! Operations on a namespace that the command and the D-Bus service share, with the same error texts.
 //!
-//! They work on the files of the namespace: the daemon notices changed files and applies them.
+//! The command calls them where no daemon is on the bus, and [`crate::control`] for its callers, on
+//! threads for blocking work. They work on the files of the namespace, with the lock of an
+//! [`Editor`](crate::store::Editor) for every change: the daemon notices changed files and applies them.
+//!
+//! Before a resource is written it is checked against the others of its namespace. A change of several
+//! resources is done completely or not at all.
+//!
+//! They check no permissions (the D-Bus service does), call no daemon, and print nothing. Only
+//! [`redeem()`] uses the network.
 
 mod adopt;
 mod bundle;

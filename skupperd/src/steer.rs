@@ -182,7 +182,6 @@ pub enum SteeringUnavailable {
     Off,
     #[error("built without eBPF")]
     NotBuilt,
-    /// Missing capabilities.
     #[error("missing {0}")]
     Missing(String),
     #[cfg(feature = "ebpf")]

@@ -52,7 +52,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Another daemon has these directories.
-    #[error("another skupperd runs already on {} ({holder})", path.display())]
+    #[error("another skupperd is already running on {} ({holder})", path.display())]
     Busy {
         /// The lock file.
         path: PathBuf,

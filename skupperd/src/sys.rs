@@ -1,4 +1,10 @@
 //! System calls that the standard library has no safe form for. The only module with `unsafe` code.
+//!
+//! Every thread calls it. Functions are safe: what the kernel requires of an argument is ensured here.
+//! Some block: `trusted_path` reads files, [`user_named`] may ask other hosts, [`netns::within`] waits for
+//! a thread. [`DescriptorStore`] has a thread of its own, which talks to the service manager.
+//!
+//! It knows nothing of sites, and returns errors of the kernel as [`io::Error`].
 
 mod addresses;
 #[cfg(feature = "ebpf")]
@@ -209,7 +215,9 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes ownership of a descriptor that a system call just returned.
+/// Takes ownership of a descriptor that a system call just returned. nix 0.31 returns numbers from
+/// `accept4` and has no `pidfd_open`. rustix would serve these two; bpf(2) and the descriptors of
+/// `libsystemd` are numbers in any case, so a second crate for system calls would not replace this.
 pub(crate) fn owned(fd: RawFd) -> OwnedFd {
     // SAFETY: callers pass the result of a call that creates a descriptor, and keep no other copy.
     unsafe { OwnedFd::from_raw_fd(fd) }

@@ -1,4 +1,12 @@
 //! Logging, and errors in log messages.
+//!
+//! [`Logging`] is made once, at the start. It writes lines to standard error, or to the journal with
+//! fields where systemd reads it (`journal`). The reconcile loop changes levels while the daemon runs:
+//! sites request them by module ([`LogModule`]), and the most verbose request counts for the process.
+//!
+//! Any thread logs. A message is a constant with fields; [`chain`] makes one text of an error and its
+//! causes. What a peer can repeat is counted and logged at most once in ten seconds
+//! ([`Failures`](crate::service::failures::Failures)), with the field `suppressed`.
 
 mod journal;
 

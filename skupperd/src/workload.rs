@@ -4,6 +4,12 @@
 //! group that created it (sock_diag(7), Linux 5.9). That needs no privileges and no access to processes.
 //! Every user may read the paths of control groups, which identify units, slices and containers.
 //! Selecting by executable does need access to processes, see [`socket_owners`].
+//!
+//! The reconcile loop moves the [`WorkloadFinder`] to a thread for blocking work four times a second
+//! while there are selectors; it lists all sockets once for all queries. States of units come from
+//! systemd over the bus ([`UnitStateReader`]).
+//!
+//! It decides nothing about connectors: the loop compares what was found and gives servers to the core.
 
 mod cgroups;
 mod local_clients;

@@ -67,7 +67,10 @@ fn a_second_daemon_is_refused() {
         .expect("runs");
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(errors.contains("another skupperd runs already"), "{errors}");
+    assert!(
+        errors.contains("another skupperd is already running"),
+        "{errors}"
+    );
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn incompatible_pins_serve_until_replaced() {
     assert!(steering.bindings().expect("bindings").is_empty());
     assert!(connects(), "until the new ones are complete");
     bind(&mut steering, &socket);
-    steering.settle().expect("settled");
+    steering.detach_replaced().expect("settled");
     assert!(connects());
     steering.unbind(addr().ip(), 32, 80).expect("a binding");
     // The kernel detaches the old ones asynchronously.

@@ -2,8 +2,8 @@
 //!
 //! A [`GrantStore`] owns that file, the resources of the grants, and what redeemers are offered. The
 //! reconcile loop sets both ([`GrantStore::set`], [`GrantStore::set_offer`]) and reads what statuses show
-//! ([`GrantStore::info`]); the grant server redeems ([`GrantStore::redeem`]). They share the store behind
-//! a lock.
+//! ([`GrantStore::info`]); the grant server redeems ([`GrantStore::redeem`]). Both are on the main thread,
+//! and share the store behind a lock.
 //!
 //! A grant is created with its resource, is open until its deadline or until all its redemptions are
 //! used, and is removed with its resource. Its id, code and deadline stay the same across restarts.

@@ -127,7 +127,6 @@ pub enum StreamParse {
         /// Where raw bytes begin.
         raw_offset: usize,
     },
-    /// A message.
     NotStream,
 }
 

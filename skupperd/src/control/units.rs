@@ -15,7 +15,7 @@ use zbus::{
 /// Pause before connecting to systemd again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Time in which changes of units are collected before their states are read.
-const SETTLE: Duration = Duration::from_millis(20);
+const RESCAN_DELAY: Duration = Duration::from_millis(20);
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 
 /// A unit, as `ListUnitsByNames` returns it: name, description, load, active, and more.
@@ -110,7 +110,7 @@ async fn watch_units(bus: Bus, writer: &mut UnitStateWriter) -> zbus::Result<()>
                 if change.is_none() {
                     return Ok(());
                 }
-                sleep(SETTLE).await;
+                sleep(RESCAN_DELAY).await;
             }
             changed = writer.wanted.changed() => {
                 if changed.is_err() {

@@ -18,7 +18,7 @@ use tokio::{
 /// Notifications in each watchdog interval: one may be late or lost.
 const PER_INTERVAL: u32 = 3;
 /// Changes within this time make one status.
-const SETTLE: Duration = Duration::from_millis(200);
+const STATUS_DELAY: Duration = Duration::from_millis(200);
 
 /// Interval of memory checks. What arrives meanwhile fits in the last tenth of the limit.
 const CHECK: Duration = Duration::from_millis(50);
@@ -122,7 +122,7 @@ pub(super) async fn publish_status(mut published: watch::Receiver<Arc<ResourceSn
             notify_manager(&[NotifyState::Status(line.clone())]);
             last = line;
         }
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(STATUS_DELAY).await;
         if published.changed().await.is_err() {
             return;
         }

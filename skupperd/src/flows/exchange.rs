@@ -56,7 +56,7 @@ pub enum StopReason {
 impl StopReason {
     pub const ALL: [Self; 3] = [Self::Malformed, Self::Limit, Self::Upgraded];
 
-    /// As it is shown.
+    /// Label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",

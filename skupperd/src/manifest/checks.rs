@@ -26,7 +26,7 @@ pub(super) fn field(path: &str, reason: impl Into<String>) -> Problem {
 
 pub(super) type CheckResult<T> = Result<T, Problem>;
 
-pub(super) fn bad(path: &str, value: &str, error: &SyntaxError) -> Problem {
+pub(super) fn invalid_value(path: &str, value: &str, error: &SyntaxError) -> Problem {
     // The beginning of a long value is enough.
     let shown: String = value.chars().take(64).collect();
     let dots = if shown.len() < value.len() { ".." } else { "" };
@@ -43,7 +43,7 @@ pub(super) fn checked<T: std::str::FromStr<Err = SyntaxError>>(
     path: &str,
 ) -> CheckResult<T> {
     let value = required(value.filter(|v| !v.is_empty()), path)?;
-    value.parse().map_err(|e| bad(path, &value, &e))
+    value.parse().map_err(|e| invalid_value(path, &value, &e))
 }
 
 /// A text that may be missing or empty.

@@ -3,8 +3,8 @@
 use super::{
     access, attached,
     checks::{
-        CheckResult, bad, checked, field, link_cost, observer, optional, port, required, settings,
-        tcp,
+        CheckResult, checked, field, invalid_value, link_cost, observer, optional, port, required,
+        settings, tcp,
     },
     fields, multikey,
     node::YamlNode,
@@ -90,7 +90,7 @@ fn meta(raw: raw::Metadata, namespace: Option<&Namespace>) -> CheckResult<Meta> 
     let name = checked(raw.name, "metadata.name")?;
     let path = "metadata.namespace";
     let own = raw.namespace.filter(|n| !n.is_empty());
-    let own = own.map(|own| Namespace::new(&*own).map_err(|e| bad(path, &own, &e)));
+    let own = own.map(|own| Namespace::new(&*own).map_err(|e| invalid_value(path, &own, &e)));
     let namespace = match (own.transpose()?, namespace) {
         (Some(own), Some(wanted)) if own != *wanted => {
             let text = format!(
@@ -159,7 +159,7 @@ fn site(meta: &Meta, spec: Option<raw::Site>) -> CheckResult<Spec> {
     let uid = meta
         .uid
         .clone()
-        .map(|uid| SiteId::new(uid.clone()).map_err(|e| bad("metadata.uid", &uid, &e)));
+        .map(|uid| SiteId::new(uid.clone()).map_err(|e| invalid_value("metadata.uid", &uid, &e)));
     Ok(Spec::Site(Site {
         uid: uid.transpose()?,
         link_access,

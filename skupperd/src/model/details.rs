@@ -98,7 +98,6 @@ pub struct SiteDetails {
     pub incoming_links: Vec<IncomingRecord>,
 }
 
-/// A link that came in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct IncomingRecord {

@@ -32,7 +32,7 @@ pub(crate) const IPV6: u8 = 10;
 /// Whom of the kernel to ask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum NetlinkFamily {
-    /// `NETLINK_ROUTE`: routes.
+    /// `NETLINK_ROUTE`.
     Routes = 0,
     /// `NETLINK_SOCK_DIAG`: sockets.
     Sockets = 4,

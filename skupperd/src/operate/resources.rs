@@ -124,7 +124,7 @@ fn apply_order(kind: Kind) -> usize {
     place.unwrap_or(Kind::ALL.len())
 }
 
-/// The resources of a text.
+/// Resources and errors of one text.
 pub struct ParsedText<'a> {
     /// What the positions of the resources are of: lists are replaced by their items.
     pub text: Cow<'a, str>,

@@ -137,8 +137,8 @@ pub(crate) async fn port(
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if let Some(unsaid) = NOT_ACCEPTED.count_and_report(Instant::now()) {
-                    tracing::warn!(%error, unsaid, "cannot accept a connection");
+                if let Some(suppressed) = NOT_ACCEPTED.count_and_report(Instant::now()) {
+                    tracing::warn!(%error, suppressed, "cannot accept connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_all_are_too_many_the_oldest_silent_one_ends() {
+    async fn over_the_total_limit_the_oldest_silent_handshake_ends() {
         let (mut handshakes, mut tasks) = (Handshakes::default(), JoinSet::new());
         for n in 0..MAX_HANDSHAKES {
             add(&mut handshakes, &mut tasks, ip((n % 200) as u8), n != 7);

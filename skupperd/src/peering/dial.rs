@@ -37,7 +37,7 @@ const PROBE: Duration = Duration::from_secs(5);
 /// Time for which an endpoint that is this site's own is not dialled. Its name may lead elsewhere later.
 const OWN_PAUSE: Duration = Duration::from_secs(60);
 
-/// Where a router can be reached.
+/// Host and port of an endpoint to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialTarget {
     pub host: String,
@@ -55,7 +55,7 @@ pub struct LinkSpec {
     pub credentials: Secret,
     /// HTTP proxy on the way.
     pub proxy: Option<HttpProxy>,
-    /// The same for rustls.
+    /// Client configuration made from `credentials`.
     pub tls: Arc<ClientConfig>,
 }
 
@@ -126,7 +126,7 @@ async fn dial(
     Err(last)
 }
 
-/// What the tasks of a link know.
+/// State that all tasks of a link share.
 #[derive(Clone)]
 struct LinkDialler {
     site: u32,
@@ -144,7 +144,7 @@ struct LinkDialler {
 /// A link that is up: its control connection, and the tasks that keep its trunk up.
 struct ActiveLink {
     key: ConnKey,
-    /// Which of the endpoints.
+    /// Index of the endpoint in [`LinkSpec::targets`].
     index: usize,
     ended: oneshot::Receiver<()>,
     /// Aborted when dropped.
@@ -313,8 +313,8 @@ impl LinkDialler {
         answer.await.ok()
     }
 
-    /// Waits until the link has ended, and moves it meanwhile where it should be. Gives the endpoint
-    /// it ended on.
+    /// Waits until the link has ended. Meanwhile moves it to an earlier endpoint that answers, and to new
+    /// credentials, proxy or cost. Returns the index of its last endpoint.
     async fn hold_until_ended(&mut self, mut active: ActiveLink, begun: &LinkSpec) -> usize {
         let mut spec = begun.clone();
         let mut renew = false;

@@ -121,7 +121,7 @@ impl TcpEnd {
 
     /// The incoming stream of a connector.
     pub(super) fn receive_from(&self, source: StreamSource, head: &MessageHead) {
-        self.follow(head);
+        self.enable_native_end(head);
         self.inbound.borrow_mut().set_source(source);
     }
 
@@ -134,7 +134,7 @@ impl TcpEnd {
     }
 
     /// Takes from the head of the incoming stream what its other end can do.
-    fn follow(&self, head: &MessageHead) {
+    fn enable_native_end(&self, head: &MessageHead) {
         if head.application_property(NATIVE_END).is_some() {
             self.outbound.borrow_mut().follow_path();
             self.inbound.borrow_mut().acknowledge_often();

@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Notify;
 
-/// What the resources of a namespace ask for.
+/// State that the resources of a namespace request.
 pub(super) fn desired(
     resources: &[LocatedResource],
     runtime: &SiteRuntime,

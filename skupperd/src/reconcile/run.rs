@@ -295,7 +295,7 @@ impl Reconciler {
         };
         let (mut found, mut changed) = (found.into_iter(), false);
         for state in self.namespaces.values_mut() {
-            changed |= state.runtime.workloads.found(&mut found);
+            changed |= state.runtime.workloads.set_matches(&mut found);
         }
         let states = self.namespaces.values();
         let units = states.flat_map(|state| state.runtime.workloads.units());

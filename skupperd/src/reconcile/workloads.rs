@@ -80,7 +80,7 @@ impl Workloads {
     }
 
     /// Takes what was found, in the order of [`Self::queries`]. Returns whether it has changed.
-    pub(super) fn found(&mut self, found: &mut impl Iterator<Item = WorkloadMatch>) -> bool {
+    pub(super) fn set_matches(&mut self, found: &mut impl Iterator<Item = WorkloadMatch>) -> bool {
         let mut changed = false;
         for tracked in self.0.values_mut() {
             let now = found.next();

@@ -56,7 +56,6 @@ pub enum AccelerationUnavailable {
     Unused,
     #[error("built without eBPF")]
     NotBuilt,
-    /// Missing capabilities.
     #[error("missing {0}")]
     Missing(String),
     /// Older kernels do not count unread bytes of a socket, and may lose or hold back bytes.

@@ -248,7 +248,7 @@ impl Steering {
     }
 
     /// Detaches replaced programs.
-    pub fn settle(&mut self) -> Result<(), PinError> {
+    pub fn detach_replaced(&mut self) -> Result<(), PinError> {
         let (Some(_), Some((home, instance, _))) = (self.replaced.take(), &self.pinned) else {
             return Ok(());
         };
@@ -257,7 +257,7 @@ impl Steering {
 
     /// Detaches the programs, pinned or not, which ends all bindings for new connections.
     pub fn end(&mut self) -> Result<(), PinError> {
-        self.settle()?;
+        self.detach_replaced()?;
         match self.pinned.take() {
             Some((_, _, pinned)) => pins::remove(&pinned.dir),
             None => Ok(()),

@@ -174,7 +174,7 @@ impl NetnsSockets {
     /// Stops listening, but keeps the addresses bound.
     pub fn refuse(&self) {
         for socket in self.0.iter() {
-            if let Err(error) = keep(socket) {
+            if let Err(error) = forbid_sharing(socket) {
                 tracing::warn!(%error, "cannot keep address in network namespace");
             }
             // An error means that the socket does not listen.
@@ -184,7 +184,7 @@ impl NetnsSockets {
 }
 
 /// Keeps other sockets from sharing the address while this one does not listen.
-fn keep(socket: &Socket) -> io::Result<()> {
+fn forbid_sharing(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_address(false)
 }
 
@@ -303,7 +303,7 @@ fn make(target: &Netns, addrs: &[SocketAddr], workers: usize) -> Result<Vec<Sock
     let made = sys::netns::within(netns.as_fd(), all).map_err(failed)?;
     let made = made.map_err(|e| format!("{target}: {e}"))?;
     let made: Vec<Socket> = made.into_iter().flatten().collect();
-    made.iter().try_for_each(keep).map_err(failed)?;
+    made.iter().try_for_each(forbid_sharing).map_err(failed)?;
     Ok(made)
 }
 

@@ -116,14 +116,14 @@ impl OwnSockets {
     }
 
     /// Closes unclaimed sockets.
-    pub fn settle(&mut self) {
+    pub fn close_unclaimed(&mut self) {
         for open in std::mem::take(&mut self.adopted).values() {
             self.end(open);
         }
     }
 
     pub fn clear(&mut self) {
-        self.settle();
+        self.close_unclaimed();
         for open in std::mem::take(&mut self.open).values() {
             self.end(open);
         }

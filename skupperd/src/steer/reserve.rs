@@ -91,7 +91,7 @@ impl Reservations {
     }
 
     /// Releases unclaimed reservations.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn release_unclaimed(&mut self) {
         let unwanted: Vec<SocketAddr> = self.adopted().collect();
         unwanted.into_iter().for_each(|addr| self.close(addr));
     }

@@ -78,7 +78,7 @@ impl Slots {
     }
 
     /// Frees unclaimed slots of the previous process.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn free_unclaimed(&mut self) {
         self.free.extend(self.adopted.drain());
     }
 }
@@ -107,7 +107,7 @@ mod tests {
         let mut slots = Slots::excluding([LISTENERS, 7, 9].into_iter());
         assert_eq!(slots.take(&name(1), Some(7)), (7, false));
         assert_eq!(slots.take(&name(2), Some(7)), (10, true));
-        slots.settle();
+        slots.free_unclaimed();
         assert_eq!(slots.take(&name(3), None), (9, true));
         assert_eq!(slots.take(&name(4), Some(LISTENERS)), (11, true));
     }

@@ -275,7 +275,7 @@ mod tests {
         let first = layout.claim().unwrap();
         let error = layout.claim().unwrap_err();
         let expected = format!(
-            "another skupperd runs already on {} (process {})",
+            "another skupperd is already running on {} (process {})",
             layout.instance_lock().display(),
             std::process::id()
         );

@@ -55,12 +55,7 @@ impl ConnectionEvents for Worker {
     fn window_exceeded(&self, conn: &Rc<LinkConnection>) {
         if let Some(suppressed) = self.window_overruns.count_and_report(clock::now()) {
             let (conn, site) = (conn.key, self.site_name(conn.site));
-            tracing::warn!(
-                conn,
-                site,
-                suppressed,
-                "stream aborted: its sender ignores the window"
-            );
+            tracing::warn!(conn, site, suppressed, "stream aborted: window exceeded");
         }
     }
 

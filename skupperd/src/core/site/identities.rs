@@ -1,13 +1,13 @@
-//! Who a router or an edge id belongs to: to the certificate that its first connection has shown.
+//! Owners of the ids of routers and edges: the certificate that the first connection presented.
 //!
 //! A connection with another certificate and the same id is refused while that one lives, and for a minute
 //! afterwards, in which its owner comes back. Certificates of one subject count as one, so that their
-//! owner can renew them: a CA that this site trusts vouches for the subject.
+//! owner can renew them: a trusted CA has verified the subject.
 //!
-//! Links that this site dials and links that it accepts are bound apart: two sites may link to each other,
+//! Links that this site dials and links that it accepts have separate owners: two sites may link to each other,
 //! and then each shows the other a server's certificate on one link and a client's on the other, with
-//! nothing in common. Bound together, each of them could hold the id for the link that it dials and refuse
-//! the other's for ever.
+//! nothing in common. With one owner for both, each of them could keep the id for the link that it dials
+//! and refuse the other's for ever.
 
 use crate::{pki::CertificateIdentity, service::failures::Failures};
 use std::{

@@ -97,7 +97,7 @@ pub struct ConnectorState {
 
 impl ConnectorState {
     /// Why others are preferred, if they are: what probes say, or the last connection.
-    pub fn unwell(&self) -> Option<&str> {
+    pub fn unready_reason(&self) -> Option<&str> {
         let probed = self
             .health
             .as_ref()

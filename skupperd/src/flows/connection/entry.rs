@@ -110,7 +110,7 @@ impl FlowWriter {
 
     /// Records a request that is over.
     pub fn exchanged(&self, exchange: Exchange) {
-        self.settle();
+        self.count_without_server();
         if let Some(service) = self.service.get() {
             service.asked(&exchange);
         }
@@ -129,7 +129,7 @@ impl FlowWriter {
     }
 
     /// A connection without a server is counted for its routing key alone.
-    fn settle(&self) {
+    fn count_without_server(&self) {
         if self.service.get().is_none() {
             let key = self.flow.with(|detail| detail.routing_key.clone());
             self.count(key, SiteName::default());
@@ -164,7 +164,7 @@ impl FlowWriter {
             return;
         }
         let server = self.flow.with(|detail| detail.server.is_some());
-        self.settle();
+        self.count_without_server();
         let ending = self.ending.get().unwrap_or(match server {
             // Its task was dropped with the worker.
             true => Ending::Removed,

@@ -109,8 +109,8 @@ pub(in crate::reconcile) fn binding_status(
     let (key, core_name) = (binding_key(name), core_name(name));
     let selector = ctx.runtime.workloads.selector_status(&core_name);
     let state = ctx.observed.connectors.get(&core_name);
-    let unwell = state.and_then(ConnectorState::unwell);
-    let configured = match (ctx.configured(&key), unwell) {
+    let unready = state.and_then(ConnectorState::unready_reason);
+    let configured = match (ctx.configured(&key), unready) {
         (ConditionState::True, Some(reason)) => {
             ConditionState::Pending(Some(format!("Not ready: {reason}")))
         }

@@ -131,9 +131,9 @@ pub(in crate::reconcile) fn status(
     let state = ctx.observed.connectors.get(name.as_str());
     let selector = ctx.runtime.workloads.selector_status(name);
     let health = state.and_then(|s| s.health.as_ref());
-    let unwell = state.and_then(ConnectorState::unwell);
+    let unready = state.and_then(ConnectorState::unready_reason);
     let missing = selector.as_ref().and_then(|s| s.missing.clone());
-    let configured = match (ctx.configured(&key), unwell) {
+    let configured = match (ctx.configured(&key), unready) {
         // Without a site the selector is not evaluated.
         (ConditionState::True, _) if missing.is_some() && ctx.is_running() => {
             ConditionState::Pending(missing)

@@ -12,7 +12,7 @@ const OTHER: u64 = 101;
 fn network_with_edge() -> Network {
     let mut net = Network::new(2);
     net.connect(0, 1, 1);
-    net.settle(Duration::from_secs(5));
+    net.run_until_stable(Duration::from_secs(5));
     let a = &mut net.routers[0];
     a.add_edge(EDGE, "e");
     a.set_edge_tracking(EDGE, true);
@@ -59,7 +59,7 @@ fn a_full_update_names_edges() {
     net.routers[0].add_edge_consumer(EDGE, "x").expect("room");
     net.run(Duration::from_secs(1));
     net.restart(1, &[]);
-    net.settle(Duration::from_secs(10));
+    net.run_until_stable(Duration::from_secs(10));
     net.run(Duration::from_secs(2));
     let far = net.routers[1].routes();
     assert!(far.addresses.contains_key("x") && far.link_towards_edge("e").is_some());

@@ -6,7 +6,7 @@ use crate::router::{Output, control::Control};
 use std::time::Duration;
 
 #[test]
-fn a_number_that_somebody_else_has_set_is_void_when_the_router_speaks() {
+fn a_forged_sequence_is_discarded_when_the_router_sends() {
     let mut victim = Victim::new();
     victim.say(2, &ra("honest", 7, 0, 5));
     victim.say(2, &full("honest", 5, ["Mweb".to_owned()]));

@@ -241,7 +241,7 @@ impl Network {
     }
 
     /// Runs until [`check`](Self::check) succeeds, for at most `most`; returns how long it took.
-    pub(super) fn settle(&mut self, most: Duration) -> Duration {
+    pub(super) fn run_until_stable(&mut self, most: Duration) -> Duration {
         let begin = self.now;
         loop {
             self.run(Duration::from_millis(50));

@@ -107,7 +107,7 @@ proptest! {
                 net.connect(a, b, cost);
             }
         }
-        net.settle(Duration::from_secs(20));
+        net.run_until_stable(Duration::from_secs(20));
         // Settled: from here on every flood must reach each router just once.
         net.run(Duration::from_secs(10));
         net.floods.clear();

@@ -35,26 +35,26 @@ fn mesh(n: usize) -> Network {
 #[test]
 fn two_routers_are_neighbours_within_two_seconds() {
     let mut net = line(2);
-    let took = net.settle(secs(2));
+    let took = net.run_until_stable(secs(2));
     assert!(took <= secs(2), "{took:?}");
 }
 
 #[test]
 fn lines_rings_and_meshes_find_shortest_paths() {
     for n in [3, 8, 20] {
-        line(n).settle(secs(20));
-        ring(n).settle(secs(20));
+        line(n).run_until_stable(secs(20));
+        ring(n).run_until_stable(secs(20));
     }
-    ring(50).settle(secs(20));
+    ring(50).run_until_stable(secs(20));
     for n in [3, 8, 16] {
-        mesh(n).settle(secs(15));
+        mesh(n).run_until_stable(secs(15));
     }
 }
 
 #[test]
 fn addresses_reach_the_far_end_and_go_again() {
     let mut net = line(5);
-    net.settle(secs(10));
+    net.run_until_stable(secs(10));
     net.routers[4].add_consumer("backend", Treatment::Balanced);
     net.run(secs(1));
     let route = net.routers[0]
@@ -76,7 +76,7 @@ fn addresses_reach_the_far_end_and_go_again() {
 #[test]
 fn lost_updates_are_asked_for_again() {
     let mut net = line(2);
-    net.settle(secs(5));
+    net.run_until_stable(secs(5));
     net.links[0].cut = true;
     net.routers[1].add_consumer("one", Treatment::Balanced);
     net.run(Duration::from_millis(100));
@@ -91,7 +91,7 @@ fn lost_updates_are_asked_for_again() {
 #[test]
 fn partition_is_noticed_and_heals() {
     let mut net = ring(6);
-    net.settle(secs(10));
+    net.run_until_stable(secs(10));
     net.routers[3].add_consumer("x", Treatment::Balanced);
     net.run(secs(1));
     // Two cuts split a ring; silence, not a closed connection.
@@ -105,7 +105,7 @@ fn partition_is_noticed_and_heals() {
     assert!(!net.routers[0].routes().addresses.contains_key("x"));
     net.links[0].cut = false;
     net.links[3].cut = false;
-    net.settle(secs(15));
+    net.run_until_stable(secs(15));
     net.run(secs(5));
     assert!(net.routers[0].routes().addresses.contains_key("x"));
 }
@@ -113,11 +113,11 @@ fn partition_is_noticed_and_heals() {
 #[test]
 fn restart_with_a_new_instance_forgets_old_addresses() {
     let mut net = line(3);
-    net.settle(secs(10));
+    net.run_until_stable(secs(10));
     net.routers[2].add_consumer("old", Treatment::Balanced);
     net.run(secs(1));
     net.restart(2, &["new"]);
-    net.settle(secs(10));
+    net.run_until_stable(secs(10));
     net.run(secs(2));
     let routes = net.routers[0].routes();
     assert!(
@@ -131,11 +131,11 @@ fn restart_with_a_new_instance_forgets_old_addresses() {
 #[test]
 fn middle_router_restarts_and_the_line_is_whole_again() {
     let mut net = line(3);
-    net.settle(secs(10));
+    net.run_until_stable(secs(10));
     net.routers[2].add_consumer("x", Treatment::Balanced);
     net.run(secs(1));
     net.restart(1, &[]);
-    let took = net.settle(secs(5));
+    let took = net.run_until_stable(secs(5));
     net.run(secs(3));
     assert!(
         net.routers[0].routes().addresses.contains_key("x"),
@@ -146,14 +146,14 @@ fn middle_router_restarts_and_the_line_is_whole_again() {
 #[test]
 fn cost_change_moves_the_route() {
     let mut net = ring(4);
-    net.settle(secs(10));
+    net.run_until_stable(secs(10));
     let before = net.routers[0].routes().routers["r01"].next_hop;
     assert_eq!(before, 0);
     net.links[0].cost = 10;
     let now = net.now;
     net.routers[0].set_link_cost(0, 10, now);
     net.routers[1].set_link_cost(0, 10, now);
-    net.settle(secs(10));
+    net.run_until_stable(secs(10));
     let routes = net.routers[0].routes();
     assert_eq!(
         (routes.routers["r01"].next_hop, routes.routers["r01"].cost),
@@ -166,7 +166,7 @@ fn parallel_links_take_over_at_once() {
     let mut net = Network::new(2);
     net.connect(0, 1, 1);
     net.connect(0, 1, 5);
-    net.settle(secs(5));
+    net.run_until_stable(secs(5));
     assert_eq!(net.routers[0].routes().routers["r01"].next_hop, 0);
     net.lower(0);
     // No time passes.
@@ -181,7 +181,7 @@ fn parallel_links_take_over_at_once() {
 fn balanced_treats_cost_as_connections() {
     let mut net = Network::new(2);
     net.connect(0, 1, 10);
-    net.settle(secs(5));
+    net.run_until_stable(secs(5));
     net.routers[1].add_consumer("x", Treatment::Balanced);
     net.routers[0].add_consumer("x", Treatment::Balanced);
     net.run(secs(1));
@@ -214,7 +214,7 @@ fn equal_remotes_share() {
     let mut net = Network::new(3);
     net.connect(0, 1, 1);
     net.connect(0, 2, 1);
-    net.settle(secs(5));
+    net.run_until_stable(secs(5));
     net.routers[1].add_consumer("x", Treatment::Balanced);
     net.routers[2].add_consumer("x", Treatment::Balanced);
     net.run(secs(1));
@@ -241,7 +241,7 @@ fn equal_remotes_share() {
 fn refused_link_is_not_chosen_again() {
     let mut net = Network::new(2);
     net.connect(0, 1, 1);
-    net.settle(secs(5));
+    net.run_until_stable(secs(5));
     net.routers[1].add_consumer("x", Treatment::Balanced);
     net.run(secs(1));
     let routes = net.routers[0].routes();
@@ -259,7 +259,7 @@ fn refused_link_is_not_chosen_again() {
 fn liars_cost_bounded_memory() {
     use crate::router::control::Control;
     let mut net = line(2);
-    net.settle(secs(5));
+    net.run_until_stable(secs(5));
     let now = net.now;
     for n in 0..20_000 {
         let lie = Control::Ra {

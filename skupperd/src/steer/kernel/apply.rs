@@ -109,9 +109,11 @@ impl Steer for KernelSteer {
         }
         self.yielded_before.clear();
         self.rescan();
-        self.slots.settle();
-        self.reservations.iter_mut().for_each(Reservations::settle);
-        if let Err(error) = self.steering.settle() {
+        self.slots.free_unclaimed();
+        self.reservations
+            .iter_mut()
+            .for_each(Reservations::release_unclaimed);
+        if let Err(error) = self.steering.detach_replaced() {
             tracing::warn!(
                 error = telemetry::chain(&error),
                 "cannot remove replaced programs"

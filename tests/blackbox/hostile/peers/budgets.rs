@@ -80,7 +80,7 @@ fn a_stream_beyond_its_window_is_aborted_and_not_kept() {
         wait_refusal(&mut peer);
     });
     wait_until("the log", SOON, || {
-        scene.a.log().contains("its sender ignores the window")
+        scene.a.log().contains("stream aborted: window exceeded")
     });
     honest.assert_undisturbed();
     scene.assert_linked();
