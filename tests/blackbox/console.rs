@@ -326,7 +326,7 @@ fn a_browser_draws_three_sites_with_live_connections() {
 }
 
 /// A fake daemon that gives these answers.
-fn lies(answers: impl Fn(&str) -> Value + Send + 'static) -> SocketAddr {
+fn fake_daemon(answers: impl Fn(&str) -> Value + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = listener.local_addr().expect("an address");
     thread::spawn(move || {
@@ -371,7 +371,7 @@ fn hostile_names_are_escaped_and_any_number_of_sites_is_drawn() {
         return;
     };
     for count in [0, 1, 100_usize] {
-        let addr = lies(move |path| {
+        let addr = fake_daemon(move |path| {
             let name = |n: usize| format!("{MARKUP}{n}");
             let kind = path.trim_start_matches("/api/v2alpha1/").split('?').next();
             list(match kind {

@@ -25,7 +25,7 @@ fn every_target_has_its_file_and_its_seeds() {
 }
 
 /// Seeds and a part of the text that their target returns: it proves how far the seed got.
-const TOLD: &[(&str, &str, &str)] = &[
+const EXPECTED: &[(&str, &str, &str)] = &[
     ("answer", "good", "Secret Link"),
     ("answer", "chunked", "Secret Link"),
     ("answer", "until-close", "Secret Link"),
@@ -86,15 +86,18 @@ fn seeds_reach_the_code_they_are_for() {
     let mut seen = 0;
     for (target, body) in fuzz::TARGETS {
         for (seed, data) in fuzz::seeds(target) {
-            let told = body(&data);
-            println!("{target}/{seed}: {told}");
-            for (.., expected) in TOLD.iter().filter(|(t, s, _)| (*t, *s) == (target, &*seed)) {
-                assert!(told.contains(expected), "{target}/{seed}: {told}");
+            let result = body(&data);
+            println!("{target}/{seed}: {result}");
+            for (.., expected) in EXPECTED
+                .iter()
+                .filter(|(t, s, _)| (*t, *s) == (target, &*seed))
+            {
+                assert!(result.contains(expected), "{target}/{seed}: {result}");
                 seen += 1;
             }
         }
     }
-    assert_eq!(seen, TOLD.len(), "a seed is missing");
+    assert_eq!(seen, EXPECTED.len(), "a seed is missing");
 }
 
 /// A mutation of an input, with its position.
@@ -130,25 +133,25 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn apply(data: &mut Vec<u8>, change: &Change, seeds: &[(String, Vec<u8>)]) {
     // A position in the input or directly behind it.
-    let place = |at: &Index, length: usize| at.index(length + 1);
+    let position = |at: &Index, length: usize| at.index(length + 1);
     let length = data.len();
     let range = |a: &Index, b: &Index| {
-        let (a, b) = (place(a, length), place(b, length));
+        let (a, b) = (position(a, length), position(b, length));
         a.min(b)..a.max(b)
     };
     match change {
         Change::Set(at, to) => {
-            if let Some(c) = data.get_mut(place(at, length)) {
+            if let Some(c) = data.get_mut(position(at, length)) {
                 *c = *to;
             }
         }
         Change::Flip(at, bit) => {
-            if let Some(c) = data.get_mut(place(at, length)) {
+            if let Some(c) = data.get_mut(position(at, length)) {
                 *c ^= 1 << bit;
             }
         }
         Change::Insert(at, what) => {
-            let at = place(at, length);
+            let at = position(at, length);
             data.splice(at..at, what.iter().copied());
         }
         Change::Remove(from, to) => drop(data.drain(range(from, to))),
@@ -162,10 +165,10 @@ fn apply(data: &mut Vec<u8>, change: &Change, seeds: &[(String, Vec<u8>)]) {
         }
         Change::Splice(at, seed, from) => {
             let (_, other) = &seeds[seed.index(seeds.len())];
-            data.truncate(place(at, length));
-            data.extend_from_slice(&other[place(from, other.len())..]);
+            data.truncate(position(at, length));
+            data.extend_from_slice(&other[position(from, other.len())..]);
         }
-        Change::End(at) => data.truncate(place(at, length)),
+        Change::End(at) => data.truncate(position(at, length)),
     }
 }
 

@@ -58,7 +58,7 @@ fn root_and_members_may_call_every_method_and_others_may_read() {
         if !install_into(&machine) {
             return;
         }
-        everybody(&machine, suite);
+        each_user_can_do_what_is_allowed(&machine, suite);
         // Create traces of an address range, of steering and of a second namespace too.
         machine.ok("skupper site create here --timeout 60s");
         machine.ok("busctl call io.skupper.Skupper1 /io/skupper/Skupper1 io.skupper.Skupper1 Update ssss \
@@ -96,7 +96,7 @@ fn host(machine: &Machine) -> String {
     )
 }
 
-fn everybody(machine: &Machine, suite: &str) {
+fn each_user_can_do_what_is_allowed(machine: &Machine, suite: &str) {
     machine.ok("useradd --groups skupper member; useradd stranger");
     machine.ok("skupper -n other site create other --timeout 60s");
     for (number, user) in ["root", "member", "stranger"].into_iter().enumerate() {

@@ -92,6 +92,16 @@ impl Rules {
     }
 }
 
+/// Modules that take bytes, events and time, and return bytes, events and timers.
+const SANS_IO: &[&str] = &[
+    "model",
+    "amqp",
+    "manifest",
+    "router",
+    "http_observer",
+    "reconcile/plan",
+];
+
 pub(super) const RULES: Rules = Rules {
     layers: &[
         &["model", "amqp"],
@@ -114,15 +124,8 @@ pub(super) const RULES: Rules = Rules {
     crates: &[
         Crates {
             names: &["tokio"],
-            modules: Never(&[
-                "model",
-                "amqp",
-                "manifest",
-                "router",
-                "http_observer",
-                "reconcile/plan",
-            ]),
-            reason: "it takes bytes, events and time, and gives bytes, events and timers",
+            modules: Never(SANS_IO),
+            reason: "it takes bytes, events and time, and returns bytes, events and timers",
         },
         Crates {
             names: &["rustls", "tokio_rustls"],
@@ -172,14 +175,7 @@ pub(super) const RULES: Rules = Rules {
             reason: "a library's errors have types",
         },
     ],
-    no_clock: &[
-        "model",
-        "amqp",
-        "manifest",
-        "router",
-        "http_observer",
-        "reconcile/plan",
-    ],
+    no_clock: SANS_IO,
     unsafe_in: "sys",
     exceptions: &[
         Exception {

@@ -8,9 +8,9 @@ use super::{
 use skupper_tests::{SOON, echo::works, hostile_peer::HostilePeer, site::Site, wait_until};
 use std::net::SocketAddr;
 
-/// A router that does not exist, with a service; then lies about a site: that it has restarted, and that
+/// A router that does not exist, with a service; then false messages about a site: that it has restarted, and that
 /// it serves nothing, for ever.
-pub(super) fn lies(victim: &str, via: &str) -> Vec<Vec<u8>> {
+pub(super) fn forged_messages(victim: &str, via: &str) -> Vec<Vec<u8>> {
     vec![
         hello("ghost", 1, via),
         ra("ghost", 1, 1, 1),
@@ -24,7 +24,11 @@ pub(super) fn lies(victim: &str, via: &str) -> Vec<Vec<u8>> {
 }
 
 /// Sends them on links of all kinds that such a peer can have, and something at the end that is answered.
-pub(super) fn send_lies(peer: &mut HostilePeer, addresses: &[Option<&str>], lies: &[Vec<u8>]) {
+pub(super) fn send_forged(
+    peer: &mut HostilePeer,
+    addresses: &[Option<&str>],
+    messages: &[Vec<u8>],
+) {
     peer.begin(0);
     for (handle, address) in (0..).zip(addresses) {
         peer.sender(0, handle, *address);
@@ -32,8 +36,8 @@ pub(super) fn send_lies(peer: &mut HostilePeer, addresses: &[Option<&str>], lies
     peer.flush().expect("sent");
     peer.wait_credit();
     for handle in 0..u32::try_from(addresses.len()).expect("a few") {
-        for lie in lies {
-            peer.message(0, handle, lie);
+        for message in messages {
+            peer.message(0, handle, message);
         }
     }
     peer.transfer(0, 0, &super::floods::small("nobody"), false);
@@ -75,7 +79,7 @@ fn a_client_of_the_host_is_no_router() {
         (scene.local_a, &theirs, &ours),
     ] {
         let mut peer = HostilePeer::client(local);
-        send_lies(&mut peer, &addresses, &lies(victim, via));
+        send_forged(&mut peer, &addresses, &forged_messages(victim, via));
     }
     assert_not_believed([&scene.a, &scene.b], scene.service);
     honest.assert_undisturbed();
@@ -89,10 +93,10 @@ fn an_edge_is_no_router() {
     let own = super::router_id(&edge.edge, "a-");
     let honest = Honest::start(edge.service);
     let mut peer = HostilePeer::site(edge.edges, &credentials, "mallory");
-    send_lies(
+    send_forged(
         &mut peer,
         &[None, Some("echo"), Some("ghost-key")],
-        &lies(&own, "mallory"),
+        &forged_messages(&own, "mallory"),
     );
     assert_not_believed([&edge.site, &edge.edge], edge.service);
     honest.assert_undisturbed();

@@ -6,7 +6,7 @@
 use super::{
     Honest, MIB, Scene, budgets, floods,
     heads::send_heads,
-    injection::{lies, send_lies},
+    injection::{forged_messages, send_forged},
     links::end_busy_session,
     named, opening,
     routing::{flood_with_link_states, hello},
@@ -109,9 +109,9 @@ const ATTACKS: [(&str, Attack); 13] = [
         send_heads(&mut peer, 0, "echo", 1_000);
         peer.is_open(ROUND / 10);
     }),
-    ("lies", |at| {
-        let lies = lies(&at.theirs, &at.ours);
-        send_lies(&mut at.client(), &[None, Some("echo")], &lies);
+    ("forged messages", |at| {
+        let forged = forged_messages(&at.theirs, &at.ours);
+        send_forged(&mut at.client(), &[None, Some("echo")], &forged);
     }),
     ("another's id", |at| {
         let mut peer = HostilePeer::site(at.links, &at.credentials[5], &at.theirs);
