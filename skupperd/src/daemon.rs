@@ -160,6 +160,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
             logging,
             unit_states,
         );
+        let memory = service::return_memory_of_ended(flow_log.clone());
         // The daemon works without it.
         let _observe = observe::serve(
             layout.runtime(),
@@ -183,6 +184,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
         tasks.spawn(service::publish_status(published.clone()));
         tasks.spawn(service::feed_watchdog(health));
         tasks.spawn(service::watch_memory(pressure));
+        tasks.spawn(memory);
         tasks.spawn(control::units(bus, unit_states_writer));
         let reconcile = tokio::spawn(reconciler.run(watcher, changed, reloads, stops));
         let (end, mut end_requests) = mpsc::channel(1);

@@ -227,6 +227,13 @@ impl FlowLog {
         FlowWriter::new(self.clone(), worker, n, flow)
     }
 
+    /// Number of open connections, of all workers.
+    pub fn open(&self) -> usize {
+        let workers = 0..self.0.by_worker.len();
+        let open = workers.filter_map(|worker| Some(self.worker_flows(worker)?.live.len()));
+        open.sum()
+    }
+
     /// What each service has carried.
     pub fn services(&self) -> BTreeMap<ServiceKey, ServiceTotals> {
         let mut all: BTreeMap<ServiceKey, ServiceTotals> = BTreeMap::new();

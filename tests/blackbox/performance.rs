@@ -2,10 +2,12 @@
 //! not a slow machine.
 
 use skupper_tests::{
+    SOON,
     echo::{connect, round_trip, works},
+    resident,
     site::{echo, linked, service},
     skip::skip,
-    system_calls,
+    system_calls, wait_until,
 };
 use std::{
     net::SocketAddr,
@@ -75,6 +77,44 @@ fn long_lived_echo_for_60_seconds() {
         std::thread::sleep(Duration::from_secs(6));
     }
     assert!(count >= 180, "{count}");
+}
+
+/// A daemon that was busy becomes smaller again. The first connections are a warm-up. Records of
+/// ended connections stay, and keep the pages that they are on.
+#[test]
+fn memory_of_ended_connections_is_returned_after_thousands() {
+    let (a, b, _server, addr) = service();
+    let carry = |number: usize| {
+        let sockets = (0..number).map(|_| {
+            let mut socket = connect(addr).expect("a connection");
+            round_trip(&mut socket, &[7; 4096]).expect("back");
+            socket
+        });
+        sockets.collect::<Vec<_>>()
+    };
+    let memory = || [&a, &b].map(|site| resident(site.pid()));
+    drop(carry(100));
+    let before = memory();
+    let open = carry(2000);
+    let full = memory();
+    drop(open);
+    let grown = |now: [usize; 2]| {
+        let each = now.iter().zip(before);
+        each.map(|(now, before)| now.saturating_sub(before))
+            .collect::<Vec<_>>()
+    };
+    let most = grown(full);
+    assert!(most.iter().all(|bytes| *bytes > 4 << 20), "{most:?}");
+    wait_until("memory to be returned", SOON, || {
+        let kept = grown(memory());
+        kept.iter()
+            .zip(&most)
+            .all(|(kept, most)| *kept < most / 8 * 7)
+    });
+    println!(
+        "grown by {most:?} bytes, at the end by {:?}",
+        grown(memory())
+    );
 }
 
 /// For the request and for the answer each site waits, reads and writes, in a build of any profile.

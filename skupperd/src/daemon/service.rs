@@ -2,6 +2,7 @@
 //! the memory limit.
 
 use crate::{
+    flows::FlowLog,
     model::Kind,
     observe::LoopHealth,
     steer::{self, SteeringHandover},
@@ -22,6 +23,13 @@ const STATUS_DELAY: Duration = Duration::from_millis(200);
 
 /// Interval of memory checks. What arrives meanwhile fits in the last tenth of the limit.
 const CHECK: Duration = Duration::from_millis(50);
+
+/// Interval of checks whether connections have ended whose memory is worth returning.
+const RETURN_INTERVAL: Duration = Duration::from_secs(2);
+/// Memory of an idle connection in one process, as the benchmark measures it.
+const CONNECTION_BYTES: usize = 9 * 1024;
+/// Memory that is worth a walk over all heaps.
+const RETURN_BYTES: usize = 2 * 1024 * 1024;
 
 /// Checks with short memory between two attempts to return free memory: an attempt walks all heaps.
 const RETURN_AFTER: u32 = 20;
@@ -61,6 +69,32 @@ pub(super) async fn watch_memory(pressure: MemoryPressure) {
             }
         }
     }
+}
+
+/// Returns the memory of ended connections to the kernel, until dropped. The allocator keeps it
+/// otherwise, so that a daemon that was busy once would stay large.
+pub(super) async fn return_memory_of_ended(flow_log: FlowLog) {
+    let mut ticks = interval(RETURN_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut peak = 0;
+    loop {
+        ticks.tick().await;
+        let open = flow_log.open();
+        peak = open.max(peak);
+        if is_worth_returning(peak, open) {
+            peak = open;
+            // Not here: it walks the heaps of all threads, which takes milliseconds.
+            if let Err(error) = tokio::task::spawn_blocking(return_free_memory).await {
+                tracing::debug!(%error, "cannot return free memory");
+            }
+        }
+    }
+}
+
+/// Whether so many connections have ended since there were `peak` that their memory is most of the
+/// heap.
+fn is_worth_returning(peak: usize, open: usize) -> bool {
+    open <= peak / 2 && (peak - open) * CONNECTION_BYTES >= RETURN_BYTES
 }
 
 /// Notifies the service manager, if there is one.
@@ -160,6 +194,15 @@ mod tests {
         store::Documents,
     };
     use serde_json::json;
+
+    #[test]
+    fn memory_is_returned_when_most_of_many_connections_have_ended() {
+        assert!(!is_worth_returning(0, 0));
+        assert!(!is_worth_returning(100, 0), "less than the walk is worth");
+        assert!(!is_worth_returning(2000, 1001), "half are open");
+        assert!(is_worth_returning(2000, 1000));
+        assert!(is_worth_returning(1000, 0), "the rest of them");
+    }
 
     #[test]
     fn the_status_line_counts_ready_and_all_resources() {
