@@ -102,8 +102,16 @@ impl PinRoot {
         }
     }
 
+    /// Keeps directories that are not locked yet from being removed, until dropped.
+    fn lock(&self) -> Result<File, PinError> {
+        let root = File::open(&self.0).map_err(failed(&self.0, "opening"))?;
+        root.lock().map_err(failed(&self.0, "locking"))?;
+        Ok(root)
+    }
+
     /// Creates a locked directory under a temporary name; [`Self::publish`] renames it.
     pub(super) fn make(&self, instance: &str) -> Result<PinDir, PinError> {
+        let _lock = self.lock()?;
         let dir = self.path(instance, NEW);
         // Left by a process that was killed here. Only the one daemon of this instance creates it.
         remove(&dir)?;
@@ -153,6 +161,7 @@ impl PinRoot {
 
     /// Removes unlocked directories and returns their paths.
     pub fn sweep(&self) -> Result<Vec<PathBuf>, PinError> {
+        let _lock = self.lock()?;
         let mut gone = Vec::new();
         let entries = self.0.read_dir().map_err(failed(&self.0, "reading"))?;
         for entry in entries {
@@ -176,5 +185,37 @@ pub(super) fn remove(dir: &Path) -> Result<(), PinError> {
     match std::fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(dir, "removing")(e)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    /// It was removed between its creation and its lock.
+    #[test]
+    fn a_directory_that_is_being_made_is_not_swept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = PinRoot(dir.path().to_owned());
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    root.sweep().expect("swept");
+                }
+            });
+            for n in 0..2000 {
+                let made = root.make("one").expect("made");
+                let is_there = made.dir.exists();
+                if !is_there || n == 1999 {
+                    done.store(true, Ordering::Relaxed);
+                }
+                assert!(is_there, "swept in round {n}");
+            }
+        });
     }
 }
