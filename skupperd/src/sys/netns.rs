@@ -124,3 +124,28 @@ pub fn receive(socket: &impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Vec<Own
     }
     Ok((message.bytes, descriptors))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+    use std::os::unix::fs::symlink;
+
+    /// A FIFO was opened, and a device could be.
+    #[test]
+    fn what_is_no_namespace_is_not_opened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (fifo, link) = (dir.path().join("fifo"), dir.path().join("link"));
+        mkfifo(&fifo, Mode::S_IRWXU).expect("a fifo");
+        symlink(&fifo, &link).expect("a link");
+        for path in [&fifo, &link, Path::new("/dev/null"), dir.path()] {
+            // Opened, a FIFO without a writer would block.
+            let error = open(path).expect_err("no namespace");
+            assert_eq!(error.to_string(), "not a network namespace");
+        }
+        open(Path::new("/proc/self/ns/net")).expect("a namespace");
+        let other = open(Path::new("/proc/self/ns/pid")).expect("a namespace");
+        // Of another kind: it is not entered.
+        within(other.as_fd(), || ()).expect_err("no network namespace");
+    }
+}

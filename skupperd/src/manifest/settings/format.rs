@@ -347,4 +347,13 @@ mod tests {
             assert!((USERS.parse)(invalid).is_err(), "{invalid}");
         }
     }
+
+    /// A path is sent to a server as it is: a line break would be a header, or another request.
+    #[test]
+    fn paths_have_no_spaces_and_no_line_breaks() {
+        assert_eq!((PATH.parse)("/healthz?a=1").unwrap(), "/healthz?a=1");
+        for invalid in ["", "healthz", "/a b", "/a\r\nX: y", "/\n", "/\0", "/\u{e4}"] {
+            assert!((PATH.parse)(invalid).is_err(), "{invalid:?}");
+        }
+    }
 }
