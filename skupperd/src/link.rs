@@ -20,6 +20,7 @@ pub(crate) mod intake;
 pub mod names;
 mod outbuf;
 pub(crate) mod payload_queue;
+pub mod peer_budget;
 mod record;
 pub(crate) mod send_budget;
 mod socket;

@@ -26,6 +26,7 @@ use crate::{
         driver::{ConnectionEnd, MessageOrigin},
         handshake::{Established, RevocationList},
         intake::IntakePermit,
+        peer_budget::PeerBudget,
     },
     model::Role,
     service::{policy::ListenerPolicy, view::SiteView},
@@ -287,6 +288,8 @@ pub enum Command {
         site: u32,
         link: ConnKey,
         head: Box<MessageHead>,
+        /// Of the peer that it comes from.
+        budget: Arc<PeerBudget>,
     },
     /// Payload of such a stream.
     Relay(usize, RelayId, RelayData),
@@ -322,6 +325,8 @@ pub struct NewConnection {
     pub(crate) site: u32,
     pub(crate) dialled: bool,
     pub(crate) established: Established,
+    /// Of its peer.
+    pub(crate) budget: Arc<PeerBudget>,
 }
 
 #[derive(Clone)]

@@ -25,7 +25,7 @@ mod routes;
 mod tests;
 
 pub use control::{ControlError, is_address, is_id};
-pub use engine::{NetworkRouter, Output, Router, RouterConfig, RoutingWork, TooMany};
+pub use engine::{NetworkRouter, Output, OwnerId, Router, RouterConfig, RoutingWork, TooMany};
 pub use paths::Origins;
 pub use routes::{
     AddressRoute, Choice, ConnId, Exclusions, LocalCandidate, OutstandingDelivery, ParsedAddress,

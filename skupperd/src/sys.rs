@@ -20,7 +20,7 @@ pub mod trusted_path;
 pub use addresses::AddressWatcher;
 pub use descriptor_store::DescriptorStore;
 pub use inherited_descriptors::InheritedDescriptors;
-pub use memory::{MemoryLimit, MemoryPressure, return_free_memory};
+pub use memory::{MemoryLimit, MemoryPressure, memory_size, return_free_memory};
 pub use send_state::{SendState, send_state};
 
 use bytes::{BufMut, BytesMut};

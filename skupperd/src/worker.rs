@@ -104,6 +104,8 @@ pub struct Worker {
     window_overruns: Failures,
     /// Connections that were ended because of what their peers made them hold.
     budget_overruns: Failures,
+    /// Streams that were aborted because too much waits for the readers of their peers' streams.
+    stream_overruns: Failures,
     /// Clients that wait until a connector is reachable; `None` when clients are not to wait.
     waiting_clients: RefCell<Option<Vec<AcceptedClient>>>,
 }
@@ -131,6 +133,7 @@ impl Worker {
             draining: Cell::new(false),
             window_overruns: Failures::default(),
             budget_overruns: Failures::default(),
+            stream_overruns: Failures::default(),
             waiting_clients: RefCell::default(),
         })
     }
@@ -186,7 +189,7 @@ impl Worker {
                 return;
             }
         };
-        let mut state = ConnectionState::new(new.key, new.kind, amqp, wire);
+        let mut state = ConnectionState::new(new.key, new.kind, amqp, wire, &new.budget);
         state.chunks = rest;
         if new.kind == ConnectionKind::Control && new.dialled {
             state.attach_fixed();

@@ -51,6 +51,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What an unsettled delivery counts for: its entries in two tables.
+const UNSETTLED_BYTES: usize = 64;
+
 /// One side of a connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -130,6 +133,12 @@ impl Connection {
     /// Control frames to be sent before any further transfer.
     pub fn output(&mut self) -> &mut BytesMut {
         &mut self.output
+    }
+
+    /// Bytes that the peer makes this engine keep: its links, and deliveries that are not settled.
+    pub fn held(&self) -> usize {
+        let unsettled = self.totals.outgoing + self.totals.incoming;
+        self.totals.link_bytes + unsettled * UNSETTLED_BYTES + self.output.capacity()
     }
 
     /// Most payload in one transfer frame.

@@ -22,6 +22,7 @@ mod events;
 mod identities;
 mod links;
 mod messages;
+mod peer_budgets;
 mod peers;
 mod requests;
 mod router_events;
@@ -53,6 +54,7 @@ use amqp_clients::AmqpClients;
 use edges::Edges;
 use effects::{Effect, Effects, RouterInput};
 use links::Links;
+use peer_budgets::PeerBudgets;
 use peers::Peers;
 use router_events::RouterReports;
 use services::Services;
@@ -100,6 +102,7 @@ pub(super) struct Site {
     links: Links,
     accesses: Accesses,
     peers: Peers,
+    budgets: PeerBudgets,
     clients: AmqpClients,
     edges: Edges,
     uplink: Uplink,
@@ -132,6 +135,7 @@ impl Site {
             links: Links::default(),
             accesses: Accesses::new(id, router_id, &spec.advert, sender.clone()),
             peers: Peers::default(),
+            budgets: PeerBudgets::default(),
             clients: AmqpClients::default(),
             edges: Edges::new(router_id),
             uplink: Uplink::new(router_id),
@@ -313,6 +317,7 @@ impl Site {
     pub(super) fn tick(&mut self, ctx: &mut CoreContext, now: Instant) {
         self.peers.drop_late_data(now);
         self.peers.expire_ids(now);
+        self.budgets.expire();
         self.peers.carry_late(now, &mut self.effects);
         self.services.retry(ctx, &mut self.effects);
         self.emit_records(now);

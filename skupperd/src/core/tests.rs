@@ -89,7 +89,7 @@ async fn a_site_that_is_flooded_holds_up_neither_another_site_nor_the_tasks_of_t
         }),
     );
     let permit = intake.permit(1 << 20);
-    assert!(intake.wait(&Waker::from(witness.clone())));
+    assert!(intake.wait(1, &Waker::from(witness.clone())));
     handle.events().send(message(QUIET, permit));
     let task_was_early = Arc::new(AtomicBool::new(false));
     tokio::task::spawn({

@@ -23,7 +23,13 @@ mod stream_links;
 #[cfg(test)]
 mod tests;
 
-use super::{intake::Intake, outbuf::MIN_ROOM, send_budget::SendClass, wire::Wire};
+use super::{
+    intake::Intake,
+    outbuf::MIN_ROOM,
+    peer_budget::{ConnectionCharge, PeerBudget},
+    send_budget::SendClass,
+    wire::Wire,
+};
 use crate::amqp::{
     connection::{Connection, DeliveryId, LinkId, SessionId},
     performative::{DeliveryState, Error as AmqpError},
@@ -48,6 +54,10 @@ pub type ConnKey = u64;
 pub(crate) const CREDIT: u32 = 250;
 /// The condition of a connection that is ended for what its peer uses.
 pub(crate) const RESOURCE_LIMIT: &str = "amqp:resource-limit-exceeded";
+/// What a connection holds at least: its task, its socket, its tables and TLS.
+const CONNECTION_BYTES: usize = 24 * 1024;
+/// Unit of what a connection counts for.
+const STEP: usize = 8 * 1024;
 /// Control frames the peer does not read in time, after which it is cut off.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 
@@ -127,6 +137,8 @@ pub struct LinkConnection {
     pub site: u32,
     /// Both sides support the extensions between routers of our own kind.
     pub native: bool,
+    /// The budget of all connections of the peer.
+    pub(crate) budget: Arc<PeerBudget>,
     /// Set when the connection is gone.
     pub(crate) closed: Cell<bool>,
     state: RefCell<ConnectionState>,
@@ -147,6 +159,7 @@ impl LinkConnection {
             kind,
             site,
             native,
+            budget: state.charge.budget().clone(),
             closed: Cell::new(false),
             state: RefCell::new(state),
         })
@@ -177,6 +190,7 @@ pub struct ConnectionState {
     pub(crate) key: ConnKey,
     pub(crate) amqp: Connection,
     pub(crate) intake: Arc<Intake>,
+    charge: ConnectionCharge,
     pub(crate) wire: Wire,
     /// Received, and not given to the protocol engine yet.
     pub(crate) chunks: VecDeque<Bytes>,
@@ -217,11 +231,23 @@ pub(crate) struct FixedLinks {
 }
 
 impl ConnectionState {
-    pub(crate) fn new(key: ConnKey, kind: ConnectionKind, amqp: Connection, wire: Wire) -> Self {
+    pub(crate) fn new(
+        key: ConnKey,
+        kind: ConnectionKind,
+        amqp: Connection,
+        wire: Wire,
+        budget: &Arc<PeerBudget>,
+    ) -> Self {
         Self {
             key,
             amqp,
-            intake: Arc::default(),
+            intake: match kind {
+                ConnectionKind::Data => budget.data().clone(),
+                ConnectionKind::Control | ConnectionKind::Normal | ConnectionKind::Edge => {
+                    budget.messages().clone()
+                }
+            },
+            charge: budget.charge(),
             wire,
             chunks: VecDeque::new(),
             stream_links: StreamLinks::new(matches!(
@@ -286,6 +312,23 @@ impl ConnectionState {
     pub(crate) fn over_budget(&mut self, what: &str) {
         let description = format!("over the memory budget of a connection: {what}");
         self.fail(RESOURCE_LIMIT, &description);
+    }
+
+    /// Charges what the connection holds to the budget of its peer. Payload of its streams is charged by
+    /// their queues.
+    pub(crate) fn charge_held(&mut self) {
+        // In steps, so that it rarely changes what connections on other workers count too.
+        let held = CONNECTION_BYTES
+            + self.amqp.held()
+            + self.deliveries.incomplete()
+            + self.message_lines.held()
+            + self.wire.held();
+        if !self.charge.set(held.next_multiple_of(STEP)) {
+            self.fail(
+                RESOURCE_LIMIT,
+                "over the memory budget of all connections of a peer",
+            );
+        }
     }
 
     /// Requests a wake-up when there is room to send again.

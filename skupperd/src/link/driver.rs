@@ -105,7 +105,9 @@ impl<W: ConnectionEvents> Driver<W> {
         if let Err(reason) = self.run_timers(state, cx) {
             return Poll::Ready(ConnectionEnd::Failed(reason));
         }
-        flush(state, cx).map(|error| ConnectionEnd::Failed(crate::telemetry::chain(&error)))
+        let flushed = flush(state, cx);
+        state.charge_held();
+        flushed.map(|error| ConnectionEnd::Failed(crate::telemetry::chain(&error)))
     }
 
     fn receive(
@@ -117,7 +119,7 @@ impl<W: ConnectionEvents> Driver<W> {
         let end = clock::now() + SLICE;
         loop {
             // Over its budget the connection is not read; what was read before is handled first.
-            if state.intake.wait(cx.waker()) {
+            if state.intake.wait(state.key, cx.waker()) {
                 return Poll::Pending;
             }
             if !state.chunks.is_empty()
@@ -206,6 +208,10 @@ impl<W: ConnectionEvents> Driver<W> {
             end.event(StreamEvent::BatchOver, &mut state.effects);
         }
         state.carry_out_effects();
+        if self.conn.budget.take_overrun() {
+            self.worker
+                .streams_over_budget(&self.conn, &self.conn.budget);
+        }
         Ok(())
     }
 

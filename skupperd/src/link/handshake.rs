@@ -10,7 +10,7 @@ use crate::amqp::{
     performative::{Error, Open},
     sasl::{ANONYMOUS, EXTERNAL, Sasl, SaslError},
 };
-use crate::{pki::CertificateIdentity, sys::clock};
+use crate::{netlink::listeners::user_of, pki::CertificateIdentity, sys::clock};
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
@@ -69,6 +69,8 @@ pub(crate) struct Established {
     pub(crate) peer: SocketAddr,
     /// Whose certificate the peer has shown.
     pub(crate) identity: Option<CertificateIdentity>,
+    /// The user of this host that it belongs to; of clients without TLS.
+    pub(crate) user: Option<u32>,
     /// Name of the TLS group that the keys were exchanged with; empty without TLS.
     pub(crate) key_exchange: &'static str,
 }
@@ -178,8 +180,23 @@ async fn establish(
     open: Config,
 ) -> Result<Established, HandshakeError> {
     let peer = socket.peer_addr().map_err(preparing)?;
+    let user = match security {
+        Security::None => local_user(peer, &socket),
+        _ => None,
+    };
     let authentication = authenticate(socket, security).await?;
-    negotiate(authentication, peer, open).await
+    let established = negotiate(authentication, peer, open).await?;
+    Ok(Established {
+        user,
+        ..established
+    })
+}
+
+/// The user of a client of this host, if it can be found out.
+fn local_user(peer: SocketAddr, socket: &TcpStream) -> Option<u32> {
+    let user = user_of(peer, socket.local_addr().ok()?);
+    user.inspect_err(|error| tracing::debug!(%error, %peer, "cannot find user of client"))
+        .ok()?
 }
 
 /// Runs the handshake of an accepted connection that is in memory, where TLS is done: its peer has
@@ -256,6 +273,7 @@ async fn negotiate(
                         native,
                         peer,
                         identity,
+                        user: None,
                         key_exchange,
                     });
                 }

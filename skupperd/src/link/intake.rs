@@ -1,11 +1,12 @@
-//! What a connection has given to the core and the core has not handled yet, in bytes.
+//! What the connections of a peer have given to the core and the core has not handled yet, in bytes.
 //!
 //! Credit is given back when a message has arrived, whatever becomes of it: without this bound, a peer
-//! that sends faster than the core works fills the memory. A connection over its budget is not read
-//! until the core has caught up, and its peer waits.
+//! that sends faster than the core works fills the memory, and with many connections the time of the
+//! core. While a peer is over its budget, none of its connections is read until the core has caught up.
 
 use parking_lot::Mutex;
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use std::{
     task::Waker,
 };
 
-/// Bytes of one connection after which it is not read. One message more may be on its way.
+/// Bytes of one peer after which its connections are not read. One message more may be on its way.
 const BUDGET: usize = 256 * 1024;
 /// What an event counts for beside its message.
 const EVENT_BYTES: usize = 256;
@@ -21,8 +22,8 @@ const EVENT_BYTES: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     bytes: AtomicUsize,
-    /// The task of the connection, while it waits.
-    waiting: Mutex<Option<Waker>>,
+    /// The tasks of connections that wait, by the keys of these.
+    waiting: Mutex<HashMap<u64, Waker>>,
 }
 
 impl Intake {
@@ -41,11 +42,11 @@ impl Intake {
     }
 
     /// True: the connection is to wait, and its task is woken when there is room.
-    pub(crate) fn wait(&self, waker: &Waker) -> bool {
+    pub(crate) fn wait(&self, key: u64, waker: &Waker) -> bool {
         if !self.is_full() {
             return false;
         }
-        *self.waiting.lock() = Some(waker.clone());
+        self.waiting.lock().insert(key, waker.clone());
         // Permits dropped in between woke no waiter.
         self.is_full()
     }
@@ -61,11 +62,9 @@ pub(crate) struct IntakePermit {
 impl Drop for IntakePermit {
     fn drop(&mut self) {
         let before = self.intake.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        if before >= BUDGET
-            && before - self.bytes < BUDGET
-            && let Some(waker) = self.intake.waiting.lock().take()
-        {
-            waker.wake();
+        if before >= BUDGET && before - self.bytes < BUDGET {
+            let waiting = std::mem::take(&mut *self.intake.waiting.lock());
+            waiting.into_values().for_each(Waker::wake);
         }
     }
 }
@@ -85,22 +84,23 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_waits_from_the_budget_on_until_the_core_has_caught_up() {
+    fn connections_wait_from_the_budget_on_until_the_core_has_caught_up() {
         let (intake, woken) = (Arc::new(Intake::default()), Arc::new(WakeCount::default()));
         let waker = Waker::from(woken.clone());
         let mut permits = Vec::new();
-        while !intake.wait(&waker) {
+        while !intake.wait(1, &waker) {
             permits.push(intake.permit(1000));
         }
         assert_eq!(permits.len(), BUDGET.div_ceil(1000 + EVENT_BYTES));
         // More than the budget came at once: it waits until all of that is handled too.
         let late = intake.permit(10_000);
         drop(permits.pop());
-        assert!(intake.wait(&waker));
+        // Another connection of the peer, and the same one twice.
+        assert!(intake.wait(2, &waker) && intake.wait(2, &waker));
         assert_eq!(woken.0.load(Ordering::SeqCst), 0);
         drop(late);
-        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        assert!(!intake.wait(&waker));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+        assert!(!intake.wait(1, &waker));
         drop(permits);
         assert_eq!(intake.bytes.load(Ordering::SeqCst), 0);
     }

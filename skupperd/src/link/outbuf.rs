@@ -282,4 +282,9 @@ impl OutBuf {
     pub(super) fn backlog(&self) -> usize {
         self.overflow.len()
     }
+
+    /// Bytes of the buffer and the backlog.
+    pub(super) fn held(&self) -> usize {
+        self.buf.capacity() + self.overflow.capacity()
+    }
 }

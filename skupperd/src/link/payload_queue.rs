@@ -1,22 +1,33 @@
 //! Payload of a stream that waits for room at the next socket or link.
 
+use super::peer_budget::{PeerBudget, StreamCharge};
 use bytes::{Buf, Bytes, BytesMut};
-use std::{collections::VecDeque, io::IoSlice};
+use std::{collections::VecDeque, io::IoSlice, sync::Arc};
 
 /// Payloads below this are copied and joined when they have to wait: a slice keeps the whole buffer
 /// of a receive alive, and many small ones cost more than their bytes.
 const JOIN_BELOW: usize = 4 * 1024;
 
-/// Payloads in order. The window of the stream bounds their bytes.
+/// Change of what waits from which on it is charged to the budget again.
+const CHARGE_STEP: usize = 16 * 1024;
+
+/// Payloads in order. The window of the stream bounds their bytes, and the budget of its peer those of
+/// all its streams.
 #[derive(Debug, Default)]
 pub(crate) struct PayloadQueue {
     payloads: VecDeque<Bytes>,
     /// Number of payloads at the head that [`Self::keep`] has seen.
     kept: usize,
     len: usize,
+    charge: Option<StreamCharge>,
 }
 
 impl PayloadQueue {
+    /// What waits counts for this peer.
+    pub(crate) fn charge_to(&mut self, budget: &Arc<PeerBudget>) {
+        self.charge = Some(budget.charge_stream());
+    }
+
     pub(crate) fn push(&mut self, payload: Bytes) {
         if !payload.is_empty() {
             self.len += payload.len();
@@ -34,7 +45,11 @@ impl PayloadQueue {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            charge: self.charge.take(),
+            ..Self::default()
+        };
+        self.discharge();
     }
 
     /// Fills in the first payloads. Returns their number.
@@ -56,10 +71,11 @@ impl PayloadQueue {
             front.advance(part);
             n -= part;
             if !front.is_empty() {
-                return;
+                break;
             }
             self.pop();
         }
+        self.discharge();
     }
 
     /// Passes payloads to `send`, which consumes what it has room for, until it leaves
@@ -71,14 +87,39 @@ impl PayloadQueue {
             let left = front.len();
             self.len -= before - left;
             if left > 0 {
-                return;
+                break;
             }
             self.pop();
         }
+        self.discharge();
     }
 
-    /// What is in the queue has to wait for long. Each payload is looked at once.
-    pub(crate) fn keep(&mut self) {
+    /// What is in the queue has to wait for long. Each payload is looked at once. False: too much waits
+    /// in the queues of all streams of the peer.
+    #[must_use]
+    pub(crate) fn keep(&mut self) -> bool {
+        self.join();
+        let Some(charge) = &mut self.charge else {
+            return true;
+        };
+        let is_within = self.len < charge.bytes() + CHARGE_STEP || charge.set(self.len);
+        if !is_within {
+            charge.budget().note_overrun();
+        }
+        is_within
+    }
+
+    /// Less waits than is charged.
+    fn discharge(&mut self) {
+        if let Some(charge) = &mut self.charge
+            && (self.len + CHARGE_STEP <= charge.bytes() || self.len == 0)
+        {
+            // It does not grow.
+            let _ = charge.set(self.len.min(charge.bytes()));
+        }
+    }
+
+    fn join(&mut self) {
         let fresh = self.payloads.range(self.kept..);
         if !fresh.clone().any(|payload| payload.len() < JOIN_BELOW) {
             self.kept = self.payloads.len();
@@ -145,10 +186,10 @@ mod tests {
             expected.extend_from_slice(&payload);
             queue.push(payload.into());
             if n % 3 == 0 {
-                queue.keep();
+                assert!(queue.keep());
             }
         }
-        queue.keep();
+        assert!(queue.keep());
         assert_eq!(queue.len, expected.len());
         let pieces = queue.payloads.len();
         assert!(pieces < 30, "{pieces} pieces");
@@ -162,7 +203,7 @@ mod tests {
         for payload in [&b"ab"[..], b"", b"cde", b"f"] {
             queue.push(Bytes::from_static(payload));
         }
-        queue.keep();
+        assert!(queue.keep());
         queue.advance(3);
         queue.push(Bytes::from_static(b"gh"));
         assert_eq!(queue.len, 5);
@@ -170,17 +211,40 @@ mod tests {
         assert_eq!(queue.pieces(&mut pieces), 1);
         queue.send_with(|payload| payload.advance(payload.len().min(2)));
         assert_eq!(queue.len, 3);
-        queue.keep();
+        assert!(queue.keep());
         assert_eq!(text(queue), b"fgh");
     }
 
     #[test]
     fn an_empty_queue_has_nothing_to_send() {
         let mut queue = PayloadQueue::default();
-        queue.keep();
+        assert!(queue.keep());
         queue.push(Bytes::from_static(b"x"));
         queue.advance(1);
         assert!(queue.is_empty());
         queue.send_with(|_| panic!("nothing to send"));
+    }
+
+    #[test]
+    fn what_waits_counts_for_the_peer_until_it_leaves() {
+        let budget = PeerBudget::with_limits("peer".to_owned(), 0, 100_000);
+        let mut queues = [PayloadQueue::default(), PayloadQueue::default()];
+        for queue in &mut queues {
+            queue.charge_to(&budget);
+            queue.push(vec![0; 50_000].into());
+            assert!(queue.keep(), "both are within the budget");
+        }
+        let [first, second] = &mut queues;
+        second.push(vec![0; 20_000].into());
+        assert!(!second.keep() && budget.take_overrun() && !budget.take_overrun());
+        second.clear();
+        first.push(vec![0; 50_000].into());
+        assert!(first.keep());
+        first.advance(60_000);
+        second.push(vec![0; 60_000].into());
+        assert!(second.keep());
+        drop(queues);
+        let mut charge = budget.charge_stream();
+        assert!(charge.set(100_000), "all of it was given back");
     }
 }

@@ -130,6 +130,11 @@ impl Wire {
         &mut self.fill
     }
 
+    /// Bytes of its buffers. That for receiving counts as what it grows to.
+    pub(crate) fn held(&self) -> usize {
+        self.fill.held() + self.flight.held() + self.want
+    }
+
     /// Nothing waits to be sent.
     pub(crate) fn is_flushed(&self) -> bool {
         self.fill.is_empty() && self.sent == self.total && self.urgent.is_empty()

@@ -53,6 +53,7 @@ pub(crate) fn established(remote: &str, identity: Option<CertificateIdentity>) -
         native: false,
         peer: addr,
         identity,
+        user: None,
         key_exchange: "",
     }
 }

@@ -282,7 +282,14 @@ impl TcpEnd {
             needs_task |= socket.has_unsent();
         }
         if inbound.has_queued() {
-            inbound.keep_queued();
+            if !inbound.keep_queued() {
+                if let Some(source) = inbound.take_source() {
+                    source.reply(StreamReply::Outcome(DeliveryOutcome::Rejected), effects);
+                }
+                inbound.abort();
+                self.flow.reset_here();
+                return self.break_off();
+            }
             needs_task = true;
         }
         if needs_task || inbound.is_done() {

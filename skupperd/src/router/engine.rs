@@ -27,6 +27,7 @@ mod uplink;
 
 use super::routes::{ConnId, Routes, Treatment};
 use addresses::Addresses;
+pub use budget::OwnerId;
 use changes::Changes;
 pub use config::{NetworkRouter, Output, RouterConfig};
 use edges::Edges;
@@ -89,9 +90,10 @@ impl Router {
         self.send_hello(link);
     }
 
-    /// Only the router with this id, from the open of the connection, may send on a link.
-    pub fn bind_link(&mut self, link: ConnId, id: &str) {
-        self.neighbours.bind(link, id);
+    /// Only the router with this id, from the open of the connection, may send on a link. What comes over
+    /// all links of an owner has one budget.
+    pub fn bind_link(&mut self, link: ConnId, id: &str, owner: OwnerId) {
+        self.neighbours.bind(link, id, owner);
     }
 
     pub fn set_link_cost(&mut self, link: ConnId, cost: u32, now: Instant) {

@@ -77,6 +77,20 @@ impl MemoryLimit {
     }
 }
 
+/// Bytes of memory that this process may use: those of its least limit, or of this host.
+pub fn memory_size() -> u64 {
+    let limits = MemoryLimit::of_process();
+    let least = limits.iter().map(|limit| limit.limit).min();
+    let host = || total_of_host(&fs::read_to_string("/proc/meminfo").ok()?);
+    least.or_else(host).unwrap_or(0)
+}
+
+fn total_of_host(meminfo: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kib: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Returns free memory in the middle of the allocator's heaps to the kernel. After many connections
 /// have ended that is most of the heap, and it counts towards the limit until returned.
 pub fn return_free_memory() {
@@ -136,6 +150,14 @@ mod tests {
         // Of 64 MiB; a page has 64 KiB at most.
         assert!(after < full / 2 && after < kept, "{full} {kept} {after}");
         assert!(blocks.iter().all(|block| block[1023] == 1));
+    }
+
+    #[test]
+    fn the_memory_of_the_host_is_known() {
+        let text = "MemTotal:       16303428 kB\nMemFree:        1 kB\n";
+        assert_eq!(total_of_host(text), Some(16_303_428 * 1024));
+        assert_eq!(total_of_host("MemFree: 1 kB\n"), None);
+        assert!(memory_size() > 0);
     }
 
     #[test]

@@ -58,11 +58,13 @@ impl Worker {
                 site,
                 link,
                 head,
+                budget,
             } => {
                 let source = StreamSource::Relay {
                     senders: self.senders.clone(),
                     worker: from,
                     id,
+                    budget,
                 };
                 let stream = IncomingStream {
                     site,

@@ -15,6 +15,7 @@ use crate::{
         },
         driver::{ConnectionEvents, MessageOrigin},
         intake::IntakePermit,
+        peer_budget::PeerBudget,
     },
     messages::CoreEvent,
     service::origin::{ALPN, ORIGIN},
@@ -65,10 +66,23 @@ impl ConnectionEvents for Worker {
             tracing::warn!(
                 conn = conn.key,
                 site,
+                peer = conn.budget.name(),
                 ?kind,
                 suppressed,
                 reason,
                 "closing connection over its budget"
+            );
+        }
+    }
+
+    fn streams_over_budget(&self, conn: &Rc<LinkConnection>, budget: &PeerBudget) {
+        if let Some(suppressed) = self.stream_overruns.count_and_report(clock::now()) {
+            tracing::warn!(
+                conn = conn.key,
+                site = self.site_name(conn.site),
+                peer = budget.name(),
+                suppressed,
+                "stream aborted: the streams of its peer are over their budget"
             );
         }
     }

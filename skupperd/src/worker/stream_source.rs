@@ -1,13 +1,16 @@
 //! The source of an incoming stream: a connection of this worker, or another worker.
 
 use crate::{
-    link::conn::{
-        InStream, LinkConnection,
-        stream_end::{StreamEffects, StreamReply},
+    link::{
+        conn::{
+            InStream, LinkConnection,
+            stream_end::{StreamEffects, StreamReply},
+        },
+        peer_budget::PeerBudget,
     },
     messages::{Command, RelayId, Senders},
 };
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 /// The sending side of an incoming stream, as its receiver sees it.
 #[derive(Clone)]
@@ -20,6 +23,7 @@ pub enum StreamSource {
         worker: usize,
         /// ID of the stream at that worker.
         id: RelayId,
+        budget: Arc<PeerBudget>,
     },
 }
 
@@ -32,6 +36,7 @@ impl StreamSource {
                 senders,
                 worker,
                 id,
+                ..
             } => senders.send(*worker, Command::RelayBack(*id, reply)),
         }
     }
@@ -41,5 +46,13 @@ impl StreamSource {
         let mut effects = StreamEffects::default();
         self.reply(reply, &mut effects);
         effects.carry_out(None);
+    }
+
+    /// The budget of the peer that it comes from.
+    pub(crate) fn budget(&self) -> Arc<PeerBudget> {
+        match self {
+            Self::Connection(conn, _) => conn.budget.clone(),
+            Self::Relay { budget, .. } => budget.clone(),
+        }
     }
 }

@@ -150,6 +150,7 @@ impl Worker {
                 site,
                 link,
                 head,
+                budget: source.budget(),
             },
         );
         self.relays_out.borrow_mut().insert(id, (source, worker));

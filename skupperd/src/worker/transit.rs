@@ -44,11 +44,13 @@ struct TransitState {
 impl Transit {
     /// A stream that goes on over `next_conn`, where it is not open yet.
     pub(crate) fn new(source: StreamSource, next_conn: Rc<LinkConnection>) -> Rc<Self> {
+        let mut state = TransitState::default();
+        state.queue.charge_to(&source.budget());
         Rc::new_cyclic(|this| Self {
             this: this.clone(),
             source,
             next_conn,
-            state: RefCell::default(),
+            state: state.into(),
         })
     }
 
@@ -104,7 +106,8 @@ impl Transit {
         let queue = &mut state.queue;
         queue.send_with(|payload| conn.send(stream, class, payload));
         if !state.queue.is_empty() {
-            state.queue.keep();
+            // Once more waits than may, the next payload ends the stream.
+            let _ = state.queue.keep();
             if let Some(this) = self.this.upgrade() {
                 state.asked = true;
                 conn.wait_writable(Waiter::End(this));
@@ -121,8 +124,13 @@ impl Transit {
         }
     }
 
-    /// The connection of one side is gone.
-    fn lost(&self, state: &mut TransitState, effects: &mut StreamEffects) {
+    /// Gives the stream up on both sides.
+    fn give_up(
+        &self,
+        outcome: DeliveryOutcome,
+        state: &mut TransitState,
+        effects: &mut StreamEffects,
+    ) {
         state.queue.clear();
         if std::mem::replace(&mut state.done, true) {
             return;
@@ -130,8 +138,7 @@ impl Transit {
         if let Some(stream) = state.stream {
             effects.abort(&self.next_conn, stream);
         }
-        let reply = StreamReply::Outcome(DeliveryOutcome::Modified);
-        self.source.reply(reply, effects);
+        self.source.reply(StreamReply::Outcome(outcome), effects);
     }
 }
 
@@ -150,7 +157,11 @@ impl StreamEnd for Transit {
                     state.queue.clear();
                 }
             }
-            StreamEvent::BatchOver if state.asked => state.queue.keep(),
+            StreamEvent::BatchOver if state.asked || state.stream.is_none() => {
+                if !state.queue.keep() {
+                    self.give_up(DeliveryOutcome::Rejected, state, effects);
+                }
+            }
             StreamEvent::BatchOver => self.request_writable(state, effects),
             // It was aborted while it waited for a link.
             StreamEvent::Opened(stream) if state.done => effects.abort(&self.next_conn, stream),
@@ -171,7 +182,61 @@ impl StreamEnd for Transit {
                 let reply = StreamReply::Outcome(outcome);
                 self.source.reply(reply, effects);
             }
-            StreamEvent::Lost => self.lost(state, effects),
+            // The connection of one side is gone.
+            StreamEvent::Lost => self.give_up(DeliveryOutcome::Modified, state, effects),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        amqp::connection::{DeliveryId, LinkId},
+        link::{
+            conn::{ConnectionKind, InStream},
+            peer_budget::PeerBudget,
+            wire::Wire,
+        },
+        peering::fixtures::established,
+    };
+    use std::sync::Arc;
+
+    fn connection(key: u64, budget: &Arc<PeerBudget>) -> Rc<LinkConnection> {
+        let (kind, established) = (ConnectionKind::Data, established("peer", None));
+        let wire = Wire::attach(established.parts).expect("a runtime");
+        let state = ConnectionState::new(key, kind, established.amqp, wire, budget);
+        LinkConnection::new(key, key, kind, 0, false, state)
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_given_up_when_those_of_its_peer_are_over_their_budget() {
+        let budget = |streams| PeerBudget::with_limits("peer".to_owned(), 1 << 20, streams);
+        let (mallory, honest) = (budget(200_000), budget(200_000));
+        let next = connection(9, &honest);
+        let transit = |from: &Rc<LinkConnection>, n| {
+            let (link, delivery) = (LinkId::of(n), DeliveryId::of(n));
+            let source = StreamSource::Connection(from.clone(), InStream { link, delivery });
+            Transit::new(source, next.clone())
+        };
+        let receive = |transit: &Transit| {
+            let mut effects = StreamEffects::default();
+            transit.event(StreamEvent::Payload(vec![0; 90_000].into()), &mut effects);
+            transit.event(StreamEvent::BatchOver, &mut effects);
+            (transit.state.borrow().done, effects.is_empty())
+        };
+        // Two connections of one peer, and one of another.
+        let connections = [1, 2].map(|key| connection(key, &mallory));
+        let mut streams: Vec<_> = connections.iter().map(|c| transit(c, 0)).collect();
+        for stream in &streams {
+            assert_eq!(receive(stream), (false, true));
+        }
+        let last = transit(&connections[0], 1);
+        assert_eq!(receive(&last), (true, false), "the sender is told");
+        assert!(mallory.take_overrun());
+        assert_eq!(receive(&transit(&connection(3, &honest), 0)), (false, true));
+        // What the end of a stream gives back is there for others.
+        streams.pop();
+        assert_eq!(receive(&transit(&connections[1], 1)), (false, true));
     }
 }

@@ -32,6 +32,18 @@ pub struct DeliveryId {
     pub(super) id: u32,
 }
 
+impl DeliveryId {
+    /// A delivery without a connection, for tests of the callers.
+    #[cfg(test)]
+    pub(crate) fn of(id: u32) -> Self {
+        Self {
+            session: 0,
+            outgoing: false,
+            id,
+        }
+    }
+}
+
 /// The peer violated the protocol, or was silent for too long. The `close` that tells it why is in the
 /// output already.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -3,6 +3,7 @@
 use super::{
     Site,
     effects::Effect,
+    peer_budgets::BudgetOwner,
     peers::{Peer, PeerOrigin},
     uplink,
 };
@@ -172,7 +173,9 @@ impl Site {
         let worker = self.worker_for(key);
         let dialled = origin.link.is_some();
         let is_edge = origin.role == Role::Edge;
-        let peer = Peer::new(origin, &established, worker);
+        let owner = BudgetOwner::of(origin.link.as_deref(), &established, key);
+        let mut peer = Peer::new(origin, &established, worker);
+        peer.budget_owner = self.budgets.id(&owner);
         if !is_id(&peer.remote) {
             // Escaped, as it is no name yet.
             tracing::warn!(peer = %peer.addr, id = ?peer.remote, "link refused: invalid router id");
@@ -268,6 +271,8 @@ impl Site {
         dialled: bool,
         established: Established,
     ) {
+        let link = self.peers.get(group).and_then(|p| p.link.as_deref());
+        let owner = BudgetOwner::of(link, &established, key);
         let connection = NewConnection {
             key,
             group,
@@ -275,6 +280,7 @@ impl Site {
             site: self.id,
             dialled,
             established,
+            budget: self.budgets.get(&owner),
         };
         self.effects
             .push(Effect::Carry(worker, Box::new(connection)));

@@ -9,7 +9,7 @@ use crate::{
     link::{conn::ConnKey, handshake::Established},
     messages::{CloseReason, Command, NewConnection},
     peering::LinkSpec,
-    router::{Router, TooMany, Treatment},
+    router::{OwnerId, Router, TooMany, Treatment},
 };
 use std::{collections::VecDeque, time::Instant};
 use tokio::sync::watch;
@@ -43,8 +43,8 @@ pub(in crate::core) enum Effect {
 /// Changes of a site that its router has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::core) enum RouterInput {
-    /// Its cost, and the id that its router has to have.
-    AddLink(ConnKey, u32, String),
+    /// Its cost, the id that its router has to have, and whose budget it counts for.
+    AddLink(ConnKey, u32, String, OwnerId),
     SetLinkCost(ConnKey, u32),
     RemoveLink(ConnKey),
     AddConsumer(String, Treatment),
@@ -70,9 +70,9 @@ impl RouterInput {
         now: Instant,
     ) -> Result<(), (ConnKey, TooMany)> {
         match self {
-            Self::AddLink(key, cost, id) => {
+            Self::AddLink(key, cost, id, owner) => {
                 router.add_link(key, cost, now);
-                router.bind_link(key, &id);
+                router.bind_link(key, &id, owner);
             }
             Self::SetLinkCost(key, cost) => router.set_link_cost(key, cost, now),
             Self::RemoveLink(key) => router.remove_link(key, now),

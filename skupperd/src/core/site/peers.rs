@@ -119,7 +119,7 @@ impl Peers {
         let carries = !peer.data.is_empty() || peer.on_control;
         if peer.control_ready && carries && !std::mem::replace(&mut peer.announced, true) {
             let id = peer.remote.clone();
-            effects.router(RouterInput::AddLink(key, peer.cost, id));
+            effects.router(RouterInput::AddLink(key, peer.cost, id, peer.budget_owner));
         }
     }
 

@@ -42,6 +42,11 @@ impl MessageLines {
         true
     }
 
+    /// Bytes that wait on all links.
+    pub(super) fn held(&self) -> usize {
+        self.cost
+    }
+
     /// The message that goes next on a link.
     pub(super) fn front(&self, link: LinkId) -> Option<&Bytes> {
         self.lines.get(&link)?.messages.front()

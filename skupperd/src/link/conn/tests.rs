@@ -13,7 +13,10 @@ use crate::{
         },
         performative::{DeliveryState, Role, Source, Target},
     },
-    link::wire::{Parts, Wire},
+    link::{
+        peer_budget::PeerBudget,
+        wire::{Parts, Wire},
+    },
 };
 use bytes::{Bytes, BytesMut};
 use std::{
@@ -41,7 +44,13 @@ impl Pair {
         let now = Instant::now();
         let amqp = Connection::new(Config::new("ours"), now);
         Self {
-            state: ConnectionState::new(1, ConnectionKind::Data, amqp, wire),
+            state: ConnectionState::new(
+                1,
+                ConnectionKind::Data,
+                amqp,
+                wire,
+                &PeerBudget::new("peer".to_owned()),
+            ),
             socket: socket.expect("a connection"),
             peer: Connection::new(Config::new("peer"), now),
         }

@@ -8,7 +8,7 @@ use crate::amqp::{
 use crate::link::conn::{
     ConnectionState, DeliveryOutcome, InStream, LinkConnection, stream_end::End,
 };
-use crate::link::{intake::IntakePermit, names::LINK_DELETED};
+use crate::link::{intake::IntakePermit, names::LINK_DELETED, peer_budget::PeerBudget};
 use bytes::Bytes;
 use std::rc::Rc;
 
@@ -74,6 +74,8 @@ pub(crate) trait ConnectionEvents: 'static {
     fn window_exceeded(&self, conn: &Rc<LinkConnection>);
     /// The connection is closed because of what its peer makes it hold.
     fn over_budget(&self, conn: &Rc<LinkConnection>, reason: &str);
+    /// A stream of this peer was aborted: too much waits for the readers of its streams.
+    fn streams_over_budget(&self, conn: &Rc<LinkConnection>, budget: &PeerBudget);
     /// A complete message was received; `settled`: its sender expects no outcome.
     fn message(
         &self,

@@ -15,6 +15,7 @@ use crate::{
         },
         flow_window::{ACK_EVERY, WINDOW},
         intake::IntakePermit,
+        peer_budget::PeerBudget,
         wire::{Parts, Wire},
     },
 };
@@ -23,6 +24,7 @@ use std::{
     cell::{Cell, RefCell},
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +38,7 @@ struct Recorder {
     streams: RefCell<Vec<Rc<Receiver>>>,
     exceeded: Cell<usize>,
     over_budget: Cell<usize>,
+    streams_over_budget: Cell<usize>,
     messages: Cell<usize>,
     attached: RefCell<Vec<LinkId>>,
     /// Streams are acknowledged as they come.
@@ -93,6 +96,10 @@ impl ConnectionEvents for Recorder {
     }
     fn over_budget(&self, _: &Rc<LinkConnection>, _: &str) {
         self.over_budget.set(self.over_budget.get() + 1);
+    }
+    fn streams_over_budget(&self, _: &Rc<LinkConnection>, _: &PeerBudget) {
+        self.streams_over_budget
+            .set(self.streams_over_budget.get() + 1);
     }
     fn message(
         &self,
@@ -155,6 +162,11 @@ struct Pair {
 
 impl Pair {
     fn new(kind: ConnectionKind) -> Self {
+        Self::of_peer(kind, &PeerBudget::new("peer".to_owned()))
+    }
+
+    /// One of several connections of a peer.
+    fn of_peer(kind: ConnectionKind, budget: &Arc<PeerBudget>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let socket = TcpStream::connect(listener.local_addr().expect("an address"));
         let socket = socket.expect("a connection");
@@ -165,7 +177,7 @@ impl Pair {
         let wire = Wire::attach(Parts::new(ours, None, BytesMut::new())).expect("a runtime");
         let now = Instant::now();
         let amqp = Connection::new(Config::new("ours"), now);
-        let state = ConnectionState::new(1, kind, amqp, wire);
+        let state = ConnectionState::new(1, kind, amqp, wire, budget);
         let worker = Rc::new(Recorder::default());
         Self {
             driver: Driver::new(
@@ -265,6 +277,21 @@ impl Pair {
         }
     }
 
+    /// Begins a message that is never complete, on a link of its own.
+    async fn begin_message(&mut self, part: &[u8]) {
+        if self.end_reason.is_some() {
+            return;
+        }
+        let link = self.attach(Role::Sender, 0).await;
+        if self.end_reason.is_some() {
+            return;
+        }
+        self.peer.start_delivery(link, false).expect("credit");
+        // A section that no stream begins with: a message, from its first byte.
+        self.send(link, b"\x00\x53\x75\xb0\x00\x40\x00\x00").await;
+        self.send(link, part).await;
+    }
+
     async fn start_stream(&mut self) -> LinkId {
         let link = self.attach(Role::Sender, 0).await;
         self.peer.start_delivery(link, false).expect("credit");
@@ -338,18 +365,44 @@ async fn incomplete_messages_of_many_links_end_the_connection() {
     let part = vec![0x41; 3 * MIB];
     let mut begun = 0;
     while pair.end_reason.is_none() && begun < 24 {
-        let link = pair.attach(Role::Sender, 0).await;
-        if pair.end_reason.is_some() {
-            break;
-        }
-        pair.peer.start_delivery(link, false).expect("credit");
-        // A section that no stream begins with: a message, from its first byte.
-        pair.send(link, b"\x00\x53\x75\xb0\x00\x40\x00\x00").await;
-        pair.send(link, &part).await;
+        pair.begin_message(&part).await;
         begun += 1;
     }
     assert!(pair.is_over_budget(), "{:?}", pair.end_reason);
-    assert!((14..=18).contains(&begun), "{begun} messages of 3 MiB");
+    assert!((14..=19).contains(&begun), "{begun} messages of 3 MiB");
+}
+
+/// Each connection had a budget of its own, and a peer as many connections as it liked.
+#[tokio::test]
+async fn a_connection_that_makes_its_peer_hold_too_much_over_all_connections_ends() {
+    const PART: usize = 7 * MIB / 2;
+    let budget = PeerBudget::with_limits("peer".to_owned(), 20 * MIB, MIB);
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        let mut pair = Pair::of_peer(ConnectionKind::Control, &budget);
+        pair.begin_message(&vec![0x41; PART]).await;
+        pair.until(|pair| pair.driver.conn.borrow().deliveries.incomplete() > PART)
+            .await;
+        pairs.push(pair);
+    }
+    // None of these three has ended; a fourth takes more than is left.
+    let mut last = Pair::of_peer(ConnectionKind::Control, &budget);
+    for _ in 0..4 {
+        last.begin_message(&vec![0x41; PART]).await;
+    }
+    last.until(|_| false).await;
+    assert!(last.is_over_budget(), "{:?}", last.end_reason);
+    for pair in &mut pairs {
+        pair.attach(Role::Sender, 0).await;
+        assert!(pair.end_reason.is_none(), "{:?}", pair.end_reason);
+    }
+    // What it held is given back.
+    drop(last);
+    let mut next = Pair::of_peer(ConnectionKind::Control, &budget);
+    next.begin_message(&vec![0x41; PART]).await;
+    next.until(|pair| pair.driver.conn.borrow().deliveries.incomplete() > PART)
+        .await;
+    assert!(next.end_reason.is_none(), "{:?}", next.end_reason);
 }
 
 #[tokio::test]

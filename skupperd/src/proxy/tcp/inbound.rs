@@ -47,6 +47,7 @@ impl Inbound {
     }
 
     pub(super) fn set_source(&mut self, source: StreamSource) {
+        self.queue.charge_to(&source.budget());
         self.source = Some(source);
     }
 
@@ -91,9 +92,10 @@ impl Inbound {
         !self.queue.is_empty()
     }
 
-    /// What is queued has to wait for the socket.
-    pub(super) fn keep_queued(&mut self) {
-        self.queue.keep();
+    /// What is queued has to wait for the socket. False: too much waits for the peer of the stream.
+    #[must_use]
+    pub(super) fn keep_queued(&mut self) -> bool {
+        self.queue.keep()
     }
 
     /// Takes what was received and not written, and whether the stream is complete, for a delegate.

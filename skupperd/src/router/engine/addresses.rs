@@ -5,19 +5,22 @@ mod remote;
 
 pub(super) use remote::RemoteAddresses;
 
-use super::{budget::Usage, changes::Changes};
+use super::{
+    budget::{Usage, Via},
+    changes::Changes,
+};
 use crate::router::{
     control::{Address, Control},
-    routes::{ConnId, Treatment},
+    routes::Treatment,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-/// Bytes of addresses that one link may bring, and all together. Ten thousand keys and as many edges take
+/// Bytes of addresses that one peer may bring, and all together. Ten thousand keys and as many edges take
 /// three MiB.
-const LINK_BUDGET: usize = 16 * 1024 * 1024;
+const PEER_BUDGET: usize = 16 * 1024 * 1024;
 const BUDGET: usize = 64 * 1024 * 1024;
 /// Updates that may follow the last one that an RA named before the next RA comes.
 const MAX_AHEAD: i64 = 1024;
@@ -46,7 +49,7 @@ impl Default for Addresses {
             deleted: BTreeSet::new(),
             seq: 0,
             remote: BTreeMap::new(),
-            usage: Usage::new(LINK_BUDGET, BUDGET),
+            usage: Usage::new(PEER_BUDGET, BUDGET),
         }
     }
 }
@@ -211,7 +214,7 @@ impl Addresses {
         (id, seq): (&str, i64),
         add: Vec<Address>,
         del: &[String],
-        via: ConnId,
+        via: Via,
         changes: &mut Changes,
     ) -> Update {
         let router = self.remote.entry(id.to_owned()).or_default();
@@ -239,7 +242,7 @@ impl Addresses {
         &mut self,
         (id, seq): (&str, i64),
         exist: Vec<Address>,
-        via: ConnId,
+        via: Via,
         changes: &mut Changes,
     ) -> Update {
         let router = self.remote.entry(id.to_owned()).or_default();

@@ -3,42 +3,53 @@
 use crate::router::routes::ConnId;
 use std::{collections::BTreeMap, time::Instant};
 
-/// Bytes that are kept, by the link that they came over.
+/// Who has a link: one peer, however many links it has. What a peer has said counts for it after its
+/// link is gone, too.
+pub type OwnerId = u64;
+
+/// The link that something came over, and who has that link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Via {
+    pub(super) link: ConnId,
+    pub(super) owner: OwnerId,
+}
+
+/// Bytes that are kept, by the peer that they came from.
 #[derive(Debug)]
 pub(super) struct Usage {
-    by_link: BTreeMap<ConnId, usize>,
+    by_owner: BTreeMap<OwnerId, usize>,
     total: usize,
-    /// Most for one link, and for all.
-    of_link: usize,
+    /// Most for one peer, and for all.
+    of_owner: usize,
     of_all: usize,
 }
 
 impl Usage {
-    pub(super) fn new(of_link: usize, of_all: usize) -> Self {
+    pub(super) fn new(of_owner: usize, of_all: usize) -> Self {
         Self {
-            by_link: BTreeMap::new(),
+            by_owner: BTreeMap::new(),
             total: 0,
-            of_link,
+            of_owner,
             of_all,
         }
     }
 
-    pub(super) fn has_room(&self, via: ConnId, bytes: usize) -> bool {
-        let share = self.by_link.get(&via).copied().unwrap_or(0);
-        share + bytes <= self.of_link && self.total + bytes <= self.of_all
+    pub(super) fn has_room(&self, via: Via, bytes: usize) -> bool {
+        let share = self.by_owner.get(&via.owner).copied().unwrap_or(0);
+        share + bytes <= self.of_owner && self.total + bytes <= self.of_all
     }
 
-    pub(super) fn add(&mut self, via: ConnId, bytes: usize) {
-        *self.by_link.entry(via).or_default() += bytes;
+    pub(super) fn add(&mut self, via: Via, bytes: usize) {
+        *self.by_owner.entry(via.owner).or_default() += bytes;
         self.total += bytes;
     }
 
-    pub(super) fn subtract(&mut self, via: ConnId, bytes: usize) {
+    pub(super) fn subtract(&mut self, via: Via, bytes: usize) {
         self.total = self.total.saturating_sub(bytes);
-        if let Some(share) = self.by_link.get_mut(&via) {
+        if let Some(share) = self.by_owner.get_mut(&via.owner) {
             *share = share.saturating_sub(bytes);
             if *share == 0 {
-                self.by_link.remove(&via);
+                self.by_owner.remove(&via.owner);
             }
         }
     }
@@ -85,6 +96,12 @@ impl Allowance {
         left.is_some()
     }
 
+    /// Nothing was taken that has not grown again.
+    pub(super) fn is_full(&mut self, now: Instant) -> bool {
+        self.grow(now);
+        self.left == self.burst
+    }
+
     /// When so much can be taken.
     pub(super) fn due(&self, amount: usize) -> Option<Instant> {
         let amount = u64::try_from(amount).unwrap_or(u64::MAX).min(self.burst);
@@ -100,15 +117,20 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_link_has_its_share_and_all_have_a_sum() {
+    fn a_peer_has_its_share_over_all_its_links_and_all_have_a_sum() {
+        let via = |link, owner| Via { link, owner };
         let mut usage = Usage::new(10, 25);
-        for via in [1, 2] {
-            assert!(usage.has_room(via, 10) && !usage.has_room(via, 11));
-            usage.add(via, 10);
+        for owner in [1, 2] {
+            let first = via(owner * 10, owner);
+            assert!(usage.has_room(first, 10) && !usage.has_room(first, 11));
+            usage.add(first, 4);
+            usage.add(via(owner * 10 + 1, owner), 6);
         }
-        assert!(!usage.has_room(1, 1) && !usage.has_room(3, 6) && usage.has_room(3, 5));
-        usage.subtract(1, 4);
-        assert!(usage.has_room(1, 4) && usage.has_room(3, 9));
+        let other = via(30, 3);
+        assert!(!usage.has_room(via(12, 1), 1));
+        assert!(!usage.has_room(other, 6) && usage.has_room(other, 5));
+        usage.subtract(via(10, 1), 4);
+        assert!(usage.has_room(via(12, 1), 4) && usage.has_room(other, 9));
     }
 
     #[test]

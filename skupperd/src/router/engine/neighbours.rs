@@ -1,6 +1,6 @@
 //! The links of this router, their neighbours, and the link state that follows.
 
-use super::budget::Allowance;
+use super::budget::{Allowance, OwnerId, Via};
 use crate::router::routes::ConnId;
 use std::{
     cmp::Reverse,
@@ -11,7 +11,7 @@ use std::{
 /// Higher costs count as this, so that a sum of costs does not overflow.
 pub(super) const MAX_COST: u32 = 1 << 24;
 
-/// Bytes of answers with all addresses for one link, in a millisecond and at once. A request has 200
+/// Bytes of answers with all addresses for one peer, in a millisecond and at once. A request has 200
 /// bytes, the answer of a router with 10,000 keys 300 KB; who gets none asks again after two seconds.
 const ANSWERS_PER_MS: u64 = 16 * 1024;
 const ANSWERS_AT_ONCE: u64 = 16 * 1024 * 1024;
@@ -19,6 +19,8 @@ const ANSWERS_AT_ONCE: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     links: BTreeMap<ConnId, NeighbourLink>,
+    /// Bytes of answers with all addresses that each peer may have, less than all.
+    answers: BTreeMap<OwnerId, Allowance>,
     /// When each neighbour was heard last; our HELLOs name them.
     last_hello: BTreeMap<String, Instant>,
     /// Our link state: the least cost to each neighbour in two-way contact.
@@ -36,8 +38,8 @@ struct NeighbourLink {
     two_way: Option<Instant>,
     /// The id that the connection was opened with: messages with another id are refused.
     bound: Option<String>,
-    /// Bytes of answers with all addresses that it may have.
-    answers: Allowance,
+    /// Whose link it is.
+    owner: OwnerId,
 }
 
 /// Effect: two-way contact on a link is over.
@@ -66,16 +68,23 @@ impl Neighbours {
             peer: None,
             two_way: None,
             bound: None,
-            answers: Allowance::new(ANSWERS_PER_MS, ANSWERS_AT_ONCE),
+            owner: link,
         };
         self.links.insert(link, link_state);
     }
 
-    /// Only the router with this id may send on a link.
-    pub(super) fn bind(&mut self, link: ConnId, id: &str) {
+    /// Only the router with this id may send on a link, which belongs to this peer.
+    pub(super) fn bind(&mut self, link: ConnId, id: &str, owner: OwnerId) {
         if let Some(link) = self.links.get_mut(&link) {
             link.bound = Some(id.to_owned());
+            link.owner = owner;
         }
+    }
+
+    /// A link with the peer that it belongs to.
+    pub(super) fn via(&self, link: ConnId) -> Via {
+        let owner = self.links.get(&link).map_or(link, |link| link.owner);
+        Via { link, owner }
     }
 
     /// This router may announce itself on a link.
@@ -93,8 +102,10 @@ impl Neighbours {
 
     /// Answers of so many bytes may be sent over a link. False: its peer has had too many.
     pub(super) fn may_answer(&mut self, link: ConnId, bytes: usize, now: Instant) -> bool {
-        let link = self.links.get_mut(&link);
-        link.is_none_or(|link| link.answers.take(bytes, now))
+        let owner = self.via(link).owner;
+        let answers = self.answers.entry(owner);
+        let answers = answers.or_insert_with(|| Allowance::new(ANSWERS_PER_MS, ANSWERS_AT_ONCE));
+        answers.take(bytes, now)
     }
 
     /// False: no such link.
@@ -154,6 +165,7 @@ impl Neighbours {
     pub(super) fn expire(&mut self, now: Instant, max_age: Duration) -> Vec<LostNeighbour> {
         let old = |at: Instant| now.saturating_duration_since(at) > max_age;
         self.last_hello.retain(|_, at| !old(*at));
+        self.answers.retain(|_, answers| !answers.is_full(now));
         let mut lost = Vec::new();
         for (link, state) in &mut self.links {
             if state.two_way.is_some_and(old) {

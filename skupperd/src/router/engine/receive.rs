@@ -34,8 +34,9 @@ impl Router {
             ParsedAddress::All(_) => {
                 // A router that there is no room for is not made known to others either.
                 let control = Control::decode(&message);
+                let via = self.neighbours.via(link);
                 let id = control.as_ref().ok().map(Control::id);
-                if id.is_none_or(|id| id != self.cfg.id && self.topology.has_room(id, link)) {
+                if id.is_none_or(|id| id != self.cfg.id && self.topology.has_room(id, via)) {
                     self.forward_flood(link, &message);
                 }
                 return self.take_control(link, control?);
@@ -67,7 +68,7 @@ impl Router {
     }
 
     fn on_control(&mut self, link: ConnId, control: Control) {
-        let now = self.now;
+        let (now, via) = (self.now, self.neighbours.via(link));
         match control {
             Control::Hello { id, instance, seen } => self.on_hello(link, id, instance, &seen),
             Control::Ra {
@@ -102,7 +103,7 @@ impl Router {
                 peers,
             } => {
                 if self.identify(link, &id, instance)
-                    && !self.topology.on_lsu(&id, ls_seq, peers, link, now)
+                    && !self.topology.on_lsu(&id, ls_seq, peers, via, now)
                 {
                     self.over_budget(link, id);
                 }
@@ -110,14 +111,12 @@ impl Router {
             Control::Mar { id, have_seq } => self.on_mar(link, &id, have_seq),
             Control::MauDelta { id, seq, add, del } if self.topology.knows(&id) => {
                 let changes = &mut self.changes;
-                let update = self
-                    .addresses
-                    .on_delta((&id, seq), add, &del, link, changes);
+                let update = self.addresses.on_delta((&id, seq), add, &del, via, changes);
                 self.updated(link, id, update);
             }
             Control::MauFull { id, seq, exist } if self.topology.knows(&id) => {
                 let changes = &mut self.changes;
-                let update = self.addresses.on_full((&id, seq), exist, link, changes);
+                let update = self.addresses.on_full((&id, seq), exist, via, changes);
                 self.updated(link, id, update);
             }
             // From a router without an RA so far: its RA will name this update.
@@ -146,7 +145,8 @@ impl Router {
             self.outputs.push_back(Output::WrongInstance { link, id });
             return false;
         }
-        match self.topology.identify(id, instance, link, self.now) {
+        let via = self.neighbours.via(link);
+        match self.topology.identify(id, instance, via, self.now) {
             RouterInstance::Known => true,
             RouterInstance::New => {
                 self.addresses.remove(id, &mut self.changes);

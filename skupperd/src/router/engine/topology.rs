@@ -3,7 +3,7 @@
 mod paths;
 
 use super::{
-    budget::{Allowance, Usage},
+    budget::{Allowance, Usage, Via},
     neighbours::MAX_COST,
 };
 use crate::router::{
@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes of link states that one link may bring, and all together: a thousand routers with eight
+/// Bytes of link states that one peer may bring, and all together: a thousand routers with eight
 /// neighbours each take one MiB. skupper-router has bit masks for 128 routers.
-const LINK_BUDGET: usize = 2 * 1024 * 1024;
+const PEER_BUDGET: usize = 2 * 1024 * 1024;
 const BUDGET: usize = 4 * 1024 * 1024;
 /// What a router counts for beside its id: its state, its path and its route.
 const ROUTER_BYTES: usize = 256;
@@ -40,7 +40,7 @@ pub(super) struct Topology {
     usage: Usage,
     paths: BTreeMap<String, Path>,
     /// Links towards the neighbours that are on these paths.
-    next_hops: BTreeMap<String, ConnId>,
+    next_hops: BTreeMap<String, Via>,
     transit: TransitPaths,
     /// A link state has changed since the paths were computed.
     dirty: bool,
@@ -53,7 +53,7 @@ impl Default for Topology {
     fn default() -> Self {
         Self {
             routers: BTreeMap::new(),
-            usage: Usage::new(LINK_BUDGET, BUDGET),
+            usage: Usage::new(PEER_BUDGET, BUDGET),
             paths: BTreeMap::new(),
             next_hops: BTreeMap::new(),
             transit: TransitPaths::default(),
@@ -76,7 +76,7 @@ struct RemoteRouter {
     peers: BTreeMap<String, u32>,
     /// Bytes that it counts for, and the link that it was heard of on.
     bytes: usize,
-    via: ConnId,
+    via: Via,
     last_seen: Option<Instant>,
     requested: Option<Instant>,
     /// Requests since the last answer.
@@ -110,7 +110,7 @@ pub(super) struct Unreachable {
 
 impl Topology {
     /// There is room for the state of this router, or it is known already.
-    pub(super) fn has_room(&self, id: &str, via: ConnId) -> bool {
+    pub(super) fn has_room(&self, id: &str, via: Via) -> bool {
         self.routers.contains_key(id) || self.usage.has_room(via, ROUTER_BYTES + id.len())
     }
 
@@ -119,7 +119,7 @@ impl Topology {
         &mut self,
         id: &str,
         instance: i64,
-        via: ConnId,
+        via: Via,
         now: Instant,
     ) -> RouterInstance {
         if let Some(router) = self.routers.get_mut(id) {
@@ -152,7 +152,7 @@ impl Topology {
     }
 
     /// Adds a router. False: there is no room.
-    fn add(&mut self, id: &str, instance: i64, via: ConnId, now: Instant) -> bool {
+    fn add(&mut self, id: &str, instance: i64, via: Via, now: Instant) -> bool {
         let bytes = ROUTER_BYTES + id.len();
         if !self.usage.has_room(via, bytes) {
             return false;
@@ -212,7 +212,7 @@ impl Topology {
         id: &str,
         seq: i64,
         mut peers: BTreeMap<String, u32>,
-        via: ConnId,
+        via: Via,
         now: Instant,
     ) -> bool {
         let Some(router) = self.routers.get_mut(id) else {
@@ -298,7 +298,7 @@ impl Topology {
             if age < hold {
                 return true;
             }
-            let is_void = router.peers.is_empty() || !is_link(router.via);
+            let is_void = router.peers.is_empty() || !is_link(router.via.link);
             let removed = is_void && age >= hold * 3;
             if removed {
                 usage.subtract(router.via, router.bytes);

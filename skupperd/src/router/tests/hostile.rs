@@ -3,7 +3,7 @@
 
 use crate::amqp::cpu_time::{cpu_time, cpu_time_since};
 use crate::router::{
-    ConnId, Output, Router, RouterConfig, Treatment,
+    ConnId, Output, OwnerId, Router, RouterConfig, Treatment,
     control::{Address, Control},
 };
 use std::{
@@ -29,18 +29,24 @@ impl Victim {
     /// A router with two neighbours, `liar` on link 1 and `honest` on link 2.
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let mut router = Router::new(RouterConfig::new("us", 1), now);
-        for (link, id) in [(1, "liar"), (2, "honest")] {
-            router.add_link(link, 1, now);
-            router.bind_link(link, id);
-        }
+        let router = Router::new(RouterConfig::new("us", 1), now);
         let mut this = Self {
             router,
             now,
             outputs: Vec::new(),
         };
+        for (link, id) in [(1, "liar"), (2, "honest")] {
+            this.connect(link, id, link);
+        }
         this.hellos();
         this
+    }
+
+    /// A link to a neighbour that is this peer's.
+    fn connect(&mut self, link: ConnId, id: &str, owner: OwnerId) {
+        self.router.add_link(link, 1, self.now);
+        self.router.bind_link(link, id, owner);
+        self.say(link, &hello(id, 7));
     }
 
     fn hellos(&mut self) {
@@ -162,6 +168,46 @@ fn routers_that_only_a_liar_knows_cost_bounded_memory_and_work() {
         id: "fake19999".to_owned(),
     };
     assert!(victim.outputs.contains(&over));
+}
+
+/// Each of its links had a budget of its own, and two of them the sum of all.
+#[test]
+fn a_liar_with_many_links_has_one_budget_and_leaves_room_for_others() {
+    let mut victim = Victim::new();
+    let mut number = 0;
+    for link in 10..14 {
+        // It has one connection at a time, too: what it has said stays for a while.
+        if link % 2 == 0 {
+            victim.router.remove_link(link - 1, victim.now);
+        }
+        let id = format!("liar-{link}");
+        victim.connect(link, &id, 1);
+        for _ in 0..4_200 {
+            victim.say(link, &ra(&format!("fake{number:06}"), 7, 1, 1));
+            number += 1;
+        }
+        for n in 0..4 {
+            let id = format!("server{link}-{n}");
+            victim.say(link, &ra(&id, 7, 0, 1));
+            let keys = (0..3000).map(|key| format!("M{link}-{n}-{key}-{}", "x".repeat(480)));
+            victim.say(link, &full(&id, 1, keys));
+        }
+    }
+    let network = victim.router.network();
+    assert!(network.len() < 9_000, "{} routers", network.len());
+    let keys = network.iter().flat_map(|router| &router.addresses);
+    let bytes: usize = keys.map(String::len).sum();
+    assert!(bytes < 16 << 20, "{bytes} bytes");
+    // There is room for a network of a thousand routers.
+    for n in 0..1_000 {
+        victim.say(2, &ra(&format!("behind-honest-{n}"), 7, 1, 1));
+    }
+    victim.say(2, &ra("honest", 7, 0, 1));
+    let keys = (0..10_000).map(|key| format!("Mservice-{key}"));
+    victim.say(2, &full("honest", 1, keys));
+    assert!(victim.has("service-9999"));
+    let over = |output: &Output| matches!(output, Output::OverBudget { link: 2, .. });
+    assert!(!victim.outputs.iter().any(over));
 }
 
 #[test]

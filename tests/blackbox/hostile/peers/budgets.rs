@@ -168,6 +168,76 @@ fn messages_that_are_never_complete_end_their_connection() {
     scene.assert_linked();
 }
 
+/// Each connection had a budget of its own, and a peer as many connections as it liked, each with an id of
+/// its own.
+#[test]
+fn a_certificate_has_one_budget_for_all_its_connections() {
+    let scene = Scene::new();
+    let credentials = ["mallory", "other"].map(|name| named(&scene.a, scene.links, name));
+    let honest = Honest::start(scene.service);
+    let mut cut_off = 0;
+    with_memory_below(&scene.a, 400 * MIB, || {
+        let mut peers = Vec::new();
+        for n in 0..12 {
+            let id = format!("mallory-{n}");
+            let mut peer = HostilePeer::site(scene.links, &credentials[0], &id);
+            // Less than one connection may hold.
+            if begin_messages(&mut peer, 12).is_err() || !peer.is_open(Duration::from_millis(500)) {
+                cut_off += 1;
+            }
+            peers.push(peer);
+            // The others are idle meanwhile.
+            for peer in &mut peers {
+                peer.is_open(Duration::ZERO);
+            }
+        }
+        // Another peer has a budget of its own.
+        let mut other = HostilePeer::site(scene.links, &credentials[1], "mallory-other");
+        begin_messages(&mut other, 12).expect("within its budget");
+        assert!(other.is_open(Duration::from_millis(500)));
+    });
+    // Two thirds of what they have sent is the budget.
+    assert!((3..=8).contains(&cut_off), "{cut_off} of 12 ended");
+    let log = scene.a.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("over the memory budget of all connections of a peer"));
+    let line = line.expect("a line in the log");
+    assert!(line.contains("certificate mallory"), "{line}");
+    honest.assert_undisturbed();
+    scene.assert_linked();
+}
+
+/// Clients of this host are told apart by their user.
+#[test]
+fn clients_of_a_user_have_one_budget_for_all_their_connections() {
+    let scene = Scene::new();
+    let honest = Honest::start(scene.service);
+    let mut cut_off = 0;
+    with_memory_below(&scene.b, 400 * MIB, || {
+        let mut peers = Vec::new();
+        for _ in 0..10 {
+            let mut peer = HostilePeer::client(scene.local_b);
+            if begin_messages(&mut peer, 12).is_err() || !peer.is_open(Duration::from_millis(500)) {
+                cut_off += 1;
+            }
+            peers.push(peer);
+            // The others are idle meanwhile.
+            for peer in &mut peers {
+                peer.is_open(Duration::ZERO);
+            }
+        }
+    });
+    assert!((2..=6).contains(&cut_off), "{cut_off} of 10 ended");
+    wait_until("the log", SOON, || {
+        let log = scene.b.log();
+        log.contains("over the memory budget of all connections of a peer")
+            && log.contains("peer=\"user ")
+    });
+    honest.assert_undisturbed();
+    scene.assert_linked();
+}
+
 /// A receiver gave credit once and read nothing, and what came for it was kept: 350 MiB.
 #[test]
 fn messages_for_a_client_that_reads_nothing_are_not_kept() {

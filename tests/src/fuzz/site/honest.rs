@@ -72,7 +72,7 @@ impl Honest {
         let mut router = Router::new(config, clock::now());
         router.add_consumer(SERVICE, Treatment::Balanced);
         router.add_link(BEHIND, 1, clock::now());
-        router.bind_link(BEHIND, behind::ROUTER);
+        router.bind_link(BEHIND, behind::ROUTER, BEHIND);
         let this = Self {
             report: Rc::default(),
             router: Rc::new(RefCell::new(router)),
@@ -231,7 +231,7 @@ impl Task {
                 if !std::mem::replace(&mut self.is_linked, true) {
                     let mut router = self.router.borrow_mut();
                     router.add_link(LINK, 1, now);
-                    router.bind_link(LINK, self.site);
+                    router.bind_link(LINK, self.site, LINK);
                 }
             }
             Event::Transfer {

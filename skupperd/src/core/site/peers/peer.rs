@@ -10,7 +10,7 @@ use crate::{
     messages::CloseReason,
     model::Role,
     pki::CertificateIdentity,
-    router::is_id,
+    router::{OwnerId, is_id},
     sys::clock,
 };
 use jiff::Timestamp;
@@ -41,6 +41,8 @@ pub(in crate::core) struct Peer {
     pub(in crate::core) key_exchange: &'static str,
     /// Whom its id belongs to.
     pub(super) id_owner: IdOwner,
+    /// Whose budget it counts for, as the router knows it.
+    pub(in crate::core) budget_owner: OwnerId,
     pub(in crate::core) cost: u32,
     /// Name of the link, when we dialled.
     pub(in crate::core) link: Option<String>,
@@ -104,6 +106,7 @@ impl Peer {
             identity: None,
             key_exchange: "",
             id_owner: IdOwner::of(origin.link.as_deref(), None),
+            budget_owner: 0,
             cost: origin.cost,
             link: origin.link,
             access: origin.access,

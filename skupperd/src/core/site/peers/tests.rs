@@ -27,7 +27,7 @@ fn identity(serial: &str, authority: &str) -> Option<CertificateIdentity> {
 }
 
 fn added(key: ConnKey, id: &str) -> RouterInput {
-    RouterInput::AddLink(key, 3, id.to_owned())
+    RouterInput::AddLink(key, 3, id.to_owned(), 0)
 }
 
 /// Connections that are closed, in order.

@@ -3,8 +3,11 @@
 use super::{EDGE, MOBILE, Update};
 use crate::router::{
     control::Address,
-    engine::{budget::Usage, changes::Changes},
-    routes::{ConnId, Treatment},
+    engine::{
+        budget::{Usage, Via},
+        changes::Changes,
+    },
+    routes::Treatment,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,12 +36,12 @@ pub(in crate::router::engine) struct RemoteAddresses {
     pub(super) requested: Option<Instant>,
     /// Bytes that its addresses count for, and the link that they came over.
     pub(super) bytes: usize,
-    pub(super) via: ConnId,
+    pub(super) via: Via,
 }
 
 impl RemoteAddresses {
     /// The addresses count for this link from now on.
-    pub(super) fn move_to(&mut self, via: ConnId, usage: &mut Usage) {
+    pub(super) fn move_to(&mut self, via: Via, usage: &mut Usage) {
         usage.subtract(self.via, self.bytes);
         usage.add(via, self.bytes);
         self.via = via;

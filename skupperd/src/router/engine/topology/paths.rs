@@ -36,7 +36,7 @@ impl Topology {
         let hops: BTreeSet<&String> = self.paths.values().map(|path| &path.next_hop).collect();
         let hops = hops
             .into_iter()
-            .filter_map(|id| Some((id.clone(), neighbours.best_link(id)?)));
+            .filter_map(|id| Some((id.clone(), neighbours.via(neighbours.best_link(id)?))));
         self.next_hops = hops.collect();
         true
     }
@@ -76,12 +76,13 @@ impl Topology {
     }
 
     pub(in crate::router::engine) fn next_hop(&self, id: &str) -> Option<ConnId> {
-        self.next_hops.get(&self.paths.get(id)?.next_hop).copied()
+        let next_hop = &self.paths.get(id)?.next_hop;
+        self.next_hops.get(next_hop).map(|via| via.link)
     }
 
     /// Link towards each neighbour that is on a path.
     pub(in crate::router::engine) fn flood_links(&self) -> BTreeSet<ConnId> {
-        self.next_hops.values().copied().collect()
+        self.next_hops.values().map(|via| via.link).collect()
     }
 
     /// Links that a flooded message of another router is forwarded on. `passed`: routers it has been at.
@@ -93,14 +94,14 @@ impl Topology {
         let neighbours = self.transit.neighbours(origin).iter();
         neighbours
             .filter(|id| !passed.contains(&id.as_str()))
-            .filter_map(|id| self.next_hops.get(id).copied())
+            .filter_map(|id| self.next_hops.get(id).map(|via| via.link))
             .collect()
     }
 
     pub(in crate::router::engine) fn router_routes(&self) -> BTreeMap<String, RouterRoute> {
         let routes = self.paths.iter().filter_map(|(id, path)| {
             let route = RouterRoute {
-                next_hop: *self.next_hops.get(&path.next_hop)?,
+                next_hop: self.next_hops.get(&path.next_hop)?.link,
                 next_hop_id: path.next_hop.clone(),
                 cost: path.cost,
                 valid_origins: self.transit.origins(id),

@@ -17,7 +17,7 @@ impl Behind {
         let mut router = Router::new(RouterConfig::new(ROUTER, 9), now);
         router.add_consumer(SERVICE, Treatment::Balanced);
         router.add_link(BEHIND, 1, now);
-        router.bind_link(BEHIND, ID);
+        router.bind_link(BEHIND, ID, BEHIND);
         Self(router)
     }
 
