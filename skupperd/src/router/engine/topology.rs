@@ -195,6 +195,8 @@ impl Topology {
         } else {
             0
         };
+        // The known link state has overtaken the RA, or is not the router's own.
+        router.doubted |= router.behind > 0;
         let is_void = router.behind == 2;
         if is_void {
             router.seq = 0;
@@ -224,7 +226,9 @@ impl Topology {
             0 => router.requested.is_some(),
             latest => seq <= latest,
         };
-        if seq < router.seq || !is_wanted {
+        // The router itself has named this lower number, and has been asked for it.
+        let is_own = router.behind > 0 && router.requested.is_some() && seq == router.latest;
+        if (seq < router.seq && !is_own) || !is_wanted {
             return true;
         }
         peers.remove(id);
@@ -251,6 +255,7 @@ impl Topology {
         router.seq = seq;
         router.requested = None;
         router.doubted = false;
+        router.behind = 0;
         router.unanswered = 0;
         if router.peers != peers {
             router.peers = peers;

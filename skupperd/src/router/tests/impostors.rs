@@ -88,6 +88,86 @@ fn a_link_state_that_contradicts_the_known_one_is_asked_for_again() {
     assert!(victim.reaches("behind"));
 }
 
+/// A router behind the honest neighbour, and another one behind that, which has a service.
+fn with_routers_behind() -> Victim {
+    let mut victim = Victim::new();
+    victim.say(1, &ra("liar", 7, 1, 0));
+    victim.say(1, &lsu("liar", 1, ["us".to_owned()]));
+    victim.say(2, &ra("honest", 7, 1, 0));
+    victim.say(2, &lsu("honest", 1, ["us", "behind"].map(str::to_owned)));
+    for (id, peers) in [("behind", ["honest", "far"]), ("far", ["behind", "behind"])] {
+        victim.say(2, &ra(id, 7, 1, 1));
+        victim.say(2, &lsu(id, 1, peers.map(str::to_owned)));
+        victim.say(2, &full(id, 1, [format!("M{id}-service")]));
+    }
+    assert!(victim.has("behind-service") && victim.has("far-service"));
+    victim.sent();
+    victim
+}
+
+/// Its next RA did not count, and only the one after that.
+#[test]
+fn a_link_state_of_a_router_behind_a_neighbour_is_void_when_that_router_speaks() {
+    let mut victim = with_routers_behind();
+    victim.say(1, &ra("behind", 7, 1 << 40, 1));
+    victim.say(1, &lsu("behind", 1 << 40, ["honest".to_owned()]));
+    assert!(
+        !victim.reaches("far"),
+        "an interior router can lie until then"
+    );
+    victim.sent();
+    victim.say(2, &ra("behind", 7, 1, 1));
+    victim.wait(Duration::from_secs(1));
+    let asks = |control: &Control| matches!(control, Control::Lsr { .. });
+    assert!(victim.sent().iter().any(asks));
+    victim.say(2, &lsu("behind", 1, ["honest", "far"].map(str::to_owned)));
+    assert!(victim.reaches("far"));
+    // Its addresses were void meanwhile.
+    victim.wait(Duration::from_secs(1));
+    victim.say(2, &full("far", 1, ["Mfar-service".to_owned()]));
+    assert!(victim.has("far-service"));
+    victim.sent();
+    // The link state is not asked for again.
+    victim.say(2, &ra("behind", 7, 1, 1));
+    victim.wait(Duration::from_secs(1));
+    assert!(!victim.sent().iter().any(asks));
+}
+
+/// A link state that is newer than an RA that comes late stays.
+#[test]
+fn a_late_ra_does_not_bring_back_an_older_link_state() {
+    let mut victim = with_routers_behind();
+    let new = || lsu("behind", 2, ["honest".to_owned()]);
+    victim.say(2, &ra("behind", 7, 2, 1));
+    victim.say(2, &new());
+    assert!(!victim.reaches("far"));
+    victim.say(2, &ra("behind", 7, 1, 1));
+    victim.wait(Duration::from_secs(1));
+    victim.say(2, &new());
+    victim.say(2, &ra("behind", 7, 2, 1));
+    victim.say(2, &lsu("behind", 1, ["honest", "far"].map(str::to_owned)));
+    assert!(!victim.reaches("far"));
+}
+
+#[test]
+fn a_restart_of_a_router_behind_a_neighbour_is_void_when_that_router_speaks() {
+    let mut victim = with_routers_behind();
+    victim.say(1, &ra("behind", 9, 1, 1));
+    assert!(
+        !victim.has("behind-service"),
+        "an interior router can lie until then"
+    );
+    victim.sent();
+    victim.say(2, &ra("behind", 7, 1, 1));
+    victim.wait(Duration::from_secs(1));
+    let sent = victim.sent();
+    assert!(sent.iter().any(|c| matches!(c, Control::Lsr { .. })));
+    assert!(sent.iter().any(|c| matches!(c, Control::Mar { .. })));
+    victim.say(2, &lsu("behind", 1, ["honest", "far"].map(str::to_owned)));
+    victim.say(2, &full("behind", 1, ["Mbehind-service".to_owned()]));
+    assert!(victim.has("behind-service") && victim.has("far-service"));
+}
+
 #[test]
 fn nobody_speaks_to_others_in_the_name_of_this_router() {
     let mut victim = Victim::new();
