@@ -7,6 +7,7 @@
 //! Callers own the listening socket and spawn the tasks. Time, connections and the size of a request
 //! are bounded by [`ConnectionLimits`] and a semaphore. It knows no paths and no users.
 
+use crate::telemetry::Failures;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -17,7 +18,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
@@ -37,7 +42,10 @@ pub struct ConnectionLimits {
     pub keep_alive: bool,
 }
 
-/// The next connection. Failures are logged and retried after a pause. `server` names it in the log.
+/// Failures to accept, of all servers: they have one cause.
+static NOT_ACCEPTED: Failures = Failures::new();
+
+/// The next connection. Failures are logged now and then, and retried after a pause. `server` names it in the log.
 pub async fn accept<T, F>(server: &str, mut accept: impl FnMut() -> F) -> T
 where
     F: Future<Output = io::Result<T>>,
@@ -46,7 +54,9 @@ where
         match accept().await {
             Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::warn!(%error, server, "cannot accept connection");
+                if let Some(suppressed) = NOT_ACCEPTED.count_and_report(Instant::now()) {
+                    tracing::warn!(%error, server, suppressed, "cannot accept connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

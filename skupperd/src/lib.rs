@@ -5,8 +5,8 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0 | [`model`]: resources and statuses; [`amqp`]: the protocol engine, sans-I/O |
-//! | 1 | [`manifest`]: YAML to `model`, settings (`manifest::settings`); [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs; [`http_server`]: what the HTTP servers share |
-//! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`netlink`]: sockets and routes of the kernel |
+//! | 1 | [`manifest`]: YAML to `model`, settings (`manifest::settings`); [`router`]: routing, sans-I/O; [`sys`]: system calls; [`telemetry`]: logs |
+//! | 2 | [`store`]: directories and files; [`pki`]: certificates; [`netlink`]: sockets and routes of the kernel; [`http_server`]: what the HTTP servers share |
 //! | 3 | [`steer`]: accept sockets, acceleration, BPF |
 //! | 4 | [`link`]: TLS and AMQP on a socket; [`flows`]: records of connections; [`access`]: grants and tokens; [`workload`]: servers that selectors match, clients of this host |
 //! | 5 | [`service`]: policies of listeners and connectors, the snapshot of a site that workers have; [`http_observer`]: HTTP requests of a connection, sans-I/O |

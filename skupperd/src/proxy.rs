@@ -34,6 +34,7 @@ use crate::{
     service::policy::ListenerPolicies,
     steer::accel::Acceleration,
     sys::MemoryPressure,
+    telemetry::Failures,
     worker::{Acceptor, IncomingStream, Worker},
 };
 use std::{
@@ -41,8 +42,11 @@ use std::{
     collections::HashMap,
     rc::{Rc, Weak},
     sync::Arc,
+    time::Instant,
 };
 use tcp::TcpEnd;
+
+static NO_RANDOM_BYTES: Failures = Failures::new();
 
 /// The proxy of one worker.
 pub struct Proxy {
@@ -116,7 +120,10 @@ impl Proxy {
         loop {
             let mut bytes = [0; 8];
             if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-                tracing::error!("cannot serve client: no random bytes for its reply address");
+                if let Some(suppressed) = NO_RANDOM_BYTES.count_and_report(Instant::now()) {
+                    let error = "no random bytes for its reply address";
+                    tracing::error!(error, suppressed, "cannot serve client");
+                }
                 return None;
             }
             let number = u64::from_ne_bytes(bytes) >> 4;

@@ -6,11 +6,13 @@
 //!
 //! Any thread logs. A message is a constant with fields; [`chain`] makes one text of an error and its
 //! causes. What a peer can repeat is counted and logged at most once in ten seconds
-//! ([`Failures`](crate::service::failures::Failures)), with the field `suppressed`.
+//! ([`Failures`]), with the field `suppressed`.
 
+mod failures;
 mod journal;
 
 use crate::model::{LogLevel, LogModule, LogRule};
+pub use failures::Failures;
 use journal::JournalLayer;
 use std::{collections::BTreeMap, error::Error, io::IsTerminal};
 pub use tracing::level_filters::LevelFilter;

@@ -35,12 +35,10 @@ use crate::{
         wire::Wire,
     },
     messages::{AcceptedClient, Command, CoreEvent, CoreSender, NewConnection, RelayId, Senders},
-    service::{
-        failures::Failures,
-        view::{ConnectorTarget, SiteView},
-    },
+    service::view::{ConnectorTarget, SiteView},
     steer::OwnerTable,
     sys,
+    telemetry::Failures,
     worker::stream_source::StreamSource,
 };
 use std::{

@@ -8,9 +8,8 @@ use crate::{
     amqp::connection::Config,
     link::handshake::{self, Security},
     messages::{AcceptPort, CoreEvent, CoreSender},
-    service::failures::Failures,
     sys::prepare,
-    telemetry,
+    telemetry::{self, Failures},
 };
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;

@@ -24,6 +24,7 @@ use crate::{
         view::SiteView,
     },
     sys,
+    telemetry::Failures,
     worker::{Worker, temp_address},
 };
 use bytes::Bytes;
@@ -35,6 +36,8 @@ use std::{
     sync::Arc,
     time::Instant,
 };
+
+static NOT_REGISTERED: Failures = Failures::new();
 
 impl Proxy {
     pub(super) fn accept(
@@ -103,7 +106,11 @@ impl Proxy {
                 let stream = Stream::plain(&self.acceleration, socket);
                 client.start(Rc::new(stream), choice);
             }
-            Err(error) => tracing::warn!(%error, "cannot register client socket"),
+            Err(error) => {
+                if let Some(suppressed) = NOT_REGISTERED.count_and_report(Instant::now()) {
+                    tracing::warn!(%error, suppressed, "cannot register client socket");
+                }
+            }
         }
         None
     }

@@ -13,11 +13,9 @@ use super::{
 use crate::{
     model::{Host, Key, Name, Secret, SiteSettings},
     pki::{self, Rotation},
-    service::{
-        failures::Failures,
-        tls::{ConnectorTls, ListenerTls},
-    },
+    service::tls::{ConnectorTls, ListenerTls},
     store::NamespaceDir,
+    telemetry::Failures,
 };
 use arc_swap::ArcSwap;
 use jiff::Timestamp;

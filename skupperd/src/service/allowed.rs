@@ -1,6 +1,6 @@
 //! Users and sites that may use a listener or a connector.
 
-use crate::service::failures::Failures;
+use crate::telemetry::Failures;
 use std::borrow::Borrow;
 
 /// Users whose programs a listener admits, by ID. Clients of other hosts have no user.

@@ -1,47 +1,10 @@
-//! Counts failures, and limits how often they are logged.
+//! The last failure of a server, until it succeeds.
 
 use parking_lot::Mutex;
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
-
-/// Minimum time between two reports.
-const QUIET: Duration = Duration::from_secs(10);
-
-/// Counts failures of one kind, and decides when one is reported.
-#[derive(Debug, Default)]
-pub struct Failures {
-    count: AtomicU64,
-    /// Time and count of the last report.
-    reported: Mutex<Option<(Instant, u64)>>,
-}
-
-impl Failures {
-    pub const fn new() -> Self {
-        Self {
-            count: AtomicU64::new(0),
-            reported: Mutex::new(None),
-        }
-    }
-
-    pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Counts a failure. Some: it is to be reported, with the number of unreported ones before it.
-    pub fn count_and_report(&self, now: Instant) -> Option<u64> {
-        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut reported = self.reported.lock();
-        let before = match *reported {
-            Some((at, _)) if now.saturating_duration_since(at) < QUIET => return None,
-            Some((_, before)) => before,
-            None => 0,
-        };
-        *reported = Some((now, count));
-        Some(count - before - 1)
-    }
-}
 
 /// Time for which a server is avoided after a failed connection.
 const AVOIDED: Duration = Duration::from_secs(15);
@@ -106,17 +69,6 @@ impl LastFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn failures_are_counted_and_rate_limited() {
-        let failures = Failures::default();
-        let start = Instant::now();
-        assert_eq!(failures.count_and_report(start), Some(0));
-        assert_eq!(failures.count_and_report(start + QUIET / 2), None);
-        assert_eq!(failures.count_and_report(start + QUIET / 2), None);
-        assert_eq!(failures.count_and_report(start + QUIET), Some(2));
-        assert_eq!(failures.count(), 4);
-    }
 
     #[test]
     fn the_last_failure_is_cleared_by_a_success() {

@@ -1,7 +1,7 @@
 //! TLS of services: of a listener with its clients, of a connector with its servers.
 
-use super::failures::Failures;
 use crate::pki::{ServiceTlsClient, ServiceTlsServer};
+use crate::telemetry::Failures;
 use arc_swap::ArcSwap;
 
 /// TLS of a listener.

@@ -5,11 +5,8 @@ use crate::{
     link::conn::ConnKey,
     model::{ConnectorSettings, ObserverMode},
     router::{LocalCandidate, Routes},
-    service::{
-        allowed::AllowedSites,
-        failures::{Failures, LastFailure},
-        tls::ConnectorTls,
-    },
+    service::{allowed::AllowedSites, failures::LastFailure, tls::ConnectorTls},
+    telemetry::Failures,
 };
 use std::{
     collections::{HashMap, HashSet},

@@ -22,7 +22,7 @@ pub use programs::{Hops, Programs, Rules};
 use system::{LoadedPrograms, start};
 
 use super::bind_range::{BindRange, Network, Ports};
-use crate::telemetry;
+use crate::telemetry::{self, Failures};
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
@@ -31,7 +31,10 @@ use std::{
     io,
     net::TcpStream,
     sync::{Arc, OnceLock},
+    time::Instant,
 };
+
+static NOT_READ: Failures = Failures::new();
 
 /// Bytes that may wait unread at either end. They use memory beside TCP's own buffers.
 pub const AHEAD: u64 = 512 * 1024;
@@ -197,10 +200,10 @@ impl Acceleration {
     /// `None` if the programs are not loaded.
     pub fn totals(&self) -> Option<HopTotals> {
         let failed = |error: &AccelerationUnavailable| {
-            tracing::warn!(
-                error = telemetry::chain(error),
-                "cannot read counters of acceleration"
-            );
+            if let Some(suppressed) = NOT_READ.count_and_report(Instant::now()) {
+                let error = telemetry::chain(error);
+                tracing::warn!(error, suppressed, "cannot read counters of acceleration");
+            }
         };
         self.kernel()?.totals().inspect_err(failed).ok()
     }

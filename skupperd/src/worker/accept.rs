@@ -1,6 +1,6 @@
 //! Accepting clients of listeners.
 
-use crate::service::failures::Failures;
+use crate::telemetry::Failures;
 use nix::sys::socket::{SockFlag, accept4};
 use std::{
     io,

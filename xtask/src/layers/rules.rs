@@ -105,8 +105,8 @@ const SANS_IO: &[&str] = &[
 pub(super) const RULES: Rules = Rules {
     layers: &[
         &["model", "amqp"],
-        &["manifest", "router", "sys", "telemetry", "http_server"],
-        &["store", "pki", "netlink"],
+        &["manifest", "router", "sys", "telemetry"],
+        &["store", "pki", "netlink", "http_server"],
         &["steer"],
         &["link", "flows", "access", "workload"],
         &["service", "http_observer"],

@@ -104,14 +104,17 @@ impl Site {
         // Its certificate may have been revoked since the handshake, however long the peer took to
         // open the connection.
         if let Some(identity) = self.accesses.refused(&established) {
-            tracing::warn!(
-                namespace = self.spec.namespace,
-                access,
-                %peer,
-                subject = identity.subject,
-                serial = identity.serial,
-                "link refused: its certificate was revoked during the handshake"
-            );
+            if let Some(suppressed) = self.peers.note_refusal(clock::now()) {
+                tracing::warn!(
+                    namespace = self.spec.namespace,
+                    access,
+                    %peer,
+                    subject = identity.subject,
+                    serial = identity.serial,
+                    suppressed,
+                    "link refused: its certificate was revoked during the handshake"
+                );
+            }
             return;
         }
         let open = &established.open;
@@ -149,8 +152,10 @@ impl Site {
 
     fn accept_data(&mut self, correlator: Option<String>, established: Established) {
         let Some(correlator) = correlator else {
-            let peer = established.peer;
-            tracing::warn!(%peer, "closing a data connection that names no link");
+            if let Some(suppressed) = self.peers.note_refusal(clock::now()) {
+                let (namespace, peer) = (&self.spec.namespace, established.peer);
+                tracing::warn!(namespace, %peer, suppressed, "closing a data connection that names no link");
+            }
             return;
         };
         let identity = established.identity.as_ref();
@@ -177,14 +182,20 @@ impl Site {
         let mut peer = Peer::new(origin, &established, worker);
         peer.budget_owner = self.budgets.id(&owner);
         if !is_id(&peer.remote) {
-            // Escaped, as it is no name yet.
-            tracing::warn!(peer = %peer.addr, id = ?peer.remote, "link refused: invalid router id");
+            if let Some(suppressed) = self.peers.note_refusal(clock::now()) {
+                // Escaped, as it is no name yet.
+                let (namespace, id) = (&self.spec.namespace, &peer.remote);
+                tracing::warn!(namespace, peer = %peer.addr, ?id, suppressed, "link refused: invalid router id");
+            }
             let reason = "the peer's router id is invalid";
             self.refuse_connection(peer.link.as_deref(), established, reason);
             return false;
         }
         if peer.remote == self.spec.router_id {
-            tracing::warn!(peer = %peer.addr, "link refused: it connects this router to itself");
+            if let Some(suppressed) = self.peers.note_refusal(clock::now()) {
+                let namespace = &self.spec.namespace;
+                tracing::warn!(namespace, peer = %peer.addr, suppressed, "link refused: it connects this router to itself");
+            }
             let reason = "the link leads to this site itself";
             self.refuse_connection(peer.link.as_deref(), established, reason);
             return false;

@@ -9,7 +9,7 @@
 //! nothing in common. With one owner for both, each of them could keep the id for the link that it dials
 //! and refuse the other's for ever.
 
-use crate::{pki::CertificateIdentity, service::failures::Failures};
+use crate::{pki::CertificateIdentity, telemetry::Failures};
 use std::{
     collections::HashMap,
     time::{Duration, Instant},

@@ -2,8 +2,7 @@
 
 use super::Site;
 use crate::{
-    link::conn::ConnKey, messages::CloseReason, router::Output, service::failures::Failures,
-    sys::clock,
+    link::conn::ConnKey, messages::CloseReason, router::Output, sys::clock, telemetry::Failures,
 };
 
 /// Reports that peers can cause any number of. Each kind is logged now and then.

@@ -21,6 +21,8 @@ use crate::{
         names::{DOWNLINK, MESH, MESH_ID, SITE_ADVERT, TRACKING},
     },
     messages::{CloseReason, Command},
+    sys::clock,
+    telemetry::Failures,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -113,6 +115,8 @@ pub(in crate::core) struct Uplink {
     /// Links on their way.
     tags: HashMap<u64, UplinkPurpose>,
     next_tag: u64,
+    /// Messages of the interior router that are invalid.
+    invalid: Failures,
 }
 
 impl Uplink {
@@ -279,9 +283,12 @@ impl Uplink {
                 }
             }
             None => {
-                tracing::warn!(
-                    "dropping an invalid message of the interior router on the tracking link"
-                );
+                if let Some(suppressed) = self.invalid.count_and_report(clock::now()) {
+                    tracing::warn!(
+                        suppressed,
+                        "dropping an invalid message of the interior router on the tracking link"
+                    );
+                }
             }
         }
         true

@@ -215,7 +215,8 @@ impl Attempt {
         match slot.take()? {
             Ok(documents) => match store_redeemed(namespace, &documents) {
                 Ok(()) => {
-                    tracing::info!(token = %name, "access token redeemed");
+                    let namespace = namespace.name();
+                    tracing::info!(%namespace, token = %name, "access token redeemed");
                     return Some(TokenOutcome {
                         mark: self.mark.clone(),
                         redeemed: true,
@@ -230,7 +231,11 @@ impl Attempt {
             },
             Err(error) => {
                 let text = chain(&error);
-                tracing::warn!(token = %name, error = text, "access token not redeemed");
+                // Each attempt may fail alike: log it once.
+                if self.error.as_ref() != Some(&text) {
+                    let (namespace, error) = (namespace.name(), &text);
+                    tracing::warn!(%namespace, token = %name, error, "access token not redeemed");
+                }
                 if error.is_final() {
                     return Some(TokenOutcome {
                         mark: self.mark.clone(),

@@ -15,7 +15,7 @@ use crate::{
         table::{Owner, OwnerTable, Owners},
     },
     sys::{self, DescriptorStore},
-    telemetry,
+    telemetry::{self, Failures},
 };
 use skupper_ebpf::{FIRST, LEFT_ALONE, LISTENERS, OWN, UNBOUND};
 use std::{
@@ -24,6 +24,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
+    time::Instant,
 };
 
 /// Loads the program and creates an accept socket per family and worker, or adopts those of the
@@ -219,6 +220,7 @@ pub(in crate::steer) fn discard(handover: &SteeringHandover) {
 }
 
 fn meter(counts: Arc<Counts>) -> ReadTotals {
+    let failures = Failures::new();
     Arc::new(move || {
         let read = || {
             let ours = counts.of(LISTENERS)?;
@@ -230,10 +232,10 @@ fn meter(counts: Arc<Counts>) -> ReadTotals {
             })
         };
         let failed = |error: &BpfError| {
-            tracing::warn!(
-                error = telemetry::chain(error),
-                "cannot read counters of steering"
-            );
+            if let Some(suppressed) = failures.count_and_report(Instant::now()) {
+                let error = telemetry::chain(error);
+                tracing::warn!(error, suppressed, "cannot read counters of steering");
+            }
         };
         read().inspect_err(failed).ok()
     })

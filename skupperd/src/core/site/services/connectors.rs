@@ -6,11 +6,12 @@ use crate::{
     messages::CoreSender,
     router::Treatment,
     service::{
-        failures::{Failures, LastFailure},
+        failures::LastFailure,
         origin::ORIGIN_ADVERT,
         view::{ConnectorTarget, TargetHost},
     },
     steer::accel::Acceleration,
+    telemetry::Failures,
 };
 use std::{
     collections::{BTreeMap, HashMap},
