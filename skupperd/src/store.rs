@@ -32,7 +32,9 @@ pub use format::FORMAT_VERSION;
 pub use layout::{CredentialKind, Layout, NamespaceDir};
 pub use load::{Loader, NamespaceResources};
 pub use lock::{DaemonState, InstanceLock, lock};
-pub use status::{Documents, ResourceSnapshot, STOPPING, StatusDir, mark_unknown};
+pub use status::{
+    BatchResult, Documents, ResourceSnapshot, STOPPING, StatusBatch, StatusDir, mark_unknown,
+};
 pub use watch::Watcher;
 pub use writers::ForeignPath;
 

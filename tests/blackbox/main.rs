@@ -42,6 +42,7 @@ mod scopes;
 mod service_manager;
 mod shutdown;
 mod sites;
+mod stalled_disk;
 mod streams;
 mod tls;
 mod tls_streams;

@@ -6,6 +6,7 @@ pub mod browser;
 pub mod bus;
 pub mod clock;
 pub mod command;
+pub mod disk;
 pub mod echo;
 pub mod forward;
 pub mod fuzz;

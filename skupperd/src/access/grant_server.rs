@@ -6,13 +6,14 @@
 //! before its response came asks again for the same one.
 
 use super::{
-    Redemption, Refusal, SharedGrantStore,
+    Refusal, SharedGrantStore,
     attempts::{FailedAttempts, counted_address},
     undelivered::{RedemptionKey, Undelivered},
 };
 use crate::{
     http_server::{ConnectionLimits, HttpResult, accept, serve_connection, text, with_type},
     model::Name,
+    telemetry::Failures,
 };
 use arc_swap::ArcSwap;
 use http_body_util::{BodyExt, Limited};
@@ -33,11 +34,12 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Notify, Semaphore, oneshot},
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 /// Time for handshake, request and response together. Skupper's clients give up after as long.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,11 +76,29 @@ impl GrantServer {
 
 /// Answers redemption requests, and slows clients that guess codes.
 pub struct GrantHandler {
-    store: SharedGrantStore,
+    redeemer: Arc<Redeemer>,
     attempts: Mutex<FailedAttempts>,
+    refusals: Failures,
+}
+
+/// Redeems one token after another, on threads for blocking work.
+struct Redeemer {
+    store: SharedGrantStore,
     undelivered: Mutex<Undelivered>,
     /// Notified of each redemption.
     redeemed: Arc<Notify>,
+    /// One redemption at a time waits for the disk, so that many take no more than one thread.
+    turn: Semaphore,
+}
+
+/// What a client asks for.
+struct RedemptionRequest {
+    peer: SocketAddr,
+    key: RedemptionKey,
+    id: String,
+    code: Zeroizing<Vec<u8>>,
+    name: Option<Name>,
+    subject: Option<String>,
 }
 
 pub fn serve(
@@ -143,14 +163,33 @@ async fn serve_client(
     handler.handle(tls.accept(socket).await?, peer).await
 }
 
+/// A connection, which may end before its response is delivered.
+struct Delivery<'a> {
+    redeemer: &'a Redeemer,
+    /// What is redeemed over it.
+    key: Mutex<Option<RedemptionKey>>,
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.get_mut() {
+            self.redeemer.undelivered.lock().abandoned(key);
+        }
+    }
+}
+
 impl GrantHandler {
     /// `redeemed` is notified of each redemption.
     pub fn new(store: SharedGrantStore, redeemed: Arc<Notify>) -> Self {
         Self {
-            store,
+            redeemer: Arc::new(Redeemer {
+                store,
+                undelivered: Mutex::default(),
+                redeemed,
+                turn: Semaphore::new(1),
+            }),
             attempts: Mutex::default(),
-            undelivered: Mutex::default(),
-            redeemed,
+            refusals: Failures::new(),
         }
     }
 
@@ -160,15 +199,18 @@ impl GrantHandler {
         stream: S,
         peer: SocketAddr,
     ) -> io::Result<()> {
-        let answered = Mutex::new(None);
+        let delivery = Delivery {
+            redeemer: &self.redeemer,
+            key: Mutex::new(None),
+        };
         serve_connection(stream, LIMITS, |request| {
-            self.respond(peer, request, &answered)
+            self.respond(peer, request, &delivery.key)
         })
         .await
         .map_err(io::Error::other)?;
         // The whole response was sent.
-        if let Some(key) = answered.into_inner() {
-            self.undelivered.lock().delivered(&key);
+        if let Some(key) = delivery.key.lock().take() {
+            self.redeemer.undelivered.lock().delivered(&key);
         }
         Ok(())
     }
@@ -221,61 +263,111 @@ impl GrantHandler {
         let subject = header("subject").filter(|s| s.len() <= MAX_SUBJECT);
         let id = head.uri.path().trim_start_matches('/');
         let key = RedemptionKey::new(peer.ip(), id, &code, name.as_deref(), subject);
-        if let Some(documents) = self.undelivered.lock().find(&key, Instant::now()) {
+        if let Some(documents) = self.redeemer.response(&key) {
             tracing::info!(%peer, "resending response of redemption");
             *answered.lock() = Some(key);
             return Ok(documents);
         }
-        let (result, delay) = self.attempt(peer, id, &code, name, subject);
-        match &result {
-            Ok(redemption) => {
-                let mut undelivered = self.undelivered.lock();
-                undelivered.add(key.clone(), &redemption.documents, Instant::now());
-                drop(undelivered);
-                *answered.lock() = Some(key);
-                tracing::info!(
-                    %peer,
-                    grant = %redemption.grant,
-                    subject = redemption.subject,
-                    serial = redemption.serial,
-                    "issued credentials for access token"
-                );
-                self.redeemed.notify_one();
+        let code = Zeroizing::new(code.to_vec());
+        let result = match self.check(peer, id, &code) {
+            Ok(()) => {
+                // The connection may end while the disk is waited for.
+                *answered.lock() = Some(key.clone());
+                let request = RedemptionRequest {
+                    peer,
+                    key,
+                    id: id.to_owned(),
+                    code,
+                    name,
+                    subject: subject.map(ToOwned::to_owned),
+                };
+                redeem(self.redeemer.clone(), request).await
             }
-            Err(refusal) => {
-                tracing::warn!(%peer, reason = refusal.text(), "redemption refused");
+            Err((refusal, delay)) => {
                 // A sleep of zero would still wait for the timer's next tick.
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
                 }
+                Err(refusal)
+            }
+        };
+        if let Err(refusal) = &result {
+            *answered.lock() = None;
+            if let Some(suppressed) = self.refusals.count_and_report(Instant::now()) {
+                let reason = refusal.text();
+                tracing::warn!(%peer, reason, suppressed, "redemption refused");
             }
         }
-        result.map(|redemption| redemption.documents)
+        result
     }
 
-    /// Tries a code, and counts a wrong one before the next is tried: many requests at once get no more
-    /// guesses than one after another. Returns the delay of the response too.
-    fn attempt(
-        &self,
-        peer: SocketAddr,
-        id: &str,
-        code: &[u8],
-        name: Option<Name>,
-        subject: Option<&str>,
-    ) -> (Result<Redemption, Refusal>, Duration) {
+    /// Checks a code, and counts a wrong one before the next is checked: many requests at once get no more
+    /// guesses than one after another. Returns the delay of the response with a refusal.
+    fn check(&self, peer: SocketAddr, id: &str, code: &[u8]) -> Result<(), (Refusal, Duration)> {
         let mut attempts = self.attempts.lock();
         if attempts.is_blocked(peer.ip(), Instant::now()) {
-            return (Err(Refusal::TooMany), Duration::ZERO);
+            return Err((Refusal::TooMany, Duration::ZERO));
         }
+        let checked = self.redeemer.store.check(id, code, jiff::Timestamp::now());
+        checked.map_err(|refusal| {
+            let delay = match refusal {
+                Refusal::WrongCode | Refusal::Unknown => attempts.record(peer.ip(), Instant::now()),
+                _ => Duration::ZERO,
+            };
+            (refusal, delay)
+        })
+    }
+}
+
+/// Redeems a token. What has begun is completed when the client goes, and is there when it asks again.
+async fn redeem(redeemer: Arc<Redeemer>, request: RedemptionRequest) -> Result<String, Refusal> {
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(async move {
+        // The semaphore is never closed.
+        let _turn = redeemer.turn.acquire().await;
+        // While it waited its client may have gone.
+        if answer.is_closed() {
+            return;
+        }
+        let (here, key) = (redeemer.clone(), request.key.clone());
+        let result = tokio::task::spawn_blocking(move || here.redeem(request)).await;
+        let result = result.unwrap_or(Err(Refusal::Internal));
+        // As above.
+        if answer.send(result).is_err() {
+            redeemer.undelivered.lock().abandoned(&key);
+        }
+    });
+    answered.await.unwrap_or(Err(Refusal::Internal))
+}
+
+impl Redeemer {
+    /// The response of an earlier request that may not have been delivered.
+    fn response(&self, key: &RedemptionKey) -> Option<String> {
+        self.undelivered.lock().find(key, Instant::now())
+    }
+
+    fn redeem(&self, request: RedemptionRequest) -> Result<String, Refusal> {
+        let RedemptionRequest { peer, key, .. } = request;
+        // An earlier request of this client, which was waiting for the disk when this one came.
+        if let Some(documents) = self.response(&key) {
+            return Ok(documents);
+        }
+        let (id, subject) = (&request.id, request.subject.as_deref());
         let now = jiff::Timestamp::now();
-        let result = self.store.lock().redeem(id, code, name, subject, now);
-        let delay = match result {
-            Err(Refusal::WrongCode | Refusal::Unknown) => {
-                attempts.record(peer.ip(), Instant::now())
-            }
-            _ => Duration::ZERO,
-        };
-        (result, delay)
+        let redeemed = self
+            .store
+            .redeem(id, &request.code, request.name, subject, now)?;
+        let documents = redeemed.documents;
+        self.undelivered.lock().add(key, &documents, Instant::now());
+        tracing::info!(
+            %peer,
+            grant = %redeemed.grant,
+            subject = redeemed.subject,
+            serial = redeemed.serial,
+            "issued credentials for access token"
+        );
+        self.redeemed.notify_one();
+        Ok(documents)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The access grants of a namespace: their codes, deadlines and counts of redemptions, in a file.
 //!
 //! A [`GrantStore`] owns that file, the resources of the grants, and what redeemers are offered. The
-//! reconcile loop sets both ([`GrantStore::set`], [`GrantStore::set_offer`]) and reads what statuses show
-//! ([`GrantStore::info`]); the grant server redeems ([`GrantStore::redeem`]). Both are on the main thread,
-//! and share the store behind a lock.
+//! reconcile loop sets both ([`GrantStore::set_grants`], [`GrantStore::set_offer`]), has them saved
+//! ([`GrantStore::save`]) and reads what statuses show ([`GrantStore::info`]); the grant server redeems
+//! ([`GrantStore::redeem`]). Saving and redeeming wait for the disk, so they run on threads for blocking
+//! work; everything else never does.
 //!
 //! A grant is created with its resource, is open until its deadline or until all its redemptions are
 //! used, and is removed with its resource. Its id, code and deadline stay the same across restarts.
@@ -149,6 +150,13 @@ pub struct GrantInfo {
 
 pub struct GrantStore {
     path: PathBuf,
+    /// Locked for short: never while the disk is waited for.
+    state: Mutex<GrantState>,
+    /// Held by who changes the file, from reading the state until the change counts.
+    turn: Mutex<()>,
+}
+
+struct GrantState {
     /// As it is on disk: a change counts once it is written.
     file: GrantsFile,
     specs: BTreeMap<Name, AccessGrant>,
@@ -156,11 +164,51 @@ pub struct GrantStore {
 }
 
 /// The store that the reconcile loop changes and the server redeems from.
-pub type SharedGrantStore = Arc<Mutex<GrantStore>>;
+pub type SharedGrantStore = Arc<GrantStore>;
+
+impl GrantState {
+    /// The grant with this ID, if it can be redeemed with this code now.
+    fn find(
+        &self,
+        id: &str,
+        code: &[u8],
+        now: Timestamp,
+    ) -> Result<(&Name, &AccessGrant), Refusal> {
+        let mut grants = self.file.grants.iter();
+        let found = grants.find(|(_, stored)| stored.id == id);
+        let (name, stored) = found.ok_or(Refusal::Unknown)?;
+        let spec = self.specs.get(name).ok_or(Refusal::Unknown)?;
+        if now >= stored.expires {
+            return Err(Refusal::Unknown);
+        }
+        if stored.redemptions >= spec.redemptions_allowed {
+            return Err(Refusal::UsedUp);
+        }
+        if !Code::new(stored.code.as_str()).matches(code) {
+            return Err(Refusal::WrongCode);
+        }
+        if self.offer.endpoints.is_empty() {
+            return Err(Refusal::NoEndpoints);
+        }
+        Ok((name, spec))
+    }
+
+    /// Whether the file has these grants and no others.
+    fn is_saved(&self) -> bool {
+        let has_code = |(name, spec): (&Name, &AccessGrant)| {
+            let stored = self.file.grants.get(name);
+            stored.is_some_and(|stored| {
+                let code = spec.code.as_ref();
+                code.is_none_or(|code| code.matches(stored.code.as_bytes()))
+            })
+        };
+        self.file.grants.len() == self.specs.len() && self.specs.iter().all(has_code)
+    }
+}
 
 impl GrantStore {
     pub fn shared(self) -> SharedGrantStore {
-        Arc::new(Mutex::new(self))
+        Arc::new(self)
     }
 
     /// Reads the grants from a file. Without the file there are none.
@@ -179,8 +227,7 @@ impl GrantStore {
             let found = file.version;
             return Err(GrantStoreError::Version { path, found });
         }
-        Ok(Self {
-            path,
+        let state = GrantState {
             file,
             specs: BTreeMap::new(),
             offer: LinkOffer {
@@ -189,11 +236,16 @@ impl GrantStore {
                 hosts: BTreeSet::new(),
                 issuers: BTreeMap::new(),
             },
+        };
+        Ok(Self {
+            path,
+            state: Mutex::new(state),
+            turn: Mutex::default(),
         })
     }
 
-    /// Writes the file, and then takes it for what the store has.
-    fn commit(&mut self, mut file: GrantsFile) -> Result<(), GrantStoreError> {
+    /// Writes the file, and then takes it for what the store has. The caller holds the turn.
+    fn commit(&self, mut file: GrantsFile) -> Result<(), GrantStoreError> {
         file.version = VERSION;
         let fail = |source| GrantStoreError::File {
             op: "write",
@@ -202,32 +254,47 @@ impl GrantStore {
         };
         let text = serde_json::to_string_pretty(&file).map_err(|e| fail(e.into()))?;
         write_file(&self.path, text.as_bytes(), PRIVATE).map_err(fail)?;
-        self.file = file;
+        self.state.lock().file = file;
         Ok(())
     }
 
     /// Sets what clients get from now on.
-    pub fn set_offer(&mut self, offer: LinkOffer) {
-        self.offer = offer;
+    pub fn set_offer(&self, offer: LinkOffer) {
+        self.state.lock().offer = offer;
     }
 
-    /// Replaces all grants. New ones get an id, a code and a deadline.
-    pub fn set(
-        &mut self,
-        wanted: BTreeMap<Name, AccessGrant>,
+    /// Replaces all grants. Those that are gone can be redeemed no more; new ones can once they are
+    /// saved.
+    pub fn set_grants(&self, wanted: BTreeMap<Name, AccessGrant>) {
+        self.state.lock().specs = wanted;
+    }
+
+    /// Whether the grants are on disk.
+    pub fn is_saved(&self) -> bool {
+        self.state.lock().is_saved()
+    }
+
+    /// Writes the grants to disk, if they differ. New ones get an id, a code and a deadline.
+    pub fn save(
+        &self,
         now: Timestamp,
         mut new_id: impl FnMut() -> String,
     ) -> Result<(), GrantStoreError> {
-        let mut file = self.file.clone();
+        let _turn = self.turn.lock();
+        let (mut file, wanted) = {
+            let state = self.state.lock();
+            if state.is_saved() {
+                return Ok(());
+            }
+            (state.file.clone(), state.specs.clone())
+        };
         file.grants.retain(|name, _| wanted.contains_key(name));
-        let mut changed = file.grants.len() != self.file.grants.len();
         let mut opened = Vec::new();
         for (name, grant) in &wanted {
             let stored = file.grants.get_mut(name);
             match (stored, &grant.code) {
                 (Some(stored), Some(code)) if !code.matches(stored.code.as_bytes()) => {
                     code.reveal().clone_into(&mut stored.code);
-                    changed = true;
                 }
                 (Some(_), _) => {}
                 (None, code) => {
@@ -244,14 +311,10 @@ impl GrantStore {
                     };
                     opened.push((name.clone(), grant.redemptions_allowed, expires));
                     file.grants.insert(name.clone(), stored);
-                    changed = true;
                 }
             }
         }
-        self.specs = wanted;
-        if changed {
-            self.commit(file)?;
-        }
+        self.commit(file)?;
         for (grant, redemptions_allowed, expires) in opened {
             tracing::info!(%grant, redemptions_allowed, %expires, "access grant opened");
         }
@@ -259,7 +322,8 @@ impl GrantStore {
     }
 
     pub fn info(&self, name: &Name) -> Option<GrantInfo> {
-        let stored = self.file.grants.get(name)?;
+        let state = self.state.lock();
+        let stored = state.file.grants.get(name)?;
         Some(GrantInfo {
             id: stored.id.clone(),
             code: Code::new(stored.code.as_str()),
@@ -268,37 +332,31 @@ impl GrantStore {
         })
     }
 
+    /// Whether this grant can be redeemed with this code now.
+    pub fn check(&self, id: &str, code: &[u8], now: Timestamp) -> Result<(), Refusal> {
+        self.state.lock().find(id, code, now).map(drop)
+    }
+
     /// Redeems the grant with this id. `name`: name for the Link, by default that of the grant;
     /// `subject`: subject for the certificate, by default `name`.
     pub fn redeem(
-        &mut self,
+        &self,
         id: &str,
         code: &[u8],
         name: Option<Name>,
         subject: Option<&str>,
         now: Timestamp,
     ) -> Result<Redemption, Refusal> {
-        let found = self.file.grants.iter().find(|(_, stored)| stored.id == id);
-        let (grant, stored) = found.ok_or(Refusal::Unknown)?;
-        let spec = self.specs.get(grant).ok_or(Refusal::Unknown)?;
-        let grant = grant.clone();
-        if now >= stored.expires {
-            return Err(Refusal::Unknown);
-        }
-        if stored.redemptions >= spec.redemptions_allowed {
-            return Err(Refusal::UsedUp);
-        }
-        if !Code::new(stored.code.as_str()).matches(code) {
-            return Err(Refusal::WrongCode);
-        }
-        if self.offer.endpoints.is_empty() {
-            return Err(Refusal::NoEndpoints);
-        }
-        let issuer = self.offer.issuers.get(&spec.issuer);
-        let issuer = issuer.ok_or(Refusal::NoIssuer)?;
+        let _turn = self.turn.lock();
+        let (grant, issuer, offer) = {
+            let state = self.state.lock();
+            let (grant, spec) = state.find(id, code, now)?;
+            (grant.clone(), spec.issuer.clone(), state.offer.clone())
+        };
+        let issuer = offer.issuers.get(&issuer).ok_or(Refusal::NoIssuer)?;
         let name = name.unwrap_or_else(|| grant.clone());
         let subject = subject.filter(|s| !s.is_empty()).unwrap_or(&name);
-        if check_name(subject).is_err() || self.offer.hosts.contains(subject) {
+        if check_name(subject).is_err() || offer.hosts.contains(subject) {
             return Err(Refusal::Subject);
         }
         // Whatever can fail is done before counting.
@@ -306,12 +364,12 @@ impl GrantStore {
             tracing::error!(grant = %grant, error = crate::telemetry::chain(&error), "cannot issue link certificate");
             Refusal::NoIssuer
         })?;
-        if let Some(authority) = &self.offer.authority {
+        if let Some(authority) = &offer.authority {
             secret.ca.clone_from(authority);
         }
         let identity = pki::identify_pem(&secret.certificate);
         let link = Link {
-            endpoints: self.offer.endpoints.clone(),
+            endpoints: offer.endpoints,
             tls_credentials: name.clone(),
             cost: 1,
             settings: Settings::default(),
@@ -320,7 +378,7 @@ impl GrantStore {
             tracing::error!(grant = %grant, %error, "cannot encode link documents");
             Refusal::Internal
         })?;
-        let mut file = self.file.clone();
+        let mut file = self.state.lock().file.clone();
         if let Some(stored) = file.grants.get_mut(&grant) {
             stored.redemptions = stored.redemptions.saturating_add(1);
         }

@@ -47,22 +47,42 @@ impl RedemptionKey {
     }
 }
 
+struct Response {
+    documents: Zeroizing<String>,
+    since: Instant,
+    /// A connection sends it. Until that ends, no other client gets it: many may have one token.
+    in_delivery: bool,
+}
+
 /// Responses of the last minute that were not delivered.
 #[derive(Default)]
-pub(super) struct Undelivered(HashMap<RedemptionKey, (Zeroizing<String>, Instant)>);
+pub(super) struct Undelivered(HashMap<RedemptionKey, Response>);
 
 impl Undelivered {
     pub(super) fn add(&mut self, key: RedemptionKey, documents: &str, now: Instant) {
         let is_recent = |since: Instant| now.saturating_duration_since(since) < KEPT;
-        self.0.retain(|_, (_, since)| is_recent(*since));
-        let documents = Zeroizing::new(documents.to_owned());
-        self.0.insert(key, (documents, now));
+        self.0.retain(|_, response| is_recent(response.since));
+        let response = Response {
+            documents: Zeroizing::new(documents.to_owned()),
+            since: now,
+            in_delivery: true,
+        };
+        self.0.insert(key, response);
     }
 
-    pub(super) fn find(&self, key: &RedemptionKey, now: Instant) -> Option<String> {
-        let (documents, since) = self.0.get(key)?;
-        let is_recent = now.saturating_duration_since(*since) < KEPT;
-        is_recent.then(|| documents.to_string())
+    /// The response for this client, if it was abandoned. It is in delivery again.
+    pub(super) fn find(&mut self, key: &RedemptionKey, now: Instant) -> Option<String> {
+        let response = self.0.get_mut(key)?;
+        let is_recent = now.saturating_duration_since(response.since) < KEPT;
+        let is_free = is_recent && !std::mem::replace(&mut response.in_delivery, true);
+        is_free.then(|| response.documents.to_string())
+    }
+
+    /// The connection of the response has ended before it was delivered.
+    pub(super) fn abandoned(&mut self, key: &RedemptionKey) {
+        if let Some(response) = self.0.get_mut(key) {
+            response.in_delivery = false;
+        }
     }
 
     pub(super) fn delivered(&mut self, key: &RedemptionKey) {
@@ -81,6 +101,9 @@ mod tests {
         let there: IpAddr = "192.0.2.2".parse().unwrap();
         let key = |address, code: &[u8]| RedemptionKey::new(address, "1", code, Some("t"), None);
         all.add(key(here, b"code"), "documents", now);
+        // Its connection is open.
+        assert_eq!(all.find(&key(here, b"code"), now), None);
+        all.abandoned(&key(here, b"code"));
         assert_eq!(
             all.find(&key(here, b"code"), now).as_deref(),
             Some("documents")
@@ -93,6 +116,7 @@ mod tests {
         ] {
             assert_eq!(all.find(&other, now), None);
         }
+        all.abandoned(&key(here, b"code"));
         assert_eq!(all.find(&key(here, b"code"), now + KEPT), None);
         all.delivered(&key(here, b"code"));
         assert_eq!(all.find(&key(here, b"code"), now), None);

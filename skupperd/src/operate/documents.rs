@@ -132,8 +132,9 @@ mod tests {
             let key = Key::new(Kind::Listener, Name::new(name).unwrap());
             let draft = StatusDraft::of_listener(true)
                 .with(ConditionType::Configured, ConditionState::True);
-            dir.write(&key, document, draft, Timestamp::now()).unwrap();
+            dir.set(&key, document, draft, Timestamp::now());
         }
+        assert!(dir.take_batch().unwrap().write().error.is_none());
         // Changes since the daemon ended.
         fs::remove_file(input.join("gone.yaml")).unwrap();
         write("added", "3");

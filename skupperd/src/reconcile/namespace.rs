@@ -30,19 +30,23 @@ use crate::{
     manifest::{LocatedResource, ManifestError},
     model::{Key, Kind, Name, Secret, ServicePrefix, Site, Spec},
     netlink::local_routes::LocalRoutes,
-    store::{ForeignPath, Loader, NamespaceDir, StatusDir, StoreError},
-    telemetry::{self, LogLevels},
+    store::{BatchResult, ForeignPath, Loader, NamespaceDir, StatusDir, StoreError},
+    telemetry::{self, Failures, LogLevels},
 };
 use jiff::Timestamp;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::sync::Notify;
 
 pub(super) struct NamespaceState {
     pub(super) namespace: NamespaceDir,
     loader: Loader,
     pub(super) statuses: StatusDir,
-    /// Why the last report is not on disk, as it was logged.
-    pub(super) report_failure: Option<String>,
+    /// Whether the last statuses are not on disk.
+    pub(super) statuses_failed: bool,
+    /// Failures to write them.
+    status_failures: Failures,
+    /// Failures to read the resources.
+    load_failures: Failures,
     pub(super) resources: Vec<LocatedResource>,
     pub(super) errors: Vec<ManifestError>,
     /// Documents that are invalid now, whose last valid version stays.
@@ -69,7 +73,9 @@ impl NamespaceState {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             statuses: StatusDir::open(&namespace)?,
-            report_failure: None,
+            statuses_failed: false,
+            status_failures: Failures::new(),
+            load_failures: Failures::new(),
             runtime: SiteRuntime::new(core, namespace.clone(), workers, routes),
             issued: NamespaceCredentials::new(&namespace, redeemed, grant_sockets),
             loader: Loader::new(namespace.clone()),
@@ -136,6 +142,13 @@ impl NamespaceState {
         self.stale = loaded.stale;
         self.foreign = loaded.foreign;
         Ok(())
+    }
+
+    pub(super) fn log_unread(&self, error: &StoreError) {
+        if let Some(suppressed) = self.load_failures.count_and_report(Instant::now()) {
+            let (namespace, error) = (self.namespace.name(), telemetry::chain(error));
+            tracing::error!(%namespace, error, suppressed, "cannot read resources");
+        }
     }
 
     /// Adds this namespace's offers, bindings and service addresses.
@@ -287,6 +300,22 @@ impl NamespaceState {
     fn log_stopping(&self, error: &ReconcileError) {
         let (namespace, error) = (self.namespace.name(), error.text());
         tracing::debug!(%namespace, error, "cannot reach the core");
+    }
+
+    /// Statuses are on disk, or not.
+    pub(super) fn statuses_written(&mut self, result: &BatchResult) {
+        self.statuses.finish_batch(result);
+        let failed = result.error.is_some();
+        if let Some(error) = &result.error
+            && let Some(suppressed) = self.status_failures.count_and_report(Instant::now())
+        {
+            let (namespace, error) = (self.namespace.name(), telemetry::chain(error));
+            tracing::error!(%namespace, error, suppressed, "cannot write statuses; trying again");
+        } else if self.statuses_failed && !failed {
+            let namespace = self.namespace.name();
+            tracing::info!(%namespace, "statuses are written again");
+        }
+        self.statuses_failed = failed;
     }
 
     /// Stops the site of a namespace that is gone.

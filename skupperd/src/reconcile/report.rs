@@ -1,4 +1,4 @@
-//! Writes the status of every resource, in its runtime file.
+//! Sets the status of every resource.
 
 use super::{
     attachments::BindingStatuses,
@@ -8,19 +8,18 @@ use super::{
 };
 use crate::{
     model::{Kind, StatusDraft},
-    store::{StatusDir, StoreError},
+    store::StatusDir,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
 
 impl NamespaceState {
-    /// Sets the statuses of all resources, writes those that have changed, and removes those of resources
-    /// that are gone. Returns the first error; a file that cannot be written holds up no other.
-    pub(super) async fn report(&mut self, bindings: &BindingStatuses) -> Result<(), StoreError> {
+    /// Sets the statuses of all resources, and forgets those of resources that are gone. Files are written
+    /// by the loop.
+    pub(super) async fn report(&mut self, bindings: &BindingStatuses) {
         let observed = self.runtime.describe_site().await;
         let now = jiff::Timestamp::now();
         let mut keep = BTreeSet::new();
-        let mut result = Ok(());
         let ctx = StatusContext {
             namespace: self.namespace.name(),
             resources: &self.resources,
@@ -38,8 +37,7 @@ impl NamespaceState {
             if key.kind == Kind::Site && !self.runtime.site_id.is_empty() {
                 document["metadata"]["uid"] = json!(self.runtime.site_id);
             }
-            let written = self.statuses.write(&key, document, draft, now);
-            result = result.and(written.map(drop));
+            self.statuses.set(&key, document, draft, now);
             keep.insert(key);
         }
         for error in &self.errors {
@@ -47,8 +45,7 @@ impl NamespaceState {
             if let Some(key) = error.key().filter(|key| keep.insert(key.clone())) {
                 let draft = StatusDraft::error(key.kind, error.to_string());
                 let document = StatusDir::minimal_document(&key, self.namespace.name());
-                let written = self.statuses.write(&key, document, draft, now);
-                result = result.and(written.map(drop));
+                self.statuses.set(&key, document, draft, now);
             }
         }
         // Open accesses without a document.
@@ -56,10 +53,9 @@ impl NamespaceState {
             if keep.insert(key.clone()) {
                 let mut document = StatusDir::minimal_document(&key, self.namespace.name());
                 document["spec"] = spec;
-                let written = self.statuses.write(&key, document, draft, now);
-                result = result.and(written.map(drop));
+                self.statuses.set(&key, document, draft, now);
             }
         }
-        result.and(self.statuses.retain(&keep))
+        self.statuses.retain(&keep);
     }
 }

@@ -8,8 +8,10 @@
 //! certificate is due, a failed step is due again (1 s), and at least every [`RESYNC`]. It reports
 //! statuses after each sync, and at most 50 ms after the network or a server has changed.
 //!
-//! It blocks its thread only for files. It waits for the answers of the core, and looks for servers on a
-//! thread for blocking work. It decides nothing about a resource: that is `namespace` and `kind`.
+//! Files are read and written, and servers looked for, on threads for blocking work: a disk that stalls
+//! never stops the main thread. A sync waits for the answers of the core and for what it needs on disk,
+//! such as a certificate; statuses and grants are written beside it. The loop decides nothing about a
+//! resource: that is `namespace` and `kind`.
 
 mod timers;
 
@@ -22,20 +24,22 @@ use crate::{
     core::CoreHandle,
     model::Namespace,
     netlink::local_routes::LocalRoutes,
-    store::{Layout, ResourceSnapshot, STOPPING, StoreError, Watcher, mark_unknown},
+    store::{BatchResult, Layout, ResourceSnapshot, STOPPING, StoreError, Watcher, mark_unknown},
     sys::AddressWatcher,
-    telemetry::{self, LogLevels, Logging},
+    telemetry::{self, Failures, LogLevels, Logging},
     workload::{UnitStateReader, WorkloadFinder, WorkloadQuery},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
     sync::Arc,
     time::Duration,
 };
 use timers::{LoopTimers, RESYNC, RETRY, WORKLOAD_INTERVAL};
 use tokio::{
+    runtime::Handle,
     sync::{Notify, mpsc, oneshot, watch},
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 
@@ -44,20 +48,19 @@ const UNWATCHED: Duration = Duration::from_secs(5);
 /// Changes of addresses within this time are followed together.
 const ADDRESSES_DELAY: Duration = Duration::from_millis(200);
 
+/// Namespaces whose statuses are written at a time.
+const STATUS_WRITERS: usize = 4;
+
 /// A request to read everything again. It is answered when that is done.
 pub type Reload = oneshot::Sender<()>;
 
 /// Keeps what runs in every namespace in step with its resources.
 pub struct Reconciler {
-    layout: Layout,
-    core: CoreHandle,
-    workers: usize,
-    routes: Arc<LocalRoutes>,
-    namespaces: BTreeMap<Namespace, NamespaceState>,
-    /// A token was redeemed: one of ours elsewhere, or one of a grant here.
-    redeemed: Arc<Notify>,
-    /// Ports of grant servers that the service manager has opened.
-    grant_sockets: GrantSockets,
+    context: NamespaceContext,
+    /// Moved to a thread during a sync.
+    namespaces: Namespaces,
+    /// Statuses that are being written.
+    status_writers: JoinSet<(Namespace, BatchResult)>,
     /// Moved to a thread while it looks.
     finder: WorkloadFinder,
     /// Whether the units of servers are ready.
@@ -65,6 +68,23 @@ pub struct Reconciler {
     /// Resources and statuses, for D-Bus and metrics.
     published: watch::Sender<Arc<ResourceSnapshot>>,
     logging: Logging,
+    sync_failures: Failures,
+    scan_failures: Failures,
+}
+
+type Namespaces = BTreeMap<Namespace, NamespaceState>;
+
+/// What every namespace uses.
+#[derive(Clone)]
+struct NamespaceContext {
+    layout: Layout,
+    core: CoreHandle,
+    workers: usize,
+    routes: Arc<LocalRoutes>,
+    /// A token was redeemed (one of ours elsewhere, or one of a grant here), or grants were written.
+    redeemed: Arc<Notify>,
+    /// Ports of grant servers that the service manager has opened.
+    grant_sockets: GrantSockets,
 }
 
 impl Reconciler {
@@ -80,17 +100,22 @@ impl Reconciler {
         unit_states: UnitStateReader,
     ) -> Self {
         Self {
-            layout,
-            core,
-            workers,
-            routes,
+            context: NamespaceContext {
+                layout,
+                core,
+                workers,
+                routes,
+                redeemed: Arc::default(),
+                grant_sockets,
+            },
             namespaces: BTreeMap::new(),
-            redeemed: Arc::default(),
-            grant_sockets,
+            status_writers: JoinSet::new(),
             finder: WorkloadFinder::default(),
             unit_states,
             published: watch::Sender::default(),
             logging,
+            sync_failures: Failures::new(),
+            scan_failures: Failures::new(),
         }
     }
 
@@ -109,7 +134,7 @@ impl Reconciler {
     ) {
         let mut timers = LoopTimers::new(Instant::now());
         let mut reloads: Vec<Reload> = Vec::new();
-        let redeemed = self.redeemed.clone();
+        let redeemed = self.context.redeemed.clone();
         // Without it a sync in any case follows within RESYNC.
         let addresses = AddressWatcher::new();
         let mut addresses = addresses.inspect_err(log_watch_error).ok();
@@ -170,8 +195,11 @@ impl Reconciler {
                     timers.sync = Instant::now() + RESYNC;
                     // Before the sync: a directory that is new then is watched or read.
                     disk.rewatch();
-                    if let Err(error) = self.sync().await {
-                        tracing::error!(error = telemetry::chain(&error), "cannot read namespaces");
+                    if let Err(error) = self.sync().await
+                        && let Some(suppressed) = self.sync_failures.count_and_report(std::time::Instant::now())
+                    {
+                        let error = telemetry::chain(&error);
+                        tracing::error!(error, suppressed, "cannot read namespaces");
                     }
                     for done in reloads.drain(..) {
                         // The requester may no longer wait.
@@ -182,8 +210,11 @@ impl Reconciler {
                 () = sleep_until(report_at), if timers.report.is_some() => {
                     timers.report = None;
                     network.mark_unchanged();
-                    if !self.report().await {
-                        timers.report = Some(Instant::now() + RETRY);
+                    self.report().await;
+                }
+                Some(written) = self.status_writers.join_next() => {
+                    if !self.statuses_written(written) {
+                        timers.report.get_or_insert(Instant::now() + RETRY);
                     }
                 }
             }
@@ -206,51 +237,21 @@ impl Reconciler {
 
     /// Reads everything that is on disk, and applies it.
     pub async fn sync(&mut self) -> Result<(), StoreError> {
-        self.update_namespaces().await?;
-        // All of them are read before one is applied: offers and bindings cross namespaces.
-        let mut unread = BTreeSet::new();
-        let mut attachments = Attachments::default();
-        for (name, state) in &mut self.namespaces {
-            if let Err(error) = state.load() {
-                let error = telemetry::chain(&error);
-                tracing::error!(namespace = %name, error, "cannot read resources");
-                unread.insert(name.clone());
-            }
-            state.attach(&mut attachments);
-        }
-        let attachments = Arc::new(attachments);
-        for (name, state) in &mut self.namespaces {
-            if !unread.contains(name) {
-                state.sync(attachments.clone()).await;
-            }
-        }
+        let (context, mut namespaces) =
+            (self.context.clone(), std::mem::take(&mut self.namespaces));
+        let runtime = Handle::current();
+        let sync = tokio::task::spawn_blocking(move || {
+            let result = runtime.block_on(context.sync(&mut namespaces));
+            (namespaces, result)
+        });
+        let (namespaces, result) = match sync.await {
+            Ok(done) => done,
+            Err(error) => resume_panic(error),
+        };
+        self.namespaces = namespaces;
+        result?;
         self.set_log_levels();
         self.rescan_workloads().await;
-        Ok(())
-    }
-
-    /// Adds namespaces that have come, and stops those that are gone.
-    async fn update_namespaces(&mut self) -> Result<(), StoreError> {
-        let found = self.layout.namespaces()?;
-        let is_gone = |name: &Namespace| !found.iter().any(|n| n.name() == name);
-        let gone = self.namespaces.extract_if(.., |name, _| is_gone(name));
-        for (_, state) in gone.collect::<Vec<_>>() {
-            state.stop().await;
-        }
-        for namespace in found {
-            let name = namespace.name().clone();
-            if !self.namespaces.contains_key(&name) {
-                let state = NamespaceState::new(
-                    namespace,
-                    self.core.clone(),
-                    self.workers,
-                    &self.redeemed,
-                    self.routes.clone(),
-                    self.grant_sockets.clone(),
-                )?;
-                self.namespaces.insert(name, state);
-            }
-        }
         Ok(())
     }
 
@@ -289,7 +290,10 @@ impl Reconciler {
                 found
             }
             Err(error) => {
-                tracing::error!(%error, "cannot list servers of selectors");
+                let now = std::time::Instant::now();
+                if let Some(suppressed) = self.scan_failures.count_and_report(now) {
+                    tracing::error!(%error, suppressed, "cannot list servers of selectors");
+                }
                 return false;
             }
         };
@@ -322,25 +326,15 @@ impl Reconciler {
         });
     }
 
-    /// Writes the statuses, and publishes them. Returns whether all are written.
-    async fn report(&mut self) -> bool {
+    /// Sets the statuses, publishes them, and has them written.
+    async fn report(&mut self) {
         let mut bindings = BindingStatuses::new();
         for (namespace, state) in &self.namespaces {
             let of_namespace = |(name, status)| ((namespace.clone(), name), status);
             bindings.extend(state.binding_statuses().map(of_namespace));
         }
-        for (name, state) in &mut self.namespaces {
-            let failure = state.report(&bindings).await.err();
-            let failure = failure.map(|error| telemetry::chain(&error));
-            if failure != state.report_failure {
-                match &failure {
-                    Some(error) => {
-                        tracing::error!(namespace = %name, error, "cannot write statuses; trying again");
-                    }
-                    None => tracing::info!(namespace = %name, "statuses are written again"),
-                }
-                state.report_failure = failure;
-            }
+        for state in self.namespaces.values_mut() {
+            state.report(&bindings).await;
         }
         let namespaces = self.namespaces.iter();
         let all: ResourceSnapshot = namespaces
@@ -353,10 +347,88 @@ impl Reconciler {
             }
             changed
         });
-        self.namespaces
-            .values()
-            .all(|state| state.report_failure.is_none())
+        self.write_statuses(true);
     }
+
+    /// Has outdated status files written, on other threads. `retry`: also where that has failed.
+    fn write_statuses(&mut self, retry: bool) {
+        for (name, state) in &mut self.namespaces {
+            if self.status_writers.len() >= STATUS_WRITERS {
+                return;
+            }
+            if state.statuses_failed && !retry {
+                continue;
+            }
+            if let Some(batch) = state.statuses.take_batch() {
+                let name = name.clone();
+                self.status_writers
+                    .spawn_blocking(move || (name, batch.write()));
+            }
+        }
+    }
+
+    /// Returns whether all of a batch is on disk.
+    fn statuses_written(&mut self, written: Result<(Namespace, BatchResult), JoinError>) -> bool {
+        let (name, result) = written.unwrap_or_else(|error| resume_panic(error));
+        // The namespace may be gone.
+        if let Some(state) = self.namespaces.get_mut(&name) {
+            state.statuses_written(&result);
+        }
+        // Those that waited for a thread.
+        self.write_statuses(false);
+        result.error.is_none()
+    }
+}
+
+impl NamespaceContext {
+    async fn sync(&self, states: &mut Namespaces) -> Result<(), StoreError> {
+        self.update_namespaces(states).await?;
+        // All of them are read before one is applied: offers and bindings cross namespaces.
+        let mut unread = BTreeSet::new();
+        let mut attachments = Attachments::default();
+        for (name, state) in states.iter_mut() {
+            if let Err(error) = state.load() {
+                state.log_unread(&error);
+                unread.insert(name.clone());
+            }
+            state.attach(&mut attachments);
+        }
+        let attachments = Arc::new(attachments);
+        for (name, state) in states {
+            if !unread.contains(name) {
+                state.sync(attachments.clone()).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds namespaces that have come, and stops those that are gone.
+    async fn update_namespaces(&self, states: &mut Namespaces) -> Result<(), StoreError> {
+        let found = self.layout.namespaces()?;
+        let is_gone = |name: &Namespace| !found.iter().any(|n| n.name() == name);
+        let gone = states.extract_if(.., |name, _| is_gone(name));
+        for (_, state) in gone.collect::<Vec<_>>() {
+            state.stop().await;
+        }
+        for namespace in found {
+            if let Entry::Vacant(new) = states.entry(namespace.name().clone()) {
+                new.insert(NamespaceState::new(
+                    namespace,
+                    self.core.clone(),
+                    self.workers,
+                    &self.redeemed,
+                    self.routes.clone(),
+                    self.grant_sockets.clone(),
+                )?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The task was not cancelled, so it panicked.
+fn resume_panic(error: JoinError) -> ! {
+    std::panic::resume_unwind(error.into_panic())
 }
 
 /// Waits for a change of the host's addresses; for ever if they cannot be watched.

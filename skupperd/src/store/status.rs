@@ -1,7 +1,11 @@
 //! Status files: each resource as its user wrote it, with its status.
 //!
-//! The reconciler writes them, the command and D-Bus read them. A file is written only if its content
-//! changes, so that watchers of the directory see changes only.
+//! The reconciler sets them ([`StatusDir`]), the command and D-Bus read them. A file is written only if
+//! its content changes, so that watchers of the directory see changes only.
+//!
+//! Files are written in batches on other threads ([`StatusBatch`]), one batch of a namespace at a time: a
+//! disk that stalls holds up no one who sets a status. What waits for the disk is a set of keys, so it
+//! takes no more memory than the documents do.
 
 use super::{
     NamespaceDir, PRIVATE, SHARED, StoreError,
@@ -30,10 +34,70 @@ pub type ResourceSnapshot = BTreeMap<Namespace, Documents>;
 #[derive(Debug)]
 pub struct StatusDir {
     dir: PathBuf,
+    /// The directory of the resources.
+    input: PathBuf,
     /// What the files should have; readers in this process need no file.
     documents: Documents,
-    /// Files that have something else, or that should be gone.
+    /// Files that have something else, or that should be gone, and are in no batch.
     outdated: BTreeSet<Key>,
+    /// Files of the batch that is being written. No other one is taken meanwhile.
+    in_batch: BTreeSet<Key>,
+}
+
+/// Status files to write and to remove.
+#[derive(Debug)]
+pub struct StatusBatch {
+    dir: PathBuf,
+    input: PathBuf,
+    /// `None`: the file is removed.
+    files: Vec<(Key, Option<Arc<Value>>)>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct BatchResult {
+    /// Files that could not be written or removed.
+    failed: BTreeSet<Key>,
+    /// The first error.
+    pub error: Option<StoreError>,
+}
+
+impl StatusBatch {
+    /// Writes the files. One that cannot be written holds up no other.
+    pub fn write(self) -> BatchResult {
+        let mut result = BatchResult::default();
+        for (key, document) in self.files {
+            let path = self.dir.join(key.file_name());
+            let done = match document {
+                // The namespace was removed meanwhile: its directories must not be made again.
+                Some(_) if !self.input.exists() => Ok(()),
+                Some(document) => write_document(&path, key.kind, &document),
+                None => match remove_file(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        Err(StoreError::io("removing", &path)(e))
+                    }
+                    _ => Ok(()),
+                },
+            };
+            if let Err(error) = done {
+                result.failed.insert(key);
+                result.error.get_or_insert(error);
+            }
+        }
+        result
+    }
+}
+
+fn write_document(path: &Path, kind: Kind, document: &Value) -> Result<(), StoreError> {
+    let text = to_yaml(document).map_err(|source| StoreError::Encode {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mode = match kind.is_confidential() {
+        true => PRIVATE,
+        false => SHARED,
+    };
+    write_file(path, text.as_bytes(), mode).map_err(StoreError::io("writing", path))
 }
 
 impl NamespaceDir {
@@ -68,22 +132,16 @@ impl StatusDir {
         }
         Ok(Self {
             dir,
+            input: namespace.input_resources(),
             documents,
             outdated: BTreeSet::new(),
+            in_batch: BTreeSet::new(),
         })
     }
 
-    /// Sets a resource with its status, without secrets, and writes its file unless that has this content
-    /// already. Returns whether it was written. After an error the document counts all the same, and the
-    /// next call writes the file.
-    pub fn write(
-        &mut self,
-        key: &Key,
-        mut document: Value,
-        draft: StatusDraft,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let path = self.dir.join(key.file_name());
+    /// Sets a resource with its status, without secrets. Its file is outdated unless it has this content
+    /// already.
+    pub fn set(&mut self, key: &Key, mut document: Value, draft: StatusDraft, now: Timestamp) {
         let previous = self.documents.get(key);
         let before = previous.and_then(|p| Status::read(key.kind, p.get("status")?).ok());
         let generation = document
@@ -95,48 +153,43 @@ impl StatusDir {
         if key.kind.is_confidential() {
             redact(&mut document);
         }
-        document["status"] = serde_json::to_value(&status)
-            .map_err(|e| StoreError::io("encoding", &path)(e.into()))?;
+        document["status"] = json!(status);
         let is_same = previous.is_some_and(|p| **p == document);
-        if is_same && !self.outdated.contains(key) && path.exists() {
-            return Ok(false);
+        if is_same && (self.in_batch.contains(key) || self.dir.join(key.file_name()).exists()) {
+            return;
         }
-        let text = to_yaml(&document).map_err(|source| StoreError::Encode {
-            path: path.clone(),
-            source,
-        })?;
         self.documents.insert(key.clone(), Arc::new(document));
         self.outdated.insert(key.clone());
-        let mode = if key.kind.is_confidential() {
-            PRIVATE
-        } else {
-            SHARED
-        };
-        write_file(&path, text.as_bytes(), mode).map_err(StoreError::io("writing", &path))?;
-        self.outdated.remove(key);
-        Ok(true)
     }
 
     pub fn documents(&self) -> &Documents {
         &self.documents
     }
 
-    /// Removes all resources but those in `keep`, with their files. After an error the next call removes
-    /// the files that are left.
-    pub fn retain(&mut self, keep: &BTreeSet<Key>) -> Result<(), StoreError> {
+    /// Forgets all resources but those in `keep`; their files are outdated.
+    pub fn retain(&mut self, keep: &BTreeSet<Key>) {
         let gone = self.documents.extract_if(.., |key, _| !keep.contains(key));
         self.outdated.extend(gone.map(|(key, _)| key));
-        let mut result = Ok(());
-        for key in self.outdated.clone().difference(keep) {
-            let path = self.dir.join(key.file_name());
-            match remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    result = result.and(Err(StoreError::io("removing", &path)(e)));
-                }
-                _ => drop(self.outdated.remove(key)),
-            }
+    }
+
+    /// The outdated files, to be written; `None` while there are none or another batch is being written.
+    pub fn take_batch(&mut self) -> Option<StatusBatch> {
+        if self.outdated.is_empty() || !self.in_batch.is_empty() {
+            return None;
         }
-        result
+        self.in_batch = std::mem::take(&mut self.outdated);
+        let file = |key: &Key| (key.clone(), self.documents.get(key).cloned());
+        Some(StatusBatch {
+            dir: self.dir.clone(),
+            input: self.input.clone(),
+            files: self.in_batch.iter().map(file).collect(),
+        })
+    }
+
+    /// The batch is written. Files that failed are outdated again.
+    pub fn finish_batch(&mut self, result: &BatchResult) {
+        self.in_batch.clear();
+        self.outdated.extend(result.failed.iter().cloned());
     }
 
     /// A document that only identifies its resource.

@@ -311,7 +311,7 @@ fn a_redeemer_has_no_subject_of_another_and_none_of_the_site() {
 
 /// A handler with a grant of one redemption, the request that redeems it, and its redemptions.
 fn handler(dir: &Path) -> (GrantHandler, String, Arc<Notify>) {
-    let mut store = GrantStore::open(dir.join("grants.json")).expect("a store");
+    let store = GrantStore::open(dir.join("grants.json")).expect("a store");
     let issuer = skupperd::pki::ensure_issuer(&dir.join("ca"), "ca").expect("a CA");
     store.set_offer(LinkOffer {
         endpoints: vec![Endpoint {
@@ -334,7 +334,8 @@ fn handler(dir: &Path) -> (GrantHandler, String, Arc<Notify>) {
     };
     let wanted = BTreeMap::from([(Name::new("g").expect("a name"), grant)]);
     let now = jiff::Timestamp::now();
-    store.set(wanted, now, || "1".to_owned()).expect("a grant");
+    store.set_grants(wanted);
+    store.save(now, || "1".to_owned()).expect("a grant");
     let request = format!("POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 24\r\n\r\n{code}");
     let redeemed = Arc::new(Notify::new());
     let handler = GrantHandler::new(store.shared(), redeemed.clone());

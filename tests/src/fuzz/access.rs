@@ -27,7 +27,7 @@ const CODE: &str = "abcdefghijklmnopqrstuvwx";
 /// A store with one grant that issues no link, so that the right code writes no file.
 static STORE: LazyLock<SharedGrantStore> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut store = GrantStore::open(dir.path().join("grants.json")).expect("a store");
+    let store = GrantStore::open(dir.path().join("grants.json")).expect("a store");
     store.set_offer(LinkOffer {
         endpoints: Vec::new(),
         authority: None,
@@ -43,7 +43,8 @@ static STORE: LazyLock<SharedGrantStore> = LazyLock::new(|| {
     };
     let wanted = BTreeMap::from([(name("g"), grant)]);
     let now = jiff::Timestamp::now();
-    store.set(wanted, now, || ID.to_owned()).expect("a grant");
+    store.set_grants(wanted);
+    store.save(now, || ID.to_owned()).expect("a grant");
     store.shared()
 });
 
@@ -89,7 +90,7 @@ pub fn request(data: &[u8]) -> String {
         // Invalid HTTP ends in an error or in a refusal.
         let both = async { tokio::join!(handler.handle(stream, peer), ask(stranger, data)) };
         let (_, answer) = run(both);
-        let seen = STORE.lock().info(&name("g"));
+        let seen = STORE.info(&name("g"));
         assert_eq!(seen.expect("the grant").redemptions, 0);
         if answer.is_empty() {
             return String::new();

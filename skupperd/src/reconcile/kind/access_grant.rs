@@ -13,6 +13,8 @@
 //! - *failed*: the last sync did not succeed. The reason is in the status of every grant, and the
 //!   next sync tries again.
 //!
+//! Grants are saved beside the sync, which waits for no disk; a grant without a code yet is pending.
+//!
 //! It never decides about a redemption, which is the store's part, and never creates a link.
 
 use super::super::{
@@ -25,8 +27,8 @@ use super::super::{
 };
 use crate::{
     access::{
-        GrantServer, GrantSocketLease, GrantSockets, GrantStore, GrantTls, LinkOffer,
-        SharedGrantStore, serve,
+        GrantServer, GrantSocketLease, GrantSockets, GrantStore, GrantStoreError, GrantTls,
+        LinkOffer, SharedGrantStore, serve,
     },
     model::{
         AccessGrant, AccessRole, ConditionState, ConditionType, Endpoint, GRANT_PORT, GrantDetails,
@@ -41,7 +43,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 
 const CREDENTIALS: &str = "skupper-grant-server";
 /// Key of the server port in [`Memory`].
@@ -77,6 +79,7 @@ pub(in crate::reconcile) struct Grants {
     sockets: GrantSockets,
     store: Option<SharedGrantStore>,
     running: Option<RunningServer>,
+    saver: GrantSaver,
     /// Port of this run, or of an earlier one.
     port: Option<u16>,
     /// Why no grant can be redeemed.
@@ -97,6 +100,7 @@ impl Grants {
             sockets,
             store: None,
             running: None,
+            saver: GrantSaver::default(),
             port: None,
             error: None,
             errors: BTreeMap::new(),
@@ -104,7 +108,7 @@ impl Grants {
     }
 
     pub(in crate::reconcile) fn has_failures(&self) -> bool {
-        self.error.is_some()
+        self.error.is_some() || self.saver.has_failed()
     }
 
     /// Serves these grants and no others.
@@ -152,7 +156,11 @@ impl Grants {
         };
         let site = desired.site.as_ref().map(|(_, site)| site);
         let serving = site.filter(|site| !site.edge && !grants.is_empty());
-        self.set(grants, desired, runtime, &store)?;
+        store.set_offer(self.offer(&grants, desired, runtime)?);
+        store.set_grants(grants);
+        let input = self.namespace.input_resources();
+        let saved = self.saver.save(&store, input, &self.redeemed).await;
+        saved.map_err(|e| ReconcileError::failed("write", "access grants", e))?;
         let Some(site) = serving else {
             self.running = None;
             return Ok(());
@@ -194,21 +202,6 @@ impl Grants {
         let secret = pki::ensure_server(&issuer, &dir, CREDENTIALS, &hosts.all, None)?;
         let tls = pki::grant_config(CREDENTIALS, &secret)?;
         Ok((tls, issuer.certificate().to_owned()))
-    }
-
-    fn set(
-        &mut self,
-        grants: BTreeMap<Name, AccessGrant>,
-        desired: &DesiredState,
-        runtime: &SiteRuntime,
-        store: &SharedGrantStore,
-    ) -> Result<(), ReconcileError> {
-        let offer = self.offer(&grants, desired, runtime)?;
-        let mut store = store.lock();
-        store.set_offer(offer);
-        let now = jiff::Timestamp::now();
-        let set = store.set(grants, now, new_id);
-        set.map_err(|e| ReconcileError::failed("write", "access grants", e))
     }
 
     /// What redeemers get. A grant whose issuer no access of this site trusts gets an error.
@@ -284,7 +277,7 @@ impl Grants {
 
     pub(in crate::reconcile) fn status(&self, ctx: &StatusContext<'_>, name: &Name) -> StatusDraft {
         let store = self.store.as_ref();
-        let info = store.and_then(|store| store.lock().info(name));
+        let info = store.and_then(|store| store.info(name));
         let is_edge = ctx.is_edge();
         let processed = match (&info, self.errors.get(name)) {
             _ if is_edge => ConditionState::Error(NOT_ON_EDGE.to_owned()),
@@ -312,6 +305,55 @@ impl Grants {
             .with(ConditionType::Processed, processed)
             .with(ConditionType::Resolved, resolved)
             .details(details)
+    }
+}
+
+/// Saves grants on another thread.
+#[derive(Default)]
+struct GrantSaver {
+    running: Option<JoinHandle<Result<(), GrantStoreError>>>,
+    /// Of the last attempt, until one succeeds.
+    error: Option<Arc<GrantStoreError>>,
+}
+
+impl GrantSaver {
+    /// Whether an attempt has ended with an error, and the next sync starts another.
+    fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Has the grants saved if they are not and the directory `input` of the namespace is there. `saved` is notified when they are, or are not. Returns why
+    /// they could not be.
+    async fn save(
+        &mut self,
+        store: &SharedGrantStore,
+        input: PathBuf,
+        saved: &Arc<Notify>,
+    ) -> Result<(), Arc<GrantStoreError>> {
+        if let Some(ended) = self.running.take_if(|task| task.is_finished()) {
+            let result = ended.await;
+            let result = result.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+            if let Err(error) = result {
+                // Not at once: the next sync tries again.
+                return Err(self.error.insert(Arc::new(error)).clone());
+            }
+            self.error = None;
+        }
+        if store.is_saved() {
+            self.error = None;
+        } else if self.running.is_none() {
+            let (store, saved) = (store.clone(), saved.clone());
+            self.running = Some(tokio::task::spawn_blocking(move || {
+                // If the namespace was removed meanwhile, its directories must not be made again.
+                let result = match input.exists() {
+                    true => store.save(jiff::Timestamp::now(), new_id),
+                    false => Ok(()),
+                };
+                saved.notify_one();
+                result
+            }));
+        }
+        self.error.clone().map_or(Ok(()), Err)
     }
 }
 

@@ -23,6 +23,29 @@ fn document(text: &str) -> (Key, Value) {
     (located.key(), (*located.document).clone())
 }
 
+impl StatusDir {
+    /// Sets a status, and writes what is outdated. Returns whether files were written.
+    fn write(
+        &mut self,
+        key: &Key,
+        document: Value,
+        draft: StatusDraft,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.set(key, document, draft, now);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<bool, StoreError> {
+        let Some(batch) = self.take_batch() else {
+            return Ok(false);
+        };
+        let result = batch.write();
+        self.finish_batch(&result);
+        result.error.map_or(Ok(true), Err)
+    }
+}
+
 fn listener() -> (Key, Value) {
     document(
         "apiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata: {name: a}\nspec: {routingKey: k, \
@@ -125,10 +148,12 @@ fn status_files_of_removed_resources_are_removed() {
     fs::write(space.file("Link-broken.yaml"), "\u{0}[").unwrap();
     // Left from before a restart, and unreadable.
     let mut dir = StatusDir::open(&space.dir).unwrap();
-    dir.retain(&BTreeSet::from([key.clone()])).unwrap();
+    dir.retain(&BTreeSet::from([key.clone()]));
+    dir.flush().unwrap();
     assert!(space.file("Listener-a.yaml").exists() && !space.file("Link-broken.yaml").exists());
     fs::remove_file(space.file("Listener-a.yaml")).unwrap();
-    dir.retain(&BTreeSet::new()).unwrap();
+    dir.retain(&BTreeSet::new());
+    dir.flush().unwrap();
     assert!(space.file("ConfigMap-skupper-network-status.yaml").exists());
 }
 
@@ -170,8 +195,10 @@ fn a_directory_that_cannot_be_made_is_an_error_until_it_can() {
     let (key, document) = listener();
     let mut dir = StatusDir {
         dir: state,
+        input: "/".into(),
         documents: BTreeMap::new(),
         outdated: BTreeSet::new(),
+        in_batch: BTreeSet::new(),
     };
     let mut write = || {
         dir.write(
@@ -192,4 +219,49 @@ fn a_directory_that_cannot_be_made_is_an_error_until_it_can() {
     assert!(write().unwrap() && !write().unwrap());
     assert_eq!(space.dir.statuses(Kind::Listener).unwrap().len(), 1);
     assert_eq!(dir.documents().len(), 1);
+}
+
+#[test]
+fn what_changes_while_a_batch_is_written_is_in_the_next_one() {
+    let space = TestNamespace::new();
+    let (key, document) = listener();
+    let mut dir = StatusDir::open(&space.dir).unwrap();
+    let set = |dir: &mut StatusDir, connected, now| {
+        let draft = StatusDraft::of_listener(connected);
+        dir.set(&key, document.clone(), draft, at(now));
+    };
+    let read = || space.dir.statuses(Kind::Listener).unwrap()["a"]["status"].clone();
+    set(&mut dir, false, 0);
+    let first = dir.take_batch().unwrap();
+    // As before, and then otherwise, while the disk stalls.
+    set(&mut dir, false, 1);
+    assert!(dir.outdated.is_empty());
+    set(&mut dir, true, 2);
+    assert!(dir.take_batch().is_none());
+    assert_eq!(
+        dir.documents()[&key]["status"]["hasMatchingConnector"],
+        true
+    );
+    dir.finish_batch(&first.write());
+    assert_eq!(read()["hasMatchingConnector"], false);
+    let second = dir.take_batch().unwrap();
+    // The resource goes meanwhile, and so does its file.
+    dir.retain(&BTreeSet::new());
+    dir.finish_batch(&second.write());
+    assert_eq!(read()["hasMatchingConnector"], true);
+    assert!(dir.flush().unwrap() && !dir.flush().unwrap());
+    assert!(!space.file("Listener-a.yaml").exists());
+}
+
+#[test]
+fn a_batch_does_not_bring_back_a_namespace() {
+    let space = TestNamespace::new();
+    fs::create_dir_all(space.dir.input_resources()).unwrap();
+    let (key, document) = listener();
+    let mut dir = StatusDir::open(&space.dir).unwrap();
+    dir.set(&key, document, StatusDraft::of_listener(false), at(0));
+    let batch = dir.take_batch().unwrap();
+    assert!(space.dir.remove().unwrap());
+    dir.finish_batch(&batch.write());
+    assert!(!space.dir.runtime_resources().exists());
 }
