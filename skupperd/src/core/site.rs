@@ -267,7 +267,14 @@ impl Site {
     fn neighbour_lost(&mut self, key: ConnKey, id: &str) {
         if let Some(peer) = self.peers.set_neighbour(key, false) {
             let namespace = &self.spec.namespace;
-            tracing::warn!(namespace, remote = id, peer = %peer.addr, "link lost: no HELLO from neighbour");
+            if peer.announced {
+                let reason = "no HELLO from neighbour";
+                tracing::warn!(namespace, remote = id, peer = %peer.addr, reason, "link lost");
+            } else {
+                // A site that stops is seen like this too.
+                let reason = "no data connection is left";
+                tracing::info!(namespace, remote = id, peer = %peer.addr, reason, "link lost");
+            }
             // With another endpoint, dial that one instead of waiting for this one.
             let link = peer.link.as_deref();
             if link.is_some_and(|name| self.links.has_alternatives(name)) {

@@ -126,7 +126,7 @@ impl Peers {
     /// Has control connections carry streams whose data connections do not come.
     pub(in crate::core) fn carry_late(&mut self, now: Instant, effects: &mut Effects) {
         let late = |p: &Peer| {
-            let waited = now.saturating_duration_since(p.opened) > GROUP_WAIT;
+            let waited = now.saturating_duration_since(p.without_data) > GROUP_WAIT;
             p.control_ready && !p.announced && (!p.trunking || waited)
         };
         let late = self.by_key.iter().filter(|(_, p)| late(p));
@@ -152,8 +152,17 @@ impl Peers {
         };
         peer.data.remove(&key);
         effects.update_view();
-        if peer.retired && peer.data.is_empty() {
+        if !peer.data.is_empty() {
+            return;
+        }
+        if peer.retired {
             effects.send_command(group, Command::Retire(group));
+        } else if peer.announced && !peer.on_control {
+            // No stream can go over it: without this, clients would be reset until the control connection
+            // is found dead. It is announced again with the next data connection, or carries the streams
+            // itself when none comes.
+            (peer.announced, peer.without_data) = (false, clock::now());
+            effects.router(RouterInput::RemoveLink(group));
         }
     }
 

@@ -57,8 +57,10 @@ pub(in crate::core) struct Peer {
     pub(super) trunking: bool,
     pub(super) control_ready: bool,
     /// It was announced to the router.
-    pub(super) announced: bool,
+    pub(in crate::core) announced: bool,
     pub(super) opened: Instant,
+    /// Since when it waits for a data connection, if it has none.
+    pub(super) without_data: Instant,
     /// Data connections and their workers.
     pub(super) data: BTreeMap<ConnKey, usize>,
     /// The control connection carries streams.
@@ -118,6 +120,7 @@ impl Peer {
             control_ready: false,
             announced: false,
             opened: clock::now(),
+            without_data: clock::now(),
             data: BTreeMap::new(),
             // An edge has no other connection.
             on_control: is_edge,

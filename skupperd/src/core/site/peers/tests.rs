@@ -80,6 +80,34 @@ fn the_control_connection_carries_streams_when_no_data_connection_comes() {
 }
 
 #[test]
+fn a_link_without_data_connections_is_lost_until_another_one_comes() {
+    let (mut peers, mut effects) = (Peers::default(), Effects::default());
+    let mut trunking = peer("B", Some("link"));
+    trunking.trunking = true;
+    assert!(peers.insert(1, trunking));
+    peers.control_ready(1, &mut effects);
+    for key in [2, 3] {
+        peers.add_data(key, 1, 2, &mut effects);
+        peers.announce(1, &mut effects);
+    }
+    assert_eq!(effects.router_inputs(), [added(1, "B")]);
+    peers.remove_data(2, 1, &mut effects);
+    assert_eq!(effects.router_inputs(), []);
+    peers.remove_data(3, 1, &mut effects);
+    assert_eq!(effects.router_inputs(), [RouterInput::RemoveLink(1)]);
+    peers.add_data(4, 1, 2, &mut effects);
+    peers.announce(1, &mut effects);
+    assert_eq!(effects.router_inputs(), [added(1, "B")]);
+    // When none comes the control connection carries the streams, and that is for good.
+    peers.remove_data(4, 1, &mut effects);
+    let now = Instant::now();
+    peers.carry_late(now, &mut effects);
+    assert_eq!(effects.router_inputs(), [RouterInput::RemoveLink(1)]);
+    peers.carry_late(now + GROUP_WAIT * 2, &mut effects);
+    assert_eq!(effects.router_inputs(), [added(1, "B")]);
+}
+
+#[test]
 fn a_superseded_peer_is_retired_when_the_other_is_up_and_ends_after_its_last_data_connection() {
     let (mut peers, mut effects) = (Peers::default(), Effects::default());
     assert!(peers.insert(1, peer("B", Some("link"))));
