@@ -27,8 +27,8 @@ pub use documents::{NOT_RUNNING, documents, input_errors};
 pub use issuer::{issuers, rotate};
 pub use link::{LinkOptions, generate as generate_link};
 pub use resources::{
-    AppliedResource, ApplyEffect, Existing, ParsedText, apply, delete, desired, find, namespaces,
-    parse_documents, remove, remove_namespace, write,
+    AppliedResource, ApplyEffect, Deleter, Existing, ParsedText, apply, delete, desired, find,
+    namespaces, parse_documents, remove, remove_namespace, write,
 };
 pub use revoke::{RevokedCertificate, revoke};
 pub use token::{GrantOptions, grant, grant_state, redeem, site, token};

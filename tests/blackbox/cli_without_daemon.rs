@@ -6,6 +6,7 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -118,6 +119,39 @@ fn apply_and_delete_a_file() {
     );
     host.ok(&["system", "delete", "-f", &file]);
     assert!(host.names().is_empty());
+}
+
+/// A limit that one look at all files for each resource exceeds several times, in any build.
+#[test]
+fn hundreds_of_resources_are_deleted_in_seconds() {
+    let host = Host::new();
+    let document = |n: usize| {
+        format!(
+            "---\napiVersion: skupper.io/v2alpha1\nkind: Listener\nmetadata: {{name: l{n}}}\n\
+             spec: {{routingKey: k{n}, host: 127.0.0.1, port: {}}}\n",
+            10000 + n
+        )
+    };
+    let site = "apiVersion: skupper.io/v2alpha1\nkind: Site\nmetadata: {name: a}\n".to_owned();
+    let text: String = std::iter::once(site)
+        .chain((0..400).map(document))
+        .collect();
+    let file = host.file("many.yaml", &text);
+    for args in [
+        &["system", "delete", "-f", &file][..],
+        &["site", "delete", "--all"],
+    ] {
+        let begin = Instant::now();
+        host.ok(&["system", "apply", "-f", &file]);
+        let applied = begin.elapsed();
+        assert_eq!(host.names().len(), 401);
+        let begin = Instant::now();
+        host.ok(args);
+        let deleted = begin.elapsed();
+        assert!(host.names().is_empty());
+        let limit = 3 * applied + Duration::from_secs(1);
+        assert!(deleted < limit, "{deleted:?} after {applied:?}: {args:?}");
+    }
 }
 
 #[test]

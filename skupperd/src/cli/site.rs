@@ -165,11 +165,16 @@ fn only_site(target: &CommandTarget) -> Result<String, Failure> {
 
 /// Deletes all resources of a namespace.
 fn delete_all(target: &CommandTarget) -> CommandResult {
+    let mut all = Vec::new();
     for kind in Kind::ALL {
-        for document in target.documents(kind)? {
-            // Documents without a file, such as a site's own RouterAccess, are not found: ignore that.
-            target.delete(kind, &show::text(&document, "/metadata/name"))?;
-        }
+        let documents = target.documents(kind)?;
+        let name = |document| (kind, show::text(document, "/metadata/name"));
+        all.extend(documents.iter().map(name));
+    }
+    let mut deletion = target.deletion()?;
+    for (kind, name) in all {
+        // Documents without a file, such as a site's own RouterAccess, are not found: ignore that.
+        deletion.delete(kind, &name)?;
     }
     Ok(())
 }

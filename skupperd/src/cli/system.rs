@@ -201,8 +201,9 @@ fn adopt(target: &CommandTarget, dir: &Path) -> CommandResult {
 fn delete(target: &CommandTarget, keys: &[Key]) -> CommandResult {
     let mut missing = Vec::new();
     let mut deleted = BTreeSet::new();
+    let mut deletion = target.deletion()?;
     for key in keys {
-        let gone = target.delete(key.kind, &key.name)?;
+        let gone = deletion.delete(key.kind, &key.name)?;
         // The credentials may have been deleted together with their link.
         if gone.is_empty() && !deleted.contains(key) {
             missing.push(format!(

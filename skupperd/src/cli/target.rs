@@ -50,6 +50,22 @@ impl Scope {
     }
 }
 
+/// How resources are deleted.
+pub(super) enum Deletion<'a> {
+    Files(operate::Deleter),
+    Daemon(&'a DaemonClient, &'a Namespace),
+}
+
+impl Deletion<'_> {
+    /// Deletes a resource. Returns it and what was deleted with it; empty if it does not exist.
+    pub(super) fn delete(&mut self, kind: Kind, name: &str) -> Result<Vec<Key>, Failure> {
+        Ok(match self {
+            Self::Files(deleter) => deleter.delete(kind, name)?,
+            Self::Daemon(client, namespace) => client.delete(namespace, kind, name)?,
+        })
+    }
+}
+
 enum Backend {
     /// With the reason, if there should be a daemon on a bus.
     Files(Option<String>),
@@ -265,9 +281,14 @@ impl CommandTarget {
 
     /// Deletes a resource. Returns it and what was deleted with it; empty if it does not exist.
     pub(super) fn delete(&self, kind: Kind, name: &str) -> Result<Vec<Key>, Failure> {
+        self.deletion()?.delete(kind, name)
+    }
+
+    /// Deletes several resources. No other writer has the files until it is dropped.
+    pub(super) fn deletion(&self) -> Result<Deletion<'_>, Failure> {
         Ok(match self.backend()? {
-            Backend::Files(_) => operate::delete(&self.dir, kind, name)?,
-            Backend::Daemon(client) => client.delete(self.name(), kind, name)?,
+            Backend::Files(_) => Deletion::Files(operate::Deleter::new(&self.dir)?),
+            Backend::Daemon(client) => Deletion::Daemon(client, self.name()),
         })
     }
 

@@ -70,42 +70,57 @@ pub fn remove(editor: &mut Editor, kind: Kind, name: &str) -> OperateResult<bool
     Ok(!editor.remove_resource(&Key { kind, name })?.is_empty())
 }
 
-/// Removes a resource from the file that has it, and with a link its credentials if nothing else uses
-/// them. Returns what was removed; empty if the resource does not exist.
+/// Deletes resources of a namespace, one after the other, with one look at its files.
+pub struct Deleter(Editor);
+
+impl Deleter {
+    /// Waits until no other writer has the namespace.
+    pub fn new(namespace: &NamespaceDir) -> OperateResult<Self> {
+        Ok(Self(namespace.edit()?))
+    }
+
+    /// Removes a resource from the file that has it, and with a link its credentials if nothing else uses
+    /// them. Returns what was removed; empty if the resource does not exist.
+    pub fn delete(&mut self, kind: Kind, name: &str) -> OperateResult<Vec<Key>> {
+        // No resource has an invalid name.
+        let Ok(name) = Name::new(name) else {
+            return Ok(Vec::new());
+        };
+        let key = Key { kind, name };
+        let credentials = self.0.resources().find_map(|l| match &l.resource.spec {
+            Spec::Link(link) if l.key() == key => Some(link.tls_credentials.clone()),
+            _ => None,
+        });
+        if self.0.remove_resource(&key)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut removed = vec![key];
+        let Some(credentials) = credentials else {
+            return Ok(removed);
+        };
+        let uses = |spec: &Spec| match spec {
+            Spec::Link(l) => l.tls_credentials == credentials,
+            Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
+            Spec::MultiKeyListener(l) => l.tls_credentials.as_ref() == Some(&credentials),
+            Spec::Connector(c) => c.tls_credentials.as_ref() == Some(&credentials),
+            Spec::RouterAccess(a) => a.tls_credentials == credentials,
+            _ => false,
+        };
+        let used = self.0.resources().any(|l| uses(&l.resource.spec));
+        let key = Key {
+            kind: Kind::Secret,
+            name: credentials,
+        };
+        if !used && !self.0.remove_resource(&key)?.is_empty() {
+            removed.push(key);
+        }
+        Ok(removed)
+    }
+}
+
+/// Deletes one resource, as [`Deleter::delete`] does.
 pub fn delete(namespace: &NamespaceDir, kind: Kind, name: &str) -> OperateResult<Vec<Key>> {
-    // No resource has an invalid name.
-    let Ok(name) = Name::new(name) else {
-        return Ok(Vec::new());
-    };
-    let mut editor = namespace.edit()?;
-    let found = find(namespace, kind, &name)?;
-    let key = Key { kind, name };
-    if editor.remove_resource(&key)?.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut removed = vec![key];
-    let Some(Spec::Link(link)) = found.map(|l| l.resource.spec) else {
-        return Ok(removed);
-    };
-    let credentials = link.tls_credentials;
-    let uses = |spec: &Spec| match spec {
-        Spec::Link(l) => l.tls_credentials == credentials,
-        Spec::Listener(l) => l.tls_credentials.as_ref() == Some(&credentials),
-        Spec::MultiKeyListener(l) => l.tls_credentials.as_ref() == Some(&credentials),
-        Spec::Connector(c) => c.tls_credentials.as_ref() == Some(&credentials),
-        Spec::RouterAccess(a) => a.tls_credentials == credentials,
-        _ => false,
-    };
-    let rest = namespace.load()?.resources;
-    let used = rest.iter().any(|l| uses(&l.resource.spec));
-    let key = Key {
-        kind: Kind::Secret,
-        name: credentials,
-    };
-    if !used && !editor.remove_resource(&key)?.is_empty() {
-        removed.push(key);
-    }
-    Ok(removed)
+    Deleter::new(namespace)?.delete(kind, name)
 }
 
 pub fn namespaces(layout: &Layout) -> OperateResult<Vec<Namespace>> {

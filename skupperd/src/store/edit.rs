@@ -89,6 +89,11 @@ impl Editor {
         self.namespace.load()
     }
 
+    /// The valid resources, as they were read or written last.
+    pub fn resources(&self) -> impl Iterator<Item = &LocatedResource> {
+        self.manifests.values().flat_map(Manifest::good)
+    }
+
     /// Conflicts that these resources would have with each other and with those of the namespace.
     pub fn conflicts(&self, new: &[LocatedResource]) -> Result<Vec<ManifestError>, StoreError> {
         let mut all = self.load()?.resources;
