@@ -149,6 +149,20 @@ fn listener_presents_a_certificate_of_the_service_ca_or_its_own() {
     };
     wait_until("the Secret", SOON, || named.works(addr));
     expect_echo(&mut held, b"at last").expect("the open connection lives");
+    // When nobody supplies a certificate any more the listener keeps its identity until it changes.
+    fs::remove_file(b.input().join("secret.yaml")).expect("removed");
+    let mut last = String::new();
+    wait_until("what is missing in the status", SOON, || {
+        last = b.status("Listener", "web").unwrap_or_default().to_string();
+        last.contains("nobody supplies web any more; the previous version stays in use")
+    });
+    assert!(named.works(addr) && !client.works(addr), "{last}");
+    let addr = free_addr();
+    listener(&b, "web", addr, "");
+    wait_until("a certificate of the service CA", SOON, || {
+        client.works(addr)
+    });
+    b.wait_status("Listener", "web", "Ready");
 }
 
 #[test]

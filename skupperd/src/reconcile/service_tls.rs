@@ -33,7 +33,7 @@ struct CredentialUse {
     tls: ServiceTls,
     /// What `tls` was last made of.
     secret: Secret,
-    /// When the secret is to be issued anew.
+    /// When the secret is to be issued anew; `None`: the user supplies it.
     changes: Option<Timestamp>,
 }
 
@@ -157,7 +157,14 @@ impl ServiceTlsRegistry {
         };
         let (secret, changes) = match &entry.tls {
             ServiceTls::Listener(policy, _) => {
-                self.listener_secret(sources, &policy.credentials)?
+                let credentials = &policy.credentials;
+                let (secret, changes) = self.listener_secret(sources, credentials)?;
+                // Clients trust the user's CA: the listener does not change its identity by itself.
+                if entry.changes.is_none() && changes.is_some() {
+                    let text = format!("nobody supplies {credentials} any more");
+                    return Err(invalid_credentials(text));
+                }
+                (secret, changes)
             }
             ServiceTls::Connector(policy, _) => (self.connector_secret(sources, policy)?, None),
         };
