@@ -391,6 +391,9 @@ fn raise_descriptor_limit() {
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise limit of open files");
     }
+    if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        sys::reserve_descriptors(limit);
+    }
 }
 
 #[cfg(test)]

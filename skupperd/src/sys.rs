@@ -10,6 +10,7 @@ mod addresses;
 #[cfg(feature = "ebpf")]
 pub mod bpf;
 pub mod clock;
+mod descriptor_reserve;
 mod descriptor_store;
 mod inherited_descriptors;
 mod memory;
@@ -18,6 +19,7 @@ mod send_state;
 pub mod trusted_path;
 
 pub use addresses::AddressWatcher;
+pub use descriptor_reserve::{lacks_descriptors, leave_reserve, reserve_descriptors};
 pub use descriptor_store::DescriptorStore;
 pub use inherited_descriptors::InheritedDescriptors;
 pub use memory::{MemoryLimit, MemoryPressure, memory_size, return_free_memory};

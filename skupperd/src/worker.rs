@@ -312,8 +312,10 @@ impl Worker {
                 return;
             }
         };
+        let core = self.core.clone();
         let task = tokio::task::spawn_local(async move {
-            accept::clients(&socket, each).await;
+            let refused = || core.send(CoreEvent::Changed);
+            accept::clients(&socket, each, refused).await;
         });
         self.listeners
             .borrow_mut()

@@ -4,7 +4,7 @@ use crate::tls;
 use skupper_tests::{
     SOON,
     bus::Bus,
-    echo::{Server, connect, refused, works},
+    echo::{Server, connect, refused, round_trip, works},
     free_addr,
     site::{Site, linked},
     token::{grant_site, issue_token, redeem_token, running_site},
@@ -34,10 +34,47 @@ fn a_lack_of_descriptors_is_logged_now_and_then() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     // The second is written after ten seconds, with the number of those between.
-    wait_until("the second line", SOON, || lines().len() > 1);
+    wait_until("the second line", SOON, || {
+        drop(connect(idle));
+        lines().len() > 1
+    });
     let lines = lines();
     assert!(lines.len() <= 3, "{lines:#?}");
     assert!(!lines[1].contains("suppressed=0"), "{lines:#?}");
+    drop(clients);
+    wait_until("the service to work again", SOON, || works(addr));
+}
+
+#[test]
+fn clients_leave_descriptors_to_links_files_and_metrics() {
+    let (mut site, mut other) = (Site::new("a"), Site::new("b"));
+    let (access, addr) = (free_addr(), free_addr());
+    site.access(access);
+    let server = Server::echo(free_addr());
+    site.connector("echo", "echo", server.addr);
+    site.listener("echo", "echo", addr);
+    site.start_through(&["prlimit", "--nofile=256:256"]);
+    wait_until("the service", SOON, || works(addr));
+    let mut held = connect(addr).expect("a connection");
+    // Clients of a service take two descriptors each.
+    let clients: Vec<_> = (0..300).map(|_| connect(addr)).collect();
+    wait_until("the refusal in the log", SOON, || {
+        site.log().contains("cannot accept client")
+    });
+    let health = site.http("GET /healthz");
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    // A file is read, a status written, and a link accepted.
+    let more = free_addr();
+    site.listener("more", "echo", more);
+    site.wait_status("Listener", "more", "Ready");
+    wait_until("the note in the status", SOON, || {
+        let site = site.status("Site", "a").unwrap_or_default();
+        site.to_string().contains("too many open files")
+    });
+    other.link_to(&site, access, 1);
+    other.start();
+    other.wait_status("Link", "to-a", "Ready");
+    round_trip(&mut held, b"tick").expect("the open connection goes on");
     drop(clients);
     wait_until("the service to work again", SOON, || works(addr));
 }

@@ -183,6 +183,7 @@ async fn attempt(
 ) -> io::Result<TcpStream> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    sys::leave_reserve(&socket)?;
     sys::prepare_proxied(&SockRef::from(&socket))?;
     if let Some(acceleration) = near {
         acceleration.connecting(SockRef::from(&socket));

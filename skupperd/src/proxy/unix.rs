@@ -24,6 +24,7 @@ pub(super) async fn connect(path: &Path, timeout: Duration) -> io::Result<TcpStr
     loop {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::UNIX, kind, None)?;
+        sys::leave_reserve(&socket)?;
         match socket.connect(&address) {
             // A stream socket is read, written and shut down in one way, whatever its family.
             Ok(()) => return Ok(TcpStream::from(OwnedFd::from(socket))),

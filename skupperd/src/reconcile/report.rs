@@ -9,9 +9,14 @@ use super::{
 use crate::{
     model::{Kind, StatusDraft},
     store::StatusDir,
+    sys,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
+
+/// Note of a site while clients are refused for lack of descriptors.
+const REFUSING: &str = "skupperd has too many open files: new connections are refused; raise LimitNOFILE of its \
+    unit";
 
 impl NamespaceState {
     /// Sets the statuses of all resources, and forgets those of resources that are gone. Files are written
@@ -32,7 +37,11 @@ impl NamespaceState {
         };
         for located in &self.resources {
             let key = located.key();
-            let draft = kind::status(&ctx, &self.issued, located).notes(kind::notes(located));
+            let mut notes = kind::notes(located);
+            if key.kind == Kind::Site && sys::lacks_descriptors() {
+                notes.push(REFUSING.to_owned());
+            }
+            let draft = kind::status(&ctx, &self.issued, located).notes(notes);
             let mut document = (*located.document).clone();
             if key.kind == Kind::Site && !self.runtime.site_id.is_empty() {
                 document["metadata"]["uid"] = json!(self.runtime.site_id);
