@@ -8,6 +8,7 @@
 //! causes. What a peer can repeat is counted and logged at most once in ten seconds
 //! ([`Failures`]), with the field `suppressed`.
 
+mod events;
 mod failures;
 mod journal;
 

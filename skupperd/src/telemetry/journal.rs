@@ -2,7 +2,8 @@
 //!
 //! `journalctl`, `systemctl status` and log shippers show nothing but `MESSAGE`, so it has everything: the
 //! message, the fields, and the error at the end. The fields are also entries of their own, with the
-//! prefix `SKUPPER_`, to filter by: `journalctl SKUPPER_LISTENER=web`.
+//! prefix `SKUPPER_`, to filter by: `journalctl SKUPPER_LISTENER=web`. Events that matter to operators
+//! have a `MESSAGE_ID` too (`events`).
 
 use libsystemd::logging::{Priority, journal_send};
 use std::fmt::{self, Write as _};
@@ -34,8 +35,11 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
         let message = entry.message();
         let fields = entry.fields.iter();
         let fields = fields.map(|(name, value)| (journal_name(name), value.as_str()));
+        let id = super::events::message_id(&entry.text);
+        let id = id.map(|id| ("MESSAGE_ID", id));
         let all = own
             .into_iter()
+            .chain(id)
             .map(|(name, value)| (name.to_owned(), value))
             .chain(fields);
         if let Err(error) = journal_send(priority(*metadata.level()), &message, all) {

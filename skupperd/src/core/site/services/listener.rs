@@ -165,7 +165,12 @@ impl RunningListener {
         self.spec.bind_ranges.iter().filter(move |_| here)
     }
 
-    pub(super) fn opened(&mut self, outcome: Result<(), SteerError>, effects: &mut Effects) {
+    pub(super) fn opened(
+        &mut self,
+        outcome: Result<(), SteerError>,
+        namespace: &str,
+        effects: &mut Effects,
+    ) {
         self.tried = Some(Instant::now());
         let name = &self.spec.name;
         self.state.open = outcome.is_ok();
@@ -174,11 +179,13 @@ impl RunningListener {
         match &error {
             None => {
                 let routing_key = self.spec.keys().join(",");
-                tracing::info!(listener = name, routing_key, "listener is open");
+                tracing::info!(namespace, listener = name, routing_key, "listener is open");
             }
             // Each retry would log the same error: log it once.
             Some(error) if self.state.error.as_ref() == Some(error) => return,
-            Some(error) => tracing::warn!(listener = name, error, "listener is closed"),
+            Some(error) => {
+                tracing::warn!(namespace, listener = name, error, "cannot open listener");
+            }
         }
         self.state.error = error;
         effects.update_status();
@@ -188,13 +195,14 @@ impl RunningListener {
     pub(super) fn close(
         &mut self,
         cut: bool,
+        namespace: &str,
         sockets: &mut ListenerSockets,
         effects: &mut Effects,
     ) -> Option<ClosingListener> {
         self.forget(&sockets.acceleration);
         if std::mem::take(&mut self.state.open) {
             self.state.accelerated = None;
-            tracing::info!(listener = self.spec.name, "listener is closed");
+            tracing::info!(namespace, listener = self.spec.name, "listener is closed");
             effects.update_status();
         }
         if std::mem::take(&mut self.steered) {

@@ -81,7 +81,8 @@ impl Listeners {
         }
         self.plain = plain;
         for listener in self.by_name.values_mut().filter(|l| l.state.open) {
-            self.closing.extend(listener.close(false, sockets, effects));
+            self.closing
+                .extend(listener.close(false, &self.namespace, sockets, effects));
         }
         true
     }
@@ -104,7 +105,8 @@ impl Listeners {
         effects: &mut Effects,
     ) -> Option<ListenerSpec> {
         let mut listener = self.by_name.remove(name)?;
-        self.closing.extend(listener.close(true, sockets, effects));
+        self.closing
+            .extend(listener.close(true, &self.namespace, sockets, effects));
         Some(listener.spec)
     }
 
@@ -126,7 +128,8 @@ impl Listeners {
             if !listener.state.matched && !listener.waits_for_connector {
                 listener.state.error = None;
                 if listener.state.open {
-                    self.closing.extend(listener.close(false, sockets, effects));
+                    self.closing
+                        .extend(listener.close(false, &self.namespace, sockets, effects));
                 }
             }
         }
@@ -149,7 +152,8 @@ impl Listeners {
     pub(super) fn clear(&mut self, ctx: &mut CoreContext, effects: &mut Effects) {
         let sockets = &mut ctx.sockets;
         for listener in self.by_name.values_mut() {
-            self.closing.extend(listener.close(true, sockets, effects));
+            self.closing
+                .extend(listener.close(true, &self.namespace, sockets, effects));
         }
         self.by_name.clear();
         self.open(ctx, effects, |_| false);
@@ -192,7 +196,7 @@ impl Listeners {
         for listener in own.iter_mut().filter(|l| l.netns_steering().is_none()) {
             let workers = ctx.workers.count();
             let opened = listener.open_plain(self.site, workers, &mut ctx.sockets, effects);
-            listener.opened(opened, effects);
+            listener.opened(opened, &self.namespace, effects);
         }
         for listener in opening.iter_mut().chain(&mut own) {
             let on = listener
@@ -269,7 +273,7 @@ fn apply_batch(
             half_open.extend(bound);
         }
         listener.steered = outcome.is_ok();
-        listener.opened(outcome.map(drop), effects);
+        listener.opened(outcome.map(drop), namespace, effects);
     }
     if !half_open.is_empty() {
         ctx.sockets.steer(netns, channels, &half_open, Vec::new());
