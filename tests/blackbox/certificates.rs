@@ -193,13 +193,15 @@ fn ca_rotation_keeps_links_that_renew_within_the_overlap() {
     };
     let rotated = Instant::now();
     a.ok(&["issuer", "rotate", "--overlap", "8s"]);
+    assert_ne!(
+        ca_of(&a.link(link, 1)),
+        before,
+        "the new CA is there at once"
+    );
+    beside();
     wait_until("the settings of the site", SOON, || {
         let settings = &a.status("Site", "a").unwrap_or_default()["spec"]["settings"];
         settings["issuer-overlap"] == "8s" && settings["rotate-issuers-before"].is_string()
-    });
-    wait_until("another CA", SOON, || {
-        beside();
-        ca_of(&a.link(link, 1)) != before
     });
     // A site that knows only the old CA can still connect, through the cross-signed chain.
     let mut late = Site::new("late");

@@ -1,10 +1,25 @@
 //! `skupper issuer`
 
 use super::{
-    CommandResult, examples::examples, output, show, target::CommandTarget, view::ViewArgs,
+    CommandResult, Failure,
+    examples::examples,
+    output::{self, Progress},
+    show,
+    target::CommandTarget,
+    view::ViewArgs,
 };
+use crate::{pki::SITE_CA, store::DaemonState};
+use anyhow::anyhow;
 use clap::Subcommand;
 use serde_json::Value;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Longest time for skupperd to replace the CAs. It does so when it reads the change, within a second.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -35,12 +50,37 @@ pub(super) fn run(target: &CommandTarget, verb: Verb) -> CommandResult {
     }
 }
 
+/// Returns once the new CA is there, so that a link generated next has credentials of it.
 fn rotate(target: &CommandTarget, overlap: Option<&str>) -> CommandResult {
+    let replaced = site_ca(target)?;
     target.rotate_issuers(overlap)?;
+    if replaced.is_some() && target.daemon_state()? == DaemonState::Running {
+        let _progress = Progress::new("Waiting for the new CAs");
+        let begin = Instant::now();
+        while site_ca(target)? == replaced {
+            if begin.elapsed() >= REPLACE_TIMEOUT {
+                return Err(Failure::Failed(anyhow!(
+                    "skupperd has not replaced {SITE_CA} after {} s: see its log",
+                    REPLACE_TIMEOUT.as_secs()
+                )));
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
     output::print(
         "skupperd replaces the CAs of the site. Give linked sites new tokens or links before the \
          old CAs end; their times: skupper issuer status",
     )
+}
+
+/// Serial number of the CA that the site made for its links; `None` before it is made, and where the
+/// user supplied it.
+fn site_ca(target: &CommandTarget) -> Result<Option<Value>, Failure> {
+    let all = target.issuers()?;
+    let own = all
+        .iter()
+        .find(|issuer| issuer["name"] == SITE_CA && issuer["source"] == "own");
+    Ok(own.map(|issuer| issuer["serial"].clone()))
 }
 
 fn status(target: &CommandTarget, view: &ViewArgs) -> CommandResult {
