@@ -285,8 +285,7 @@ impl Core {
         if let Some(site) = self.sites.get_mut(&site) {
             let permit = site.event(event);
             site.apply(&mut self.ctx);
-            // A peer may send more when what it has sent is dealt with.
-            drop(permit);
+            self.ctx.release(permit);
         }
     }
 }

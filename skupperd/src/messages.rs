@@ -100,7 +100,8 @@ pub(crate) struct DialledConnection {
     pub(crate) accepted: oneshot::Sender<oneshot::Receiver<()>>,
 }
 
-/// What reaches the core. Events that peers cause have a permit, which is dropped once they are handled.
+/// What reaches the core. Events that peers cause have a permit, which is dropped once they are handled
+/// by the core and by the workers that it sends messages to.
 pub(crate) enum CoreEvent {
     Accepted {
         site: u32,
@@ -303,6 +304,9 @@ pub enum Command {
     Message(ConnKey, u8, Bytes),
     /// An AMQP client's link: deliver a message.
     ClientMessage(ConnKey, LinkId, Bytes),
+    /// What an event of a peer made the core send to this worker came before: the permit of the event
+    /// is dropped when that is handled.
+    EventHandled(Arc<IntakePermit>),
     ClientSettle(ConnKey, DeliveryId, bool),
     /// Attach a link; the core identifies it by this tag until the worker reports its id.
     Attach(ConnKey, u64, Box<AttachArgs>),

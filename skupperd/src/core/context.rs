@@ -2,11 +2,14 @@
 
 use crate::{
     flows::FlowLog,
-    link::conn::ConnKey,
+    link::{conn::ConnKey, intake::IntakePermit},
     listen::ListenerSockets,
     messages::{Command, CoreSender, NewConnection, Senders},
 };
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 use tokio::sync::watch;
 
 /// The site and worker of a connection.
@@ -24,6 +27,15 @@ pub(super) struct CoreContext {
     /// Where broken links are counted, and where connections are recorded.
     pub(super) flow_log: FlowLog,
     status_changes: watch::Sender<u64>,
+    /// Workers that were sent messages since [`Self::release`].
+    sent_messages: BTreeSet<usize>,
+}
+
+fn has_message(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Control(..) | Command::Message(..) | Command::ClientMessage(..)
+    )
 }
 
 impl CoreContext {
@@ -41,6 +53,7 @@ impl CoreContext {
             sockets,
             flow_log,
             status_changes,
+            sent_messages: BTreeSet::new(),
         };
         (ctx, receiver)
     }
@@ -51,9 +64,24 @@ impl CoreContext {
     }
 
     /// Sends a command to the worker of a connection. One that has ended gets none.
-    pub(super) fn send_command(&self, key: ConnKey, command: Command) {
+    pub(super) fn send_command(&mut self, key: ConnKey, command: Command) {
         if let Some(owner) = self.connections.get(&key) {
+            if has_message(&command) {
+                self.sent_messages.insert(owner.worker);
+            }
             self.workers.send(owner.worker, command);
+        }
+    }
+
+    /// Gives a permit back once the workers have handled the messages that were sent since the last
+    /// call: a worker may be behind, and what waits for it is memory that a peer fills.
+    pub(super) fn release(&mut self, permit: Option<IntakePermit>) {
+        let workers = std::mem::take(&mut self.sent_messages);
+        if let Some(permit) = permit.map(Arc::new) {
+            for worker in workers {
+                self.workers
+                    .send(worker, Command::EventHandled(permit.clone()));
+            }
         }
     }
 

@@ -23,10 +23,10 @@ const FLOOD: usize = 50_000;
 const FLOODED: u64 = 1;
 const QUIET: u64 = 2;
 
-fn core(events: &CoreSender) -> Core {
+fn core(events: &CoreSender, workers: Senders) -> Core {
     let (core, _) = Core::new(
         events.clone(),
-        Senders::new(Vec::new()),
+        workers,
         None,
         Acceleration::new(false),
         OwnSockets::default(),
@@ -68,7 +68,7 @@ impl Wake for Witness {
 #[tokio::test]
 async fn a_site_that_is_flooded_holds_up_neither_another_site_nor_the_tasks_of_the_thread() {
     let (handle, inbox) = channel();
-    let mut core = core(handle.events());
+    let mut core = core(handle.events(), Senders::new(Vec::new()));
     for key in [FLOODED, QUIET] {
         let site = core.add_site(spec(&format!("R{key}"), false));
         let owner = ConnectionOwner { site, worker: 0 };
@@ -117,7 +117,7 @@ async fn a_site_that_is_flooded_holds_up_neither_another_site_nor_the_tasks_of_t
 #[tokio::test]
 async fn a_site_is_removed_after_the_requests_that_came_before() {
     let (handle, inbox) = channel();
-    let core = core(handle.events());
+    let core = core(handle.events(), Senders::new(Vec::new()));
     let asked = async {
         let spec = Box::new(spec("A", false));
         let site = handle.ask(|reply| CoreRequest::AddSite(spec, reply)).await;
@@ -133,4 +133,29 @@ async fn a_site_is_removed_after_the_requests_that_came_before() {
         () = core.run(inbox) => panic!("the core has ended"),
         () = asked => {}
     }
+}
+
+/// A worker that is behind had any number of messages queued: the permit was dropped when the core had
+/// handled the event.
+#[test]
+fn a_peer_waits_for_the_workers_that_its_messages_are_sent_to() {
+    let (handle, _inbox) = channel();
+    let (sender, mut commands) = tokio::sync::mpsc::unbounded_channel();
+    let mut ctx = core(handle.events(), Senders::new(vec![sender])).ctx;
+    let owner = ConnectionOwner { site: 0, worker: 0 };
+    ctx.connections.insert(QUIET, owner);
+    let intake = Arc::new(Intake::default());
+    let much = || Some(intake.permit(1 << 20));
+    ctx.release(much());
+    assert!(!intake.is_full(), "nothing was sent");
+    let text = Bytes::from_static(b"a message");
+    ctx.send_command(QUIET, Command::Message(QUIET, 4, text));
+    ctx.release(much());
+    assert!(intake.is_full());
+    assert!(matches!(commands.try_recv(), Ok(Command::Message(..))));
+    assert!(intake.is_full(), "the worker has not come to it");
+    assert!(matches!(commands.try_recv(), Ok(Command::EventHandled(_))));
+    assert!(!intake.is_full());
+    ctx.release(much());
+    assert!(!intake.is_full(), "for each event anew");
 }

@@ -54,7 +54,7 @@ impl Intake {
 
 /// An event that the core has not handled.
 #[derive(Debug)]
-pub(crate) struct IntakePermit {
+pub struct IntakePermit {
     intake: Arc<Intake>,
     bytes: usize,
 }

@@ -11,6 +11,7 @@ impl Worker {
     pub(crate) fn command(self: &Rc<Self>, command: Command) {
         match command {
             Command::Connection(new) => self.connection(*new),
+            Command::EventHandled(permit) => drop(permit),
             Command::View(site, view) => self.set_view(site, view),
             Command::SiteGone(site) => drop(self.views.borrow_mut().remove(&site)),
             Command::Listen {
