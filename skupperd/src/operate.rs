@@ -23,7 +23,7 @@ mod token;
 pub use adopt::adopt;
 pub use bundle::{Bundle, bundle};
 pub use change::{check, create, edge_without_access, merge, update, without_positions};
-pub use documents::{NOT_RUNNING, documents, input_errors};
+pub use documents::{NOT_RUNNING, documents, documents_with, input_errors};
 pub use issuer::{issuers, rotate};
 pub use link::{LinkOptions, generate as generate_link};
 pub use resources::{

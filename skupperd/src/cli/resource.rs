@@ -211,22 +211,25 @@ pub(super) fn write_new(
     value: &Value,
     force: bool,
 ) -> CommandResult {
-    let existing = if force {
-        Existing::Replace
-    } else {
+    let existing = match force {
+        true => Existing::Replace,
+        false => Existing::Refuse,
+    };
+    let path = target.create(value, existing).or_else(|error| {
+        // Only now: what was just deleted has a status for a moment.
         let all = target.documents(kind)?;
         // An invalid document has a status only, and is replaced.
         let mut valid = all.iter().filter(|v| v.get("spec").is_some());
-        if valid.any(|v| v["metadata"]["name"] == name) {
-            return Err(Failure::Failed(anyhow!(
-                "{noun} {name:?} exists already in namespace {}\n\
-                 Change it with: skupper {noun} update {name}; to replace it, use --force",
-                target.name()
-            )));
+        let exists = valid.any(|v| v["metadata"]["name"] == name);
+        if existing == Existing::Replace || !exists {
+            return Err(error);
         }
-        Existing::Refuse
-    };
-    let path = target.create(value, existing)?;
+        Err(Failure::Failed(anyhow!(
+            "{noun} {name:?} exists already in namespace {}\n\
+             Change it with: skupper {noun} update {name}; to replace it, use --force",
+            target.name()
+        )))
+    })?;
     output::print(&format!("File written to {}", path.display()))
 }
 

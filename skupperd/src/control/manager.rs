@@ -3,7 +3,7 @@
 use super::{
     Error, audit,
     authority::PolkitAction,
-    publish::dump,
+    publish::{dump, statuses_of},
     requests::{
         GRANT_TIMEOUT, InputError, ManagerObject, Options, check_size, cost_option,
         duration_option, input_error, key_path, option, parse_kind, reject_unknown_options,
@@ -181,9 +181,15 @@ impl ManagerObject {
         let namespace_dir = self.namespace_dir(namespace)?;
         let of = parse_kind(kind)?;
         let state = self.daemon_state();
+        let published = self.published.borrow().clone();
         let documents = self
             .run_read(connection, &header, move || {
-                operate::documents(&namespace_dir, of, state)
+                let statuses = || match published.get(namespace_dir.name()) {
+                    Some(all) => Ok(statuses_of(all, of)),
+                    // It has reported nothing yet.
+                    None => Ok(namespace_dir.statuses(of)?),
+                };
+                operate::documents_with(&namespace_dir, of, state, statuses)
             })
             .await?;
         let documents = documents.into_iter().map(|mut document| {

@@ -9,8 +9,8 @@ use super::{
     path::path,
 };
 use crate::{
-    model::{Key, Kind, Namespace},
-    store::ResourceSnapshot,
+    model::{Key, Kind, Name, Namespace},
+    store::{Documents, ResourceSnapshot},
 };
 use serde_json::{Value, json};
 use std::{
@@ -38,6 +38,13 @@ pub(super) fn without_secrets(key: &Key, document: &Arc<Value>) -> Option<Arc<Va
         }
         _ => Some(document.clone()),
     }
+}
+
+/// The resources of a kind in a report, by name.
+pub(super) fn statuses_of(report: &Documents, kind: Kind) -> BTreeMap<Name, Value> {
+    let wanted = report.iter().filter(|(key, _)| key.kind == kind);
+    let named = wanted.map(|(key, document)| (key.name.clone(), (**document).clone()));
+    named.collect()
 }
 
 /// All resources with their statuses, without secrets, as JSON.

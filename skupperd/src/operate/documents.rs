@@ -21,11 +21,23 @@ pub fn documents(
     kind: Kind,
     state: DaemonState,
 ) -> OperateResult<Vec<Value>> {
+    documents_with(namespace, kind, state, || Ok(namespace.statuses(kind)?))
+}
+
+/// The same with the last report of a daemon in this process, by name: files are written after it.
+pub fn documents_with(
+    namespace: &NamespaceDir,
+    kind: Kind,
+    state: DaemonState,
+    statuses: impl FnOnce() -> OperateResult<BTreeMap<Name, Value>>,
+) -> OperateResult<Vec<Value>> {
+    let statuses = statuses()?;
+    let reported = |statuses| with_statuses(namespace, kind, statuses);
     let (mut found, reason) = match state {
-        DaemonState::Running => return reported(namespace, kind),
-        DaemonState::Absent => (unserved(namespace, kind)?, NOT_RUNNING),
-        DaemonState::Starting => (reported(namespace, kind)?, "skupperd is starting"),
-        DaemonState::Stopping => (reported(namespace, kind)?, STOPPING),
+        DaemonState::Running => return reported(statuses),
+        DaemonState::Absent => (unserved(namespace, kind, statuses)?, NOT_RUNNING),
+        DaemonState::Starting => (reported(statuses)?, "skupperd is starting"),
+        DaemonState::Stopping => (reported(statuses)?, STOPPING),
     };
     if kind.is_served() {
         for document in &mut found {
@@ -42,20 +54,32 @@ pub fn input_errors(namespace: &NamespaceDir) -> OperateResult<Vec<ManifestError
 
 /// What the daemon has reported.
 pub(super) fn reported(namespace: &NamespaceDir, kind: Kind) -> OperateResult<Vec<Value>> {
+    with_statuses(namespace, kind, namespace.statuses(kind)?)
+}
+
+/// Resources that the files ask for, or that have a status.
+fn with_statuses(
+    namespace: &NamespaceDir,
+    kind: Kind,
+    statuses: BTreeMap<Name, Value>,
+) -> OperateResult<Vec<Value>> {
     let mut found: BTreeMap<Name, Value> = resources::desired(namespace, kind)?
         .into_iter()
         .map(|located| (located.resource.name().clone(), (*located.document).clone()))
         .collect();
-    found.extend(namespace.statuses(kind)?);
+    found.extend(statuses);
     Ok(found.into_values().collect())
 }
 
 /// What the files ask for now. Of the last report stays what a daemon that ended cannot have changed.
-fn unserved(namespace: &NamespaceDir, kind: Kind) -> OperateResult<Vec<Value>> {
+fn unserved(
+    namespace: &NamespaceDir,
+    kind: Kind,
+    mut statuses: BTreeMap<Name, Value>,
+) -> OperateResult<Vec<Value>> {
     let NamespaceResources {
         resources, errors, ..
     } = namespace.load()?;
-    let mut statuses = namespace.statuses(kind)?;
     let mut found = BTreeMap::new();
     for error in &errors {
         if let Some(key) = error.key().filter(|key| key.kind == kind) {
