@@ -40,7 +40,7 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, oneshot, watch},
     task::{JoinError, JoinSet},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 /// Interval of syncs while changes of files are not noticed.
@@ -50,6 +50,9 @@ const ADDRESSES_DELAY: Duration = Duration::from_millis(200);
 
 /// Namespaces whose statuses are written at a time.
 const STATUS_WRITERS: usize = 4;
+/// Time for which statuses wait for their files before they are published: whoever is told of one over
+/// D-Bus finds it on disk too, unless the disk is slow.
+const WRITE_WAIT: Duration = Duration::from_millis(200);
 
 /// A request to read everything again. It is answered when that is done.
 pub type Reload = oneshot::Sender<()>;
@@ -210,7 +213,9 @@ impl Reconciler {
                 () = sleep_until(report_at), if timers.report.is_some() => {
                     timers.report = None;
                     network.mark_unchanged();
-                    self.report().await;
+                    if !self.report().await {
+                        timers.report.get_or_insert(Instant::now() + RETRY);
+                    }
                 }
                 Some(written) = self.status_writers.join_next() => {
                     if !self.statuses_written(written) {
@@ -326,8 +331,9 @@ impl Reconciler {
         });
     }
 
-    /// Sets the statuses, publishes them, and has them written.
-    async fn report(&mut self) {
+    /// Sets the statuses, has them written, and publishes them. Returns false when some could not be
+    /// written.
+    async fn report(&mut self) -> bool {
         let mut bindings = BindingStatuses::new();
         for (namespace, state) in &self.namespaces {
             let of_namespace = |(name, status)| ((namespace.clone(), name), status);
@@ -335,6 +341,16 @@ impl Reconciler {
         }
         for state in self.namespaces.values_mut() {
             state.report(&bindings).await;
+        }
+        // A disk that is slow is not waited for twice.
+        let is_idle = self.status_writers.is_empty();
+        self.write_statuses(true);
+        let mut all_written = true;
+        let deadline = Instant::now() + WRITE_WAIT;
+        while is_idle
+            && let Ok(Some(written)) = timeout_at(deadline, self.status_writers.join_next()).await
+        {
+            all_written &= self.statuses_written(written);
         }
         let namespaces = self.namespaces.iter();
         let all: ResourceSnapshot = namespaces
@@ -347,7 +363,7 @@ impl Reconciler {
             }
             changed
         });
-        self.write_statuses(true);
+        all_written
     }
 
     /// Has outdated status files written, on other threads. `retry`: also where that has failed.
