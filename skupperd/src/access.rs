@@ -5,9 +5,10 @@
 //! redemption and has no sockets; [`GrantHandler`] adds HTTP and [`GrantServer`] TLS. [`redeem`] is
 //! the client.
 //!
-//! All of it runs on the main thread: the reconcile loop sets the grants and starts a redemption as a
-//! task; each connection to a grant server is a task too. The file of a grant is written in the call, so
-//! a slow disk delays the loop. A connection has 10 s; a response of another site at most 256 KiB.
+//! Tasks run on the main thread: one for each token that the reconcile loop redeems, and one for each
+//! connection to a grant server. The file of the grants is written on threads for blocking work, so a
+//! slow disk delays redemptions and not the loop. A connection has 10 s; a response of another site at
+//! most 256 KiB.
 //!
 //! It never creates a link: the loop stores the Link and the Secret of a token, and applies them.
 

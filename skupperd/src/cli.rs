@@ -2,8 +2,10 @@
 //!
 //! A verb talks to a [`CommandTarget`]: the running daemon over D-Bus, or the files of a namespace
 //! where no daemon is on the bus. Verbs do not know which. Kinds that have the verbs create, update,
-//! delete, status and generate implement [`resource::CliKind`] and share their code. Exit codes: 0 done,
-//! 1 failed, 2 invalid usage, 3 statuses were shown and skupperd does not run. Results go to standard output, errors to standard error.
+//! delete, status and generate implement [`resource::CliKind`] and share their code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 invalid usage, 3 statuses were shown and skupperd does not run.
+//! Results go to standard output, errors to standard error.
 
 mod access_grant;
 mod archive;

@@ -404,7 +404,7 @@ mod tests {
     /// Set in the process that is to end.
     const PANICS: &str = "SKUPPER_TEST_THREAD_PANICS";
 
-    /// Under systemd the watchdog noticed that a thread was missing, elsewhere nobody.
+    /// The watchdog notices a missing thread under systemd only.
     #[test]
     fn a_thread_that_panics_takes_the_process_with_it() {
         if std::env::var_os(PANICS).is_some() {

@@ -45,7 +45,8 @@ pub struct ConnectionLimits {
 /// Failures to accept, of all servers: they have one cause.
 static NOT_ACCEPTED: Failures = Failures::new();
 
-/// The next connection. Failures are logged now and then, and retried after a pause. `server` names it in the log.
+/// Accepts the next connection. Failures are retried after a pause, and logged at a limited rate with
+/// the name of the server.
 pub async fn accept<T, F>(server: &str, mut accept: impl FnMut() -> F) -> T
 where
     F: Future<Output = io::Result<T>>,

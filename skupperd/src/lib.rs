@@ -23,12 +23,12 @@
 //!
 //! - **main** runs [`reconcile`]: resources -> desired state -> plan -> requests to the core
 //!   ([`core::CoreRequest`]); states of links and listeners -> status files. Files are read and written on
-//!   threads for blocking work, so a disk that stalls stops no thread named here. Tasks beside the loop: the
-//!   grant server of each namespace with grants ([`access::GrantServer`]), one for each connection to it, and
-//!   one for each token that is being redeemed; they wake the loop when they have a result. Readers of statuses ([`observe`], [`control`], the status line of the service manager)
-//!   follow one `watch` channel of the loop. One task keeps the connection to the bus; calls that use files
-//!   run on those threads too, a few at a time. One task feeds the watchdog while every event loop
-//!   answers it.
+//!   threads for blocking work, so a disk that stalls stops no thread named here. Tasks beside the loop:
+//!   the grant server of each namespace with grants ([`access::GrantServer`]), one for each connection to
+//!   it, and one for each token that is being redeemed; they wake the loop when they have a result.
+//!   Readers of statuses ([`observe`], [`control`], the status line of the service manager) follow one
+//!   `watch` channel of the loop. One task keeps the connection to the bus; calls that use files run on
+//!   those threads too, a few at a time. One task feeds the watchdog while every event loop answers it.
 //! - **core** owns each site's [`router::Router`] and the tasks that dial and accept, and assigns
 //!   connections to workers. It takes events from one channel ([`messages::CoreEvent`]) and never blocks.
 //! - **worker-N** owns sockets: a task for each connection of a link (`link::driver`), one for each

@@ -271,7 +271,7 @@ pub enum Command {
         table: Arc<OwnerTable>,
         sockets: Vec<TcpListener>,
     },
-    /// Clients for whom no connector is reachable wait until there is one; or no more.
+    /// Let clients wait while no connector is reachable, or refuse them from now on.
     KeepClientsWaiting(bool),
     /// Stop accepting; with `cut` its connections end too.
     Unlisten {

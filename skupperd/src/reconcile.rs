@@ -2,11 +2,12 @@
 //!
 //! [`run`] is the loop: it waits for changes of files, of the network and of servers, and has every
 //! [`namespace`] synced. A namespace loads its resources, makes the desired state of them
-//! ([`desired`]), compares it with what was applied ([`plan`]), carries out the steps, and writes a
-//! status for each resource. A step that fails is reported in the status of its resource and tried
+//! ([`desired`]), compares it with what was applied ([`plan`]), carries out the steps, and sets the
+//! status of each resource. A step that fails is reported in the status of its resource and tried
 //! again; the other resources go on.
 //!
-//! The loop runs on the main thread. It never touches sockets or TLS itself: it asks the core to.
+//! The loop runs on the main thread; each sync, and each batch of status files, is work of a thread for
+//! blocking work. It never touches sockets of services or links: it asks the core to.
 
 mod attachments;
 mod bind_ranges;

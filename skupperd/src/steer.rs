@@ -31,7 +31,6 @@ mod netns_steering;
 mod own;
 #[cfg(feature = "ebpf")]
 pub mod pins;
-
 mod plain;
 #[cfg(feature = "ebpf")]
 mod reserve;

@@ -202,7 +202,7 @@ pub(super) fn run<W: CliKind>(target: &CommandTarget, verb: Verb<W>) -> CommandR
     }
 }
 
-/// Writes a resource that does not exist yet, unless it is to be replaced, and prints its file.
+/// Writes a new resource, or with `force` replaces it, and prints its file.
 pub(super) fn write_new(
     target: &CommandTarget,
     kind: Kind,

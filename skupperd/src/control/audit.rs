@@ -7,7 +7,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 /// Time for looking up the name of a user, which may ask other hosts.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Logs an event such as `resource added`, and what it is about, such as `Listener web`.
+/// Logs an event such as `resource added`, with its subject, such as `Listener web`.
 pub(super) async fn log(uid: u32, namespace: Option<&Namespace>, event: &str, subject: &str) {
     let name = timeout(LOOKUP_TIMEOUT, spawn_blocking(move || sys::user_name(uid))).await;
     // The number is enough.

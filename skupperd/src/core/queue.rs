@@ -2,8 +2,8 @@
 //!
 //! Sites are served in turn: a site whose peers send more than the core handles uses only its own
 //! turns, and an event of another site waits for at most the current turn. Events of a site keep their
-//! order, and so do its requests. Requests go first: their sender waits for
-//! the answer and serves other sites too.
+//! order, and so do its requests. Requests go first: their sender waits for the answer and serves other
+//! sites too.
 
 use std::collections::{HashMap, VecDeque};
 

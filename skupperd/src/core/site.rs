@@ -336,7 +336,7 @@ impl Site {
         self.services.has_held_listeners()
     }
 
-    /// Such listeners are to be closed.
+    /// Closes such listeners when the next view is published.
     pub(super) fn release_listeners(&mut self) {
         self.view_dirty |= self.has_held_listeners();
     }

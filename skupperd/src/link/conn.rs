@@ -199,9 +199,9 @@ pub struct ConnectionState {
     message_lines: MessageLines,
     /// What ends have asked for, to be carried out by the driver.
     pub(crate) effects: StreamEffects,
-    /// Those who wait for room, in the order in which they have it.
+    /// Tasks and ends that wait for room, the next to be woken first.
     waiters: VecDeque<Waiter>,
-    /// How many of them, from the front, the room that there is now is to be announced to.
+    /// How many of them, from the front, to wake for the present room.
     to_announce: usize,
     /// How many have been woken so far.
     woken: u64,
@@ -342,8 +342,8 @@ impl ConnectionState {
         ticket.0 > self.woken
     }
 
-    /// Wakes those who wait for room, as many as there is room for: whoever finds none waits behind all
-    /// others, and so each has its turn.
+    /// Wakes as many waiters as there is room for. A waiter that finds no room goes to the end of the
+    /// queue, so each has its turn.
     pub(crate) fn announce_room(&mut self) {
         if self.to_announce == 0 {
             self.to_announce = self.waiters.len();

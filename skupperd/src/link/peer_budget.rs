@@ -96,7 +96,7 @@ impl PeerBudget {
         self.has_overrun.store(true, Ordering::Relaxed);
     }
 
-    /// Whether that is to be reported.
+    /// Whether an overrun has not been reported yet; from now on it counts as reported.
     pub(crate) fn take_overrun(&self) -> bool {
         self.has_overrun.load(Ordering::Relaxed) && self.has_overrun.swap(false, Ordering::Relaxed)
     }

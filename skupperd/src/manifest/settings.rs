@@ -1,10 +1,10 @@
 //! The table of settings, and everything that is made from it.
 //!
-//! A row of [`TABLE`] defines a setting: which kinds have it, its key,
-//! its values, its default, and which field of `model/settings.rs` it fills. From the rows
-//! come the reader of manifests ([`read`]), the notes on settings without effect ([`notes`]), the
-//! manual pages of section 5 ([`manual`]), shell completion, the reference page and the tables of the
-//! guide (tests/blackbox/contract).
+//! A row of [`TABLE`] defines a setting: which kinds have it, its key, its values, its default, and
+//! which field of `model/settings.rs` it fills. The rows are the source of the reader of manifests
+//! ([`read`]), the notes on settings without effect ([`notes`]), the manual pages of section 5
+//! ([`manual`]), shell completion, the reference page and the tables of the guide
+//! (`tests/blackbox/contract`).
 //!
 //! To add a setting: a row in `table.rs`, a field in `model/settings.rs`, its use, a test; then write
 //! the reference anew.

@@ -1,11 +1,12 @@
 //! A YAML document as a tree in which every node knows its line.
 //!
 //! [`parse`] reads the events of the parser once; everything later, from the type of a field to the
-//! line of an error, comes from this tree. It is built for files that anyone
-//! may have written: nesting, the size that aliases make of the document and the size of the document
-//! (see [`super::MAX_DOCUMENT_SIZE`]) are bounded, keys are strings, no key is there twice, and tags
-//! of applications are refused. Collections are shared between an anchor and its aliases, so that an
-//! alias costs no memory until the tree is walked.
+//! line of an error, comes from this tree.
+//!
+//! Anyone may have written a file. So the document (see [`super::MAX_DOCUMENT_SIZE`]), its nesting and
+//! what aliases make of it are bounded; keys that are no strings, duplicate keys and tags of applications
+//! are refused. Collections are shared between an anchor and its aliases, so that an alias costs no
+//! memory until the tree is walked.
 
 use super::{
     field_error::{FieldError, FieldPath},

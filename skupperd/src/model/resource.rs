@@ -124,7 +124,7 @@ impl Spec {
 /// Credentials to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Issuer that signs them; of no matter for one that is itself an issuer.
+    /// Issuer that signs them; unused if they are an issuer themselves.
     pub ca: Name,
     /// Common name.
     pub subject: String,
@@ -357,7 +357,7 @@ pub struct RouterAccess {
     pub roles: Vec<AccessRole>,
     /// Name of the server credentials; the resource's own when it names none.
     pub tls_credentials: Name,
-    /// They are not to be made where the user does not supply them.
+    /// Use only credentials that the user supplies; issue none.
     pub supplied_only: bool,
     /// Issuer that signs them; the site's when it names none.
     pub issuer: Option<Name>,

@@ -192,7 +192,7 @@ fn nothing_changed(lines: &[String]) -> OperateError {
 pub enum ApplyEffect {
     Added,
     Changed,
-    /// It was as it is; no file was written.
+    /// The resource was the same before: no file was written.
     Unchanged,
 }
 
@@ -215,7 +215,7 @@ impl ApplyEffect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppliedResource {
     pub key: Key,
-    /// The file that has it.
+    /// The manifest with the resource.
     pub file: PathBuf,
     pub effect: ApplyEffect,
 }

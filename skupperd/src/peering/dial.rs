@@ -267,7 +267,7 @@ impl LinkDialler {
         None
     }
 
-    /// Whether an endpoint is not to be dialled because it is this site's own.
+    /// Whether an endpoint is known to be this site's own, and so is not dialled.
     fn is_own(&mut self, target: &DialTarget, now: Instant) -> bool {
         self.own_endpoints.retain(|(_, until)| now < *until);
         self.own_endpoints.iter().any(|(own, _)| own == target)

@@ -221,7 +221,7 @@ fn margin(certificate: &X509Certificate<'_>) -> i64 {
     ((whole - EARLY) / 3).clamp(1, RENEW_DAYS * 24 * 3600)
 }
 
-/// When a certificate is to be renewed.
+/// When a certificate is due for renewal.
 pub fn renewal(pem: &str) -> Option<Timestamp> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
     let (_, certificate) = X509Certificate::from_der(&pem.contents).ok()?;

@@ -1,4 +1,4 @@
-//! Whom a connector takes for its server.
+//! Verifies the certificate of a connector's server.
 //!
 //! A certificate of a trusted CA, or one that is itself among the trusted ones, as OpenSSL and curl have
 //! it: the self-signed certificate of a server, which `openssl req -x509` makes a CA certificate. webpki

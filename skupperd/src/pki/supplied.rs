@@ -34,7 +34,7 @@ pub struct ServerCredentials {
     pub is_supplied: bool,
     /// Replaced CAs: key identifier, and end of the overlap.
     pub retired: Vec<(String, Timestamp)>,
-    /// When they are to be renewed, or a CA changes.
+    /// When they are due for renewal, or a CA changes.
     pub next_change: Option<Timestamp>,
 }
 

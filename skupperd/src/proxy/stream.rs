@@ -84,7 +84,7 @@ impl Stream {
         self.watched().get_ref()
     }
 
-    /// Both directions have ended: the socket is to be closed in order, and not by a reset.
+    /// Both directions have ended: closes the socket in order, and not by a reset.
     pub(super) fn finish_on_close(&self) {
         sys::finish_on_close(self.socket().into());
     }
@@ -180,8 +180,7 @@ impl Stream {
         }
     }
 
-    /// Ends our way in order. Would block: something is still to be sent, then it is to be tried
-    /// again.
+    /// Ends our direction in order. `WouldBlock` if there are unsent bytes: flush, and call it again.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         let ended = match self {
             Self::Plain(socket) | Self::Short(socket, _) => {

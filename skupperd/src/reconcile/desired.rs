@@ -111,7 +111,7 @@ pub(super) fn name_of(text: &'static str) -> Result<Name, ReconcileError> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct AppliedState {
     pub(super) site: Option<(Name, Site)>,
-    /// The settings of the site are to be applied again although they are the same.
+    /// The next plan applies the settings of the site again although they are the same.
     pub(super) site_outdated: bool,
     pub(super) resources: BTreeMap<Key, DesiredResource>,
 }

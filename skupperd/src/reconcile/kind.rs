@@ -1,4 +1,4 @@
-//! What the daemon does about each kind, a page for each. A new kind is a page here and a line in each
+//! What the daemon does about each kind, a file for each. A new kind is a file here and a line in each
 //! match below.
 
 mod access_grant;
@@ -57,7 +57,7 @@ pub(super) fn desired(
             }
             Spec::Link(link) => link::desired(runtime, &located.resource.meta, link),
             Spec::RouterAccess(access) => DesiredResource::RouterAccess(access.clone()),
-            // Issued credentials need no running site, see `Issued`.
+            // They need no running site, see `NamespaceCredentials`.
             Spec::AccessGrant(_)
             | Spec::AccessToken(_)
             | Spec::Secret(_)
@@ -179,7 +179,7 @@ impl NamespaceCredentials {
         self.certificates.has_failures() || self.grants.has_failures() || self.tokens.has_failures()
     }
 
-    /// When a certificate is to be renewed.
+    /// When a certificate is due for renewal.
     pub(super) fn renewal(&self) -> Option<Timestamp> {
         self.certificates.renewal()
     }

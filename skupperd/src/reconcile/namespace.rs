@@ -1,8 +1,8 @@
 //! One namespace: its resources, what was applied of them, and what failed.
 //!
 //! A [`NamespaceState`] owns the loader of the manifests, the applied state, what runs for the namespace
-//! ([`SiteRuntime`]), the credentials that it issues, and the failures. The reconcile loop calls it, on
-//! the main thread, and only it.
+//! ([`SiteRuntime`]), the credentials that it issues, and the failures. Only the reconcile loop calls it:
+//! for a sync on a thread for blocking work, for everything else on the main thread.
 //!
 //! A sync has three parts. [`NamespaceState::load`] reads the resources. [`NamespaceState::attach`] adds
 //! the offers and bindings that cross namespaces. [`NamespaceState::sync`] carries out the plan and
@@ -13,7 +13,7 @@
 //! last valid version stays. When users who can write to the namespace come or go, its rights change, and
 //! everything is set again.
 //!
-//! It never decides the order of the steps (`plan`) and writes no statuses (`report`).
+//! It never decides the order of the steps (`plan`), and writes no status files (`run`).
 
 use super::{
     attachments::{Attachments, BindingStatus},
@@ -95,7 +95,7 @@ impl NamespaceState {
         !self.failures.is_empty() || self.issued.has_failures()
     }
 
-    /// When a certificate is to be renewed.
+    /// When a certificate is due for renewal.
     pub(super) fn renewal(&self) -> Option<Timestamp> {
         let due = [self.runtime.renewal(), self.issued.renewal()];
         due.into_iter().flatten().min()

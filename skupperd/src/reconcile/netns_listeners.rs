@@ -80,7 +80,7 @@ impl NetnsListeners {
         self.failed.clear();
     }
 
-    /// Takes out the listeners whose namespaces are gone, or that are to be reached another way.
+    /// Takes out the listeners whose namespaces are gone, or for which steering was switched on or off.
     pub(super) fn take_lost(&mut self) -> Vec<Name> {
         let steered = self.steered;
         let is_lost = |open: &OpenListener| open.request.steered != steered || !open.watch.holds();

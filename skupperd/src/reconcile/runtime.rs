@@ -1,6 +1,6 @@
 //! What runs for one namespace: its site in the core, and what the host holds for it.
 //!
-//! The pages of kinds change it, one step of a plan at a time; the status of each resource is made of
+//! The files of `kind` change it, one step of a plan at a time; the status of each resource is made of
 //! it. It owns no sockets of services and links, which are the core's, except those that listeners have
 //! in other network namespaces.
 
@@ -242,7 +242,7 @@ impl SiteRuntime {
         }
     }
 
-    /// When the first of the credentials is to be renewed, or stops being trusted.
+    /// When the first of the credentials is due for renewal, or stops being trusted.
     pub(super) fn renewal(&self) -> Option<Timestamp> {
         let due = self.accesses.values().filter_map(|a| a.server.next_change);
         due.chain(self.service_tls.renewal()).min()

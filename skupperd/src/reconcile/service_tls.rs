@@ -33,7 +33,7 @@ struct CredentialUse {
     tls: ServiceTls,
     /// What `tls` was last made of.
     secret: Secret,
-    /// When the secret is to be issued anew; `None`: the user supplies it.
+    /// When the secret is due for renewal; `None`: the user supplies it.
     changes: Option<Timestamp>,
 }
 
@@ -186,21 +186,21 @@ impl ServiceTlsRegistry {
         Ok(())
     }
 
-    /// When the first of our credentials is to be renewed.
+    /// When the first of our credentials is due for renewal.
     pub(super) fn renewal(&self) -> Option<Timestamp> {
         let entries = self.entries.values();
         entries.filter_map(|entry| entry.changes).min()
     }
 
-    /// End of the validity of the certificate that a listener shows; empty without one.
+    /// End of the validity of the certificate that a listener presents; empty without one.
     pub(super) fn expires(&self, key: &Key) -> String {
         let entry = self.entries.get(key);
         let identity = entry.and_then(|entry| pki::identify_pem(&entry.secret.certificate));
         identity.map(|i| i.expires.to_string()).unwrap_or_default()
     }
 
-    /// What a listener shows: the user's credentials, or ours, issued for the hosts of all listeners that
-    /// show them; with the time at which ours are to be issued anew.
+    /// Credentials that a listener presents: the user's, or ours, issued for the hosts of all listeners
+    /// that present them. With the time at which ours are due for renewal.
     fn listener_secret(
         &self,
         sources: CredentialSources<'_>,

@@ -90,7 +90,7 @@ impl Workloads {
         changed
     }
 
-    /// Connectors whose servers the core is to be given, each with all of its servers.
+    /// Connectors whose servers the core does not have yet, each with all of its servers.
     pub(super) fn due(
         &mut self,
         unit_states: &UnitStateReader,

@@ -187,7 +187,7 @@ pub(super) struct TransitPaths {
     hops: Vec<usize>,
     /// Results of [`TransitPaths::neighbours`], by origin.
     neighbours: BTreeMap<String, Vec<String>>,
-    /// Origins whose trees are to be computed.
+    /// Origins whose trees are not computed yet.
     pending: Vec<usize>,
     /// Trees computed so far.
     pub(super) computed: u64,

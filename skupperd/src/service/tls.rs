@@ -4,7 +4,7 @@ use crate::pki::{ServiceTlsClient, ServiceTlsServer};
 use crate::telemetry::Failures;
 use arc_swap::ArcSwap;
 
-/// TLS of a listener.
+/// Configuration for handshakes with clients.
 #[derive(Debug)]
 pub struct ListenerTls {
     /// For connections from now on.
@@ -12,7 +12,7 @@ pub struct ListenerTls {
     pub failures: Failures,
 }
 
-/// TLS of a connector.
+/// Configuration for handshakes with servers.
 #[derive(Debug)]
 pub struct ConnectorTls {
     /// For connections from now on.

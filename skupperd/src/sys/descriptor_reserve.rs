@@ -29,8 +29,7 @@ pub fn reserve_descriptors(limit: u64) {
     FIRST.store(first, Ordering::Relaxed);
 }
 
-/// Whether a new descriptor of a connection may stay. An error: it is one of the reserve, and is to be
-/// closed.
+/// Checks a new descriptor of a connection. Fails if it is one of the reserve: the caller closes it.
 pub fn leave_reserve(fd: &impl AsRawFd) -> io::Result<()> {
     if fd.as_raw_fd() < FIRST.load(Ordering::Relaxed) {
         return Ok(());

@@ -32,7 +32,8 @@ impl Failures {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Counts a failure. Some: it is to be reported, with the number of unreported ones before it.
+    /// Counts a failure. Returns the number of unreported ones before it if the caller must report this
+    /// one.
     pub fn count_and_report(&self, now: Instant) -> Option<u64> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut reported = self.reported.lock();

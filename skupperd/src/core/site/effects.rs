@@ -63,7 +63,7 @@ pub(in crate::core) enum RouterInput {
 }
 
 impl RouterInput {
-    /// Tells the router. An edge with too many addresses is an error.
+    /// Changes the router. An edge with too many addresses is an error.
     pub(in crate::core) fn apply(
         self,
         router: &mut Router,
@@ -105,7 +105,7 @@ impl RouterInput {
     }
 }
 
-/// Effects in the order in which they are to be carried out.
+/// Effects in the order in which [`Site::apply`](super::Site::apply) carries them out.
 #[derive(Default)]
 pub(in crate::core) struct Effects(VecDeque<Effect>);
 

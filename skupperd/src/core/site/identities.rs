@@ -160,7 +160,7 @@ impl IdOwners {
             .retain(|_, h| h.free_since.is_none_or(|since| now < since + GRACE));
     }
 
-    /// A refusal; gives, when it is to be logged, how many before it were not.
+    /// Counts a refusal. Returns the number of unlogged ones before it if the caller must log this one.
     pub(super) fn note_refusal(&self, now: Instant) -> Option<u64> {
         self.refusals.count_and_report(now)
     }

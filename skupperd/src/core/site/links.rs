@@ -1,4 +1,4 @@
-//! Links that this site dials: what each is to be, and why it is down.
+//! Links that this site dials: the specification of each, and why it is down.
 //!
 //! A task dials each link ([`dial::run`](crate::peering::dial::run)); it has the specification on a
 //! channel, and ends when that is dropped here.
@@ -48,7 +48,7 @@ pub(in crate::core) enum LinkChange {
     /// Its connections stay, at this cost.
     Kept,
     Dialled,
-    /// It is dialled anew; connections that it had before are to be closed.
+    /// It is dialled anew: the caller closes the connections that it had.
     Redialled,
 }
 

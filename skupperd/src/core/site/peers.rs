@@ -57,8 +57,8 @@ impl Peers {
         is_own
     }
 
-    /// A peer was refused whose id belongs to another certificate. When that is to be logged: how many
-    /// before it were not.
+    /// Counts a peer that was refused because its id belongs to another certificate. Returns the number
+    /// of unlogged ones before it if the caller must log this one.
     pub(in crate::core) fn note_refusal(&self, now: Instant) -> Option<u64> {
         self.id_owners.note_refusal(now)
     }

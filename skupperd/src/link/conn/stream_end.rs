@@ -9,7 +9,7 @@ use super::{ConnectionState, DeliveryOutcome, InStream, LinkConnection, OutStrea
 use bytes::Bytes;
 use std::{collections::VecDeque, rc::Rc};
 
-/// An event of a stream.
+/// What a connection reports to the end of one of its streams.
 pub enum StreamEvent<'a> {
     /// Payload of the incoming stream.
     Payload(Bytes),
@@ -32,7 +32,7 @@ pub enum StreamEvent<'a> {
 
 /// What a stream ends in: a TCP socket, another link, another worker.
 pub trait StreamEnd {
-    /// Handles an event; what is to be done on connections goes into `effects`.
+    /// Handles an event. Adds to `effects` what connections have to do.
     fn event(&self, event: StreamEvent<'_>, effects: &mut StreamEffects);
 }
 

@@ -322,8 +322,8 @@ impl GrantSaver {
         self.error.is_some()
     }
 
-    /// Has the grants saved if they are not and the directory `input` of the namespace is there. `saved` is notified when they are, or are not. Returns why
-    /// they could not be.
+    /// Starts to save the grants if they differ from the file, unless the namespace's directory `input`
+    /// is gone. `saved` is notified at the end. Returns the error of the last attempt.
     async fn save(
         &mut self,
         store: &SharedGrantStore,

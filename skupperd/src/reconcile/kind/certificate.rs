@@ -30,13 +30,13 @@ impl Certificates {
         self.issued.values().any(Result::is_err)
     }
 
-    /// When the first of them is to be renewed.
+    /// When the first of them is due for renewal.
     pub(in crate::reconcile) fn renewal(&self) -> Option<Timestamp> {
         let issued = self.issued.values().filter_map(|m| m.as_ref().ok());
         issued.filter_map(|s| pki::renewal(&s.certificate)).min()
     }
 
-    /// Issues what is missing or is to be renewed. Returns the credentials, for resources that name
+    /// Issues what is missing or due for renewal. Returns the credentials, for resources that name
     /// them.
     pub(in crate::reconcile) fn sync(
         &mut self,

@@ -288,8 +288,7 @@ async fn refuse(runtime: &SiteRuntime) -> Result<(), ReconcileError> {
     runtime.ask_site(set).await.map(drop)
 }
 
-/// Names that remote sites may dial: those that are asked for, or everything this host is known by.
-/// Names by which remote sites reach an access: those that the resource has, or else all of this host.
+/// Names by which remote sites reach an access: those of the resource, or else all of this host.
 fn advertised_hosts(access: &RouterAccess) -> Vec<String> {
     let names = access
         .subject_alternative_names

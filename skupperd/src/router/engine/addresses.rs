@@ -58,7 +58,7 @@ impl Default for Addresses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Update {
     Taken,
-    /// All addresses are to be requested.
+    /// An earlier update is missing: request all addresses.
     Missing,
     /// There was no room for all addresses.
     OverBudget,
@@ -191,7 +191,7 @@ impl Addresses {
 
     // ---- of other routers ----
 
-    /// Takes the number of an update from an RA. True: addresses are to be requested at once.
+    /// Takes the number of an update from an RA. Returns whether to request addresses at once.
     pub(super) fn on_ra(&mut self, id: &str, seq: i64) -> bool {
         let router = self.remote.entry(id.to_owned()).or_default();
         let is_behind = seq < router.seq;
@@ -296,8 +296,8 @@ impl Addresses {
         self.remote.remove(id);
     }
 
-    /// Reachable routers with newer addresses, which are to be requested. Requests without an answer
-    /// are repeated after `retry_after`.
+    /// Reachable routers to request newer addresses from. Requests without an answer are repeated after
+    /// `retry_after`.
     pub(super) fn take_requests(
         &mut self,
         is_reachable: impl Fn(&str) -> bool,

@@ -23,7 +23,7 @@ struct AddressCounters {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     by_address: HashMap<Arc<str>, AddressCounters>,
-    /// Addresses with a counter that is to be dropped once no delivery holds it any more.
+    /// Addresses with a counter to drop once no delivery holds it any more.
     leaving: BTreeSet<Arc<str>>,
 }
 

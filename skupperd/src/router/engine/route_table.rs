@@ -28,7 +28,7 @@ pub(super) struct RouteTable {
     work: RoutingWork,
 }
 
-/// Inputs of the routes.
+/// Everything that the routes follow from.
 pub(super) struct RouteInputs<'a> {
     pub(super) neighbours: &'a Neighbours,
     pub(super) addresses: &'a Addresses,

@@ -83,7 +83,7 @@ struct RemoteRouter {
     unanswered: u32,
     /// Its last RAs had a lower number than its link state: that was not its own.
     behind: u32,
-    /// Two link states with one number differ: another answer is to be requested.
+    /// Two link states with one number differ: request another answer.
     doubted: bool,
     unreachable_since: Option<Instant>,
 }
@@ -317,8 +317,8 @@ impl Topology {
 
     // ---- requests ----
 
-    /// Reachable routers with a newer link state, which is to be requested. Requests without an answer
-    /// are repeated after `retry_after`.
+    /// Reachable routers to request a newer link state from. Requests without an answer are repeated
+    /// after `retry_after`.
     pub(super) fn take_requests(&mut self, now: Instant, retry_after: Duration) -> Vec<String> {
         let named = self.paths.iter();
         let named = named.filter(|(id, _)| !self.routers.contains_key(*id));

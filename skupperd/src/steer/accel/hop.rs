@@ -1,7 +1,7 @@
 //! The daemon's end of an accelerated connection: bounds the unread bytes.
 //!
 //! The accelerated path has no window like TCP's. The BPF program bounds the bytes to the daemon,
-//! from the counts of read bytes that the daemon reports. This page bounds the bytes to the other
+//! from the counts of read bytes that the daemon reports. A [`Hop`] bounds the bytes to the other
 //! program, from the unread bytes that the kernel reports. A direction falls back to TCP only when
 //! nothing is unread, because a reader may take a short read for the last one while TCP has more.
 

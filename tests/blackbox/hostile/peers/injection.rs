@@ -8,8 +8,8 @@ use super::{
 use skupper_tests::{SOON, echo::works, hostile_peer::HostilePeer, site::Site, wait_until};
 use std::net::SocketAddr;
 
-/// A router that does not exist, with a service; then false messages about a site: that it has restarted, and that
-/// it serves nothing, for ever.
+/// A router that does not exist, with a service; then false messages about a site: that it has
+/// restarted, and that it serves nothing, for ever.
 pub(super) fn forged_messages(victim: &str, via: &str) -> Vec<Vec<u8>> {
     vec![
         hello("ghost", 1, via),

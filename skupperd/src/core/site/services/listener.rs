@@ -30,7 +30,7 @@ pub(super) struct RunningListener {
     pub(super) tried: Option<Instant>,
 }
 
-/// A steered listener that is to be closed.
+/// A steered listener that waits to be closed, see [`super::listeners`].
 pub(super) struct ClosingListener {
     pub(super) id: u64,
     pub(super) bind_ranges: Vec<BindRange>,
@@ -222,7 +222,7 @@ impl RunningListener {
         }
         effects.unlisten(self.id, cut);
         if cut {
-            // Without it nothing is served to those who were accepted and are not dealt with yet.
+            // Workers refuse clients that were accepted and are not served yet.
             sockets.policies.remove(self.id);
         }
         None

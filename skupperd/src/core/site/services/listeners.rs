@@ -159,7 +159,7 @@ impl Listeners {
         self.open(ctx, effects, |_| false);
     }
 
-    /// Opens what is to be open and is not, and closes what waits to be closed.
+    /// Opens the listeners that must be open and are not, and closes those in `closing`.
     fn open(
         &mut self,
         ctx: &mut CoreContext,

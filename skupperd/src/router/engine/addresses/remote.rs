@@ -31,7 +31,7 @@ pub(in crate::router::engine) struct RemoteAddresses {
     pub(super) announced: i64,
     /// Its last RAs had a lower number than the update that is known: that was not its own.
     pub(super) behind: u32,
-    /// An answer contradicts the router's RA: another one is to be requested.
+    /// An answer contradicts the router's RA: request another one.
     pub(super) doubted: bool,
     pub(super) requested: Option<Instant>,
     /// Bytes that its addresses count for, and the link that they came over.
