@@ -100,12 +100,12 @@ impl WorkloadFinder {
             }
         };
         let wanted = |by: fn(&WorkloadQuery) -> bool| {
-            let wanted = move |s: &&SocketInfo| queries.iter().any(|w| by(w) && w.has_port(s));
+            let wanted = move |s: &&SocketInfo| queries.iter().any(|q| by(q) && q.has_port(s));
             sockets.iter().filter(wanted)
         };
         // Servers found by executable or user have a unit too.
         self.cgroups.load(wanted(|_| true).map(|s| s.cgroup));
-        let by_executable = |w: &WorkloadQuery| matches!(w.selector, Selector::Executable(_));
+        let by_executable = |q: &WorkloadQuery| matches!(q.selector, Selector::Executable(_));
         self.owners.load(wanted(by_executable).map(|s| s.inode));
         queries
             .iter()

@@ -30,9 +30,9 @@ const TYPES: [&str; 36] = [
 const FILES: [&str; 1] = ["answer"];
 
 /// Functions; `tell_` also as a prefix.
-const FUNCTIONS: [&str; 14] = [
-    "alone", "furnish", "inside", "look", "of_site", "place", "placed", "places", "said", "shelf",
-    "standing", "tell", "told", "turn",
+const FUNCTIONS: [&str; 18] = [
+    "alone", "furnish", "held", "inside", "look", "of_site", "place", "placed", "places", "said",
+    "seen", "served", "shelf", "standing", "tell", "told", "turn", "watched",
 ];
 
 /// Fields.

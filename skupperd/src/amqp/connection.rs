@@ -136,7 +136,7 @@ impl Connection {
     }
 
     /// Bytes that the peer makes this engine keep: its links, and deliveries that are not settled.
-    pub fn held(&self) -> usize {
+    pub fn held_bytes(&self) -> usize {
         let unsettled = self.totals.outgoing + self.totals.incoming;
         self.totals.link_bytes + unsettled * UNSETTLED_BYTES + self.output.capacity()
     }

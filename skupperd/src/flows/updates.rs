@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-/// Maximum of queued news at a worker for one emitter. Later ones are dropped.
+/// Most updates that a worker queues for one emitter. Later ones are dropped.
 const WAITING: usize = 8192;
 
 /// A connection whose record can be read later.
@@ -36,7 +36,7 @@ pub(super) enum QueuedUpdate {
 }
 
 impl FlowLog {
-    /// Starts or stops queueing news of this source. Returns its open connections.
+    /// Starts or stops queueing updates of this source. Returns its open connections.
     pub fn listen(&self, source: &Arc<str>, on: bool) -> Vec<ObservedFlow> {
         let mut open = Vec::new();
         for worker in 0..self.0.by_worker.len() {

@@ -54,7 +54,7 @@ pub(crate) struct VanflowSource {
     heartbeat: Option<Instant>,
     /// The lasting records that were sent.
     sent: BTreeMap<String, VanflowRecord>,
-    /// All of them are to be sent again.
+    /// The next [`Self::set_lasting`] sends all of them again.
     flush: bool,
     records: VecDeque<VanflowRecord>,
     flows: VecDeque<VanflowRecord>,
@@ -108,7 +108,7 @@ impl VanflowSource {
         format!("mc/sfe.{}:0.flows", self.id)
     }
 
-    /// All records are to be sent again.
+    /// Makes the next [`Self::set_lasting`] send all records again.
     pub(crate) fn flush(&mut self) {
         self.flush = true;
     }
@@ -127,11 +127,12 @@ impl VanflowSource {
             match before {
                 None => self.push(record.clone(), false),
                 Some(before) => {
-                    let mut news = record.clone();
-                    news.attributes
+                    let mut changed = record.clone();
+                    changed
+                        .attributes
                         .retain(|a, value| before.attributes.get(a) != Some(value));
-                    if !news.attributes.is_empty() {
-                        self.push(news, false);
+                    if !changed.attributes.is_empty() {
+                        self.push(changed, false);
                     }
                 }
             }
@@ -206,7 +207,7 @@ impl VanflowSource {
             if kind != Some(Type::Connection as u32) {
                 continue;
             }
-            let mut news = VanflowRecord::new(Type::Connection, identity);
+            let mut update = VanflowRecord::new(Type::Connection, identity);
             for attribute in [
                 Trace,
                 Connector,
@@ -215,10 +216,10 @@ impl VanflowSource {
                 Attribute::ConnectorError,
             ] {
                 let text = get(attribute).and_then(Value::as_str);
-                news = news.text(attribute, text.unwrap_or_default());
+                update = update.text(attribute, text.unwrap_or_default());
             }
             let latency = get(ProcessLatency).and_then(Value::as_u64);
-            self.push(news.maybe(ProcessLatency, latency), true);
+            self.push(update.maybe(ProcessLatency, latency), true);
         }
     }
 

@@ -319,10 +319,10 @@ impl ConnectionState {
     pub(crate) fn charge_held(&mut self) {
         // In steps, so that it rarely changes what connections on other workers count too.
         let held = CONNECTION_BYTES
-            + self.amqp.held()
+            + self.amqp.held_bytes()
             + self.deliveries.incomplete()
-            + self.message_lines.held()
-            + self.wire.held();
+            + self.message_lines.held_bytes()
+            + self.wire.held_bytes();
         if !self.charge.set(held.next_multiple_of(STEP)) {
             self.fail(
                 RESOURCE_LIMIT,

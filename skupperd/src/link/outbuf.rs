@@ -284,7 +284,7 @@ impl OutBuf {
     }
 
     /// Bytes of the buffer and the backlog.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.buf.capacity() + self.overflow.capacity()
     }
 }

@@ -131,8 +131,8 @@ impl Wire {
     }
 
     /// Bytes of its buffers. That for receiving counts as what it grows to.
-    pub(crate) fn held(&self) -> usize {
-        self.fill.held() + self.flight.held() + self.want
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.fill.held_bytes() + self.flight.held_bytes() + self.want
     }
 
     /// Nothing waits to be sent.

@@ -94,7 +94,7 @@ impl ServerConnection {
             let near = &self.proxy.acceleration;
             match local::connect(near, &self.worker, self.site, &key, target, &client).await {
                 Ok((server, in_use)) => {
-                    let served = in_use.served(&server);
+                    let served = in_use.server_info(&server);
                     self.end.connected(server);
                     self.proxy
                         .register(target, Rc::downgrade(&self.end) as Weak<dyn Disconnect>);

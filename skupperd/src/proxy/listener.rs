@@ -97,7 +97,11 @@ impl Proxy {
             protocol: None,
             proxy,
         };
-        if client.policy.as_ref().is_some_and(|f| f.tls.is_some()) {
+        if client
+            .policy
+            .as_ref()
+            .is_some_and(|policy| policy.tls.is_some())
+        {
             tokio::task::spawn_local(client.secure(socket));
             return None;
         }
@@ -160,7 +164,7 @@ impl Client {
     /// Completes the TLS handshake, then carries the client.
     async fn secure(mut self, socket: TcpStream) {
         let _open = self.proxy.count_open();
-        let Some(tls) = self.policy.as_ref().and_then(|f| f.tls.clone()) else {
+        let Some(tls) = self.policy.as_ref().and_then(|policy| policy.tls.clone()) else {
             return;
         };
         let peer = socket.peer_addr();

@@ -42,7 +42,7 @@ pub(super) struct InUse(Arc<ConnectorTarget>);
 
 impl InUse {
     /// The record of this side of the connection.
-    pub(super) fn served(&self, server: &Stream) -> ServerInfo {
+    pub(super) fn server_info(&self, server: &Stream) -> ServerInfo {
         let target = &self.0;
         flow::local_server(&target.name, target.host.to_string(), server)
     }

@@ -73,7 +73,7 @@ impl Stream {
         }
     }
 
-    fn watched(&self) -> &AsyncFd<TcpStream> {
+    fn async_fd(&self) -> &AsyncFd<TcpStream> {
         match self {
             Self::Plain(socket) | Self::Short(socket, _) => socket,
             Self::Tls(tls) => &tls.socket,
@@ -81,7 +81,7 @@ impl Stream {
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
-        self.watched().get_ref()
+        self.async_fd().get_ref()
     }
 
     /// Both directions have ended: closes the socket in order, and not by a reset.
@@ -103,7 +103,7 @@ impl Stream {
         {
             return Poll::Ready(Ok(Readable::Waiting));
         }
-        let ready = self.watched().poll_read_ready(cx);
+        let ready = self.async_fd().poll_read_ready(cx);
         ready.map(|guard| {
             guard.map(match self {
                 Self::Short(..) => Readable::Short,
@@ -120,7 +120,7 @@ impl Stream {
         if hop.is_some_and(|hop| hop.poll_open(cx).is_pending()) {
             return Poll::Pending;
         }
-        let ready = self.watched().poll_write_ready(cx);
+        let ready = self.async_fd().poll_write_ready(cx);
         ready.map(|guard| guard.map(|guard| Writable { guard, hop }))
     }
 

@@ -200,11 +200,11 @@ impl Router {
 
     fn notify_edges(&mut self) {
         let routes = self.table.routes();
-        for news in self.edges.take_notifications(&self.addresses, routes) {
+        for change in self.edges.take_notifications(&self.addresses, routes) {
             self.outputs.push_back(Output::Reachable {
-                edge: news.edge,
-                address: news.address,
-                reachable: news.reachable,
+                edge: change.edge,
+                address: change.address,
+                reachable: change.reachable,
             });
         }
     }

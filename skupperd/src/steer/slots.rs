@@ -44,8 +44,8 @@ impl Slots {
     /// The slot of a listener, for one more range. `adopted` is the range's slot in the previous
     /// process. Also returns whether the slot was unused and must be cleared.
     pub(super) fn take(&mut self, name: &ListenerName, adopted: Option<u32>) -> (u32, bool) {
-        if let Some((slot, places)) = self.of.get_mut(name) {
-            *places += 1;
+        if let Some((slot, ranges)) = self.of.get_mut(name) {
+            *ranges += 1;
             return (*slot, false);
         }
         let adopted = adopted.filter(|slot| self.adopted.remove(slot));
@@ -66,11 +66,11 @@ impl Slots {
 
     /// Reverts one [`Self::take`].
     pub(super) fn release(&mut self, name: &ListenerName) {
-        let Some((slot, places)) = self.of.get_mut(name) else {
+        let Some((slot, ranges)) = self.of.get_mut(name) else {
             return;
         };
-        *places -= 1;
-        if *places == 0 {
+        *ranges -= 1;
+        if *ranges == 0 {
             let slot = *slot;
             self.of.remove(name);
             self.free.extend((slot != LISTENERS).then_some(slot));

@@ -267,12 +267,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_table_agrees_with_a_search_of_every_range(
-            places in prop::collection::vec((networks(), ports()), 0..12),
+            ranges in prop::collection::vec((networks(), ports()), 0..12),
             gone in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
         ) {
             let mut owners = Owners::default();
             let mut held: Vec<(BindRange, u64)> = Vec::new();
-            for (n, (network, ports)) in places.into_iter().enumerate() {
+            for (n, (network, ports)) in ranges.into_iter().enumerate() {
                 let range = BindRange { network, ports };
                 if owners.insert(range, owner(n as u64)) {
                     held.push((range, n as u64));

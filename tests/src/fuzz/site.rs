@@ -99,7 +99,7 @@ async fn run(data: &[u8]) -> String {
     hostile.leave();
     checks.after(&hostile, is_long).await;
     let report = honest.report.borrow();
-    format!("{counts} {} served {}", checks.seen(), report.served)
+    format!("{counts} {} served {}", checks.summary(), report.served)
 }
 
 /// Moves bytes between the hostile peer and the site, until none are left or the site takes no more.

@@ -43,7 +43,7 @@ impl MessageLines {
     }
 
     /// Bytes that wait on all links.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.cost
     }
 

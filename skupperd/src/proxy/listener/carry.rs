@@ -69,7 +69,7 @@ impl Client {
                         Ok((server, in_use)) => {
                             let open = self.proxy.count_open();
                             let replay = replay.as_ref();
-                            self.served_here(in_use.served(&server));
+                            self.served_here(in_use.server_info(&server));
                             let (owners, flow) = ([self.listener, target], &*self.flow);
                             local::bridge(&self.proxy, owners, &stream, &server, replay, flow)
                                 .await;

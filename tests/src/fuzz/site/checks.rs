@@ -58,8 +58,8 @@ impl<'a> Checks<'a> {
         }
     }
 
-    /// What was seen, for the text of the target.
-    pub(super) fn seen(&self) -> String {
+    /// One line of results.
+    pub(super) fn summary(&self) -> String {
         format!(
             "{} ended, at most {} KiB and {} messages a step",
             self.ended,
@@ -118,7 +118,7 @@ impl<'a> Checks<'a> {
 
     /// The memory that is held for the peer.
     fn memory(&mut self, hostile: &Hostile) {
-        let live = heap::live() - self.memory - hostile.held() as isize;
+        let live = heap::live() - self.memory - hostile.held_bytes() as isize;
         let live = usize::try_from(live).unwrap_or(0);
         self.most_memory = self.most_memory.max(live);
         let connections = hostile.opened.max(1);

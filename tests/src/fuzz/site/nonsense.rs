@@ -203,8 +203,8 @@ impl Hostile {
     }
 
     /// Bytes that the peer itself holds.
-    pub(super) fn held(&self) -> usize {
-        self.peers.iter().map(Peer::held).sum()
+    pub(super) fn held_bytes(&self) -> usize {
+        self.peers.iter().map(Peer::held_bytes).sum()
     }
 }
 

@@ -201,7 +201,7 @@ impl Peer {
     }
 
     /// Bytes that this side holds.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.unsent.capacity() + self.input.capacity()
     }
 
