@@ -18,6 +18,7 @@
 
 mod service;
 mod steering;
+mod threads;
 
 use crate::{
     access::GrantSockets,
@@ -44,8 +45,8 @@ use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 use steering::{
     handover, start_acceleration, start_steering, wait_for_accelerated_bytes, with_acceleration,
 };
+use threads::{runtime_builder, spawn_thread};
 use tokio::{
-    runtime,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
     task::{JoinSet, LocalSet},
@@ -345,44 +346,6 @@ async fn wait_for_stop(reload: &mpsc::Sender<Reload>) -> Result<()> {
     }
 }
 
-fn runtime_builder() -> runtime::Builder {
-    let mut builder = runtime::Builder::new_current_thread();
-    builder.enable_all();
-    builder
-}
-
-fn spawn_thread(
-    name: String,
-    mut runtime: runtime::Builder,
-    run: impl FnOnce(runtime::Runtime) + Send + 'static,
-) -> Result<()> {
-    let runtime = runtime
-        .build()
-        .with_context(|| format!("cannot start the runtime of thread {name}"))?;
-    std::thread::Builder::new()
-        .name(name.clone())
-        .spawn(move || {
-            let _guard = AbortOnPanic;
-            run(runtime);
-        })
-        .with_context(|| format!("cannot start thread {name}"))?;
-    Ok(())
-}
-
-/// Ends the process when its thread panics. Without the core or one of the workers the daemon would serve
-/// some connections and not others; whoever started it starts a new one. Tasks of connections that panic
-/// are caught by their runtime, and end alone.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a thread has panicked; ending the process");
-            std::process::abort();
-        }
-    }
-}
-
 /// Raises the limit of open files to the maximum: every connection is a descriptor.
 fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -393,35 +356,5 @@ fn raise_descriptor_limit() {
     }
     if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
         sys::reserve_descriptors(limit);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{os::unix::process::ExitStatusExt, process};
-
-    /// Set in the process that is to end.
-    const PANICS: &str = "SKUPPER_TEST_THREAD_PANICS";
-
-    /// The watchdog notices a missing thread under systemd only.
-    #[test]
-    fn a_thread_that_panics_takes_the_process_with_it() {
-        if std::env::var_os(PANICS).is_some() {
-            let runtime = runtime::Builder::new_current_thread();
-            spawn_thread("test".to_owned(), runtime, |_| panic!("for a test")).expect("a thread");
-            std::thread::park_timeout(Duration::from_secs(60));
-            return;
-        }
-        let name = "daemon::tests::a_thread_that_panics_takes_the_process_with_it";
-        let program = std::env::current_exe().expect("this program");
-        let mut again = process::Command::new(program);
-        again.args(["--exact", name]).env(PANICS, "1");
-        let output = again.output().expect("a process");
-        assert_eq!(
-            output.status.signal(),
-            Some(nix::libc::SIGABRT),
-            "{output:?}"
-        );
     }
 }

@@ -13,18 +13,16 @@
 //! such as a certificate; statuses and grants are written beside it. The loop decides nothing about a
 //! resource: that is `namespace` and `kind`.
 
+mod statuses;
 mod timers;
 
-use super::{
-    attachments::{Attachments, BindingStatuses},
-    namespace::NamespaceState,
-};
+use super::{attachments::Attachments, namespace::NamespaceState};
 use crate::{
     access::GrantSockets,
     core::CoreHandle,
     model::Namespace,
     netlink::local_routes::LocalRoutes,
-    store::{BatchResult, Layout, ResourceSnapshot, STOPPING, StoreError, Watcher, mark_unknown},
+    store::{BatchResult, Layout, ResourceSnapshot, StoreError, Watcher},
     sys::AddressWatcher,
     telemetry::{self, Failures, LogLevels, Logging},
     workload::{UnitStateReader, WorkloadFinder, WorkloadQuery},
@@ -40,19 +38,13 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, mpsc, oneshot, watch},
     task::{JoinError, JoinSet},
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until},
 };
 
 /// Interval of syncs while changes of files are not noticed.
 const UNWATCHED: Duration = Duration::from_secs(5);
 /// Changes of addresses within this time are followed together.
 const ADDRESSES_DELAY: Duration = Duration::from_millis(200);
-
-/// Namespaces whose statuses are written at a time.
-const STATUS_WRITERS: usize = 4;
-/// Time for which statuses wait for their files before they are published: whoever is told of one over
-/// D-Bus finds it on disk too, unless the disk is slow.
-const WRITE_WAIT: Duration = Duration::from_millis(200);
 
 /// A request to read everything again. It is answered when that is done.
 pub type Reload = oneshot::Sender<()>;
@@ -316,83 +308,6 @@ impl Reconciler {
             }
         }
         changed
-    }
-
-    /// While connections drain nothing is reported any more, and no listener accepts.
-    fn publish_stopping(&self) {
-        self.published.send_modify(|known| {
-            let mut all = (**known).clone();
-            for (key, document) in all.values_mut().flatten() {
-                if key.kind.is_served() {
-                    mark_unknown(Arc::make_mut(document), STOPPING);
-                }
-            }
-            *known = Arc::new(all);
-        });
-    }
-
-    /// Sets the statuses, has them written, and publishes them. Returns false when some could not be
-    /// written.
-    async fn report(&mut self) -> bool {
-        let mut bindings = BindingStatuses::new();
-        for (namespace, state) in &self.namespaces {
-            let of_namespace = |(name, status)| ((namespace.clone(), name), status);
-            bindings.extend(state.binding_statuses().map(of_namespace));
-        }
-        for state in self.namespaces.values_mut() {
-            state.report(&bindings).await;
-        }
-        // A disk that is slow is not waited for twice.
-        let is_idle = self.status_writers.is_empty();
-        self.write_statuses(true);
-        let mut all_written = true;
-        let deadline = Instant::now() + WRITE_WAIT;
-        while is_idle
-            && let Ok(Some(written)) = timeout_at(deadline, self.status_writers.join_next()).await
-        {
-            all_written &= self.statuses_written(written);
-        }
-        let namespaces = self.namespaces.iter();
-        let all: ResourceSnapshot = namespaces
-            .map(|(name, state)| (name.clone(), state.statuses.documents().clone()))
-            .collect();
-        self.published.send_if_modified(|known| {
-            let changed = **known != all;
-            if changed {
-                *known = Arc::new(all);
-            }
-            changed
-        });
-        all_written
-    }
-
-    /// Has outdated status files written, on other threads. `retry`: also where that has failed.
-    fn write_statuses(&mut self, retry: bool) {
-        for (name, state) in &mut self.namespaces {
-            if self.status_writers.len() >= STATUS_WRITERS {
-                return;
-            }
-            if state.statuses_failed && !retry {
-                continue;
-            }
-            if let Some(batch) = state.statuses.take_batch() {
-                let name = name.clone();
-                self.status_writers
-                    .spawn_blocking(move || (name, batch.write()));
-            }
-        }
-    }
-
-    /// Returns whether all of a batch is on disk.
-    fn statuses_written(&mut self, written: Result<(Namespace, BatchResult), JoinError>) -> bool {
-        let (name, result) = written.unwrap_or_else(|error| resume_panic(error));
-        // The namespace may be gone.
-        if let Some(state) = self.namespaces.get_mut(&name) {
-            state.statuses_written(&result);
-        }
-        // Those that waited for a thread.
-        self.write_statuses(false);
-        result.error.is_none()
     }
 }
 

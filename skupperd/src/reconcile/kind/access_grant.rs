@@ -17,18 +17,19 @@
 //!
 //! It never decides about a redemption, which is the store's part, and never creates a link.
 
+mod saver;
+
 use super::super::{
     desired::{DesiredState, name_of},
     error::ReconcileError,
     hosts::{ROUTER_GROUP, host_names, open_port, reachable},
-    memory::new_id,
     observed::StatusContext,
     runtime::{AppliedAccess, SiteRuntime},
 };
 use crate::{
     access::{
-        GrantServer, GrantSocketLease, GrantSockets, GrantStore, GrantStoreError, GrantTls,
-        LinkOffer, SharedGrantStore, serve,
+        GrantServer, GrantSocketLease, GrantSockets, GrantStore, GrantTls, LinkOffer,
+        SharedGrantStore, serve,
     },
     model::{
         AccessGrant, AccessRole, ConditionState, ConditionType, Endpoint, GRANT_PORT, GrantDetails,
@@ -37,13 +38,14 @@ use crate::{
     pki,
     store::NamespaceDir,
 };
+use saver::GrantSaver;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::TcpListener,
     path::PathBuf,
     sync::Arc,
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::sync::Notify;
 
 const CREDENTIALS: &str = "skupper-grant-server";
 /// Key of the server port in [`Memory`].
@@ -305,55 +307,6 @@ impl Grants {
             .with(ConditionType::Processed, processed)
             .with(ConditionType::Resolved, resolved)
             .details(details)
-    }
-}
-
-/// Saves grants on another thread.
-#[derive(Default)]
-struct GrantSaver {
-    running: Option<JoinHandle<Result<(), GrantStoreError>>>,
-    /// Of the last attempt, until one succeeds.
-    error: Option<Arc<GrantStoreError>>,
-}
-
-impl GrantSaver {
-    /// Whether an attempt has ended with an error, and the next sync starts another.
-    fn has_failed(&self) -> bool {
-        self.error.is_some()
-    }
-
-    /// Starts to save the grants if they differ from the file, unless the namespace's directory `input`
-    /// is gone. `saved` is notified at the end. Returns the error of the last attempt.
-    async fn save(
-        &mut self,
-        store: &SharedGrantStore,
-        input: PathBuf,
-        saved: &Arc<Notify>,
-    ) -> Result<(), Arc<GrantStoreError>> {
-        if let Some(ended) = self.running.take_if(|task| task.is_finished()) {
-            let result = ended.await;
-            let result = result.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
-            if let Err(error) = result {
-                // Not at once: the next sync tries again.
-                return Err(self.error.insert(Arc::new(error)).clone());
-            }
-            self.error = None;
-        }
-        if store.is_saved() {
-            self.error = None;
-        } else if self.running.is_none() {
-            let (store, saved) = (store.clone(), saved.clone());
-            self.running = Some(tokio::task::spawn_blocking(move || {
-                // If the namespace was removed meanwhile, its directories must not be made again.
-                let result = match input.exists() {
-                    true => store.save(jiff::Timestamp::now(), new_id),
-                    false => Ok(()),
-                };
-                saved.notify_one();
-                result
-            }));
-        }
-        self.error.clone().map_or(Ok(()), Err)
     }
 }
 
