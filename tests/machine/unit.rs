@@ -203,7 +203,12 @@ fn a_redemption_activates_the_service_and_a_restart_refuses_none() {
         issue(&machine);
         machine.ok("systemctl stop skupperd");
         assert_eq!(machine.ok(&redeem("one")), "200");
-        machine.ok("systemctl is-active skupperd && grep -q 'kind: Link' /root/one");
+        machine.ok("grep -q 'kind: Link' /root/one");
+        // It answers a moment before it says that it is ready.
+        wait_until("the service", SOON, || {
+            let active = machine.run("systemctl is-active skupperd");
+            active.status.success()
+        });
         // Clients wait while the service restarts.
         machine.ok("systemctl restart --no-block skupperd");
         let mut number = 0;
