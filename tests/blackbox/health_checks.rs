@@ -154,3 +154,21 @@ fn a_failed_probe_leaves_open_connections_alone() {
     wait_until("the service again", SOON, || works(addr));
     round_trip(&mut held, b"at last").expect("the open connection lives");
 }
+
+#[test]
+fn a_server_is_offered_after_probes_in_a_row_have_succeeded() {
+    let (a, b) = linked();
+    let server = Server::echo(free_addr());
+    let spec = format!(
+        "{{routingKey: echo, host: 127.0.0.1, port: {}, settings: {{health-check: tcp, \
+         health-check-interval: 100ms, health-check-successes: '5'}}}}",
+        server.addr.port()
+    );
+    a.resource("Connector", "echo", &spec);
+    let addr = free_addr();
+    b.listener("echo", "echo", addr);
+    wait_until("the listener", SOON, || !refused(addr));
+    let probes = server.accepted.load(Ordering::SeqCst);
+    assert!(probes >= 5, "{probes} probes before it was offered");
+    wait_until("the service", SOON, || works(addr));
+}

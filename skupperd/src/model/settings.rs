@@ -147,6 +147,8 @@ pub struct ConnectorSettings {
     pub health_check_interval: Duration,
     /// Health checks in a row that have to fail, at least 1.
     pub health_check_failures: u32,
+    /// Health checks in a row that have to succeed, at least 1.
+    pub health_check_successes: u32,
     /// `None` uses the setting of the site.
     pub acceleration: Option<bool>,
     /// Sites whose clients are served, at least one; `None` serves all.
@@ -164,6 +166,7 @@ impl Default for ConnectorSettings {
             health_check_interval: Duration::from_secs(5),
             // One may be lost.
             health_check_failures: 2,
+            health_check_successes: 1,
             acceleration: None,
             allow_sites: None,
         }

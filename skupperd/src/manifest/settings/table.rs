@@ -167,8 +167,8 @@ pub const TABLE: &[Setting] = &[
         => Connector.health_check, Some("none"),
         "probe the server, and offer it only while probes succeed",
         details: "`tcp` connects; `http` sends a GET, over TLS if the connector uses TLS, and accepts \
-            status 200 to 399. The server is offered to the network after the first successful \
-            probe, and withdrawn after `health-check-failures` failed ones in a row. Open \
+            status 200 to 399. The server is offered to the network after \
+            `health-check-successes` successful probes in a row, and withdrawn after `health-check-failures` failed ones in a row. Open \
             connections stay."),
     row!(CONNECTORS "health-check-path" = PATH
         => Connector.health_check_path, Some("/"),
@@ -179,6 +179,9 @@ pub const TABLE: &[Setting] = &[
     row!(CONNECTORS "health-check-failures" = COUNT
         => Connector.health_check_failures, Some("2"),
         "failed health checks in a row after which the server is not offered"),
+    row!(CONNECTORS "health-check-successes" = COUNT
+        => Connector.health_check_successes, Some("1"),
+        "successful health checks in a row after which the server is offered, at first and again"),
     row!(CONNECTORS "acceleration" = AUTO_OR_OFF
         => Connector.acceleration, None,
         "whether the kernel shortens the path to a server of this host; without it, the site's setting",

@@ -13,9 +13,13 @@ use tokio::task::AbortHandle;
 pub(super) struct ServerHealth {
     /// Consecutive failed probes after which a server is unhealthy.
     failures_allowed: u32,
+    /// Consecutive successful probes after which it is healthy.
+    successes_needed: u32,
     /// Why it is not well; none when it is.
     failure: Option<String>,
     failed: u32,
+    /// Successful probes in a row while it is not well.
+    succeeded: u32,
     task: AbortHandle,
 }
 
@@ -57,8 +61,10 @@ impl ServerHealth {
         });
         Self {
             failures_allowed,
+            successes_needed: spec.settings.health_check_successes,
             failure: Some("has not been probed yet".to_owned()),
             failed: failures_allowed,
+            succeeded: 0,
             task: task.abort_handle(),
         }
     }
@@ -75,12 +81,14 @@ impl ServerHealth {
     pub(super) fn record_probe(&mut self, connector: &str, result: Result<(), String>) -> bool {
         let Err(reason) = result else {
             self.failed = 0;
-            let better = self.failure.take().is_some();
-            if better {
-                tracing::info!(connector, "server passes its probes");
+            self.succeeded = self.succeeded.saturating_add(1);
+            if self.succeeded < self.successes_needed || self.failure.take().is_none() {
+                return false;
             }
-            return better;
+            tracing::info!(connector, "server passes its probes");
+            return true;
         };
+        self.succeeded = 0;
         self.failed = self.failed.saturating_add(1);
         if self.failed < self.failures_allowed || self.failure.as_ref() == Some(&reason) {
             return false;
@@ -88,5 +96,42 @@ impl ServerHealth {
         tracing::warn!(connector, reason, "server fails its probes");
         self.failure = Some(reason);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_is_offered_after_successes_in_a_row_and_withdrawn_after_failures() {
+        let task = tokio::spawn(async {});
+        let mut health = ServerHealth {
+            failures_allowed: 2,
+            successes_needed: 3,
+            failure: Some("has not been probed yet".to_owned()),
+            failed: 2,
+            succeeded: 0,
+            task: task.abort_handle(),
+        };
+        let mut probe = |is_good: bool| {
+            let result = if is_good {
+                Ok(())
+            } else {
+                Err("no answer".to_owned())
+            };
+            (health.record_probe("c", result), health.is_healthy())
+        };
+        // At first, and with a failure in between.
+        assert_eq!([true, true].map(&mut probe), [(false, false); 2]);
+        assert_eq!(probe(false), (false, false));
+        assert_eq!([true, true].map(&mut probe), [(false, false); 2]);
+        assert_eq!(probe(true), (true, true));
+        assert_eq!([true, true].map(&mut probe), [(false, true); 2]);
+        // One failure changes nothing, and the successes after it neither.
+        assert_eq!([false, true, false].map(&mut probe), [(false, true); 3]);
+        assert_eq!(probe(false), (true, false));
+        assert_eq!([true, true].map(&mut probe), [(false, false); 2]);
+        assert_eq!(probe(true), (true, true));
     }
 }
