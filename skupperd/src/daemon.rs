@@ -179,7 +179,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
         record_state(&lock, DaemonState::Running);
         service::discard_unclaimed(&handover);
         grant_sockets.start_refusing();
-        let published = reconciler.published();
+        let (published, latest) = (reconciler.published(), reconciler.latest());
         // Aborted when this block ends.
         let mut tasks = JoinSet::new();
         tasks.spawn(service::publish_status(published.clone()));
@@ -192,6 +192,7 @@ pub fn run(options: DaemonOptions) -> Result<()> {
         let control = ControlContext {
             layout: layout.clone(),
             published,
+            latest,
             steering: listing,
             acceleration: acceleration.clone(),
             reload: reload.clone(),

@@ -181,10 +181,10 @@ impl ManagerObject {
         let namespace_dir = self.namespace_dir(namespace)?;
         let of = parse_kind(kind)?;
         let state = self.daemon_state();
-        let published = self.published.borrow().clone();
+        let latest = self.latest.borrow().clone();
         let documents = self
             .run_read(connection, &header, move || {
-                let statuses = || match published.get(namespace_dir.name()) {
+                let statuses = || match latest.get(namespace_dir.name()) {
                     Some(all) => Ok(statuses_of(all, of)),
                     // It has reported nothing yet.
                     None => Ok(namespace_dir.statuses(of)?),

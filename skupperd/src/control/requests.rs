@@ -37,6 +37,7 @@ pub(super) struct DaemonRequests {
 pub(super) struct ManagerObject {
     pub(super) authority: Authority,
     pub(super) published: watch::Receiver<Arc<ResourceSnapshot>>,
+    pub(super) latest: watch::Receiver<Arc<ResourceSnapshot>>,
     pub(super) requests: DaemonRequests,
     pub(super) since: Timestamp,
     pub(super) steering: ListBindings,
@@ -62,7 +63,10 @@ pub(super) type Options = HashMap<String, OwnedVariant>;
 impl ManagerObject {
     pub(super) fn new(
         authority: Authority,
-        published: watch::Receiver<Arc<ResourceSnapshot>>,
+        (published, latest): (
+            watch::Receiver<Arc<ResourceSnapshot>>,
+            watch::Receiver<Arc<ResourceSnapshot>>,
+        ),
         requests: DaemonRequests,
         since: Timestamp,
         (steering, acceleration): (ListBindings, Arc<Acceleration>),
@@ -70,6 +74,7 @@ impl ManagerObject {
         Self {
             authority,
             published,
+            latest,
             requests,
             since,
             steering,

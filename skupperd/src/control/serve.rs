@@ -37,6 +37,8 @@ pub struct ControlContext {
     pub layout: Layout,
     /// Resources with their statuses.
     pub published: watch::Receiver<Arc<ResourceSnapshot>>,
+    /// The same before its files are written.
+    pub latest: watch::Receiver<Arc<ResourceSnapshot>>,
     pub steering: ListBindings,
     pub acceleration: Arc<Acceleration>,
     /// Makes the daemon read all resources again.
@@ -125,7 +127,8 @@ async fn serve_until_closed(
     };
     let mut published = control.published.clone();
     let services = (control.steering.clone(), control.acceleration.clone());
-    let manager = ManagerObject::new(authority, published.clone(), requests, since, services);
+    let snapshots = (published.clone(), control.latest.clone());
+    let manager = ManagerObject::new(authority, snapshots, requests, since, services);
     let builder = match bus {
         Bus::System => Builder::system(),
         Bus::Session => Builder::session(),

@@ -62,6 +62,8 @@ pub struct Reconciler {
     unit_states: UnitStateReader,
     /// Resources and statuses, for D-Bus and metrics.
     published: watch::Sender<Arc<ResourceSnapshot>>,
+    /// The same before its files are written, for lists.
+    latest: watch::Sender<Arc<ResourceSnapshot>>,
     logging: Logging,
     sync_failures: Failures,
     scan_failures: Failures,
@@ -108,6 +110,7 @@ impl Reconciler {
             finder: WorkloadFinder::default(),
             unit_states,
             published: watch::Sender::default(),
+            latest: watch::Sender::default(),
             logging,
             sync_failures: Failures::new(),
             scan_failures: Failures::new(),
@@ -117,6 +120,11 @@ impl Reconciler {
     /// Resources and statuses, as they change.
     pub fn published(&self) -> watch::Receiver<Arc<ResourceSnapshot>> {
         self.published.subscribe()
+    }
+
+    /// Resources and statuses, never older than a file. They are published when they are on disk.
+    pub fn latest(&self) -> watch::Receiver<Arc<ResourceSnapshot>> {
+        self.latest.subscribe()
     }
 
     /// Runs until `stop` is dropped.

@@ -30,6 +30,8 @@ impl Reconciler {
             }
             *known = Arc::new(all);
         });
+        let stopping = self.published.borrow().clone();
+        self.latest.send_replace(stopping);
     }
 
     /// Sets the statuses, has them written, and publishes them. Returns false when some could not be
@@ -43,6 +45,12 @@ impl Reconciler {
         for state in self.namespaces.values_mut() {
             state.report(&bindings).await;
         }
+        let namespaces = self.namespaces.iter();
+        let all: ResourceSnapshot = namespaces
+            .map(|(name, state)| (name.clone(), state.statuses.documents().clone()))
+            .collect();
+        let all = Arc::new(all);
+        self.latest.send_replace(all.clone());
         // A disk that is slow is not waited for twice.
         let is_idle = self.status_writers.is_empty();
         self.write_statuses(true);
@@ -53,14 +61,10 @@ impl Reconciler {
         {
             all_written &= self.statuses_written(written);
         }
-        let namespaces = self.namespaces.iter();
-        let all: ResourceSnapshot = namespaces
-            .map(|(name, state)| (name.clone(), state.statuses.documents().clone()))
-            .collect();
         self.published.send_if_modified(|known| {
-            let changed = **known != all;
+            let changed = *known != all;
             if changed {
-                *known = Arc::new(all);
+                *known = all;
             }
             changed
         });
