@@ -46,6 +46,8 @@ mod tests {
     use super::*;
     use std::{os::unix::process::ExitStatusExt, process, time::Duration};
 
+    /// Its number on Linux.
+    const SIGABRT: i32 = 6;
     /// Set in the process that is to end.
     const PANICS: &str = "SKUPPER_TEST_THREAD_PANICS";
 
@@ -63,10 +65,6 @@ mod tests {
         let mut again = process::Command::new(program);
         again.args(["--exact", name]).env(PANICS, "1");
         let output = again.output().expect("a process");
-        assert_eq!(
-            output.status.signal(),
-            Some(nix::libc::SIGABRT),
-            "{output:?}"
-        );
+        assert_eq!(output.status.signal(), Some(SIGABRT), "{output:?}");
     }
 }
