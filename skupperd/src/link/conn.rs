@@ -26,7 +26,7 @@ mod tests;
 use super::{
     intake::Intake,
     outbuf::MIN_ROOM,
-    peer_budget::{ConnectionCharge, PeerBudget},
+    peer_budget::{Charge, PeerBudget},
     send_budget::SendClass,
     wire::Wire,
 };
@@ -190,7 +190,7 @@ pub struct ConnectionState {
     pub(crate) key: ConnKey,
     pub(crate) amqp: Connection,
     pub(crate) intake: Arc<Intake>,
-    charge: ConnectionCharge,
+    charge: Charge,
     pub(crate) wire: Wire,
     /// Received, and not given to the protocol engine yet.
     pub(crate) chunks: VecDeque<Bytes>,

@@ -1,6 +1,6 @@
 //! Payload of a stream that waits for room at the next socket or link.
 
-use super::peer_budget::{PeerBudget, StreamCharge};
+use super::peer_budget::{Charge, PeerBudget};
 use bytes::{Buf, Bytes, BytesMut};
 use std::{collections::VecDeque, io::IoSlice, sync::Arc};
 
@@ -19,7 +19,7 @@ pub(crate) struct PayloadQueue {
     /// Number of payloads at the head that [`Self::keep`] has seen.
     kept: usize,
     len: usize,
-    charge: Option<StreamCharge>,
+    charge: Option<Charge>,
 }
 
 impl PayloadQueue {

@@ -71,18 +71,20 @@ impl PeerBudget {
         &self.data
     }
 
-    /// The account of one more connection.
-    pub(crate) fn charge(self: &Arc<Self>) -> ConnectionCharge {
-        ConnectionCharge {
-            budget: self.clone(),
-            bytes: 0,
-        }
+    /// The part of one more connection.
+    pub(crate) fn charge(self: &Arc<Self>) -> Charge {
+        self.part_of(|budget| &budget.connections)
     }
 
-    /// The account of one more stream.
-    pub(crate) fn charge_stream(self: &Arc<Self>) -> StreamCharge {
-        StreamCharge {
+    /// The part of one more stream.
+    pub(crate) fn charge_stream(self: &Arc<Self>) -> Charge {
+        self.part_of(|budget| &budget.streams)
+    }
+
+    fn part_of(self: &Arc<Self>, account: fn(&Self) -> &Account) -> Charge {
+        Charge {
             budget: self.clone(),
+            account,
             bytes: 0,
         }
     }
@@ -131,43 +133,19 @@ impl Account {
     }
 }
 
-/// What one connection holds, until dropped.
+/// What one connection holds, or what waits in the queue of one stream, until dropped.
 #[derive(Debug)]
-pub(crate) struct ConnectionCharge {
+pub(crate) struct Charge {
     budget: Arc<PeerBudget>,
+    account: fn(&PeerBudget) -> &Account,
     bytes: usize,
 }
 
-impl ConnectionCharge {
-    /// The connection holds so much now. False: it has grown and the peer is over its budget.
+impl Charge {
+    /// It is so much now. False: it has grown and the peer is over its budget.
     #[must_use]
     pub(crate) fn set(&mut self, bytes: usize) -> bool {
-        self.budget.connections.set(&mut self.bytes, bytes)
-    }
-
-    pub(crate) fn budget(&self) -> &Arc<PeerBudget> {
-        &self.budget
-    }
-}
-
-impl Drop for ConnectionCharge {
-    fn drop(&mut self) {
-        self.budget.connections.set(&mut self.bytes, 0);
-    }
-}
-
-/// What waits in the queue of one stream, until dropped.
-#[derive(Debug)]
-pub(crate) struct StreamCharge {
-    budget: Arc<PeerBudget>,
-    bytes: usize,
-}
-
-impl StreamCharge {
-    /// So much waits now. False: more than before, and the peer is over its budget.
-    #[must_use]
-    pub(crate) fn set(&mut self, bytes: usize) -> bool {
-        self.budget.streams.set(&mut self.bytes, bytes)
+        (self.account)(&self.budget).set(&mut self.bytes, bytes)
     }
 
     /// What is charged.
@@ -175,14 +153,15 @@ impl StreamCharge {
         self.bytes
     }
 
-    pub(crate) fn budget(&self) -> &PeerBudget {
+    pub(crate) fn budget(&self) -> &Arc<PeerBudget> {
         &self.budget
     }
 }
 
-impl Drop for StreamCharge {
+impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.streams.set(&mut self.bytes, 0);
+        // It does not grow.
+        let _ = self.set(0);
     }
 }
 
