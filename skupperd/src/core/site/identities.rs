@@ -20,13 +20,28 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Ids without a connection that are kept for one owner.
 const MAX_IDLE_IDS: usize = 64;
 
+/// Whose certificate it is. Certificates of one subject are one peer's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CertificateOwner {
+    Subject(String),
+    /// Without a subject: serial number and CA.
+    Unnamed(String, String),
+}
+
+impl CertificateOwner {
+    pub(super) fn of(identity: &CertificateIdentity) -> Self {
+        match identity.subject.is_empty() {
+            true => Self::Unnamed(identity.serial.clone(), identity.authority.clone()),
+            false => Self::Subject(identity.subject.clone()),
+        }
+    }
+}
+
 /// A peer that has shown a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum IdOwner {
-    /// The subject of the certificate, with which the peer came to us.
-    Subject(String),
-    /// A certificate without a subject: serial number and CA.
-    Certificate(String, String),
+    /// The peer came to us with a certificate.
+    Accepted(CertificateOwner),
     /// We dialled it, by this link, and it has shown a certificate with this subject of this CA.
     Dialled {
         link: String,
@@ -50,10 +65,7 @@ impl IdOwner {
                 authority: identity.map(|i| i.authority.clone()).unwrap_or_default(),
             },
             (None, None) => Self::Anonymous,
-            (None, Some(identity)) if identity.subject.is_empty() => {
-                Self::Certificate(identity.serial.clone(), identity.authority.clone())
-            }
-            (None, Some(identity)) => Self::Subject(identity.subject.clone()),
+            (None, Some(identity)) => Self::Accepted(CertificateOwner::of(identity)),
         }
     }
 }
@@ -171,7 +183,7 @@ mod tests {
     use super::*;
 
     fn owner(subject: &str) -> IdOwner {
-        IdOwner::Subject(subject.to_owned())
+        IdOwner::Accepted(CertificateOwner::Subject(subject.to_owned()))
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A peer that comes to us is the subject of its certificate, or a user of this host; a peer that we dial
 //! is the link. So a peer has one budget, however many connections it has and whatever ids they claim.
 
+use super::identities::CertificateOwner;
 use crate::{
     link::{conn::ConnKey, handshake::Established, peer_budget::PeerBudget},
     router::OwnerId,
@@ -19,9 +20,7 @@ use std::{
 pub(super) enum BudgetOwner {
     /// We dialled it, by this link.
     Link(String),
-    Subject(String),
-    /// A certificate without a subject: serial number and CA.
-    Certificate(String, String),
+    Certificate(CertificateOwner),
     /// A user of this host.
     User(u32),
     /// Nobody knows whose connection it is.
@@ -32,10 +31,7 @@ impl BudgetOwner {
     pub(super) fn of(link: Option<&str>, established: &Established, key: ConnKey) -> Self {
         match (link, &established.identity, established.user) {
             (Some(link), ..) => Self::Link(link.to_owned()),
-            (None, Some(identity), _) if identity.subject.is_empty() => {
-                Self::Certificate(identity.serial.clone(), identity.authority.clone())
-            }
-            (None, Some(identity), _) => Self::Subject(identity.subject.clone()),
+            (None, Some(identity), _) => Self::Certificate(CertificateOwner::of(identity)),
             (None, None, Some(user)) => Self::User(user),
             (None, None, None) => Self::Connection(key),
         }
@@ -46,8 +42,11 @@ impl fmt::Display for BudgetOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link(link) => write!(f, "link {link}"),
-            Self::Subject(subject) => write!(f, "certificate {subject}"),
-            Self::Certificate(serial, _) => write!(f, "certificate {serial}"),
+            Self::Certificate(
+                CertificateOwner::Subject(name) | CertificateOwner::Unnamed(name, _),
+            ) => {
+                write!(f, "certificate {name}")
+            }
             Self::User(user) => write!(f, "user {user}"),
             Self::Connection(key) => write!(f, "connection {key}"),
         }
