@@ -6,10 +6,7 @@ use crate::{
     listen::ListenerSockets,
     messages::{Command, CoreSender, NewConnection, Senders},
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 use tokio::sync::watch;
 
 /// The site and worker of a connection.
@@ -28,7 +25,7 @@ pub(super) struct CoreContext {
     pub(super) flow_log: FlowLog,
     status_changes: watch::Sender<u64>,
     /// Workers that were sent messages since [`Self::release`].
-    sent_messages: BTreeSet<usize>,
+    sent_messages: Vec<usize>,
 }
 
 fn has_message(command: &Command) -> bool {
@@ -53,7 +50,7 @@ impl CoreContext {
             sockets,
             flow_log,
             status_changes,
-            sent_messages: BTreeSet::new(),
+            sent_messages: Vec::new(),
         };
         (ctx, receiver)
     }
@@ -66,8 +63,8 @@ impl CoreContext {
     /// Sends a command to the worker of a connection. One that has ended gets none.
     pub(super) fn send_command(&mut self, key: ConnKey, command: Command) {
         if let Some(owner) = self.connections.get(&key) {
-            if has_message(&command) {
-                self.sent_messages.insert(owner.worker);
+            if has_message(&command) && !self.sent_messages.contains(&owner.worker) {
+                self.sent_messages.push(owner.worker);
             }
             self.workers.send(owner.worker, command);
         }
@@ -76,11 +73,12 @@ impl CoreContext {
     /// Gives a permit back once the workers have handled the messages that were sent since the last
     /// call: a worker may be behind, and what waits for it is memory that a peer fills.
     pub(super) fn release(&mut self, permit: Option<IntakePermit>) {
-        let workers = std::mem::take(&mut self.sent_messages);
-        if let Some(permit) = permit.map(Arc::new) {
-            for worker in workers {
-                self.workers
-                    .send(worker, Command::EventHandled(permit.clone()));
+        let permit = permit.filter(|_| !self.sent_messages.is_empty());
+        let permit = permit.map(Arc::new);
+        for worker in self.sent_messages.drain(..) {
+            if let Some(permit) = &permit {
+                let handled = Command::EventHandled(permit.clone());
+                self.workers.send(worker, handled);
             }
         }
     }

@@ -20,18 +20,16 @@ pub(super) struct RouterReports {
 impl Site {
     /// Logs what a peer has done, and ends its connection where it alone can have done it.
     pub(super) fn router_report(&mut self, output: Output) {
-        let reports = &self.router_reports;
+        let (reports, namespace) = (&self.router_reports, &self.spec.namespace);
         match output {
             Output::WrongId { link, id } => self.close_impostor(link, &id),
             Output::Restarted { link, id } => {
-                if let Some(suppressed) = reports.restarts.count_and_report(clock::now()) {
-                    let (namespace, peer) = (&self.spec.namespace, self.peer_address(link));
+                if let Some((suppressed, peer)) = self.report(&reports.restarts, link) {
                     tracing::info!(namespace, id, ?peer, suppressed, "router has restarted");
                 }
             }
             Output::WrongInstance { link, id } => {
-                if let Some(suppressed) = reports.ignored.count_and_report(clock::now()) {
-                    let (namespace, peer) = (&self.spec.namespace, self.peer_address(link));
+                if let Some((suppressed, peer)) = self.report(&reports.ignored, link) {
                     tracing::warn!(
                         namespace,
                         id,
@@ -42,8 +40,7 @@ impl Site {
                 }
             }
             Output::OverBudget { link, id } => {
-                if let Some(suppressed) = reports.over_budget.count_and_report(clock::now()) {
-                    let (namespace, peer) = (&self.spec.namespace, self.peer_address(link));
+                if let Some((suppressed, peer)) = self.report(&reports.over_budget, link) {
                     tracing::warn!(
                         namespace,
                         id,
@@ -77,8 +74,11 @@ impl Site {
         self.peers.close(link, reason, &mut self.effects);
     }
 
-    /// Address of the peer of a link.
-    fn peer_address(&self, link: ConnKey) -> Option<String> {
-        self.peers.get(link).map(|p| p.addr.to_string())
+    /// Counts a report about the peer of a link. Some: it is to be logged, with the number of those that
+    /// were not, and the address of the peer.
+    fn report(&self, reports: &Failures, link: ConnKey) -> Option<(u64, Option<String>)> {
+        let suppressed = reports.count_and_report(clock::now())?;
+        let peer = self.peers.get(link).map(|p| p.addr.to_string());
+        Some((suppressed, peer))
     }
 }
