@@ -49,7 +49,7 @@ pub(super) async fn watch_memory(pressure: MemoryPressure) {
         // The allocator would keep the memory of ended connections, and memory would stay short.
         short = if pressure.is_high() { short + 1 } else { 0 };
         if short == RETURN_AFTER {
-            return_free_memory();
+            return_memory().await;
             short = 0;
         }
         let tenths = if pressure.is_high() { 8 } else { 9 };
@@ -83,11 +83,15 @@ pub(super) async fn return_memory_of_ended(flow_log: FlowLog) {
         peak = open.max(peak);
         if is_worth_returning(peak, open) {
             peak = open;
-            // Not here: it walks the heaps of all threads, which takes milliseconds.
-            if let Err(error) = tokio::task::spawn_blocking(return_free_memory).await {
-                tracing::debug!(%error, "cannot return free memory");
-            }
+            return_memory().await;
         }
+    }
+}
+
+/// On a thread for blocking work: it walks the heaps of all threads, which takes milliseconds.
+async fn return_memory() {
+    if let Err(error) = tokio::task::spawn_blocking(return_free_memory).await {
+        tracing::debug!(%error, "cannot return free memory");
     }
 }
 
