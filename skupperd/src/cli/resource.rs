@@ -215,22 +215,25 @@ pub(super) fn write_new(
         true => Existing::Replace,
         false => Existing::Refuse,
     };
-    let path = target.create(value, existing).or_else(|error| {
+    let path = match target.create(value, existing) {
         // Only now: what was just deleted has a status for a moment.
-        let all = target.documents(kind)?;
-        // An invalid document has a status only, and is replaced.
-        let mut valid = all.iter().filter(|v| v.get("spec").is_some());
-        let exists = valid.any(|v| v["metadata"]["name"] == name);
-        if existing == Existing::Replace || !exists {
-            return Err(error);
+        Err(_) if !force && exists(target, kind, name)? => {
+            return Err(Failure::Failed(anyhow!(
+                "{noun} {name:?} exists already in namespace {}\n\
+                 Change it with: skupper {noun} update {name}; to replace it, use --force",
+                target.name()
+            )));
         }
-        Err(Failure::Failed(anyhow!(
-            "{noun} {name:?} exists already in namespace {}\n\
-             Change it with: skupper {noun} update {name}; to replace it, use --force",
-            target.name()
-        )))
-    })?;
+        result => result?,
+    };
     output::print(&format!("File written to {}", path.display()))
+}
+
+/// Whether there is a valid resource of this name. An invalid one has a status only, and is replaced.
+fn exists(target: &CommandTarget, kind: Kind, name: &str) -> Result<bool, Failure> {
+    let all = target.documents(kind)?;
+    let mut valid = all.iter().filter(|v| v.get("spec").is_some());
+    Ok(valid.any(|v| v["metadata"]["name"] == name))
 }
 
 /// Names and values of the status of one resource.

@@ -184,10 +184,10 @@ impl ManagerObject {
         let latest = self.latest.borrow().clone();
         let documents = self
             .run_read(connection, &header, move || {
-                let statuses = || match latest.get(namespace_dir.name()) {
-                    Some(all) => Ok(statuses_of(all, of)),
+                let statuses = match latest.get(namespace_dir.name()) {
+                    Some(all) => statuses_of(all, of),
                     // It has reported nothing yet.
-                    None => Ok(namespace_dir.statuses(of)?),
+                    None => namespace_dir.statuses(of)?,
                 };
                 operate::documents_with(&namespace_dir, of, state, statuses)
             })

@@ -21,7 +21,7 @@ pub fn documents(
     kind: Kind,
     state: DaemonState,
 ) -> OperateResult<Vec<Value>> {
-    documents_with(namespace, kind, state, || Ok(namespace.statuses(kind)?))
+    documents_with(namespace, kind, state, namespace.statuses(kind)?)
 }
 
 /// The same with the last report of a daemon in this process, by name: files are written after it.
@@ -29,9 +29,8 @@ pub fn documents_with(
     namespace: &NamespaceDir,
     kind: Kind,
     state: DaemonState,
-    statuses: impl FnOnce() -> OperateResult<BTreeMap<Name, Value>>,
+    statuses: BTreeMap<Name, Value>,
 ) -> OperateResult<Vec<Value>> {
-    let statuses = statuses()?;
     let reported = |statuses| with_statuses(namespace, kind, statuses);
     let (mut found, reason) = match state {
         DaemonState::Running => return reported(statuses),

@@ -29,22 +29,14 @@ pub(super) fn users(settings: &ListenerSettings) -> Result<Option<AllowedUsers>,
 /// The settings that the core uses itself. Other fields of its specification come from the rest, and the
 /// core compares those: a setting without effect must not end connections.
 pub(super) fn core_settings(settings: &ListenerSettings) -> ListenerSettings {
-    let ListenerSettings {
-        alpn,
-        client_certificate,
-        ports,
-        host_prefix,
-        network_namespace,
-        allow_users,
-        ..
-    } = ListenerSettings::default();
+    let unset = ListenerSettings::default();
     ListenerSettings {
-        alpn,
-        client_certificate,
-        ports,
-        host_prefix,
-        network_namespace,
-        allow_users,
+        alpn: unset.alpn,
+        client_certificate: unset.client_certificate,
+        ports: unset.ports,
+        host_prefix: unset.host_prefix,
+        network_namespace: unset.network_namespace,
+        allow_users: unset.allow_users,
         ..settings.clone()
     }
 }
