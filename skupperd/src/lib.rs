@@ -26,8 +26,9 @@
 //!   threads for blocking work, so a disk that stalls stops no thread named here. Tasks beside the loop:
 //!   the grant server of each namespace with grants ([`access::GrantServer`]), one for each connection to
 //!   it, and one for each token that is being redeemed; they wake the loop when they have a result.
-//!   Readers of statuses ([`observe`], [`control`], the status line of the service manager) follow one
-//!   `watch` channel of the loop. One task keeps the connection to the bus; calls that use files run on
+//!   Readers of statuses ([`observe`], [`control`], the status line of the service manager) follow a
+//!   `watch` channel of the loop, which changes once statuses are on disk; lists over D-Bus read a second
+//!   one, which changes before. One task keeps the connection to the bus; calls that use files run on
 //!   those threads too, a few at a time. One task feeds the watchdog while every event loop answers it.
 //! - **core** owns each site's [`router::Router`] and the tasks that dial and accept, and assigns
 //!   connections to workers. It takes events from one channel ([`messages::CoreEvent`]) and never blocks.

@@ -7,12 +7,15 @@ use std::io::{Read, Write};
 #[test]
 fn the_api_lists_the_network_and_its_connections() {
     let (a, b, _server, addr) = skupper_tests::site::service();
-    let get = |site: &Site, path: &str| -> Value {
+    let find = |site: &Site, path: &str| -> Result<Value, String> {
         let answer = site.http(&format!("GET /api/v2alpha1/{path}"));
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        assert!(head.contains("200 OK"), "{path}: {answer}");
-        serde_json::from_str(body).expect("JSON")
+        match head.contains("200 OK") {
+            true => Ok(serde_json::from_str(body).expect("JSON")),
+            false => Err(format!("{path}: {answer}")),
+        }
     };
+    let get = |site: &Site, path: &str| find(site, path).unwrap_or_else(|text| panic!("{text}"));
     let mut socket = connect(addr).expect("a connection");
     socket.write_all(b"hello").expect("sent");
     socket.read_exact(&mut [0; 5]).expect("received");
@@ -27,11 +30,7 @@ fn the_api_lists_the_network_and_its_connections() {
         assert_eq!(links["count"], 1, "{links:#}");
         // Statuses lag behind the network.
         wait_until("the service", SOON, || {
-            let answer = site.http("GET /api/v2alpha1/services/echo%40tcp");
-            let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-            let service: Value = body
-                .and_then(|body| serde_json::from_str(body).ok())
-                .unwrap_or_default();
+            let service = find(site, "services/echo%40tcp").unwrap_or_default();
             service["results"]["isBound"] == true
         });
     }

@@ -5,7 +5,7 @@ use super::{
     examples::examples,
     output::{self, Progress},
     show,
-    target::CommandTarget,
+    target::{CommandTarget, POLL_INTERVAL},
     view::ViewArgs,
 };
 use crate::{pki::SITE_CA, store::DaemonState};
@@ -19,7 +19,6 @@ use std::{
 
 /// Longest time for skupperd to replace the CAs. It does so when it reads the change, within a second.
 const REPLACE_TIMEOUT: Duration = Duration::from_secs(60);
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {

@@ -6,7 +6,7 @@
 
 mod token;
 
-pub(super) use token::IssuedToken;
+pub(super) use token::{IssuedToken, POLL_INTERVAL};
 
 use super::{
     Failure,

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Interval between two reads of a status file.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+pub(in crate::cli) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(in crate::cli) struct IssuedToken {
     pub(in crate::cli) name: String,
